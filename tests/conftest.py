@@ -1,0 +1,89 @@
+"""What several tests share: small photos, a small prepared data set, a small trained run, and the real photos."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch is imported: parallel test processes would otherwise fight for the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+REAL_PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "stanford_cars"
+
+CLASSES = ("Aurora Falcon Sedan 2012", "Aurora Falcon Coupe 2012", "Borealis C/V Van 2009", "Corvus Nine SUV 2011")
+COLOURS = ((220, 40, 30), (40, 160, 60), (40, 60, 220), (230, 200, 40))
+
+
+@pytest.fixture
+def real_photos() -> Path:
+    """Stanford Cars, where it lies beside the checkout."""
+    if not REAL_PHOTOS.is_dir():
+        pytest.skip(f"no real photos at {REAL_PHOTOS}")
+    return REAL_PHOTOS
+
+
+def draw_car(label: int, number: int, size: tuple[int, int] = (96, 64)) -> Image.Image:
+    """A box on wheels; the colour of the roof tells the class, the rest varies with the number."""
+    rng = np.random.default_rng((label, number))
+    image = Image.new("RGB", size, tuple(int(v) for v in rng.integers(90, 200, 3)))
+    draw = ImageDraw.Draw(image)
+    x, y = int(rng.integers(4, 20)), int(rng.integers(8, 20))
+    draw.rectangle((x, y, x + 60, y + 26), fill=COLOURS[label])
+    draw.ellipse((x + 6, y + 20, x + 18, y + 32), fill="black")
+    draw.ellipse((x + 42, y + 20, x + 54, y + 32), fill="black")
+    return image
+
+
+def write_class_folders(root: Path, counts: dict[str, int], classes: tuple[str, ...] = CLASSES) -> Path:
+    """`root/<split>/<class>/<number>.jpg`, with the slash of a class name written as a hyphen."""
+    for split, count in counts.items():
+        for label, name in enumerate(classes):
+            folder = root / split / name.replace("/", "-")
+            folder.mkdir(parents=True)
+            for number in range(count):
+                offset = {"train": 0, "val": 1000, "test": 2000}[split]
+                draw_car(label, offset + number).save(folder / f"{number:03d}.jpg", quality=90)
+    return root
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared data set of four classes: 12 photos each to train and choose on, 3 to test on."""
+    from twincar.data.prepare import prepare
+
+    root = tmp_path_factory.mktemp("data")
+    source = write_class_folders(root / "source", {"train": 12, "test": 3})
+    return prepare(str(source), root / "prepared", val_share=0.25).folder
+
+
+@pytest.fixture(scope="session")
+def small_run(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs on `small_data`."""
+    from twincar.train import train
+
+    return train(small_config(small_data), tmp_path_factory.mktemp("runs") / "small").run.path
+
+
+def small_config(data: Path, **changes: object):  # type: ignore[no-untyped-def]
+    """A network and a schedule small enough for tests."""
+    from twincar.config import TrainConfig
+
+    values = {
+        "data": str(data),
+        "backbone": "tf_efficientnetv2_b0",
+        "pretrained": "none",
+        "image_height": 64,
+        "image_width": 64,
+        "epochs": 2,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "workers": 0,
+        "precision": "fp32",
+    }
+    return TrainConfig.from_values({**values, **changes})

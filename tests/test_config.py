@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from twincar.config import RECIPES, TrainConfig, parse_settings
+from twincar.errors import UsageError
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("recipe: toycars\nepochs: 5\nbatch_size: 16\naugment:\n  flip: 0.25\n")
+    config = TrainConfig.resolve(yaml_file=file, flags={"epochs": 3, "seed": None})
+    assert (config.recipe, config.backbone) == ("toycars", "tf_efficientnetv2_b0")  # recipe over default
+    assert (config.batch_size, config.augment.flip) == (16, 0.25)  # file over recipe
+    assert config.augment.blur == RECIPES["toycars"]["augment"]["blur"]  # nested settings are merged, not replaced
+    assert (config.epochs, config.seed) == (3, 0)  # flag over file; a flag that was not given changes nothing
+
+
+def test_the_published_recipe_has_the_published_values() -> None:
+    config = TrainConfig.resolve(recipe="published")
+    assert (config.backbone, config.head, config.dropout) == ("efficientnetv2_rw_s", "mlp", 0.2)
+    assert (config.epochs, config.patience, config.batch_size) == (25, 7, 32)
+    assert (config.mixup, config.cutmix, config.label_smoothing, config.schedule) == (0.4, 1.0, 0.1, "plateau")
+    augment = config.augment
+    assert (augment.crop_scale, augment.rotation, augment.blur, augment.flip) == ((0.7, 1.0), 15, 0.15, 0.5)
+    assert (augment.brightness, augment.contrast, augment.saturation, augment.hue) == (0.4, 0.4, 0.4, 0.2)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_survives_its_own_yaml(recipe: str) -> None:
+    config = TrainConfig.resolve(recipe=recipe)
+    assert TrainConfig.from_values(yaml.safe_load(config.to_yaml())) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epochz": 3}, "did you mean 'epochs'"),
+        ({"augment": {"flp": 0.5}}, "did you mean 'augment.flip'"),
+        ({"epochs": 0}, "epochs.*greater than or equal to 1"),
+        ({"learning_rate": float("inf")}, "learning_rate"),
+        ({"learning_rate": "fast"}, "learning_rate.*number"),
+        ({"head": "huge"}, "'mlp' or 'linear'"),
+        ({"augment": {"crop_scale": [1.0, 0.5]}}, "rising"),
+        ({"image_height": 5}, "image_height.*32"),
+    ],
+)
+def test_a_wrong_setting_gets_one_clear_sentence(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        TrainConfig.from_values(values)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("[1, 2]", "found a list"), ("a: [", "cannot be read"), ("recipe: best2", "stanford")]
+)
+def test_a_wrong_file_gets_one_clear_sentence(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        TrainConfig.resolve(yaml_file=file)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is none"):
+        TrainConfig.resolve(yaml_file=tmp_path / "none.yaml")
+
+
+def test_parse_settings_reads_nested_yaml_values() -> None:
+    assert parse_settings(["augment.flip=0", "augment.hue=0.1", "squash=true"]) == {
+        "augment": {"flip": 0, "hue": 0.1},
+        "squash": True,
+    }
+    with pytest.raises(UsageError, match="NAME=VALUE"):
+        parse_settings(["squash"])

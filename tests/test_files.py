@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import errno
+import resource
+import signal
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from twincar.errors import DataError, StorageError, UsageError, storage_errors
+from twincar.files import (
+    RunFolder,
+    atomic_path,
+    csv_text,
+    read_json,
+    sha256_of,
+    sha256_of_file,
+    write_bytes,
+    write_json,
+)
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """As on a disk that fills up: the system refuses to write past `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    write_bytes(path, b"old")
+    with files_no_larger_than(1000), pytest.raises(StorageError, match="What was there before is unchanged"):
+        write_bytes(path, b"x" * 5000)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["weights"]  # no temporary file is left
+
+
+def test_a_failure_while_writing_leaves_the_old_file_whole(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    write_bytes(path, b"old")
+
+    def write_half() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["weights"]
+
+
+def test_written_files_can_be_read_by_others(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "file", b"")
+    (tmp_path / "plain").write_bytes(b"")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("file", "plain")]
+    assert modes[0] == modes[1]
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"), [(errno.ENOSPC, "full"), (errno.EROFS, "read-only"), (errno.EACCES, "perm")]
+)
+def test_refusals_to_write_are_one_sentence(number: int, reason: str) -> None:
+    with pytest.raises(StorageError, match=reason), storage_errors("x"):
+        raise OSError(number, "no")
+
+
+def test_other_system_errors_pass_through() -> None:
+    with pytest.raises(FileNotFoundError), storage_errors("x"):
+        raise FileNotFoundError(errno.ENOENT, "no")
+
+
+def test_json_round_trip_and_damage(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"é": [1, None]})
+    assert read_json(tmp_path / "a.json") == {"é": [1, None]}
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(DataError, match="not there"):
+        read_json(tmp_path / "b.json")
+
+
+def test_sha256_is_the_standard_one(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, appendix B.1
+    assert sha256_of(b"abc") == sha256_of_file(tmp_path / "abc") == expected
+
+
+def test_a_run_folder_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "best.safetensors").write_bytes(b"precious")
+    with pytest.raises(UsageError, match="never overwritten"):
+        RunFolder.create(tmp_path / "run")
+    assert (tmp_path / "run" / "best.safetensors").read_bytes() == b"precious"
+    assert RunFolder.create(tmp_path / "new").path.is_dir()
+
+
+def test_opening_what_is_no_run_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no config\.yaml"):
+        RunFolder.open(tmp_path)
+    with pytest.raises(UsageError, match="no such folder"):
+        RunFolder.open(tmp_path / "none")
+
+
+def test_history_reads_back_what_was_written(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    history = [{"epoch": 1.0, "val_f1_macro": 1 / 3}, {"epoch": 2.0, "val_f1_macro": 0.1}]
+    run.metrics.write_text(csv_text(history))
+    assert run.read_history() == history
+
+
+@pytest.mark.parametrize("text", ["", "epoch\n1\n", "epoch,val_f1_macro\n1,many\n", "epoch,val_f1_macro\n1\n"])
+def test_a_damaged_history_is_told(tmp_path: Path, text: str) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    run.metrics.write_text(text)
+    with pytest.raises(DataError, match="Expected"):
+        run.read_history()

@@ -1,0 +1,194 @@
+"""Files that are either whole or not there: atomic writes, hashes, run folders.
+
+A run is one folder, `config.yaml metrics.csv best.safetensors last.ckpt reports/`; `RunFolder` names its parts.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twincar.errors import DataError, UsageError, storage_errors
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it takes the place of `path`, on failure it vanishes.
+
+    The data is on disk before the rename, so a crash leaves the old file or the new one, never half of one.
+
+    Raises:
+        StorageError: the disk is full, read-only, or not writable; `path` is unchanged.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())  # mkstemp and safetensors both make files nobody else can read
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically, as UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` to `path` atomically, as readable JSON."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of ours.
+
+    Raises:
+        DataError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"Expected the file {path}, and it is not there.") from None
+    except (ValueError, OSError) as error:
+        raise DataError(f"Expected JSON in {path}, and it cannot be read: {error}") from None
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table of at least one row as CSV, its columns those of the first row."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def sha256_of(data: bytes) -> str:
+    """SHA-256 of `data`, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 of a file's contents, in hexadecimal, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+Epoch = dict[str, float]
+"""One row of `metrics.csv`: `epoch` (from 1), `train_loss`, `train_acc`, and validation metrics prefixed `val_`."""
+
+MONITOR = "val_f1_macro"
+"""The column that decides which epoch is the best: macro-F1 on the validation photos."""
+
+
+def best_epoch(history: Sequence[Epoch]) -> Epoch:
+    """The epoch with the highest macro-F1 on validation, the first of equals: the one whose weights are kept."""
+    return max(history, key=lambda epoch: epoch[MONITOR])
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The parts of a training run, `runs/<name>/`."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path) -> RunFolder:
+        """Make a new run folder.
+
+        Raises:
+            UsageError: something is there already; a run is never overwritten.
+            StorageError: the folder cannot be made.
+        """
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(
+                f"A run is never overwritten, and {path} exists. "
+                f"Go on with it (--resume {path}), choose another --name, or delete it."
+            )
+        with storage_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open an existing run folder.
+
+        Raises:
+            UsageError: `path` is not a run folder.
+        """
+        run = cls(path)
+        if not run.config.is_file():
+            found = "there is no such folder" if not path.exists() else f"{path.name} has no config.yaml"
+            raise UsageError(f"Expected the folder of a training run at {path}, but {found}.")
+        return run
+
+    def read_history(self) -> list[Epoch]:
+        """The rows of `metrics.csv`.
+
+        Raises:
+            DataError: no epoch was finished, or the file is damaged.
+        """
+        try:
+            with self.metrics.open(newline="", encoding="utf-8") as file:
+                history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+        except FileNotFoundError:
+            raise DataError(
+                f"Expected the finished epochs of a run in {self.metrics}, and none was finished. "
+                f"Go on with it: twincar train --resume {self.path}"
+            ) from None
+        except (ValueError, TypeError, csv.Error) as error:
+            raise DataError(f"Expected a table of numbers in {self.metrics}, and it is damaged: {error}") from None
+        if not history or any(MONITOR not in epoch for epoch in history):
+            raise DataError(f"Expected one row an epoch with {MONITOR} in {self.metrics}, and found none.")
+        return history
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One row an epoch, CSV."""
+        return self.path / "metrics.csv"
+
+    @property
+    def best(self) -> Path:
+        """The weights of the best epoch, with all that is needed to use them."""
+        return self.path / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """The state after the last whole epoch, to resume from."""
+        return self.path / "last.ckpt"
+
+    @property
+    def reports(self) -> Path:
+        """Tables and pictures."""
+        return self.path / "reports"
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,234 @@
+"""From a photo file to the network's input; the same code in validation, evaluation, prediction and explanation.
+
+What leaves here is `uint8`: normalisation is part of the network, so no caller can get it wrong. Torch-free.
+
+Shapes: N photos, H×W pixels of the network's input.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from twincar.errors import Defect, PhotoError
+
+Photo = str | Path | bytes | Image.Image | NDArray[np.uint8]
+"""A file, its bytes, or a picture in memory (array: height×width×3 or height×width, uint8)."""
+
+MAX_PIXELS = 150_000_000
+"""Largest photo that is decoded, pixels; a phone's 108 megapixels pass, a decompression bomb does not."""
+
+# The formats photos come in; Pillow's rarer readers are a wider door than a car photo needs.
+_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"})
+"""File names that are taken for photos when a folder is searched."""
+
+# Pillow warns from 89 megapixels on; what is too large is decided here, by MAX_PIXELS.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def read_photo(photo: Photo) -> Image.Image:
+    """Decode a photo completely, turn it upright, and make it RGB.
+
+    Grayscale, CMYK, palette and 16-bit pictures are converted; transparent parts become white.
+
+    Raises:
+        PhotoError: missing, empty, not an image, truncated, or more than `MAX_PIXELS`.
+    """
+    if isinstance(photo, np.ndarray):
+        return _from_array(photo)
+    if isinstance(photo, Image.Image):
+        return _to_rgb(photo)
+    name = "the photo" if isinstance(photo, bytes) else str(photo)
+    data = photo if isinstance(photo, bytes) else read_photo_bytes(Path(photo))
+    return decode_photo(data, name)
+
+
+def read_photo_bytes(path: Path) -> bytes:
+    """The bytes of a photo file.
+
+    Raises:
+        PhotoError: the file is missing, empty, or cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise PhotoError(Defect.MISSING, f"Expected a photo at {path}, and there is no such file.") from None
+    except IsADirectoryError:
+        raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo at {path}, and it is a folder.") from None
+    except (OSError, ValueError) as error:
+        raise PhotoError(Defect.MISSING, f"Expected a photo at {path}, and it cannot be read: {error}") from None
+    if not data:
+        raise PhotoError(Defect.EMPTY, f"Expected a photo in {path}, and the file is empty.")
+    return data
+
+
+def decode_photo(data: bytes, name: str = "the photo") -> Image.Image:
+    """Decode the bytes of a photo file; `name` is what messages call it. See `read_photo`."""
+    if not data:
+        raise PhotoError(Defect.EMPTY, f"Expected a photo in {name}, and it is empty.")
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except Image.DecompressionBombError:
+        raise _too_large(name) from None
+    except UnidentifiedImageError:
+        raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo in {name}, and it is no image.") from None
+    except Exception as error:  # a damaged header makes Pillow's readers raise almost anything
+        raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo in {name}, and it is damaged: {error}") from None
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_large(name)
+    try:
+        image.load()
+        return _to_rgb(image)
+    except Exception as error:  # as above, for a damaged body
+        raise PhotoError(Defect.TRUNCATED, f"Expected a whole photo in {name}, and it breaks off: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How a photo becomes H×W pixels: resized to cover H/crop × W/crop, then the centre H×W cut out.
+
+    For 224×224 pixels and a crop of 0.875 this is, to the pixel, torchvision's Resize(256) and CenterCrop(224). With
+    `squash` the whole photo is resized to H×W, and nothing is cut off.
+    """
+
+    height: int
+    """H, pixels."""
+    width: int
+    """W, pixels."""
+    crop: float = 0.875
+    """Share of the resized photo's height and width that the centre crop keeps."""
+    squash: bool = False
+    """Resize the whole photo to H×W, changing its proportions."""
+
+    def __call__(self, photo: Image.Image) -> NDArray[np.uint8]:
+        """The network's input for an RGB photo: uint8, H×W×3."""
+        if self.squash:
+            return np.asarray(photo.resize((self.width, self.height), Image.Resampling.BILINEAR))
+        width, height = self._resized(photo.width, photo.height)
+        resized = photo.resize((width, height), Image.Resampling.BILINEAR)
+        left, top = self._corner(width, height)
+        return np.asarray(resized.crop((left, top, left + self.width, top + self.height)))
+
+    def views(self, photo: Image.Image) -> list[NDArray[np.uint8]]:
+        """Several inputs of one photo for test-time augmentation, the plain one first; each uint8, H×W×3.
+
+        The photo and its mirror image, both also at a crop of 1 where that shows more.
+        """
+        wider = [] if self.squash or self.crop == 1 else [replace(self, crop=1.0)]
+        inputs = [way(photo) for way in (self, *wider)]
+        return [view for plain in inputs for view in (plain, plain[:, ::-1])]
+
+    def seen_box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part of a width×height photo that the network sees: left, top, right, bottom, in its pixels."""
+        if self.squash:
+            return 0.0, 0.0, float(width), float(height)
+        resized_width, resized_height = self._resized(width, height)
+        x, y = width / resized_width, height / resized_height
+        left, top = self._corner(resized_width, resized_height)
+        return left * x, top * y, (left + self.width) * x, (top + self.height) * y
+
+    def _resized(self, width: int, height: int) -> tuple[int, int]:
+        """Size after resizing, rounded as torchvision's Resize rounds it."""
+        cover_width, cover_height = round(self.width / self.crop), round(self.height / self.crop)
+        if cover_width * height >= cover_height * width:
+            return cover_width, max(cover_height, int(cover_width * height / width))
+        return max(cover_width, int(cover_height * width / height)), cover_height
+
+    def _corner(self, width: int, height: int) -> tuple[int, int]:
+        """Left and top of the centre crop, rounded as torchvision's CenterCrop rounds it."""
+        return round((width - self.width) / 2.0), round((height - self.height) / 2.0)
+
+
+@dataclass(frozen=True)
+class PhotoBatch:
+    """Photos ready for the network, and those that could not be read."""
+
+    positions: list[int]
+    """Place of each photo in what was asked for; length N."""
+    images: NDArray[np.uint8]
+    """N×V×H×W×3, with V views a photo (1 without test-time augmentation)."""
+    failures: dict[int, PhotoError]
+    """Place in what was asked for, and what was wrong."""
+
+
+def iterate_batches(
+    photos: Iterable[Photo],
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int = 32,
+    tta: bool = False,
+    threads: int = 2,
+) -> Iterator[PhotoBatch]:
+    """Read and preprocess photos in `threads` while the caller is busy with the batch before.
+
+    Memory holds about three batches, however many photos there are. A photo that cannot be read is told in
+    `PhotoBatch.failures`; it stops nothing.
+    """
+
+    def prepare(photo: Photo) -> NDArray[np.uint8] | PhotoError:
+        try:
+            image = read_photo(photo)
+        except PhotoError as error:
+            return error
+        return np.stack(preprocessing.views(image) if tta else [preprocessing(image)])
+
+    source = enumerate(photos)
+    with ThreadPoolExecutor(threads) as pool:
+
+        def submit_batch() -> dict[int, Future[NDArray[np.uint8] | PhotoError]]:
+            return {position: pool.submit(prepare, photo) for position, photo in islice(source, batch_size)}
+
+        ahead = deque([submit_batch(), submit_batch()])
+        while batch := ahead.popleft():
+            ahead.append(submit_batch())
+            yield _as_batch({position: future.result() for position, future in batch.items()})
+
+
+def _as_batch(done: dict[int, NDArray[np.uint8] | PhotoError]) -> PhotoBatch:
+    images = {position: item for position, item in done.items() if isinstance(item, np.ndarray)}
+    failures = {position: item for position, item in done.items() if isinstance(item, PhotoError)}
+    stacked = np.stack(list(images.values())) if images else np.zeros((0, 1, 0, 0, 3), np.uint8)
+    return PhotoBatch(list(images), stacked, failures)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    try:
+        upright = ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF says nothing about which way is up; the picture itself is fine
+        upright = image
+    if upright.mode.startswith("I;16") or upright.mode == "I":
+        # Pillow's own conversion clips 16-bit values in place of scaling them.
+        upright = Image.fromarray((np.asarray(upright).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+    if upright.has_transparency_data:
+        layer = upright.convert("RGBA")
+        background = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(background, layer).convert("RGB")
+    return upright.convert("RGB")
+
+
+def _from_array(array: NDArray[np.uint8]) -> Image.Image:
+    if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
+        raise PhotoError(
+            Defect.NOT_AN_IMAGE,
+            f"Expected an array of uint8 with shape height×width×3 or height×width, and found {array.dtype} "
+            f"with shape {array.shape}.",
+        )
+    return Image.fromarray(array).convert("RGB")
+
+
+def _too_large(name: str) -> PhotoError:
+    return PhotoError(
+        Defect.TOO_LARGE,
+        f"Expected a photo of at most {MAX_PIXELS // 1_000_000} megapixels in {name}, and it is larger.",
+    )
