@@ -1,0 +1,129 @@
+"""One model file: the weights, and in its header all that is needed to use them.
+
+A `.safetensors` file whose metadata holds, as JSON under `twincar`: format, architecture, preprocessing, classes with
+their taxonomy, and provenance (recipe, data, epoch, scores, versions). Normalisation is part of the weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+
+from twincar.config import Head
+from twincar.errors import CheckpointError, TwinCarError
+from twincar.files import write_bytes
+from twincar.labels import ClassNames
+from twincar.modeling.network import CarNet, rename_timm_weights
+from twincar.modeling.weights import fit_weights, read_state_dict
+from twincar.preprocess import Preprocessing
+
+_FORMAT = 1
+_KEY = "twincar"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """All there is to know of a model but its weights."""
+
+    backbone: str
+    """timm name."""
+    head: Head
+    """Kind of classifier."""
+    classes: ClassNames
+    """In the order of the logits."""
+    preprocessing: Preprocessing
+    """How photos become its input."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Where it comes from: recipe, data, epoch, scores, versions; for people, not for loading."""
+
+    def build(self, *, dropout: float = 0.0, drop_path: float = 0.0) -> CarNet:
+        """A network of this architecture with random weights; the dropouts matter for training only."""
+        return CarNet(self.backbone, len(self.classes), head=self.head, dropout=dropout, drop_path=drop_path)
+
+
+def save_model(path: Path, network: CarNet, spec: ModelSpec) -> None:
+    """Write the model file atomically.
+
+    Raises:
+        StorageError: it cannot be written; what was at `path` is unchanged.
+    """
+    header = {
+        "format": _FORMAT,
+        "backbone": spec.backbone,
+        "head": spec.head,
+        "preprocessing": asdict(spec.preprocessing),
+        "classes": spec.classes.to_rows(),
+        "provenance": dict(spec.provenance),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_bytes(path, save(tensors, metadata={_KEY: json.dumps(header, ensure_ascii=False)}))
+
+
+def load_model(path: Path) -> tuple[CarNet, ModelSpec]:
+    """Read a model file back; the network is in evaluation mode, on the CPU.
+
+    Raises:
+        UsageError: there is no such file.
+        CheckpointError: it is damaged, no model of ours, of a later format, or its weights do not fit its header.
+    """
+    state, metadata = read_state_dict(path)
+    if _KEY not in metadata:
+        raise CheckpointError(
+            f"Expected a TwinCar model in {path}, and it holds bare weights. Use best.safetensors of a run; "
+            "weights published as a .pth file load with their class names and backbone."
+        )
+    spec = _parse_header(metadata[_KEY], path)
+    return _with_weights(spec, state, path), spec
+
+
+def load_published_model(path: Path, classes: ClassNames, backbone: str) -> tuple[CarNet, ModelSpec]:
+    """Read the plain `state_dict` of a timm model, such as the published `efficientnetv2_best_model.pth`.
+
+    Its classifier may be timm's own linear layer or the Linear-ReLU-Dropout-Linear in its place. Photos are resized to
+    256 pixels and cropped to 224, as that model was trained.
+
+    Raises:
+        UsageError: there is no such file, or `backbone` is no EfficientNetV2.
+        CheckpointError: it is damaged, not safe to open, or does not fit `backbone` and `classes`.
+    """
+    state, _ = read_state_dict(path)
+    head: Head = "mlp" if "classifier.3.weight" in state else "linear"
+    preprocessing = Preprocessing(height=224, width=224)
+    spec = ModelSpec(backbone=backbone, head=head, classes=classes, preprocessing=preprocessing)
+    network = spec.build()
+    normalisation = {name: buffer for name, buffer in network.state_dict().items() if name in ("mean", "std")}
+    return _with_weights(spec, rename_timm_weights(state) | normalisation, path), spec
+
+
+def _with_weights(spec: ModelSpec, state: Mapping[str, Any], path: Path) -> CarNet:
+    network = spec.build()
+    fit_weights(network, state, what=f"{spec.backbone} with {len(spec.classes)} classes", source=str(path))
+    return network.eval()
+
+
+def _parse_header(text: str, path: Path) -> ModelSpec:
+    try:
+        header = json.loads(text)
+        if header["format"] != _FORMAT:
+            raise CheckpointError(
+                f"Expected a model of format {_FORMAT} in {path}, and found {header['format']!r}. Update twincar."
+            )
+        classes = ClassNames(tuple(row["name"] for row in header["classes"]))
+        if header["classes"] != classes.to_rows():
+            raise CheckpointError(f"Expected classes in the order of their indices in {path}; the header is damaged.")
+        return ModelSpec(
+            backbone=header["backbone"],
+            head=header["head"],
+            classes=classes,
+            preprocessing=Preprocessing(**header["preprocessing"]),
+            provenance=header["provenance"],
+        )
+    except TwinCarError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"Expected a TwinCar model in {path}, and its header is damaged: {error!r}") from None

@@ -1,0 +1,130 @@
+"""The network: an EfficientNetV2 of timm's, a small classifier, and normalisation as part of both.
+
+Shapes: N photos of H×W pixels, C channels of an h×w feature map, K classes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from twincar.config import Head
+from twincar.errors import PretrainedWeightsError, UsageError
+from twincar.modeling.weights import fit_weights, read_state_dict
+
+_HIDDEN = 512  # units of the published classifier
+
+
+class CarNet(nn.Module):
+    """Photos in, one logit a class out.
+
+    Takes RGB values from 0 to 255 (uint8 or float), N×3×H×W, and gives logits, N×K. The mean and standard deviation the
+    backbone was trained with are buffers, so they travel with the weights.
+
+    Raises:
+        UsageError: `backbone` is not the name of an EfficientNetV2.
+    """
+
+    backbone: Any  # timm's models have attributes that nn.Module does not declare
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, backbone: str, num_classes: int, *, head: Head = "mlp", dropout: float = 0.2, drop_path: float = 0.0
+    ) -> None:
+        super().__init__()
+        _check_backbone(backbone)
+        self.backbone = timm.create_model(backbone, pretrained=False, num_classes=0, drop_path_rate=drop_path)
+        self.head = _make_head(head, self.backbone.num_features, num_classes, dropout)
+        for name in ("mean", "std"):
+            values = torch.tensor(self.backbone.pretrained_cfg[name]) * 255
+            self.register_buffer(name, values.view(1, 3, 1, 1))
+        self.to(memory_format=torch.channels_last)
+
+    def features(self, images: Tensor) -> Tensor:
+        """The feature map before pooling, N×C×h×w: what Grad-CAM++ explains."""
+        normalised = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.backbone.forward_features(normalised)
+        return features
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits, N×K, of a feature map, N×C×h×w."""
+        logits: Tensor = self.head(self.backbone.forward_head(features))
+        return logits
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, N×K, of photos, N×3×H×W."""
+        return self.classify(self.features(images))
+
+
+def load_pretrained(network: CarNet, source: str, backbone: str) -> None:
+    """Give the backbone its first weights; the classifier keeps its random ones.
+
+    Args:
+        network: changed in place.
+        source: 'hub', 'none', or the path of a weights file of this backbone, with or without its old classifier.
+        backbone: its timm name.
+
+    Raises:
+        PretrainedWeightsError: the hub cannot be reached, or has no weights for this backbone.
+        CheckpointError: the file is damaged, unsafe, or of another architecture.
+    """
+    if source == "none":
+        return
+    if source == "hub":
+        state: Mapping[str, Tensor] = _fetch_pretrained(backbone)
+    else:
+        weights, _ = read_state_dict(Path(source))
+        state = {name: tensor for name, tensor in weights.items() if not name.startswith("classifier.")}
+    fit_weights(network.backbone, state, what=f"the backbone {backbone}", source=source)
+
+
+def rename_timm_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a plain timm model, named as in `CarNet`: its `classifier` is our `head`."""
+    return {
+        name.replace("classifier", "head", 1) if name.startswith("classifier") else f"backbone.{name}": tensor
+        for name, tensor in state.items()
+    }
+
+
+def weight_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups for the optimiser; norms and biases are not decayed."""
+    parameters = list(network.parameters())
+    return [
+        {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _make_head(head: Head, features: int, num_classes: int, dropout: float) -> nn.Module:
+    if head == "linear":
+        return nn.Linear(features, num_classes)
+    return nn.Sequential(nn.Linear(features, _HIDDEN), nn.ReLU(), nn.Dropout(dropout), nn.Linear(_HIDDEN, num_classes))
+
+
+def _check_backbone(name: str) -> None:
+    known = timm.list_models("*efficientnetv2*")
+    if name.split(".")[0] in known and timm.is_model(name.split(".")[0]):
+        return
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
+    raise UsageError(f"Expected the name of a timm EfficientNetV2, and found {name!r}; near are {', '.join(near)}.")
+
+
+def _fetch_pretrained(backbone: str) -> dict[str, Tensor]:
+    try:
+        model = timm.create_model(backbone, pretrained=True, num_classes=0)
+    except Exception as error:  # timm and the hub's client raise a dozen kinds for 'cannot be had'
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise PretrainedWeightsError(
+            f"The pretrained weights of {backbone} are not on this machine and could not be fetched ({reason}). Three "
+            "ways out: go online (or name a mirror in HF_ENDPOINT) and try again; give a local weights file with "
+            "--pretrained FILE; or start from random weights with --pretrained none, which needs many more epochs."
+        ) from error
+    state: dict[str, Tensor] = model.state_dict()
+    return state
