@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import draw_car
+from PIL import Image
+
+from twincar.config import AugmentConfig
+from twincar.data.annotations import PreparedData
+from twincar.data.loader import EpochSampler, PhotoLoader, decode_reduced, evaluation_loader, training_loader
+from twincar.errors import PhotoError
+from twincar.preprocess import Preprocessing, decode_photo, read_photo
+
+SMALL = Preprocessing(height=32, width=48)
+
+
+def loader(data: PreparedData, *, workers: int = 0, seed: int = 0) -> PhotoLoader:
+    return training_loader(
+        data, augment=AugmentConfig(), preprocessing=SMALL, batch_size=8, balanced=True, seed=seed, workers=workers
+    )
+
+
+def epoch_of(photo_loader: PhotoLoader, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    photo_loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+    images, labels = zip(*photo_loader, strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
+def test_batches_have_the_shape_and_kind_the_network_takes(small_data: Path) -> None:
+    images, labels = next(iter(loader(PreparedData.open(small_data))))
+    assert (images.shape, images.dtype) == ((8, 3, 32, 48), torch.uint8)
+    assert (labels.shape, labels.dtype) == ((8,), torch.int64)
+
+
+def test_an_epoch_depends_on_seed_and_epoch_only(small_data: Path) -> None:
+    data = PreparedData.open(small_data)
+    first = epoch_of(loader(data), 3)
+    with_workers = epoch_of(loader(data, workers=2), 3)
+    assert torch.equal(first[0], with_workers[0])
+    assert torch.equal(first[1], with_workers[1])
+    again = loader(data)
+    epoch_of(again, 0)  # what came before does not matter
+    assert torch.equal(first[0], epoch_of(again, 3)[0])
+    assert not torch.equal(first[0], epoch_of(loader(data), 4)[0])
+    assert not torch.equal(first[0], epoch_of(loader(data, seed=1), 3)[0])
+
+
+def test_balanced_sampling_makes_rare_classes_as_frequent() -> None:
+    labels = np.repeat([0, 1, 2], [900, 90, 10])
+    sampler = EpochSampler(labels, balanced=True, seed=0)
+    drawn = []
+    for epoch in range(10):
+        sampler.set_epoch(epoch)
+        drawn += [labels[index] for index, *_ in sampler]
+    assert np.bincount(drawn) / len(drawn) == pytest.approx([1 / 3] * 3, abs=0.02)
+
+
+def test_unbalanced_sampling_takes_every_photo_once() -> None:
+    sampler = EpochSampler(np.zeros(50, np.int64), balanced=False, seed=0)
+    assert sorted(index for index, *_ in sampler) == list(range(50))
+    assert [place for *_, place in sampler] == list(range(50))
+
+
+def test_validation_sees_photos_as_prediction_does(small_data: Path) -> None:
+    data = PreparedData.open(small_data)
+    images, _ = next(iter(evaluation_loader(data, "val", preprocessing=SMALL, batch_size=4, workers=0)))
+    expected = SMALL(read_photo(data.path(data.split("val")[0])))
+    np.testing.assert_array_equal(images[0].permute(1, 2, 0).numpy(), expected)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_photo_that_disappears_is_told_in_one_sentence(small_data: Path, tmp_path: Path, workers: int) -> None:
+    data = PreparedData.open(small_data)
+    lost = PreparedData(data.folder, tmp_path, data.classes, data.annotations, data.manifest)
+    with pytest.raises(PhotoError, match=r"no such file\.$"):
+        next(iter(loader(lost, workers=workers)))
+
+
+def jpeg(image: Image.Image, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=95, **options)
+    return buffer.getvalue()
+
+
+def test_reduced_decoding_never_goes_below_what_is_needed() -> None:
+    data = jpeg(draw_car(0, 0, (640, 400)))
+    for shrink, expected in [(1.0, 640), (1.9, 400), (2.0, 320), (3.9, 240), (4.0, 160), (100.0, 80)]:
+        width = decode_reduced(data, "x", shrink).shape[1]
+        assert width >= 640 / shrink - 1
+        assert width <= expected
+
+
+@pytest.mark.parametrize("kind", ["plain", "turned", "cmyk", "gray", "png"])
+def test_every_kind_of_photo_is_decoded_as_in_evaluation(kind: str) -> None:
+    image = draw_car(1, 2)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    data = {
+        "plain": lambda: jpeg(image),
+        "turned": lambda: jpeg(image, exif=exif),
+        "cmyk": lambda: jpeg(image.convert("CMYK")),
+        "gray": lambda: jpeg(image.convert("L")),
+        "png": buffer.getvalue,
+    }[kind]()
+    ours, expected = decode_reduced(data, "x", 1.0), np.asarray(decode_photo(data))
+    assert ours.shape == expected.shape
+    assert abs(ours.astype(int) - expected).mean() < 2

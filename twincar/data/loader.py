@@ -1,0 +1,225 @@
+"""From a prepared data set to batches of photos.
+
+Every random choice (which photo next, how it is varied) follows from the seed, the epoch and the place in the epoch
+alone. So a run that is resumed at an epoch's start goes on as if it had never stopped, whatever the number of workers.
+
+Shapes: N photos of H×W pixels; what leaves here is uint8, N×3×H×W, with int64 labels, N.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import simplejpeg
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, WeightedRandomSampler, default_collate
+
+from twincar.config import AugmentConfig
+from twincar.data.annotations import Annotation, PreparedData
+from twincar.data.augment import apply_draw, draw
+from twincar.errors import PhotoError
+from twincar.preprocess import Preprocessing, decode_photo, read_photo, read_photo_bytes
+
+_EXIF_ORIENTATION = 0x0112
+Key = tuple[int, int, int]
+"""What the sampler asks for: index of the photo, epoch, place in the epoch."""
+
+
+class TrainingPhotos(Dataset[tuple[Tensor, int]]):
+    """Labelled photos, each time varied anew; indexed by the keys of `EpochSampler`."""
+
+    def __init__(
+        self,
+        data: PreparedData,
+        annotations: Sequence[Annotation],
+        augment: AugmentConfig,
+        preprocessing: Preprocessing,
+        seed: int,
+    ) -> None:
+        self.paths = [data.path(annotation) for annotation in annotations]
+        self.sizes = [(annotation.width, annotation.height) for annotation in annotations]
+        self.labels = labels_of(annotations)
+        self.augment = augment
+        self.preprocessing = preprocessing
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
+        index, epoch, place = key
+        width, height = self.sizes[index]
+        drawn = draw(self.augment, np.random.default_rng((self.seed, epoch, place)), width, height)
+        out_height, out_width = self.preprocessing.height, self.preprocessing.width
+        shrink = max(1.0, min(drawn.height / out_height, drawn.width / out_width))
+        photo = decode_reduced(read_photo_bytes(self.paths[index]), str(self.paths[index]), shrink)
+        image = apply_draw(drawn, photo, height=out_height, width=out_width, scale=photo.shape[1] / width)
+        return _to_tensor(image), int(self.labels[index])
+
+
+class EvaluationPhotos(Dataset[tuple[Tensor, int]]):
+    """Labelled photos as evaluation and prediction see them."""
+
+    def __init__(self, data: PreparedData, annotations: Sequence[Annotation], preprocessing: Preprocessing) -> None:
+        self.paths = [data.path(annotation) for annotation in annotations]
+        self.labels = labels_of(annotations)
+        self.preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = self.preprocessing(read_photo(self.paths[index]))
+        return _to_tensor(image), int(self.labels[index])
+
+
+class EpochSampler(Sampler[Key]):
+    """Keys of one epoch, in an order that depends on the seed and the epoch only.
+
+    `balanced` draws with replacement so that every class comes equally often in the mean (WeightedRandomSampler, by
+    counts of the labels; no photo is opened); otherwise every photo comes once.
+    """
+
+    def __init__(self, labels: NDArray[np.int64], *, balanced: bool, seed: int) -> None:
+        self.labels = labels
+        self.balanced = balanced
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[Key]:
+        generator = torch.Generator().manual_seed(int(np.random.default_rng((self.seed, self.epoch)).integers(2**62)))
+        for place, index in enumerate(self._order(generator)):
+            yield index, self.epoch, place
+
+    def _order(self, generator: torch.Generator) -> Sequence[int]:
+        if not self.balanced:
+            return torch.randperm(len(self.labels), generator=generator).tolist()
+        weights = 1.0 / np.bincount(self.labels)[self.labels]
+        return list(WeightedRandomSampler(weights.tolist(), len(self.labels), generator=generator))
+
+
+class PhotoLoader(DataLoader[Any]):
+    """A DataLoader that raises a photo's own error, in place of one wrapped in a worker's traceback."""
+
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            if isinstance(batch, PhotoError):
+                raise batch
+            yield batch
+
+
+def training_loader(
+    data: PreparedData,
+    *,
+    augment: AugmentConfig,
+    preprocessing: Preprocessing,
+    batch_size: int,
+    balanced: bool,
+    seed: int,
+    workers: int,
+) -> PhotoLoader:
+    """Batches of the training photos; the last one may be short."""
+    annotations = data.split("train")
+    photos = TrainingPhotos(data, annotations, augment, preprocessing, seed)
+    sampler = EpochSampler(photos.labels, balanced=balanced, seed=seed)
+    return _loader(photos, batch_size, workers, sampler)
+
+
+def evaluation_loader(
+    data: PreparedData, split: str, *, preprocessing: Preprocessing, batch_size: int, workers: int
+) -> PhotoLoader:
+    """Batches of a split's photos, in the order of the annotations."""
+    return _loader(EvaluationPhotos(data, data.split(split), preprocessing), batch_size, workers, None)
+
+
+def labels_of(annotations: Sequence[Annotation]) -> NDArray[np.int64]:
+    """Labels of labelled photos; N.
+
+    Raises:
+        ValueError: one of them has no label.
+    """
+    labels = [annotation.label for annotation in annotations]
+    if any(label is None for label in labels):
+        raise ValueError("every photo must have a label here")
+    return np.array(labels, np.int64)
+
+
+def decode_reduced(data: bytes, name: str, shrink: float) -> NDArray[np.uint8]:
+    """Decode a photo, a JPEG at the smallest scale its format offers that is not below 1/`shrink`; RGB, h×w×3."""
+    try:
+        if not _is_turned(data):
+            height, width, *_ = simplejpeg.decode_jpeg_header(data)
+            pixels = simplejpeg.decode_jpeg(
+                data, min_height=int(height / shrink), min_width=int(width / shrink), min_factor=1, fastdct=True
+            )
+            return np.asarray(pixels, np.uint8)
+    except ValueError:
+        pass  # another format, or CMYK: Pillow knows them all
+    return np.asarray(decode_photo(data, name))
+
+
+def default_workers() -> int:
+    """Loader processes: leave most cores to the network where it runs on the CPU, else use up to eight."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores // 2))
+
+
+def _is_turned(data: bytes) -> bool:
+    """Whether EXIF says that the picture must be turned; only then is it worth Pillow's slower way."""
+    if b"Exif\0" not in data[: 1 << 16]:
+        return False
+    with Image.open(io.BytesIO(data)) as image:
+        return bool(image.getexif().get(_EXIF_ORIENTATION, 1) != 1)
+
+
+def _loader(
+    photos: Dataset[tuple[Tensor, int]], batch_size: int, workers: int, sampler: EpochSampler | None
+) -> PhotoLoader:
+    return PhotoLoader(
+        _Guarded(photos),
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+    )
+
+
+class _Guarded(Dataset[tuple[Tensor, int] | PhotoError]):
+    """Hands a photo's error on as a value: raised in a worker, it would reach the user as a traceback."""
+
+    def __init__(self, photos: Dataset[tuple[Tensor, int]]) -> None:
+        self.photos = photos
+
+    def __len__(self) -> int:
+        return len(self.photos)  # type: ignore[arg-type]
+
+    def __getitem__(self, key: Key | int) -> tuple[Tensor, int] | PhotoError:
+        try:
+            return self.photos[key]
+        except PhotoError as error:
+            return error
+
+
+def _collate(items: list[tuple[Tensor, int] | PhotoError]) -> object:
+    errors = [item for item in items if isinstance(item, PhotoError)]
+    return errors[0] if errors else default_collate(items)
+
+
+def _to_tensor(image: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
