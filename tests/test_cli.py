@@ -1,0 +1,199 @@
+"""The command line as a person meets it: output, exit codes, one clear sentence for what is wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+from conftest import REAL_PHOTOS, draw_car, write_class_folders
+
+import twincar
+from twincar.cli import app
+
+ENVIRONMENT = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}
+
+
+def run(*arguments: object, stdin: bytes = b"", cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own, without a terminal."""
+    command = [sys.executable, "-m", "twincar", *map(str, arguments)]
+    return subprocess.run(command, input=stdin, capture_output=True, cwd=cwd, env=ENVIRONMENT, check=False)
+
+
+def refused(code: int, *arguments: object, cwd: Path | None = None) -> str:
+    """The one sentence a command is refused with."""
+    result = run(*arguments, cwd=cwd)
+    message = result.stderr.decode()
+    assert result.returncode == code, message
+    assert "Traceback" not in message
+    assert result.stdout == b""
+    return message
+
+
+def test_help_and_version_import_neither_torch_nor_matplotlib() -> None:
+    code = (
+        "import sys; from twincar.cli import app; sys.argv = ['twincar', '--help']\n"
+        "try: app()\nexcept SystemExit: pass\n"
+        "import twincar; assert not {'torch', 'matplotlib', 'numpy', 'pandas'} & set(sys.modules), sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert run("--version").stdout.decode().strip() == twincar.__version__
+
+
+def test_public_names_are_frozen() -> None:
+    assert sorted(twincar.__all__) == ["TwinCarError", "__version__", "load"]
+
+
+FLAGS = {
+    "quickstart": "--out",
+    "prepare": "--out --split --val-share --seed --classes --strict",
+    "audit": "--classes --csv --json",
+    "train": "--name --runs --resume --recipe --config --backbone --pretrained --image-size --epochs --batch-size "
+    "--learning-rate --precision --workers --seed --limit --set --tensorboard",
+    "evaluate": "--split --tta --data --json",
+    "explain": "--split --count --data",
+    "predict": "--model -m --top-k --tta --classes --backbone --json --csv",
+}
+
+
+def test_flags_are_frozen() -> None:
+    """A new flag needs a user; adding one here is the moment to ask who that is."""
+    command = typer.main.get_command(app)
+    found = {
+        name: [flag for parameter in sub.params for flag in parameter.opts if flag.startswith("-")]
+        for name, sub in command.commands.items()  # type: ignore[attr-defined]
+    }
+    assert {name: sorted(flags) for name, flags in found.items()} == {n: sorted(f.split()) for n, f in FLAGS.items()}
+
+
+def test_predict_for_machines_and_people(small_run: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        draw_car(number, 0).save(tmp_path / f"{number}.jpg")
+    (tmp_path / "bad.jpg").write_bytes(b"bad")
+    result = run("predict", "--model", small_run, tmp_path, "--json", "--top-k", 2)
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.returncode == 1  # one of four could not be read
+    assert [set(row) >= {"class_name", "confidence", "make", "model", "body", "year"} for row in rows] == [True] * 3 + [
+        False
+    ]
+    assert "no image" in rows[3]["error"]
+    assert b"1 photos could not be read" in result.stderr
+
+    result = run("predict", "--model", small_run, tmp_path, "--csv", "--top-k", 2)
+    table = list(csv.DictReader(io.StringIO(result.stdout.decode())))
+    assert [row["class_name"] for row in table[:3]] == [row["class_name"] for row in rows[:3]]
+    assert [row["class_name2"] for row in table[:3]] == [row["topk"][1]["class_name"] for row in rows[:3]]
+    assert "no image" in table[3]["error"]
+
+    result = run("predict", "--model", small_run, tmp_path / "0.jpg")
+    first = result.stdout.decode().splitlines()[0].split("\t")
+    assert result.returncode == 0
+    assert (first[0], first[2]) == (str(tmp_path / "0.jpg"), rows[0]["class_name"])
+
+
+def test_predict_reads_standard_input(small_run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "car.jpg"
+    draw_car(1, 0).save(path)
+    for stdin in (path.read_bytes(), f"{path}\n".encode()):
+        result = run("predict", "--model", small_run, "-", "--json", stdin=stdin)
+        assert len(json.loads(result.stdout)["topk"]) == 3
+    result = run("predict", "--model", small_run, "-", stdin=b"")
+    assert (result.returncode, b"it is empty" in result.stderr) == (2, True)
+
+
+def test_wrong_usage_of_prepare(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "notes.txt").write_text("no car")
+    out = tmp_path / "out"
+    assert "Expected" in refused(2, "prepare", tmp_path / "gone", "--out", out)
+    assert "Expected" in refused(2, "prepare", tmp_path / "empty", "--out", out)
+    assert "Expected" in refused(2, "prepare", tmp_path / "texts", "--out", out)
+    one = write_class_folders(tmp_path / "one", {"train": 4}, ("Audi A5 Coupe 2012",))
+    assert "class" in refused(1, "prepare", one, "--out", out)
+    single = write_class_folders(tmp_path / "single", {"train": 1})
+    assert "Aurora Falcon" in refused(1, "prepare", single, "--out", out)
+    assert not out.exists()
+
+
+def test_wrong_usage_of_train(small_data: Path, small_run: Path, tmp_path: Path) -> None:
+    assert "no such folder" in refused(2, "train", tmp_path / "gone")
+    assert "twincar prepare" in refused(2, "train", tmp_path)
+    assert "twincar train DATA" in refused(2, "train")
+    options = ("--runs", small_run.parent, "--name", small_run.name, "--pretrained", "none")
+    assert "never overwritten" in refused(2, "train", small_data, *options)
+    assert "did you mean 'epochs'" in refused(2, "train", small_data, "--set", "epoch=3")
+    assert "EfficientNetV2" in refused(2, "train", small_data, "--backbone", "resnet50", cwd=tmp_path)
+    assert (
+        "three ways out" in refused(1, "train", small_data, "--backbone", "tf_efficientnetv2_b0", cwd=tmp_path).lower()
+    )
+    assert "stanford" in refused(2, "train", small_data, "--recipe", "magic")
+    assert "alone" in refused(2, "train", "--resume", small_run, "--epochs", 3)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_wrong_usage_of_the_verbs_on_a_run(small_run: Path, small_data: Path, tmp_path: Path) -> None:
+    for verb in ("evaluate", "explain"):
+        assert "no such folder" in refused(2, verb, tmp_path / "gone")
+        assert "config.yaml" in refused(2, verb, small_data)
+    assert "there is none" in refused(2, "predict", "--model", "gone.safetensors", "x.jpg")
+    assert "found none" in refused(2, "predict", "--model", small_run, tmp_path)
+    assert "Missing" in refused(2, "predict", "x.jpg")
+
+
+def test_audit_exits_with_1_when_something_is_wrong(tmp_path: Path) -> None:
+    source = write_class_folders(tmp_path / "s", {"train": 2})
+    assert run("audit", source).returncode == 0
+    bad = next(source.rglob("*.jpg"))
+    bad.write_bytes(bad.read_bytes()[:300])
+    result = run("audit", source, "--json")
+    assert result.returncode == 1
+    assert [json.loads(line)["defect"] for line in result.stdout.splitlines()] == ["truncated"]
+
+
+def test_evaluate_and_explain_print_where_things_are(small_run: Path) -> None:
+    result = run("evaluate", small_run, "--split", "test", "--json")
+    assert json.loads(result.stdout)["photos"] == 12
+    lines = run("evaluate", small_run, "--split", "test", "--tta").stdout.decode()
+    assert "12 test photos" in lines
+    assert "f1_macro\t" in lines
+    assert "grid.png" in run("explain", small_run, "--count", 2).stdout.decode()
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(small_data: Path, tmp_path: Path) -> None:
+    arguments = [
+        "train", small_data, "--runs", tmp_path, "--name", "r", "--pretrained", "none", "--image-size", 64,
+        "--backbone", "tf_efficientnetv2_b0", "--epochs", 1000, "--workers", 0, "--set", "patience=1000",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "twincar", *map(str, arguments)], stderr=subprocess.PIPE, env=ENVIRONMENT
+    )
+    while not (tmp_path / "r" / "last.ckpt").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    message = process.communicate(timeout=120)[1].decode()
+    assert process.returncode == 130
+    assert f"twincar train --resume {tmp_path / 'r'}" in message
+    assert "Traceback" not in message
+
+
+@pytest.mark.skipif(not REAL_PHOTOS.is_dir(), reason="no real photos beside the checkout")
+def test_audit_of_real_messy_photos() -> None:
+    result = run("audit", REAL_PHOTOS / "messy", "--json")
+    found = {(row["file"], row["defect"]) for row in map(json.loads, result.stdout.splitlines())}
+    truth = json.loads((REAL_PHOTOS / "messy" / "truth.json").read_text())
+    names = {
+        "truncated": "truncated", "empty": "empty", "not_an_image": "not an image", "missing_file": "missing",
+        "outside_root": "outside the data folder", "unknown_label": "unknown label", "repeated_row": "repeated row",
+        "decompression_bomb": "too large once decoded", "tiny": "too small",
+    }  # fmt: skip
+    assert found == {(item["file"], name) for kind, name in names.items() for item in truth[kind]}

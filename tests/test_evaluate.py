@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import CLASSES, draw_car, write_class_folders
+from PIL import Image
+from sklearn.metrics import classification_report
+
+from twincar.data.annotations import PreparedData
+from twincar.data.prepare import prepare
+from twincar.errors import DataError, LabelError, PhotoError
+from twincar.evaluate import evaluate
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def evaluated(small_run: Path) -> Path:
+    return evaluate(small_run, split="test", tta=True).folder
+
+
+def test_everything_is_written(evaluated: Path) -> None:
+    names = {path.name for path in evaluated.iterdir()}
+    assert names == {
+        "metrics.json", "predictions.csv", "classification_report.csv", "confusion_matrix.csv", "confusion_matrix.png",
+        "best_classes.png", "worst_classes.png", "most_confused.png",
+    }  # fmt: skip
+    curves = {path.name for path in evaluated.parent.glob("curve_*.png")}
+    assert curves == {
+        "curve_accuracy_f1.png", "curve_loss.png", "curve_precision_recall.png", "curve_top_k.png"
+    }  # fmt: skip
+    for path in [*evaluated.glob("*.png"), *evaluated.parent.glob("curve_*.png")]:
+        with Image.open(path) as image:
+            assert image.width > 300
+            assert np.asarray(image.convert("L")).std() > 5  # not blank
+
+
+def test_predictions_and_metrics_agree(evaluated: Path) -> None:
+    rows = rows_of(evaluated / "predictions.csv")
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    assert len(rows) == metrics["photos"] == 12
+    right = [row["truth"] == row["top1"] for row in rows]
+    assert [row["correct"] == "1" for row in rows] == right
+    assert metrics["metrics"]["acc"] == pytest.approx(np.mean(right))
+    for row in rows:
+        probabilities = [float(row[f"probability{place}"]) for place in range(1, 5)]
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert sum(probabilities) == pytest.approx(1, abs=1e-4)
+    assert metrics["accuracy"]["low"] <= metrics["accuracy"]["value"] <= metrics["accuracy"]["high"]
+    assert metrics["tta_gain"]["acc"] == pytest.approx(metrics["tta"]["acc"] - metrics["metrics"]["acc"])
+
+
+def test_the_report_is_scikit_learns(evaluated: Path) -> None:
+    predictions = rows_of(evaluated / "predictions.csv")
+    truth, answers = [row["truth"] for row in predictions], [row["top1"] for row in predictions]
+    expected = classification_report(truth, answers, output_dict=True, zero_division=0)
+    for row in rows_of(evaluated / "classification_report.csv"):
+        theirs = expected[row["class_name"].replace("average", "avg")]
+        assert float(row["precision"]) == pytest.approx(theirs["precision"])
+        assert float(row["recall"]) == pytest.approx(theirs["recall"])
+        assert float(row["f1"]) == pytest.approx(theirs["f1-score"])
+        assert float(row["support"]) == theirs["support"]
+
+
+def test_the_matrix_counts_every_photo(evaluated: Path) -> None:
+    predictions = rows_of(evaluated / "predictions.csv")
+    for row in rows_of(evaluated / "confusion_matrix.csv"):
+        name = row.pop("true \\ predicted")
+        for answer, count in row.items():
+            assert int(count) == sum(p["truth"] == name and p["top1"] == answer for p in predictions)
+
+
+def test_classes_in_another_order_give_the_same_figures(small_run: Path, small_data: Path, tmp_path: Path) -> None:
+    """The same test photos from a CSV whose classes come in another order, and one class is absent."""
+    data = PreparedData.open(small_data)
+    reversed_names = list(reversed(data.classes.names))
+    (tmp_path / "classes.txt").write_text("\n".join(reversed_names))
+    lines = ["filename,label,split"]
+    for annotation in data.annotations:
+        assert annotation.label is not None
+        lines.append(f"{annotation.file},{reversed_names.index(data.classes[annotation.label])},{annotation.split}")
+    shutil.copytree(data.photo_root, tmp_path / "images")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    other = prepare(str(tmp_path / "list.csv"), tmp_path / "other")
+    assert other.classes.names == tuple(reversed_names)
+    ours = evaluate(small_run, split="test", data_folder=other.folder).metrics
+    assert ours == pytest.approx(evaluate(small_run, split="test").metrics)
+
+
+def test_unknown_classes_are_refused(small_run: Path, tmp_path: Path) -> None:
+    source = write_class_folders(tmp_path / "s", {"train": 2, "test": 1}, (*CLASSES[:3], "Dacia Duster SUV 2018"))
+    other = prepare(str(source), tmp_path / "p", val_share=0.5)
+    with pytest.raises(LabelError, match="Dacia Duster"):
+        evaluate(small_run, split="test", data_folder=other.folder)
+
+
+def test_a_split_without_photos_or_labels_is_told(small_run: Path, tmp_path: Path) -> None:
+    source = write_class_folders(tmp_path / "s", {"train": 4})
+    other = prepare(str(source), tmp_path / "p", val_share=0.25)
+    with pytest.raises(DataError, match="'test'"):
+        evaluate(small_run, split="test", data_folder=other.folder)
+
+
+def test_a_photo_that_cannot_be_read_is_told(small_run: Path, tmp_path: Path) -> None:
+    source = write_class_folders(tmp_path / "s", {"train": 4, "test": 1})
+    other = prepare(str(source), tmp_path / "p", val_share=0.25)
+    other.path(other.split("test")[0]).write_bytes(b"gone")
+    with pytest.raises(PhotoError, match="no image"):
+        evaluate(small_run, split="test", data_folder=other.folder)
+
+
+def test_tta_is_the_mean_over_views_made_from_the_photo(small_run: Path, small_data: Path) -> None:
+    from twincar.modeling.engines import TorchEngine, open_model, softmax
+    from twincar.preprocess import read_photo
+
+    network, spec = open_model(small_run)
+    engine = TorchEngine(network)
+    data = PreparedData.open(small_data)
+    logits = []
+    for annotation in data.split("test"):
+        views = spec.preprocessing.views(read_photo(data.path(annotation)))
+        logits.append(np.mean([engine.logits(np.stack([[view]]))[0, 0] for view in views], axis=0))
+    labels = np.array([annotation.label for annotation in data.split("test")])
+    expected = (softmax(np.array(logits)).argmax(1) == labels).mean()
+    tta = evaluate(small_run, split="test", tta=True).tta
+    assert tta is not None
+    assert tta["acc"] == pytest.approx(expected)
+
+
+def test_draw_car_is_stable() -> None:
+    """The fixtures' own footing: the same number gives the same photo."""
+    assert draw_car(0, 1).tobytes() == draw_car(0, 1).tobytes() != draw_car(0, 2).tobytes()

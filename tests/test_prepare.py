@@ -1,0 +1,354 @@
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+from unittest.mock import Mock
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import CLASSES, draw_car, write_class_folders
+
+from twincar.data import prepare as prepare_module
+from twincar.data.annotations import PreparedData
+from twincar.data.prepare import prepare
+from twincar.data.toycars import draw_data_set
+from twincar.errors import DataError, StorageError, UsageError
+from twincar.files import sha256_of
+from twincar.labels import class_key
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Four classes, 20 training photos and 2 test photos each."""
+    return write_class_folders(tmp_path / "source", {"train": 20, "test": 2})
+
+
+def state_of(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Time of change and content of every file."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.name != "source"]
+
+
+def validation_files(data: PreparedData) -> list[str]:
+    return [photo.file for photo in data.split("val")]
+
+
+def test_prepared_class_folders(source: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    data = prepare(str(source), tmp_path / "out", on_photo=lambda done, total: told.append((done, total)))
+    assert told[-1] == (88, 88)
+    assert [class_key(name) for name in data.classes.names] == sorted(class_key(name) for name in CLASSES)
+    assert data.manifest["photos"] == {"train": 72, "val": 8, "test": 8}
+    assert data.manifest["left_out"] == {}
+    assert not (data.folder / "left_out.csv").exists()
+    # A tenth of 20 photos is 2 of each class.
+    assert Counter(photo.label for photo in data.split("val")) == {0: 2, 1: 2, 2: 2, 3: 2}
+    for photo in data.annotations:
+        assert sha256_of(data.path(photo).read_bytes()) == photo.sha256
+        assert (photo.width, photo.height) == (96, 64)
+    assert data.photo_root == source
+    assert {photo.file.split("/")[0] for photo in data.split("val")} == {"train"}
+
+
+def test_the_split_follows_from_the_seed_and_the_photos_alone(source: Path, tmp_path: Path) -> None:
+    first = prepare(str(source), tmp_path / "first")
+    assert validation_files(prepare(str(source), tmp_path / "again")) == validation_files(first)
+    assert validation_files(prepare(str(source), tmp_path / "other", seed=1)) != validation_files(first)
+    # The same photos in reverse order under other names.
+    renamed = tmp_path / "renamed"
+    for path in source.rglob("*.jpg"):
+        target = renamed / path.relative_to(source).with_name(f"{99 - int(path.stem)}.jpg")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    hashes = [
+        {photo.sha256 for photo in data.split("val")} for data in (first, prepare(str(renamed), tmp_path / "third"))
+    ]
+    assert hashes[0] == hashes[1]
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.01, 1), (0.25, 5), (0.99, 19)])
+def test_share_of_validation_photos(source: Path, tmp_path: Path, share: float, expected: int) -> None:
+    data = prepare(str(source), tmp_path / "out", val_share=share)
+    assert set(Counter(photo.label for photo in data.split("val")).values()) == {expected}
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.5, float("nan")])
+def test_shares_that_are_none(source: Path, tmp_path: Path, share: float) -> None:
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        prepare(str(source), tmp_path / "out", val_share=share)
+
+
+def test_identical_photos_stay_together(source: Path, tmp_path: Path) -> None:
+    for folder in (source / "train").iterdir():
+        for number in range(8):  # three of each of the first photos, under other names
+            for copy in ("a", "b"):
+                shutil.copy(folder / f"{number:03d}.jpg", folder / f"{copy}{number}.jpg")
+    # One photo in two classes stays in training.
+    first, second = sorted((source / "train").iterdir())[:2]
+    shutil.copy(first / "019.jpg", second / "stray.jpg")
+    for seed in range(6):
+        data = prepare(str(source), tmp_path / str(seed), val_share=0.4, seed=seed)
+        train, val = ({photo.sha256 for photo in data.split(split)} for split in ("train", "val"))
+        assert not train & val
+        # 0.4 of 36 is 14, of 37 is 15; groups of three may leave up to two places free.
+        assert all(12 <= count <= 15 for count in Counter(photo.label for photo in data.split("val")).values())
+
+
+def test_own_validation_split_is_kept(tmp_path: Path) -> None:
+    source = write_class_folders(tmp_path / "source", {"train": 1, "val": 2, "test": 1})
+    data = prepare(str(source), tmp_path / "out")
+    assert data.manifest["photos"] == {"train": 4, "val": 8, "test": 4}
+    assert all(photo.file.startswith("val/") for photo in data.split("val"))
+
+
+def test_single_training_photo_of_a_class(source: Path, tmp_path: Path) -> None:
+    folder = source / "train" / CLASSES[0]
+    for path in sorted(folder.iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(DataError, match=f"two different training photos.*'{CLASSES[0]}' has fewer"):
+        prepare(str(source), tmp_path / "out")
+    shutil.copy(folder / "000.jpg", folder / "copy.jpg")  # the same photo again does not help
+    with pytest.raises(DataError, match=f"'{CLASSES[0]}' has fewer"):
+        prepare(str(source), tmp_path / "out")
+    assert leftovers(tmp_path) == []
+    draw_car(0, 500).save(folder / "more.jpg")
+    data = prepare(str(source), tmp_path / "out")
+    counts = Counter((photo.split, photo.label) for photo in data.annotations)
+    label = data.classes.find(CLASSES[0])
+    assert counts["train", label] + counts["val", label] == 3
+    assert counts["val", label] == 1
+
+
+def test_class_whose_photos_are_all_in_another_class_too(source: Path, tmp_path: Path) -> None:
+    first, second = sorted((source / "train").iterdir())[:2]
+    for path in first.iterdir():
+        shutil.copy(path, second / f"stray{path.name}")
+    with pytest.raises(DataError, match=f"'{first.name}' has fewer"):
+        prepare(str(source), tmp_path / "out")
+
+
+def test_sources_with_too_few_photos(tmp_path: Path) -> None:
+    one = write_class_folders(tmp_path / "one", {"train": 3}, CLASSES[:1])
+    with pytest.raises(DataError, match="two classes"):
+        prepare(str(one), tmp_path / "out")
+    bad = write_class_folders(tmp_path / "bad", {"train": 2, "test": 1}, CLASSES[:2])
+    for path in (bad / "train").rglob("*.jpg"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"training photos with labels, and found none \(4 rows are not sound\)"):
+        prepare(str(bad), tmp_path / "out")
+
+
+def test_class_whose_training_photos_are_all_bad(source: Path, tmp_path: Path) -> None:
+    for path in (source / "train" / CLASSES[3]).iterdir():
+        path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(DataError, match=f"1 of 4 have none: '{CLASSES[3]}'"):
+        prepare(str(source), tmp_path / "out")
+    shutil.rmtree(source / "test" / CLASSES[3])  # no test photo asks for it, and still it is not lost in silence
+    with pytest.raises(DataError, match=f"1 of 4 have none: '{CLASSES[3]}'"):
+        prepare(str(source), tmp_path / "out")
+
+
+def test_class_that_is_named_but_never_used_is_dropped(tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    lines = ["filename,label"]
+    for label in (0, 2):
+        for number in range(3):
+            draw_car(label, number).save(folder / f"{label}{number}.jpg")
+            lines.append(f"{label}{number}.jpg,{label}")
+    (folder / "labels.csv").write_text("\n".join(lines))
+    (folder / "classes.txt").write_text("A\nUnused\nC\n")
+    data = prepare(str(folder), tmp_path / "out")
+    assert data.classes.names == ("A", "C")
+    assert {(photo.file[0], photo.label) for photo in data.annotations} == {("0", 0), ("2", 1)}
+    assert data.manifest["classes_without_photos"] == ["Unused"]
+
+
+def spoil(source: Path) -> None:
+    folder = source / "train" / CLASSES[0]
+    (folder / "000.jpg").write_bytes(b"")
+    (folder / "001.jpg").write_bytes((folder / "001.jpg").read_bytes()[:-100])
+    (folder / "002.jpg").write_bytes(b"")
+
+
+def test_bad_rows_are_left_out_and_listed(source: Path, tmp_path: Path) -> None:
+    spoil(source)
+    data = prepare(str(source), tmp_path / "out")
+    assert data.manifest["left_out"] == {"empty": 2, "truncated": 1}
+    assert len(data.annotations) == 85
+    with (data.folder / "left_out.csv").open(newline="", encoding="utf-8") as file:
+        rows = [(row["file"], row["defect"]) for row in csv.DictReader(file)]
+    assert rows == [
+        (f"train/{CLASSES[0]}/{name}.jpg", defect)
+        for name, defect in zip(["000", "001", "002"], ["empty", "truncated", "empty"], strict=True)
+    ]
+    with pytest.raises(DataError, match=r"3 are not \(2 empty, 1 truncated\); see .*left_out\.csv"):
+        prepare(str(source), tmp_path / "out", strict=True)
+
+
+def test_strict_leaves_nothing(source: Path, tmp_path: Path) -> None:
+    spoil(source)
+    with pytest.raises(DataError, match=r"3 are not \(2 empty, 1 truncated\); the first are 'train/.*000\.jpg'"):
+        prepare(str(source), tmp_path / "out", strict=True)
+    assert leftovers(tmp_path) == []
+
+
+def test_second_run_changes_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    prepare(str(source), out)
+    before = state_of(tmp_path)
+    monkeypatch.setattr(prepare_module, "audit_source", Mock(side_effect=AssertionError("photos were read again")))
+    monkeypatch.chdir(tmp_path)
+    assert prepare("source", Path("out")).folder == out
+    assert state_of(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"seed": 1}, "seed 0, not 1"), ({"val_share": 0.2}, "val_share 0.1, not 0.2"), ({"splits": ["train"]}, "splits")],
+)
+def test_other_settings_never_overwrite(source: Path, tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    prepare(str(source), tmp_path / "out")
+    before = state_of(tmp_path)
+    with pytest.raises(UsageError, match=message):
+        prepare(str(source), tmp_path / "out", **changes)  # type: ignore[arg-type]
+    other = write_class_folders(tmp_path / "other", {"train": 2})
+    with pytest.raises(UsageError, match="made with source"):
+        prepare(str(other), tmp_path / "out")
+    shutil.rmtree(other)
+    assert state_of(tmp_path) == before
+
+
+def test_changed_source_is_noticed(source: Path, tmp_path: Path) -> None:
+    prepare(str(source), tmp_path / "out")
+    draw_car(0, 900).save(source / "train" / CLASSES[0] / "new.jpg")
+    with pytest.raises(UsageError, match="has changed since"):
+        prepare(str(source), tmp_path / "out")
+
+
+def test_folder_with_other_things_in_it(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("the only copy")
+    with pytest.raises(UsageError, match="holds something else"):
+        prepare(str(source), out)
+    with pytest.raises(UsageError, match="holds something else"):
+        prepare(str(source), out / "thesis.txt")
+    assert (out / "thesis.txt").read_text() == "the only copy"
+    (out / "thesis.txt").unlink()
+    assert prepare(str(source), out).folder == out  # an empty folder will do
+
+
+def test_prepared_folder_is_no_source(source: Path, tmp_path: Path) -> None:
+    prepare(str(source), tmp_path / "out")
+    with pytest.raises(UsageError, match="prepared already"):
+        prepare(str(tmp_path / "out"), tmp_path / "again")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_interrupted_run_leaves_nothing(source: Path, tmp_path: Path, error: type[BaseException]) -> None:
+    def stop(done: int, _: int) -> None:
+        if done == 40:
+            raise error
+
+    with pytest.raises(error):
+        prepare(str(source), tmp_path / "out", on_photo=stop)
+    assert leftovers(tmp_path) == []
+
+
+def test_what_a_killed_run_left_is_cleared(source: Path, tmp_path: Path) -> None:
+    left = tmp_path / ".out.preparing" / "photos"
+    left.mkdir(parents=True)
+    (left / "half.jpg").write_bytes(b"half")
+    data = prepare(str(source), tmp_path / "out")
+    assert leftovers(tmp_path) == ["out"]
+    assert sorted(path.name for path in data.folder.iterdir()) == ["annotations.csv", "classes.json", "manifest.json"]
+
+
+def write_parquet(folder: Path, count: int) -> Path:
+    """Training photos of two classes as the hub keeps them, and one photo that is cut."""
+    folder.mkdir()
+    photos = []
+    for number in range(count):
+        buffer = io.BytesIO()
+        draw_car(number % 2, number).save(buffer, "JPEG")
+        photos.append({"bytes": buffer.getvalue(), "path": f"{number:03d}.jpg"})
+    photos[4]["bytes"] = b""
+    image = pa.array(photos, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    table = pa.table({"image": image, "label": pa.array([number % 2 for number in range(count)])})
+    features = {"label": {"names": ["Borealis C/V Van 2009", "B"]}}
+    pq.write_table(
+        table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}),
+        folder / "train-00000-of-00001.parquet",
+    )
+    return folder
+
+
+def test_photos_of_parquet_files_are_written(tmp_path: Path) -> None:
+    source = write_parquet(tmp_path / "source", 30)
+    data = prepare(str(source), tmp_path / "out")
+    assert data.manifest["photo_root"] == "photos"
+    assert data.manifest["photos"] == {"train": 26, "val": 3}  # a tenth of 14 and of 15
+    assert len(list((data.folder / "photos").rglob("*.jpg"))) == 29
+    assert {photo.file.rsplit("/", 1)[0] for photo in data.annotations} == {"train/Borealis C-V Van 2009", "train/B"}
+    for photo in data.annotations:
+        assert sha256_of(data.path(photo).read_bytes()) == photo.sha256
+    (tmp_path / "out").rename(tmp_path / "moved")  # all that is needed is inside
+    moved = PreparedData.open(tmp_path / "moved")
+    assert moved.path(moved.annotations[0]).is_file()
+
+
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_parquet(tmp_path / "source", 12)
+    write_bytes = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        if path.name == "009.jpg":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write_bytes(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        prepare(str(source), tmp_path / "out")
+    assert leftovers(tmp_path) == []
+
+
+def test_toy_cars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw_few(folder: Path, **options: object) -> None:
+        draw_data_set(folder, photos_per_class={"train": 2, "test": 1}, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("twincar.data.sources.toy.draw_data_set", draw_few)
+    data = prepare("toycars:5", tmp_path / "out")
+    assert data.manifest["source"] == "toycars:5"
+    assert data.manifest["photos"] == {"train": 24, "val": 24, "test": 24}
+    assert len(data.classes) == 24
+    names = {path.name for path in data.folder.iterdir()}
+    assert names - {"toycars.json"} == {"annotations.csv", "classes.json", "manifest.json", "masks", "photos"}
+    for photo in data.annotations:
+        assert data.path(photo).is_file()
+        assert (data.folder / "masks" / photo.file).with_suffix(".png").is_file()
+        assert photo.box is not None
+    before = state_of(data.folder)
+    prepare("toycars:5", tmp_path / "out")
+    assert state_of(data.folder) == before
+    with pytest.raises(UsageError, match="'toycars:5', not 'toycars:0'"):
+        prepare("toycars", tmp_path / "out")
+
+
+def test_original_release_on_real_photos(real_photos: Path, tmp_path: Path) -> None:
+    data = prepare(str(real_photos / "devkit_sample"), tmp_path / "out")
+    # Three training photos a class: one to validate on.
+    assert data.manifest["photos"] == {"train": 392, "val": 196, "test": 196}
+    assert data.photo_root == real_photos / "devkit_sample"
+    assert len(data.classes) == 196

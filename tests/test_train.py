@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import small_config
+from test_files import files_no_larger_than
+
+from twincar.config import TrainConfig
+from twincar.data.annotations import PreparedData
+from twincar.errors import DataError, PhotoError, StorageError, TwinCarError, UsageError
+from twincar.files import RunFolder, best_epoch
+from twincar.modeling.checkpoint import load_model
+from twincar.modeling.lightning_parts import AveragedWeights, lightning_precision
+from twincar.train import Recorder, TrainingModule, is_finished, resume, train, warmup_cosine
+
+# The columns of the log published with the first model.
+PUBLISHED_COLUMNS = [
+    "epoch",
+    "train_loss",
+    "train_acc",
+    "val_loss",
+    "val_acc",
+    "val_precision_macro",
+    "val_precision_weighted",
+    "val_recall_macro",
+    "val_recall_weighted",
+    "val_f1_macro",
+    "val_f1_weighted",
+    "val_hamming",
+    "val_cohen_kappa",
+    "val_mcc",
+    "val_jaccard_macro",
+    "val_top3",
+    "val_top5",
+]
+
+
+def test_a_run_has_its_parts(small_run: Path, small_data: Path) -> None:
+    run = RunFolder.open(small_run)
+    history = run.read_history()
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert set(history[0]) == set(PUBLISHED_COLUMNS)
+    assert all(math.isfinite(value) for row in history for value in row.values())
+    assert run.last.exists()
+    network, spec = load_model(run.best)
+    assert spec.classes == PreparedData.open(small_data).classes
+    assert spec.provenance["epoch"] == best_epoch(history)["epoch"]
+    assert not network.training
+
+
+def test_learning_reaches_the_training_photos(small_data: Path, tmp_path: Path) -> None:
+    """Four colours are told apart in a few epochs, or the loop does not learn."""
+    plain = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.5, 1.5), "rotation": 0, "blur": 0}
+    colours = {"hue": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
+    config = small_config(
+        small_data, epochs=6, batch_size=4, mix_probability=0, label_smoothing=0, augment={**plain, **colours}
+    )
+    history = train(config, tmp_path / "run").history
+    assert history[-1]["train_loss"] < history[0]["train_loss"] - 0.15
+    assert history[-1]["train_acc"] > 0.4  # one in four is chance
+
+
+def interrupt_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the first step after so many epochs."""
+    step = TrainingModule.training_step
+
+    def training_step(self: TrainingModule, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        if self.current_epoch == epochs:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    monkeypatch.setattr(TrainingModule, "training_step", training_step)
+
+
+@pytest.mark.parametrize("changes", [{"schedule": "plateau"}, {"schedule": "cosine", "warmup_epochs": 1, "ema": 0.9}])
+def test_a_resumed_run_ends_as_one_never_interrupted(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
+) -> None:
+    config = small_config(small_data, epochs=3, **changes)
+    whole = train(config, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt_after(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "parts")
+    assert [row["epoch"] for row in RunFolder.open(tmp_path / "parts").read_history()] == [1, 2]
+    load_model(tmp_path / "parts" / "best.safetensors")  # what was reached can be used
+    parts = resume(tmp_path / "parts")
+    assert parts.history == whole.history
+    assert (parts.run.metrics).read_text() == whole.run.metrics.read_text()
+    assert load_model(parts.run.best)[1].provenance == load_model(whole.run.best)[1].provenance
+    ours, theirs = (load_model(result.run.best)[0].state_dict() for result in (parts, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_an_interrupt_in_the_first_epoch_can_be_resumed(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_run: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(0, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(small_config(small_data), tmp_path / "run")
+    with pytest.raises(DataError, match="--resume"):
+        RunFolder.open(tmp_path / "run").read_history()
+    assert resume(tmp_path / "run").history == RunFolder.open(small_run).read_history()
+
+
+def test_a_finished_run_is_left_as_it_is(small_run: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in small_run.rglob("*")}
+    assert len(resume(small_run).history) == 2
+    assert {path: path.stat().st_mtime_ns for path in small_run.rglob("*")} == before
+
+
+def test_training_stops_early(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.3, 0.5, 0.4, 0.5, 0.2, 0.9])
+    fixed = {"val_loss": 1.0, "val_acc": 0.5, "val_top5": 1.0}
+    monkeypatch.setattr(TrainingModule, "validation_metrics", lambda _: {"val_f1_macro": next(scores), **fixed})
+    result = train(small_config(small_data, epochs=6, patience=3, limit=1), tmp_path / "run")
+    assert [row["val_f1_macro"] for row in result.history] == [0.3, 0.5, 0.4, 0.5, 0.2]
+    assert result.best["epoch"] == 2  # the first of equals
+    assert load_model(result.run.best)[1].provenance["epoch"] == 2
+
+
+def test_is_finished() -> None:
+    config = TrainConfig(epochs=10, patience=2)
+    history = [{"val_f1_macro": score} for score in (0.1, 0.5, 0.4)]
+    assert not is_finished(config, history)
+    assert is_finished(config, [*history, {"val_f1_macro": 0.5}])
+    assert is_finished(TrainConfig(epochs=3), history)
+
+
+def test_a_run_is_not_overwritten(small_data: Path, small_run: Path) -> None:
+    before = (small_run / "best.safetensors").read_bytes()
+    with pytest.raises(UsageError, match="never overwritten"):
+        train(small_config(small_data), small_run)
+    assert (small_run / "best.safetensors").read_bytes() == before
+
+
+def test_a_full_disk_keeps_the_epochs_before(small_data: Path, tmp_path: Path, small_run: Path) -> None:
+    """The first epoch fits, the second does not: last.ckpt and the model stay those of the first."""
+    shutil.copytree(small_run, tmp_path / "run")
+    run = RunFolder.open(tmp_path / "run")
+    config = small_config(small_data, epochs=3)
+    run.config.write_text(config.to_yaml())
+    best, last = run.best.read_bytes(), run.last.read_bytes()
+    with files_no_larger_than(1_000_000), pytest.raises(StorageError, match="unchanged"):
+        resume(run.path)
+    assert run.last.read_bytes() == last
+    assert run.best.read_bytes() == best
+    assert len(resume(run.path).history) == 3
+
+
+def test_a_photo_that_disappears_leaves_a_run_to_resume(small_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_data, tmp_path / "data")
+    data = PreparedData.open(tmp_path / "data")
+    lost = data.path(data.split("train")[0])
+    aside = lost.with_suffix(".aside")
+    lost.rename(aside)
+    try:
+        with pytest.raises(PhotoError, match="no such file"):
+            train(small_config(tmp_path / "data", balanced=False), tmp_path / "run")
+    finally:
+        aside.rename(lost)
+    assert len(resume(tmp_path / "run").history) == 2
+
+
+def test_other_data_than_the_run_was_started_with_is_refused(small_run: Path) -> None:
+    run = RunFolder.open(small_run)
+    checkpoint = torch.load(run.last, weights_only=True)
+    state = next(value for name, value in checkpoint["callbacks"].items() if "Recorder" in name)
+    recorder = Recorder(run, load_model(run.best)[1], "another hash")
+    with pytest.raises(DataError, match="changed since"):
+        recorder.load_state_dict(state)
+
+
+def test_a_loss_that_is_no_number_is_told(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twincar.train.F.cross_entropy", lambda logits, _: logits.sum() * float("nan"))
+    with pytest.raises(TwinCarError, match="--learning-rate"):
+        train(small_config(small_data, gradient_clip=0), tmp_path / "run")
+
+
+def test_tensorboard_gets_the_metrics(small_data: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(small_config(small_data, epochs=1, limit=1), tmp_path / "run", tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert {"train_loss", "val_f1_macro", "val_top5"} <= set(events.Tags()["scalars"])
+
+
+def test_warmup_cosine_by_hand() -> None:
+    shares = [warmup_cosine(step, 4, 12) for step in range(13)]
+    assert shares[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert shares[4] == 1
+    assert shares[8] == pytest.approx(0.5)
+    assert shares[12] == pytest.approx(0)
+
+
+def test_precision_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="GPU"):
+        lightning_precision("fp16")
+    monkeypatch.setattr("twincar.modeling.lightning_parts._cpu_computes_bf16", lambda: True)
+    assert lightning_precision("auto") == "bf16-mixed"
+    monkeypatch.setattr("twincar.modeling.lightning_parts._cpu_computes_bf16", lambda: False)
+    assert lightning_precision("auto") == "32-true"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    assert lightning_precision("auto") == "16-mixed"
+
+
+def test_averaged_weights_forget_the_start() -> None:
+    """After n equal steps the average is the weights; the decay grows to its limit only."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    average = torch.optim.swa_utils.AveragedModel(model, avg_fn=AveragedWeights(0.99)._kwargs["avg_fn"])
+    expected = None
+    for step in range(50):
+        with torch.no_grad():
+            model.weight.fill_(float(step))
+        average.update_parameters(model)
+        decay = min(0.99, (1 + step) / (10 + step))
+        expected = float(step) if expected is None else decay * expected + (1 - decay) * step
+    assert float(average.module.weight.detach()) == pytest.approx(expected, rel=1e-5)  # type: ignore[arg-type]
+
+
+def test_the_validation_part_is_what_is_measured(small_run: Path) -> None:
+    """The best epoch's metrics, worked out again from its saved weights."""
+    from twincar.evaluate import evaluate
+
+    evaluation = evaluate(small_run, split="val")
+    best = best_epoch(RunFolder.open(small_run).read_history())
+    for name, value in evaluation.metrics.items():
+        assert best[f"val_{name}"] == pytest.approx(value, abs=1e-4), name
+    assert np.isfinite(evaluation.macro_f1.low)

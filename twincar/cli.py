@@ -1,0 +1,455 @@
+"""The command line: parses, prints, maps errors to exit codes; holds no logic.
+
+Results go to standard output, logs and progress to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage,
+130 interrupted. Each verb imports what it needs when it runs, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import twincar
+from twincar.errors import MissingExtraError, TwinCarError, UsageError
+
+if TYPE_CHECKING:
+    from twincar.evaluate import Evaluation
+    from twincar.predict import Failure, Prediction
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Tells look-alike cars apart: from a photo to make, model, body and year.",
+    epilog="New here? 'twincar quickstart' draws cars, trains on them and shows every result, without network.",
+)
+
+
+class Split(StrEnum):
+    """Parts of a data set."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run, such as runs/cars.")]
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="hub:OWNER/NAME, a folder of parquet files, of the original release (devkit), or of class folders, a CSV "
+        "(filename,label[,split]), or toycars.",
+    ),
+]
+ClassesOption = Annotated[
+    Path | None,
+    typer.Option("--classes", help="Class names in order: one a line, classes.json, or the devkit's cars_meta.mat."),
+]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="Another prepared data set than the one the run was trained on.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV, for machines.")]
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        app()
+    except TwinCarError as error:
+        _fail(error)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "twincar":
+            raise
+        _fail(MissingExtraError(f"This needs {error.name}, which is not installed: pip install 'twincar[train]'"))
+
+
+@app.callback()
+def _every_verb(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no log; errors only.")] = False,
+) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_CurrentStderr()])
+    logging.getLogger("twincar").setLevel(logging.ERROR if quiet else logging.INFO)
+    if version:
+        typer.echo(twincar.__version__)
+        raise typer.Exit
+
+
+@app.command(name="quickstart")
+def _quickstart(
+    out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("quickstart"),
+) -> None:
+    """Draw cars, train on them, evaluate, explain, predict: the whole road in minutes, without network."""
+    from twincar.quickstart import quickstart
+
+    with _progress("Drawing and checking cars") as on_photo:
+        result = quickstart(out, on_photo=on_photo)
+    reports = result.run / "reports"
+    _print_evaluation(result.evaluation)
+    typer.echo(f"\n{result.photo}:")
+    _print_answers([result.prediction])
+    typer.echo(f"\nDone in {result.seconds:.0f} s. Look at:")
+    for what, path in [
+        ("the drawn cars", result.data / "photos"),
+        ("the trained model", result.run / "best.safetensors"),
+        ("its learning curves", reports / "curve_accuracy_f1.png"),
+        ("its confusion matrix", result.evaluation.folder / "confusion_matrix.png"),
+        ("what it looked at", result.explanation.grid),
+        ("every answer", result.evaluation.folder / "predictions.csv"),
+    ]:
+        typer.echo(f"  {what:<21} {path}")
+    typer.echo(f"Next: twincar predict --model {result.run} PHOTO...    or on your own cars: twincar prepare --help")
+
+
+@app.command(name="prepare")
+def _prepare(
+    source: SourceArgument = "hub:tanganke/stanford_cars",
+    out: Annotated[Path, typer.Option(help="Folder of the prepared data set.")] = Path("data/stanford_cars"),
+    split: Annotated[
+        list[str] | None, typer.Option("--split", help="Split to fetch; may be repeated.  [default: train, test]")
+    ] = None,
+    val_share: Annotated[
+        float, typer.Option(min=0.01, max=0.5, help="Share of the training photos to validate on.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
+    classes: ClassesOption = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at bad rows in place of leaving them out.")] = False,
+) -> None:
+    """Check photos and labels, split them, and write annotations.csv, classes.json and a manifest."""
+    from twincar.data.prepare import prepare
+
+    with _progress("Checking photos") as on_photo:
+        data = prepare(
+            source,
+            out,
+            splits=tuple(split or ("train", "test")),
+            val_share=val_share,
+            seed=seed,
+            strict=strict,
+            classes_file=classes,
+            on_photo=on_photo,
+        )
+    _print_summary(data.manifest, data.folder, len(data.classes))
+
+
+@app.command(name="audit")
+def _audit(
+    source: SourceArgument,
+    classes: ClassesOption = None,
+    as_csv: CsvOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for rows that are missing, damaged, odd, repeated or without a known label; exit code 1 if there are any."""
+    from twincar.data.audit import audit_source
+    from twincar.data.sources import open_source
+
+    with _progress("Auditing photos") as on_photo:
+        report = audit_source(open_source(source, classes_file=classes), on_photo=on_photo)
+    rows = report.rows()
+    if as_json:
+        _print_json_lines(rows)
+    elif as_csv:
+        _print_csv(rows, ["file", "defect", "detail"])
+    else:
+        _print_table(["file", "defect", "detail"], ([row[c] for c in ("file", "defect", "detail")] for row in rows))
+        counts = ", ".join(f"{count} {defect}" for defect, count in report.counts().items())
+        typer.echo(f"{len(report.sound)} sound rows, {len(rows)} bad{': ' + counts if counts else ''}.")
+    if rows:
+        raise typer.Exit(1)
+
+
+@app.command(name="train")
+def _train(
+    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Folder of a prepared data set.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run.  [default: the data folder's]")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run after its last whole epoch.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="stanford, published or toycars.  [default: stanford]")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings; flags win over it.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Any timm EfficientNetV2.")] = None,
+    pretrained: Annotated[str | None, typer.Option(help="First weights: hub, none, or a file.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Height and width of the network's input, pixels.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most this many passes over the data.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Photos a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that load photos; -1 chooses.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only this many batches a pass, to try everything out.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of config.yaml, such as augment.flip=0."),
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
+) -> None:
+    """Train a network on a prepared data set, or go on with a run."""
+    from twincar.config import TrainConfig, parse_settings
+    from twincar.train import resume as resume_run
+    from twincar.train import train
+
+    flags = {
+        "backbone": backbone,
+        "pretrained": pretrained,
+        "image_height": image_size,
+        "image_width": image_size,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "precision": precision,
+        "workers": workers,
+        "seed": seed,
+        "limit": limit,
+        **parse_settings(settings or []),
+    }
+    if resume:
+        if data or name or recipe or config or any(value is not None for value in flags.values()):
+            raise UsageError("Expected --resume RUN alone: a run goes on with the settings it was started with.")
+        run = resume
+        with _resumable(run):
+            result = resume_run(run, tensorboard=tensorboard)
+    else:
+        if data is None:
+            raise UsageError("Expected the folder of a prepared data set: twincar train DATA (see twincar prepare).")
+        run = runs / (name or data.resolve().name)
+        resolved = TrainConfig.resolve(recipe=recipe, yaml_file=config, flags={**flags, "data": str(data)})
+        with _resumable(run):
+            result = train(resolved, run, tensorboard=tensorboard)
+    best = result.best
+    typer.echo(
+        f"Best epoch {best['epoch']:.0f} of {len(result.history)}: validation macro-F1 {best['val_f1_macro']:.3f}, "
+        f"accuracy {best['val_acc']:.3f}, top-5 {best['val_top5']:.3f}\n"
+        f"Model: {result.run.best}\nNext:  twincar evaluate {result.run.path}"
+    )
+
+
+@app.command(name="evaluate")
+def _evaluate(
+    run: RunArgument,
+    split: Annotated[Split, typer.Option(help="Photos to evaluate on.")] = Split.VAL,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Also with test-time augmentation: mirrored and wider views.")
+    ] = False,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a run: every metric with intervals, tables, and pictures in RUN/reports."""
+    from twincar.evaluate import evaluate
+
+    with _progress(f"Evaluating {split} photos") as on_photo:
+        evaluation = evaluate(run, split=split, data_folder=data, tta=tta, on_photo=on_photo)
+    if as_json:
+        typer.echo(json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        _print_evaluation(evaluation)
+        typer.echo(f"Tables and pictures: {evaluation.folder}")
+
+
+@app.command(name="explain")
+def _explain(
+    run: RunArgument,
+    images: Annotated[
+        list[str] | None, typer.Argument(metavar="[IMAGES]...", help="Photos, folders or patterns; else of --split.")
+    ] = None,
+    split: Annotated[Split, typer.Option(help="Photos to choose from.")] = Split.VAL,
+    count: Annotated[int, typer.Option(min=1, help="How many of the split.")] = 12,
+    data: DataOption = None,
+) -> None:
+    """Show what a run looks at: Grad-CAM++ over photos, one by one and in a grid."""
+    from twincar.explain import explain
+    from twincar.predict import find_photos
+
+    with _progress("Explaining photos") as on_photo:
+        chosen = list(find_photos(images or []))
+        result = explain(run, images=chosen, split=split, count=count, data_folder=data, on_photo=on_photo)
+    typer.echo(f"{len(result.photos)} photos explained in {result.grid.parent}\nGrid: {result.grid}")
+
+
+@app.command(name="predict")
+def _predict(
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGES...", help="Photos, folders, patterns, or - for a photo or paths on stdin."),
+    ],
+    model: Annotated[
+        Path, typer.Option("--model", "-m", help="Run folder, .safetensors file, or published .pth weights.")
+    ],
+    top_k: Annotated[int, typer.Option(min=1, help="Candidates a photo.")] = 3,
+    tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored and wider views.")] = False,
+    classes: ClassesOption = None,
+    backbone: Annotated[str, typer.Option(help="Of .pth weights.  [default: efficientnetv2_rw_s]")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """Name the cars in photos; a photo that cannot be read gets an error row and the exit code becomes 1."""
+    from twincar.data.sources import read_class_file
+    from twincar.predict import Classifier, Failure, find_photos
+
+    photos = _photos_from_stdin() if images == ["-"] else find_photos(images)
+    classifier = Classifier.load(model, classes=read_class_file(classes) if classes else None, backbone=backbone)
+    failed = 0
+
+    def counted() -> Iterator[Prediction | Failure]:
+        nonlocal failed
+        for answer in classifier.stream(photos, top_k=top_k, tta=tta):
+            failed += isinstance(answer, Failure)
+            yield answer
+
+    if as_json:
+        _print_json_lines(answer.to_dict() for answer in counted())
+    elif as_csv:
+        columns = ["photo", "class_name", "confidence", "make", "model", "body", "year"]
+        columns += [f"{what}{place}" for place in range(2, top_k + 1) for what in ("class_name", "probability")]
+        _print_csv((_flat(answer) for answer in counted()), [*columns, "error"])
+    else:
+        _print_answers(counted())
+    if failed:
+        typer.echo(f"{failed} photos could not be read.", err=True)
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _resumable(run: Path) -> Iterator[None]:
+    """Tell how to go on when training is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"\nInterrupted. Go on with: twincar train --resume {run}", err=True)
+        raise
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on standard error, where that is a terminal; gives the function to call with (done, total)."""
+    if not sys.stderr.isatty() or not logging.getLogger("twincar").isEnabledFor(logging.INFO):
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_summary(manifest: Mapping[str, Any], folder: Path, classes: int) -> None:
+    counts = ", ".join(f"{count} {split}" for split, count in manifest["photos"].items())
+    typer.echo(f"{folder}: {classes} classes; photos: {counts}")
+    for defect, count in manifest["left_out"].items():
+        typer.echo(f"  left out: {count} {defect}")
+    if manifest["left_out"]:
+        typer.echo(f"  which and why: {folder / 'left_out.csv'}")
+    typer.echo(f"Next: twincar train {folder}")
+
+
+def _print_evaluation(evaluation: Evaluation) -> None:
+    accuracy = evaluation.accuracy
+    typer.echo(
+        f"{evaluation.photos} {evaluation.split} photos; 95% intervals in brackets "
+        f"(so few photos leave ±{(accuracy.high - accuracy.low) / 2:.1%} of accuracy open)"
+    )
+    intervals = {"acc": accuracy, "f1_macro": evaluation.macro_f1}
+    header = ["metric", "plain"] + (["with TTA", "gain"] if evaluation.tta else [])
+    rows = []
+    for metric, value in evaluation.metrics.items():
+        row = [metric, str(intervals.get(metric, f"{value:.3f}"))]
+        if evaluation.tta:
+            row += [f"{evaluation.tta[metric]:.3f}", f"{evaluation.tta[metric] - value:+.3f}"]
+        rows.append(row)
+    _print_table(header, rows)
+
+
+def _print_answers(answers: Iterable[Prediction | Failure]) -> None:
+    """A table on a terminal, tab-separated lines elsewhere: a row a candidate, the photo named at its first."""
+    from twincar.predict import Failure
+
+    def rows() -> Iterator[list[str]]:
+        for answer in answers:
+            if isinstance(answer, Failure):
+                yield [answer.photo, "", f"error: {answer.error}", "", "", "", ""]
+                continue
+            for place, candidate in enumerate(answer.topk):
+                car = candidate.car
+                where = answer.photo if place == 0 or not sys.stdout.isatty() else ""
+                year = str(car.year or "")
+                yield [where, f"{candidate.probability:.1%}", candidate.name, car.make, car.model, car.body, year]
+
+    _print_table(["photo", "sure", "class", "make", "model", "body", "year"], rows())
+
+
+def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    if not sys.stdout.isatty():
+        for row in rows:
+            typer.echo("\t".join(row))
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*header, box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+def _print_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
+    for row in rows:
+        typer.echo(json.dumps(row, ensure_ascii=False))
+
+
+def _print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def _flat(answer: Prediction | Failure) -> dict[str, Any]:
+    """One CSV row: the candidates after the first become numbered columns."""
+    row = answer.to_dict()
+    for place, candidate in enumerate(row.pop("topk", [])[1:], start=2):
+        row |= {f"{name}{place}": value for name, value in candidate.items()}
+    return row
+
+
+def _photos_from_stdin() -> Iterator[str | bytes]:
+    """Standard input holds one photo, or paths, one a line."""
+    data = sys.stdin.buffer.read()
+    if not data.strip():
+        raise UsageError("Expected a photo or paths of photos on standard input, and it is empty.")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return iter([data])
+    return iter([data] if "\0" in text else [line for line in text.splitlines() if line.strip()])
+
+
+def _fail(error: TwinCarError) -> None:
+    typer.echo(f"twincar: {error}", err=True)
+    sys.exit(error.exit_code)
+
+
+class _CurrentStderr(logging.StreamHandler[Any]):
+    """Logs to what standard error is at that moment, so that a progress bar can keep lines above itself."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: Any) -> None:
+        """Standard error is always the current one."""

@@ -1,0 +1,249 @@
+"""Arrays in, figures out; the only user of matplotlib.
+
+Every function returns a `Figure`; `save` writes it. No window is opened and no global state is touched.
+
+Shapes: K classes, H×W pixels of a photo.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+from PIL import Image
+
+from twincar.files import MONITOR, Epoch, best_epoch, write_bytes
+
+# Okabe and Ito's palette, which stays apart for colour-blind eyes.
+_BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6e6e6e"
+_MANY_CLASSES = 40  # from here on the confusion matrix has no room for counts in its cells
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One photo with the heat map of what was looked at."""
+
+    photo: NDArray[np.uint8]
+    """H×W×3."""
+    heat: NDArray[np.float32]
+    """0 to 1, of any size; it covers `seen`."""
+    seen: tuple[float, float, float, float]
+    """Left, top, right, bottom of what the network saw, pixels of the photo."""
+    predicted: str
+    confidence: float
+    truth: str | None = None
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, atomically."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=figure.dpi)
+    write_bytes(path, buffer.getvalue())
+
+
+def training_curves(history: Sequence[Epoch]) -> dict[str, Figure]:
+    """Four figures over the epochs, the best one marked in each; keys are file names without suffix."""
+    curves = {
+        "curve_accuracy_f1": (
+            "Accuracy and macro-F1",
+            {"train_acc": "accuracy, train", "val_acc": "accuracy, validation", MONITOR: "macro-F1, validation"},
+        ),
+        "curve_loss": ("Loss", {"train_loss": "train", "val_loss": "validation"}),
+        "curve_precision_recall": (
+            "Precision and recall, validation",
+            {
+                "val_precision_macro": "precision, macro",
+                "val_recall_macro": "recall, macro",
+                "val_precision_weighted": "precision, weighted",
+                "val_recall_weighted": "recall, weighted",
+            },
+        ),
+        "curve_top_k": ("Top-3 and top-5 accuracy, validation", {"val_top3": "top-3", "val_top5": "top-5"}),
+    }
+    return {name: _curve(history, title, columns) for name, (title, columns) in curves.items()}
+
+
+def accuracy_bars(names: Sequence[str], accuracies: Sequence[float], support: Sequence[int], title: str) -> Figure:
+    """Accuracy of a few classes as horizontal bars, the first on top, with the number of photos each rests on."""
+    figure = _figure(9, 1.4 + 0.32 * max(len(names), 3))
+    axes = figure.subplots()
+    rows = np.arange(len(names))
+    axes.barh(rows, accuracies, color=_BLUE, height=0.72)
+    axes.set_yticks(rows, [_short(name, 46) for name in names])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.18)
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    for row, (accuracy, count) in enumerate(zip(accuracies, support, strict=True)):
+        axes.text(accuracy + 0.01, row, f"{accuracy:.0%} of {count}", va="center", fontsize=9, color=_GREY)
+    axes.set_title(title, loc="left", fontweight="bold")
+    _tidy(axes, grid="x")
+    return figure
+
+
+def confused_bars(pairs: Sequence[tuple[str, str, int, int]], title: str) -> Figure:
+    """Pairs of classes taken for each other: (first, second, first taken for second, second taken for first)."""
+    figure = _figure(11, 1.6 + 0.42 * max(len(pairs), 3))
+    axes = figure.subplots()
+    rows = np.arange(len(pairs))
+    forward, backward = np.array([p[2] for p in pairs], float), np.array([p[3] for p in pairs], float)
+    axes.barh(rows, forward, color=_RED, height=0.72, label="first taken for second")
+    axes.barh(rows, backward, left=forward, color=_ORANGE, height=0.72, label="second taken for first")
+    axes.set_yticks(rows, [f"{_short(first, 40)}\n{_short(second, 40)}" for first, second, *_ in pairs], fontsize=8)
+    axes.invert_yaxis()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("photos")
+    axes.set_title(title, loc="left", fontweight="bold")
+    if pairs:
+        axes.legend(frameon=False, loc="lower right")
+    else:
+        axes.text(0.5, 0.5, "no class was taken for another", transform=axes.transAxes, ha="center", color=_GREY)
+    _tidy(axes, grid="x")
+    return figure
+
+
+def confusion_figure(matrix: NDArray[np.int64], names: Sequence[str], title: str) -> Figure:
+    """The whole confusion matrix, K×K, large enough to read every name: right answers blue, wrong ones orange.
+
+    The darker a cell, the larger its share of the row's photos; its number is the count.
+    """
+    classes = len(names)
+    many = classes >= _MANY_CLASSES
+    side = 5.0 + 0.17 * classes if many else 4.5 + 0.30 * classes
+    figure = _figure(side, side, dpi=110)
+    axes = figure.subplots()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(_confusion_colours(shares), interpolation="nearest")
+    ticks = np.arange(classes)
+    labels = [_short(name, 52) for name in names]
+    axes.set_xticks(ticks, labels, rotation=90, fontsize=7 if many else 8.5)
+    axes.set_yticks(ticks, labels, fontsize=7 if many else 8.5)
+    axes.set_xticks(np.arange(-0.5, classes), minor=True)
+    axes.set_yticks(np.arange(-0.5, classes), minor=True)
+    axes.grid(which="minor", color="#ececec", linewidth=0.5)
+    axes.tick_params(which="both", length=0)
+    for row, column in zip(*np.nonzero(matrix), strict=True):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        size = 6 if many else 8.5
+        axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=size, color=colour)
+    axes.set_xlabel("predicted", fontsize=2 * side**0.65)
+    axes.set_ylabel("true", fontsize=2 * side**0.65)
+    axes.set_title(
+        f"{title}\nblue: right, orange: taken for another; darker: more of the class's photos",
+        loc="left", fontweight="bold", fontsize=2 * side**0.65,
+    )  # fmt: skip
+    return figure
+
+
+def _confusion_colours(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """RGBA, K×K×4; even the smallest share is told from none."""
+    visible = np.where(shares > 0, 0.2 + 0.8 * shares, 0.0)
+    colours = np.where(
+        np.eye(len(shares), dtype=bool)[..., None], mpl.colormaps["Blues"](visible), mpl.colormaps["Oranges"](visible)
+    )
+    colours[shares == 0] = 1.0
+    return colours
+
+
+def overlay(explained: Explained) -> NDArray[np.uint8]:
+    """The photo, H×W×3, in its own proportions under its heat map; what the network did not see is darkened."""
+    height, width = explained.photo.shape[:2]
+    left, top, right, bottom = (round(edge) for edge in explained.seen)
+    left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+    result = explained.photo.astype(np.float32) * 0.35
+    heat = _resized(explained.heat, bottom - top, right - left)
+    colours = mpl.colormaps["turbo"](heat)[..., :3].astype(np.float32) * 255
+    # The hotter, the more of the colour: cool parts stay a photo.
+    strength = (0.65 * heat)[..., None]
+    seen = explained.photo[top:bottom, left:right].astype(np.float32)
+    result[top:bottom, left:right] = (1 - strength) * seen + strength * colours
+    return result.clip(0, 255).astype(np.uint8)
+
+
+def explanation_figure(explained: Explained) -> Figure:
+    """The photo and its overlay side by side, with the names above."""
+    height, width = explained.photo.shape[:2]
+    panel = 4.5
+    figure = _figure(2 * panel + 0.3, panel * height / width + 0.9)
+    for axes, picture in zip(figure.subplots(1, 2), (explained.photo, overlay(explained)), strict=True):
+        axes.imshow(picture)
+        axes.axis("off")
+    text, colour = _title(explained, 70)
+    figure.suptitle(text, color=colour, fontsize=11, fontweight="bold")
+    return figure
+
+
+def explanation_grid(items: Sequence[Explained], columns: int = 4) -> Figure:
+    """Overlays of several photos; titles green where right, red where wrong, black where the truth is not known."""
+    columns = max(1, min(columns, len(items)))
+    rows = -(-len(items) // columns)
+    figure = _figure(3.9 * columns, 3.5 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, item in zip(grid.flat, items, strict=False):
+        axes.imshow(overlay(item))
+        text, colour = _title(item, 36)
+        axes.set_title(text, color=colour, fontsize=9, fontweight="bold")
+    return figure
+
+
+def _curve(history: Sequence[Epoch], title: str, columns: dict[str, str]) -> Figure:
+    figure = _figure(8, 4.6)
+    axes = figure.subplots()
+    epochs = [row["epoch"] for row in history]
+    best = best_epoch(history)
+    colours = (_BLUE, _ORANGE, _GREEN, _RED)
+    for (column, label), colour in zip(columns.items(), colours, strict=False):
+        values = [row[column] for row in history]
+        axes.plot(epochs, values, color=colour, linewidth=2, marker="o", markersize=3.5, label=label)
+        axes.plot(best["epoch"], best[column], "o", color=colour, markersize=8, markeredgecolor="black")
+    axes.axvline(best["epoch"], color=_GREY, linewidth=1, linestyle="--", label=f"best epoch: {best['epoch']:.0f}")
+    axes.set_title(title, loc="left", fontweight="bold")
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if "loss" in title.lower():
+        axes.set_ylabel("cross-entropy, nats")
+        axes.set_ylim(bottom=0)
+    else:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_ylim(0, 1.02)
+    axes.legend(frameon=False, fontsize=9)
+    _tidy(axes, grid="both")
+    return figure
+
+
+def _title(explained: Explained, width: int) -> tuple[str, str]:
+    answer = f"{_short(explained.predicted, width)} ({explained.confidence:.0%})"
+    if explained.truth is None:
+        return answer, "black"
+    if explained.truth == explained.predicted:
+        return answer, "#1a7f37"
+    return f"{answer}\ntrue: {_short(explained.truth, width)}", "#c4180c"
+
+
+def _resized(heat: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    picture = Image.fromarray(heat.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(picture, np.float32).clip(0, 1)
+
+
+def _figure(width: float, height: float, dpi: int = 120) -> Figure:
+    return Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+
+
+def _tidy(axes: Axes, grid: str) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis=grid, color="#e4e4e4", linewidth=0.8)  # type: ignore[arg-type]
+    axes.set_axisbelow(True)
+
+
+def _short(name: str, width: int) -> str:
+    return name if len(name) <= width else name[: width - 1] + "…"

@@ -1,0 +1,206 @@
+"""Answers for photos: the likeliest classes with make, model, body and year.
+
+>>> import twincar
+>>> classifier = twincar.load("runs/toycars")                                        # doctest: +SKIP
+>>> prediction = classifier.predict("car.jpg")                                       # doctest: +SKIP
+>>> prediction.make, prediction.model, prediction.body, prediction.year              # doctest: +SKIP
+('Aurora', 'Falcon', 'Sedan', 2012)
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from twincar.errors import PhotoError, UsageError
+from twincar.labels import CarName, ClassNames
+from twincar.modeling.checkpoint import ModelSpec
+from twincar.modeling.engines import TorchEngine, open_model, softmax
+from twincar.modeling.network import CarNet
+from twincar.preprocess import PHOTO_SUFFIXES, Photo, iterate_batches
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One possible answer."""
+
+    name: str
+    """Class name."""
+    probability: float
+    car: CarName
+    """Make, model, body, year."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one photo."""
+
+    photo: str
+    """Path of the photo, or what it is where it has none."""
+    topk: tuple[Candidate, ...]
+    """The likeliest classes, the likeliest first."""
+
+    @property
+    def top1(self) -> Candidate:
+        """The likeliest class."""
+        return self.topk[0]
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the likeliest class."""
+        return self.top1.probability
+
+    @property
+    def make(self) -> str:
+        """Of the likeliest class."""
+        return self.top1.car.make
+
+    @property
+    def model(self) -> str:
+        """Of the likeliest class."""
+        return self.top1.car.model
+
+    @property
+    def body(self) -> str:
+        """Of the likeliest class; empty where its name does not tell."""
+        return self.top1.car.body
+
+    @property
+    def year(self) -> int | None:
+        """Of the likeliest class; None where its name does not tell."""
+        return self.top1.car.year
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "photo": self.photo,
+            "class_name": self.top1.name,
+            "confidence": round(self.confidence, 6),
+            "make": self.make,
+            "model": self.model,
+            "body": self.body,
+            "year": self.year,
+            "topk": [{"class_name": c.name, "probability": round(c.probability, 6)} for c in self.topk],
+        }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A photo without an answer."""
+
+    photo: str
+    error: PhotoError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"photo": self.photo, "error": str(self.error)}
+
+
+class Classifier:
+    """A trained model, ready to answer."""
+
+    def __init__(self, network: CarNet, spec: ModelSpec) -> None:
+        self.spec = spec
+        self._engine = TorchEngine(network)
+
+    @classmethod
+    def load(cls, path: str | Path, *, classes: ClassNames | None = None, backbone: str = "") -> Classifier:
+        """Load a run folder, a `.safetensors` file of ours, or published weights (`.pth`); see `open_model`.
+
+        Raises:
+            UsageError: nothing is there.
+            CheckpointError: it is damaged, not safe to open, or does not fit.
+        """
+        return cls(*open_model(Path(path), classes=classes, backbone=backbone))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Every answer there can be, in the order of the logits."""
+        return self.spec.classes.names
+
+    @overload
+    def predict(self, photos: Photo, *, top_k: int = 5, tta: bool = False) -> Prediction: ...
+    @overload
+    def predict(self, photos: list[Any], *, top_k: int = 5, tta: bool = False) -> list[Prediction]: ...
+    def predict(self, photos: Photo | list[Any], *, top_k: int = 5, tta: bool = False) -> Prediction | list[Prediction]:
+        """Answer for one photo or a list of them: paths, bytes, PIL images or uint8 arrays (height×width×3).
+
+        Args:
+            photos: one photo, or a list.
+            top_k: how many candidates an answer holds.
+            tta: average over the mirror image and a wider view, for four times the work.
+
+        Raises:
+            PhotoError: a photo cannot be read; `stream` goes on in its place.
+        """
+        many = photos if isinstance(photos, list) else [photos]
+        answers = []
+        for answer in self.stream(many, top_k=top_k, tta=tta):
+            if isinstance(answer, Failure):
+                raise answer.error
+            answers.append(answer)
+        return answers if isinstance(photos, list) else answers[0]
+
+    def stream(
+        self, photos: Iterable[Photo], *, top_k: int = 5, tta: bool = False, batch_size: int = 32
+    ) -> Iterator[Prediction | Failure]:
+        """Answer for any number of photos in their order; memory does not grow with their number."""
+        names: dict[int, str] = {}
+
+        def named() -> Iterator[Photo]:
+            for position, photo in enumerate(photos):
+                names[position] = _name_of(photo)
+                yield photo
+
+        for batch in iterate_batches(named(), self.spec.preprocessing, batch_size=batch_size, tta=tta):
+            answers: dict[int, Prediction | Failure] = {
+                position: Failure(names[position], error) for position, error in batch.failures.items()
+            }
+            if batch.positions:
+                probabilities = softmax(self._engine.logits(batch.images).mean(axis=1))
+                for position, row in zip(batch.positions, probabilities, strict=True):
+                    answers[position] = Prediction(names[position], self._candidates(row, top_k))
+            for position in sorted(answers):
+                del names[position]
+                yield answers[position]
+
+    def _candidates(self, probabilities: NDArray[np.float32], top_k: int) -> tuple[Candidate, ...]:
+        order = np.argsort(-probabilities, kind="stable")[:top_k]
+        cars = self.spec.classes.cars
+        return tuple(Candidate(self.class_names[i], float(probabilities[i]), cars[i]) for i in order)
+
+
+def find_photos(arguments: Iterable[str]) -> Iterator[str]:
+    """Paths of photos from files, folders (searched below, by suffix) and patterns such as `'cars/*.jpg'`.
+
+    A file that is named is kept whatever it is, so that its error is told.
+
+    Raises:
+        UsageError: a name that is nothing, or a folder or pattern without a photo.
+    """
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            found = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in PHOTO_SUFFIXES)
+        elif path.exists() or not glob.has_magic(argument):
+            found = [argument]
+        else:
+            found = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207  # absolute patterns too
+        if not found:
+            raise UsageError(f"Expected photos in {argument!r}, and found none.")
+        yield from found
+
+
+def _name_of(photo: Photo) -> str:
+    if isinstance(photo, str | Path):
+        return str(photo)
+    if isinstance(photo, Image.Image):
+        return str(getattr(photo, "filename", "") or "picture in memory")
+    return "bytes" if isinstance(photo, bytes) else "array in memory"

@@ -1,0 +1,357 @@
+"""Trains a network on a prepared data set; Lightning runs the loop.
+
+A run is `config.yaml metrics.csv best.safetensors last.ckpt reports/` in one folder. Everything random is seeded anew
+at the start of each epoch, from the seed and the epoch, so a run resumed after any epoch ends as if never stopped.
+
+Shapes: N photos of H×W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import platform
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from twincar.config import TrainConfig, read_yaml
+from twincar.data.annotations import ANNOTATIONS, PreparedData
+from twincar.data.loader import PhotoLoader, default_workers, evaluation_loader, training_loader
+from twincar.errors import DataError, TwinCarError
+from twincar.files import MONITOR, Epoch, RunFolder, best_epoch, csv_text, write_text
+from twincar.metrics import classification_metrics, negative_log_likelihood
+from twincar.modeling.checkpoint import ModelSpec, save_model
+from twincar.modeling.engines import softmax
+from twincar.modeling.lightning_parts import (
+    AtomicCheckpoints,
+    AveragedWeights,
+    LightningPrecision,
+    lightning_precision,
+)
+from twincar.modeling.mixing import BatchMixer
+from twincar.modeling.network import CarNet, load_pretrained, weight_groups
+from twincar.preprocess import Preprocessing
+from twincar.version import __version__
+
+log = logging.getLogger(__name__)
+
+_PLATEAU_PATIENCE = 3  # epochs without a better macro-F1 before the rate falls to a tenth
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run came to."""
+
+    run: RunFolder
+    history: list[Epoch]
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch whose weights were kept."""
+        return best_epoch(self.history)
+
+
+def train(config: TrainConfig, run_path: Path, *, tensorboard: bool = False) -> TrainResult:
+    """Train from the start in a new run folder.
+
+    Raises:
+        UsageError: the run folder exists, or the configuration does not fit the data or the machine.
+        PretrainedWeightsError: the backbone's first weights cannot be had.
+        StorageError: the disk; the run can be resumed from its last whole epoch.
+    """
+    data = PreparedData.open(Path(config.data))
+    precision = lightning_precision(config.precision)
+    seed_everything(config.seed, verbose=False)
+    network = model_spec(config, data).build(dropout=config.dropout, drop_path=config.drop_path)
+    load_pretrained(network, config.pretrained, config.backbone)
+    run = RunFolder.create(run_path)
+    write_text(run.config, config.to_yaml())
+    return _fit(config, data, run, network, precision, tensorboard=tensorboard, resume=False)
+
+
+def resume(run_path: Path, *, tensorboard: bool = False) -> TrainResult:
+    """Go on with a run after its last whole epoch, with the configuration it was started with.
+
+    Raises:
+        UsageError: there is no such run, or it holds no whole epoch.
+        DataError: its data set is not the one it was started with.
+    """
+    run = RunFolder.open(run_path)
+    config = TrainConfig.from_values(read_yaml(run.config))
+    data = PreparedData.open(Path(config.data))
+    if run.metrics.exists() and is_finished(config, history := run.read_history()):
+        log.info("This run is finished: %d epochs. Start a new one to train longer.", len(history))
+        return TrainResult(run, history)
+    network = model_spec(config, data).build(dropout=config.dropout, drop_path=config.drop_path)
+    if not run.last.exists():
+        log.info("No epoch of this run was finished; it starts from the beginning.")
+        seed_everything(config.seed, verbose=False)
+        network = model_spec(config, data).build(dropout=config.dropout, drop_path=config.drop_path)
+        load_pretrained(network, config.pretrained, config.backbone)
+    precision = lightning_precision(config.precision)
+    return _fit(config, data, run, network, precision, tensorboard=tensorboard, resume=run.last.exists())
+
+
+def model_spec(config: TrainConfig, data: PreparedData) -> ModelSpec:
+    """The model a configuration and a data set ask for."""
+    preprocessing = Preprocessing(
+        height=config.image_height, width=config.image_width, crop=config.crop, squash=config.squash
+    )
+    return ModelSpec(backbone=config.backbone, head=config.head, classes=data.classes, preprocessing=preprocessing)
+
+
+def is_finished(config: TrainConfig, history: list[Epoch]) -> bool:
+    """Whether a run with this history has done all its epochs, or was stopped early."""
+    scores = [row[MONITOR] for row in history]
+    return len(scores) >= config.epochs or len(scores) - 1 - int(np.argmax(scores)) >= config.patience
+
+
+class TrainingModule(LightningModule):
+    """Loss, optimiser and schedule around a network; validation only collects logits for `Recorder`."""
+
+    def __init__(self, network: CarNet, config: TrainConfig, num_classes: int, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+        self.mixer = BatchMixer(config, num_classes)
+        self.steps_per_epoch = steps_per_epoch
+        self.validated: list[tuple[Tensor, Tensor]] = []
+
+    def on_train_epoch_start(self) -> None:
+        """Seed dropout, drop path and mixing for this epoch."""
+        entropy = np.random.SeedSequence((self.config.seed, self.current_epoch)).generate_state(1)
+        seed_everything(int(entropy[0]), verbose=False)
+
+    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Loss of one batch; under mixing, a photo counts as right when its larger share is recognised."""
+        images, targets = self.mixer(*batch)
+        logits = self.network(images)
+        loss = F.cross_entropy(logits, targets)
+        right = (logits.argmax(1) == targets.argmax(1)).float().mean()
+        self.log("loss", loss, prog_bar=True, logger=False)
+        self.log_dict({"train_loss": loss, "train_acc": right}, on_step=False, on_epoch=True, batch_size=len(images))
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the epoch before."""
+        self.validated = []
+
+    def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
+        """Collect labels and logits."""
+        images, labels = batch
+        self.validated.append((labels.cpu(), self.network(images.float()).float().cpu()))
+
+    def validation_metrics(self) -> Epoch:
+        """All metrics over the whole validation split, with the prefix `val_`."""
+        labels = torch.cat([labels for labels, _ in self.validated]).numpy()
+        probabilities = softmax(torch.cat([logits for _, logits in self.validated]).numpy())
+        metrics = {"loss": negative_log_likelihood(labels, probabilities)}
+        metrics |= classification_metrics(labels, probabilities)
+        return {f"val_{name}": value for name, value in metrics.items()}
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, and the schedule that was asked for."""
+        groups = weight_groups(self.network, self.config.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate)
+        if self.config.schedule == "plateau":
+            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", patience=_PLATEAU_PATIENCE)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": MONITOR}}
+        total = self.config.epochs * self.steps_per_epoch
+        warmup = round(self.config.warmup_epochs * self.steps_per_epoch)
+        cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+
+
+def warmup_cosine(step: int, warmup: int, total: int) -> float:
+    """Share of the peak learning rate: linear up over `warmup` steps, then half a cosine down to 0 at `total`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, total - warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+class Recorder(Callback):
+    """Writes `metrics.csv` and the best weights; its history is part of the checkpoint, so a resumed run rewrites
+    `metrics.csv` whole and no epoch is in it twice."""
+
+    def __init__(self, run: RunFolder, spec: ModelSpec, data_sha256: str) -> None:
+        self.run = run
+        self.spec = spec
+        self.data_sha256 = data_sha256
+        self.history: list[Epoch] = []
+        self.validation: Epoch = {}
+        self.started = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the checkpoint keeps."""
+        return {"history": self.history, "data_sha256": self.data_sha256}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the history of the run.
+
+        Raises:
+            DataError: the data set is not the one the run was started with.
+        """
+        if state_dict["data_sha256"] != self.data_sha256:
+            raise DataError(
+                "Expected the data set this run was started with, and its annotations have changed since. "
+                "Prepare it again as it was, or start a new run."
+            )
+        self.history = list(state_dict["history"])
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Start the clock."""
+        self.started = time.perf_counter()
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Score the epoch and keep its weights if it is the best; with EMA these are the averaged ones."""
+        assert isinstance(pl_module, TrainingModule)
+        self.validation = pl_module.validation_metrics()
+        pl_module.log_dict(self.validation)
+        score = self.validation[MONITOR]
+        if all(score > row[MONITOR] for row in self.history):
+            provenance = {**self.spec.provenance, "epoch": trainer.current_epoch + 1, "validation": self.validation}
+            spec = ModelSpec(**{**vars(self.spec), "provenance": provenance})
+            save_model(self.run.best, pl_module.network, spec)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Add the epoch's row."""
+        training = {name: float(trainer.callback_metrics[name]) for name in ("train_loss", "train_acc")}
+        if not math.isfinite(training["train_loss"]):
+            raise TwinCarError(
+                f"The training loss is no longer a number in epoch {trainer.current_epoch + 1}. Lower "
+                "--learning-rate, or use --precision fp32; the best epoch before is kept in the run folder."
+            )
+        row = {"epoch": trainer.current_epoch + 1, **training, **self.validation}
+        self.history = [*self.history, row]
+        write_text(self.run.metrics, csv_text(self.history))
+        self._tell(row, trainer.max_epochs or 0)
+
+    def _tell(self, row: Epoch, epochs: int) -> None:
+        best = best_epoch(self.history)
+        log.info(
+            "epoch %d/%d  loss %.3f  train accuracy %.3f | validation loss %.3f  accuracy %.3f  top-5 %.3f  "
+            "macro-F1 %.3f%s  %.0f s",
+            row["epoch"], epochs, row["train_loss"], row["train_acc"], row["val_loss"], row["val_acc"],
+            row["val_top5"], row[MONITOR], " (best)" if best is row else "", time.perf_counter() - self.started,
+        )  # fmt: skip
+
+
+def _fit(
+    config: TrainConfig,
+    data: PreparedData,
+    run: RunFolder,
+    network: CarNet,
+    precision: LightningPrecision,
+    *,
+    tensorboard: bool,
+    resume: bool,
+) -> TrainResult:
+    spec = ModelSpec(**{**vars(model_spec(config, data)), "provenance": _provenance(config, data)})
+    training, validation = _loaders(config, data, spec.preprocessing)
+    steps = min(len(training), config.limit) if config.limit else len(training)
+    module = TrainingModule(network, config, len(data.classes), steps)
+    recorder = Recorder(run, spec, data.manifest["sha256"][ANNOTATIONS])
+    trainer = _trainer(config, run, recorder, precision, tensorboard=tensorboard)
+    log.info(
+        "Training %s on %d photos of %d classes, %d×%d pixels, on %s in %s.",
+        config.backbone, len(data.split("train")), len(data.classes), config.image_height, config.image_width,
+        trainer.strategy.root_device, precision,
+    )  # fmt: skip
+    try:
+        trainer.fit(module, training, validation, ckpt_path=str(run.last) if resume else None, weights_only=True)
+    except SystemExit:  # how the Trainer ends after Ctrl-C, once it has tidied up
+        raise KeyboardInterrupt from None
+    except torch.OutOfMemoryError:
+        raise TwinCarError(
+            f"The GPU's memory does not hold {config.batch_size} photos of {config.image_height}×{config.image_width} "
+            "pixels and this network. Halve --batch-size, or the image size."
+        ) from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TwinCarError(
+            f"A process that loads photos was killed, most likely for want of memory. Lower --workers or --batch-size, "
+            f"and go on with --resume {run.path}."
+        ) from None
+    return TrainResult(run, recorder.history)
+
+
+def _trainer(config: TrainConfig, run: RunFolder, recorder: Recorder, precision: Any, *, tensorboard: bool) -> Trainer:
+    _quieten_lightning()
+    on_terminal = sys.stderr.isatty()
+    callbacks: list[Callback] = [
+        recorder,  # before the averaging: it must see the averaged weights, which are swapped back after it
+        EarlyStopping(MONITOR, mode="max", patience=config.patience),
+        ModelCheckpoint(run.path, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
+    ]
+    if config.ema:
+        callbacks.insert(1, AveragedWeights(config.ema))
+    if on_terminal:
+        callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
+    limit = config.limit or 1.0
+    return Trainer(
+        accelerator="auto",
+        devices=1,
+        precision=precision,
+        max_epochs=config.epochs,
+        gradient_clip_val=config.gradient_clip or None,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpoints()],
+        logger=TensorBoardLogger(run.path, name="tensorboard", version="") if tensorboard else False,
+        log_every_n_steps=10,
+        limit_train_batches=limit,
+        limit_val_batches=limit,
+        num_sanity_val_steps=0,
+        enable_progress_bar=on_terminal,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def _loaders(config: TrainConfig, data: PreparedData, preprocessing: Preprocessing) -> tuple[PhotoLoader, PhotoLoader]:
+    workers = default_workers() if config.workers < 0 else config.workers
+    training = training_loader(
+        data,
+        augment=config.augment,
+        preprocessing=preprocessing,
+        batch_size=config.batch_size,
+        balanced=config.balanced,
+        seed=config.seed,
+        workers=workers,
+    )
+    validation = evaluation_loader(
+        data, "val", preprocessing=preprocessing, batch_size=2 * config.batch_size, workers=workers
+    )
+    return training, validation
+
+
+def _provenance(config: TrainConfig, data: PreparedData) -> dict[str, Any]:
+    return {
+        "recipe": config.recipe,
+        "seed": config.seed,
+        "data": {name: data.manifest.get(name) for name in ("source", "revision", "sha256")},
+        "versions": {"twincar": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+
+
+def _quieten_lightning() -> None:
+    """What the Trainer says is for its own users; ours are told in our words."""
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\.")
+    warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
+    os.environ.setdefault("LIGHTNING_DISABLE_TIPS", "1")
