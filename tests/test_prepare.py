@@ -350,5 +350,5 @@ def test_original_release_on_real_photos(real_photos: Path, tmp_path: Path) -> N
     data = prepare(str(real_photos / "devkit_sample"), tmp_path / "out")
     # Three training photos a class: one to validate on.
     assert data.manifest["photos"] == {"train": 392, "val": 196, "test": 196}
-    assert data.photo_root == real_photos / "devkit_sample"
+    assert data.photo_root == (real_photos / "devkit_sample").resolve()
     assert len(data.classes) == 196

@@ -1,0 +1,48 @@
+"""What is written is true: doctests, and every command in the README is one the program takes."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from twincar.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["twincar.labels", "twincar.config"])
+def test_doctests(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.split("#")[0].strip() for line in lines if line.startswith("twincar ")]
+
+
+def test_the_readme_shows_every_verb() -> None:
+    verbs = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    assert {line.split()[1] for line in commands()} == verbs
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_in_the_readme_are_taken(line: str) -> None:
+    verb, *arguments = shlex.split(line)[1:]
+    command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
+    with command.make_context(verb, arguments):
+        pass
+
+
+def test_pictures_and_files_in_the_readme_are_there() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target

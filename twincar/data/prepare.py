@@ -1,0 +1,234 @@
+"""From a source to a prepared data set: every photo checked, a validation split drawn, all of it written or nothing.
+
+What is drawn depends on the seed and on the photos' bytes alone, not on their names, order or number.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from twincar.data.annotations import Annotation, PreparedData, count_splits, write_csv, write_prepared
+from twincar.data.audit import AuditReport, audit_source
+from twincar.data.sources import DEFAULT_SPLITS, OnPhoto, Source, asked_splits, open_source
+from twincar.errors import DataError, UsageError, storage_errors
+from twincar.files import sha256_of
+from twincar.labels import ClassNames, shorten
+from twincar.version import __version__
+
+LEFT_OUT = "left_out.csv"
+"""The rows that were left out and why: file, defect, detail; there only if there are any."""
+_PHOTOS = "photos"
+
+
+def prepare(
+    spec: str,
+    out: Path,
+    *,
+    splits: Iterable[str] = DEFAULT_SPLITS,
+    val_share: float = 0.1,
+    seed: int = 0,
+    strict: bool = False,
+    classes_file: Path | None = None,
+    on_photo: OnPhoto | None = None,
+) -> PreparedData:
+    """Make a prepared data set of a source, or find that it is made already.
+
+    Everything is built in a hidden folder beside `out` that takes its place at the end, so what is at `out` is whole.
+
+    Args:
+        spec: The source, see `open_source`.
+        out: The folder to make.
+        splits: Splits of the source to read; its own validation split comes with 'train'.
+        val_share: Share of each class's training photos that are kept for validation, at least one photo; not used
+            where the source has a validation split of its own.
+        seed: Chooses the validation photos.
+        strict: Fail if any row is not sound, in place of leaving it out.
+        classes_file: A class list for a CSV file whose labels are numbers.
+        on_photo: Told the photos done and the photos there are.
+
+    Raises:
+        UsageError: `out` holds something else, or the arguments do not go together.
+        DataError: the source cannot be used; with `strict`, also if a row is not sound.
+        LabelError: its class names do not fit together.
+        StorageError: the disk is full, read-only, or not writable.
+    """
+    if not 0 < val_share < 1:
+        raise UsageError(f"Expected a share of validation photos between 0 and 1, and found {val_share}.")
+    out = Path(out).expanduser().resolve()
+    splits = asked_splits(splits)
+    source = open_source(spec, splits=splits, classes_file=classes_file)
+    settings = {
+        "source": source.description,
+        "splits": list(splits),
+        "seed": seed,
+        "val_share": val_share,
+        "revision": source.revision,
+        "fingerprint": source.fingerprint,
+    }
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        return _prepared_before(out, settings, strict)
+    with storage_errors(out), _staging(out) as folder:
+        _build(source, folder, settings, strict, on_photo)
+    return PreparedData.open(out)
+
+
+def _prepared_before(out: Path, settings: Mapping[str, Any], strict: bool) -> PreparedData:
+    """What is at `out`, if it was made from the same source with the same settings; nothing is changed."""
+    try:
+        prepared = PreparedData.open(out)
+    except UsageError:
+        raise UsageError(f"Expected a new or empty folder to prepare into, and {out} holds something else.") from None
+    was = prepared.manifest
+    different = [name for name in ("source", "splits", "seed", "val_share") if was.get(name) != settings[name]]
+    if different:
+        changes = ", ".join(f"{name} {was.get(name)!r}, not {settings[name]!r}" for name in different)
+        raise UsageError(
+            f"A prepared data set is never overwritten, and {out} was made with {changes}. Choose another folder."
+        )
+    if any(was.get(name) != settings[name] for name in ("revision", "fingerprint")):
+        raise UsageError(
+            f"{settings['source']} has changed since {out} was prepared from it, and nothing is overwritten. "
+            f"Prepare it into another folder, or delete {out} first."
+        )
+    if strict and was["left_out"]:
+        raise _not_sound(was["left_out"], f"see {out / LEFT_OUT}")
+    return prepared
+
+
+@contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """A new hidden folder that becomes `out` on success and vanishes on failure."""
+    folder = out.with_name(f".{out.name}.preparing")
+    if folder.exists():  # left by a run that was killed
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+        if out.exists():  # empty; not every system renames onto a folder
+            out.rmdir()
+        folder.replace(out)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _build(source: Source, folder: Path, settings: Mapping[str, Any], strict: bool, on_photo: OnPhoto | None) -> None:
+    if source.make:
+        source = source.make(folder, on_photo)
+    report = audit_source(source, on_photo=on_photo, keep=_photo_writer(folder / _PHOTOS))
+    left_out = {str(defect): count for defect, count in report.counts().items()}
+    if report.findings:
+        if strict:
+            raise _not_sound(left_out, f"the first are {shorten(row['file'] for row in report.rows())}")
+        write_csv(folder / LEFT_OUT, ("file", "defect", "detail"), report.rows())
+    classes, photos = _classes_with_photos(source.classes, report)
+    annotations = _with_validation(photos, classes, settings["val_share"], settings["seed"])
+    root = source.photo_root or folder / _PHOTOS
+    manifest = {
+        "twincar": __version__,
+        **settings,
+        "photo_root": (root.relative_to(folder) if root.is_relative_to(folder) else root).as_posix(),
+        "photos": count_splits(annotations),
+        "classes": len(classes.names),
+        "classes_without_photos": [name for name in source.classes.names if classes.find(name) is None],
+        "left_out": left_out,
+    }
+    write_prepared(folder, classes, annotations, manifest)
+
+
+def _photo_writer(root: Path) -> Callable[[Annotation, bytes], None]:
+    def write(annotation: Annotation, photo: bytes) -> None:
+        path = root / annotation.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(photo)
+
+    return write
+
+
+def _not_sound(left_out: Mapping[str, int], where: str) -> DataError:
+    reasons = ", ".join(f"{count} {defect}" for defect, count in left_out.items())
+    return DataError(
+        f"Expected every row to be sound, and {sum(left_out.values())} are not ({reasons}); {where}. "
+        "Repair them, or prepare without --strict, which leaves them out."
+    )
+
+
+def _classes_with_photos(classes: ClassNames, report: AuditReport) -> tuple[ClassNames, list[Annotation]]:
+    """The classes to tell apart, and the sound photos with labels that count only those.
+
+    A class that the source names but never uses is dropped: there is nothing to learn it from and nothing to ask of it.
+    """
+    trained = {photo.label for photo in report.sound if photo.split == "train"}
+    listed = {photo.label for photo in report.sound} | {finding.label for finding in report.findings}
+    lost = [name for index, name in enumerate(classes.names) if index in listed - trained]
+    if not trained:
+        bad = f" ({len(report.findings)} rows are not sound)" if report.findings else ""
+        raise DataError(f"Expected sound training photos with labels, and found none{bad}. Audit the source first.")
+    if lost:
+        raise DataError(
+            f"Expected sound training photos of every class, and {len(lost)} of {len(classes.names)} have none: "
+            f"{shorten(lost)}. Add some, or take these classes out of the other splits."
+        )
+    if len(trained) == 1:
+        raise DataError(
+            "Expected at least two classes with training photos, and found one; there is nothing to tell apart."
+        )
+    kept = [index for index in range(len(classes.names)) if index in trained]
+    new = {old: index for index, old in enumerate(kept)}
+    photos = [replace(photo, label=None if photo.label is None else new[photo.label]) for photo in report.sound]
+    return ClassNames(tuple(classes.names[index] for index in kept)), photos
+
+
+def _with_validation(photos: list[Annotation], classes: ClassNames, share: float, seed: int) -> list[Annotation]:
+    """All photos, in order of split and file; some training photos are 'val' where the source has no such split."""
+    chosen: set[str] = set()
+    if not any(photo.split == "val" for photo in photos):
+        chosen = _choose_validation([photo for photo in photos if photo.split == "train"], classes, share, seed)
+    placed = [
+        replace(photo, split="val") if photo.split == "train" and photo.sha256 in chosen else photo for photo in photos
+    ]
+    return sorted(placed, key=lambda photo: (photo.split, photo.file))
+
+
+def _choose_validation(train: list[Annotation], classes: ClassNames, share: float, seed: int) -> set[str]:
+    """Hashes of the photos to validate on: of each class `share` of its photos, at least one, and never all.
+
+    Photos with the same bytes stay together, and those that have several labels stay in training.
+    """
+    labels: defaultdict[str, list[int]] = defaultdict(list)
+    for photo in train:
+        labels[photo.sha256].append(photo.label or 0)
+    by_class: defaultdict[int, list[str]] = defaultdict(list)
+    for digest in sorted(labels, key=lambda digest: sha256_of(f"{seed} {digest}".encode())):
+        if len(set(labels[digest])) == 1:
+            by_class[labels[digest][0]].append(digest)
+    totals = Counter(label for listed in labels.values() for label in listed)
+    chosen: set[str] = set()
+    for label, total in sorted(totals.items()):
+        picked = _pick([(digest, len(labels[digest])) for digest in by_class[label]], total, share)
+        if not picked:
+            raise DataError(
+                f"Expected at least two different training photos of every class, one to train on and one to validate "
+                f"on, and {classes[label]!r} has fewer. Add photos of it, leave the class out, or give the source "
+                "a validation split."
+            )
+        chosen |= picked
+    return chosen
+
+
+def _pick(candidates: list[tuple[str, int]], total: int, share: float) -> set[str]:
+    """Of photos and how often each is there, the first that fit in `share` of `total`; else the one that is fewest."""
+    room = min(max(1, round(share * total)), total - 1)
+    picked: set[str] = set()
+    for digest, copies in candidates:
+        if copies <= room:
+            picked.add(digest)
+            room -= copies
+    fewest = min(candidates, key=lambda candidate: candidate[1], default=("", total))
+    return picked or ({fewest[0]} if fewest[1] < total else set())

@@ -1,0 +1,101 @@
+"""Where photos come from: four kinds of source and the embedded toy cars, all of one shape.
+
+base.py      Source and SourceRow, the shape
+hub.py       a hub data set; parquet.py reads its files, also from a folder
+devkit.py    the original release of Stanford Cars
+folders.py   a folder a class
+table.py     a CSV file
+toy.py       toy cars, drawn on the spot
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from twincar.data.annotations import MANIFEST
+from twincar.data.sources.base import OnPhoto, Source, SourceRow, asked_splits, is_outside
+from twincar.data.sources.table import open_table, read_class_file
+from twincar.errors import UsageError
+
+__all__ = [
+    "DEFAULT_SOURCE",
+    "DEFAULT_SPLITS",
+    "OnPhoto",
+    "Source",
+    "SourceRow",
+    "asked_splits",
+    "is_outside",
+    "open_source",
+    "read_class_file",
+]
+
+DEFAULT_SOURCE = "hub:tanganke/stanford_cars"
+DEFAULT_SPLITS = ("train", "test")
+_FORMS = (
+    "hub:owner/name[@revision]",
+    "a folder of parquet files",
+    "the folder of the original release (cars_meta.mat)",
+    "a folder with a folder of photos for each class",
+    "a CSV file filename,label[,split]",
+    "toycars[:SEED]",
+)
+_TABLES = ("annotations.csv", "labels.csv", "photos.csv")
+
+
+def open_source(spec: str, *, splits: Iterable[str] = DEFAULT_SPLITS, classes_file: Path | None = None) -> Source:
+    """Recognise a source and read what it lists; photos are not looked at yet.
+
+    A validation split of the source's own comes with the split 'train'.
+
+    Args:
+        spec: `hub:owner/name[@revision]`, a folder (parquet files, the original release, `annotations.csv`, or class
+            folders below `train/`, `val/`, `test/` or alone), a CSV file, or `toycars[:SEED]`.
+        splits: Names of the splits to read; only those are fetched.
+        classes_file: What the numbers in the label column of a CSV file mean, see `read_class_file`.
+
+    Raises:
+        UsageError: `spec` has none of the forms, or an argument does not go with it.
+        DataError: the source is not complete, or cannot be reached.
+        LabelError: its class names do not fit together.
+    """
+    asked = asked_splits(splits)
+    kind, _, rest = spec.partition(":")
+    path = Path(spec).expanduser().resolve()
+    table = path if path.is_file() and path.suffix.casefold() == ".csv" else _table_in(path)
+    # Most kinds bring libraries of their own, so only the one that is asked for is imported.
+    if classes_file is not None and (table is None or kind in ("hub", "toycars")):
+        raise UsageError(
+            f"A class list ({classes_file}) goes with a CSV file, and the source is {spec!r}; leave it out."
+        )
+    if kind == "hub":
+        from twincar.data.sources.hub import open_hub
+
+        return open_hub(rest, asked)
+    if kind == "toycars":
+        from twincar.data.sources.toy import open_toycars
+
+        return open_toycars(rest or "0", asked)
+    if table is not None:
+        return open_table(table, asked, classes_file)
+    if spec and path.is_dir():
+        return _open_folder(path, asked)
+    found = "which is another kind of file" if path.is_file() else "which is no file or folder here"
+    raise UsageError(f"Expected a source ({'; '.join(_FORMS)}), and found {spec!r}, {found}.")
+
+
+def _open_folder(folder: Path, splits: tuple[str, ...]) -> Source:
+    from twincar.data.sources import devkit, folders, parquet
+
+    if parquet.holds_parquet(folder):
+        return parquet.open_parquet(folder, splits, description=str(folder))
+    if devkit.find_in_release(folder, devkit.META):
+        return devkit.open_devkit(folder, splits)
+    return folders.open_folders(folder, splits)
+
+
+def _table_in(folder: Path) -> Path | None:
+    """The CSV file of a folder that is described by one."""
+    if (folder / MANIFEST).is_file():
+        raise UsageError(f"Expected a source of photos, and {folder} is prepared already: train on it as it is.")
+    return next((folder / name for name in _TABLES if (folder / name).is_file()), None)

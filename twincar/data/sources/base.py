@@ -1,0 +1,117 @@
+"""What every source of photos looks like to the rest of the package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from twincar.data.annotations import SPLITS, Box
+from twincar.errors import DataError, UsageError
+from twincar.files import sha256_of
+from twincar.labels import ClassNames, shorten
+
+OnPhoto = Callable[[int, int], None]
+"""Called with the photos done and the photos there are."""
+
+OPTIONAL_SPLITS = ("val", "test")
+"""Splits that a source may lack without a complaint; any other that is asked for must be there."""
+SPLIT_WORDS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""What sources call their splits, and what we call them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRow:
+    """One photo as its source lists it; nothing of it has been checked."""
+
+    name: str
+    """Its place below the photo folder, with forward slashes."""
+    label: int | str | None
+    """Index of its class; the text found where that names no class; None where the source keeps the label back."""
+    split: str
+    photo: Path | bytes
+    """The file, or its bytes where the source has no files."""
+    box: Box | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Photos with labels, wherever they come from."""
+
+    description: str
+    """What the user calls it, with a folder's whole path."""
+    revision: str
+    """Commit of a hub data set; empty for other sources."""
+    classes: ClassNames
+    fingerprint: str
+    """Changes when the source does, as far as can be told without reading photos."""
+    total: int
+    """Number of rows."""
+    rows: Callable[[], Iterable[SourceRow]]
+    """The rows, one after the other; memory never holds all photos."""
+    photo_root: Path | None
+    """The folder the names of the rows start from; None where the rows bring bytes."""
+    make: Callable[[Path, OnPhoto | None], Source] | None = None
+    """For a source that draws its photos: does so in a folder, and gives the source of what it drew."""
+
+
+def asked_splits(splits: Iterable[str]) -> tuple[str, ...]:
+    """The splits to read, in our words; a validation split of the source's own comes with 'train'.
+
+    Raises:
+        UsageError: 'train' is not among them.
+    """
+    words = [word.strip() for word in splits]
+    asked = {SPLIT_WORDS.get(word.casefold(), word) for word in words if word}
+    if "train" not in asked:
+        raise UsageError(f"Expected 'train' among the splits to read, and found {shorten(words) or 'none'}; add it.")
+    asked.add("val")
+    return (*(split for split in SPLITS if split in asked), *sorted(asked - set(SPLITS)))
+
+
+def check_split_words(splits: Iterable[str]) -> None:
+    """For sources that have no splits but train, val and test.
+
+    Raises:
+        UsageError: another split is asked for.
+    """
+    unknown = [split for split in splits if split not in SPLITS]
+    if unknown:
+        raise UsageError(f"Expected splits out of {', '.join(SPLITS)}, and found {shorten(unknown)}.")
+
+
+def is_outside(name: str) -> bool:
+    """Whether a file name leads out of the photo folder by its letters alone: absolute, or with '..' in it."""
+    windows = PureWindowsPath(name)
+    return PurePosixPath(name).is_absolute() or windows.is_absolute() or ".." in windows.parts
+
+
+def check_classes_trained(train: ClassNames, others: Mapping[str, Iterable[str]]) -> None:
+    """Every class of another split must be one of the training split; the reverse is no harm.
+
+    Raises:
+        DataError: a class has nothing to learn from.
+    """
+    for split, names in others.items():
+        missing = [name for name in names if train.find(name) is None]
+        if missing:
+            raise DataError(
+                f"Expected every class of the split '{split}' in the training split too, and {len(missing)} "
+                f"are not: {shorten(missing)}. Add training photos of them, or take them out of '{split}'."
+            )
+
+
+def row_fingerprint(rows: Sequence[SourceRow], *parts: str) -> str:
+    """Fingerprint of a source of files: names, labels and boxes, and each file's size and time of change."""
+    lines = [f"{row.name}\t{row.label}\t{row.split}\t{row.box}\t{_state_of(row)}" for row in rows]
+    return sha256_of("\n".join([*parts, *sorted(lines)]).encode("utf-8", "surrogateescape"))
+
+
+def _state_of(row: SourceRow) -> str:
+    if isinstance(row.photo, bytes) or is_outside(row.name):
+        return ""
+    try:
+        status = row.photo.stat()
+    except (OSError, ValueError):
+        return "missing"
+    return f"{status.st_size} {status.st_mtime_ns}"

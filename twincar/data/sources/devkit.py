@@ -1,0 +1,124 @@
+"""The original release of Stanford Cars: MATLAB files that list photos, boxes and classes.
+
+    cars_meta.mat                        the class names, in the order of their numbers, which count from 1
+    cars_train_annos.mat                 photos, boxes and classes of the training half
+    cars_test_annos_withlabels.mat       the same of the test half; a separate download
+    cars_test_annos.mat                  the test half without classes
+    cars_train/ or cars_train/cars_train/, cars_test/ likewise        the photos
+
+Boxes there are pixels counted from 1, the last one included; here they count from 0, the last one excluded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.io import loadmat
+
+from twincar.data.sources.base import Source, SourceRow, check_split_words, row_fingerprint
+from twincar.errors import DataError
+from twincar.files import sha256_of_file
+from twincar.labels import ClassNames, canonical_name
+
+META = "cars_meta.mat"
+_ANNOTATIONS = {
+    "train": ("cars_train_annos.mat",),
+    "test": ("cars_test_annos_withlabels.mat", "cars_test_annos.mat"),
+}
+_PLACES = ("", "devkit", "car_devkit/devkit", "car_devkit", "cars_devkit/devkit", "cars_devkit")
+
+
+def find_in_release(folder: Path, *names: str) -> Path | None:
+    """The first of `names` that is there, in the places where the release and its mirrors put them."""
+    places = [folder / place / name for name in names for place in _PLACES]
+    return next((path for path in places if path.is_file()), None)
+
+
+def open_devkit(folder: Path, splits: tuple[str, ...]) -> Source:
+    """Read the lists of the original release.
+
+    Raises:
+        DataError: a file or folder is missing or damaged, or a class number is out of range.
+    """
+    check_split_words(splits)
+    meta = find_in_release(folder, META)
+    if meta is None:
+        raise DataError(f"Expected {META} in {folder} or in its devkit folder, and it is not there.")
+    classes = ClassNames(tuple(read_class_names(meta)))
+    lists = {split: find_in_release(folder, *names) for split, names in _ANNOTATIONS.items() if split in splits}
+    if lists["train"] is None:
+        raise DataError(f"Expected {_ANNOTATIONS['train'][0]} beside {meta}, and it is not there.")
+    found = {split: path for split, path in lists.items() if path}
+    rows = [row for split, path in found.items() for row in _rows_of(folder, split, path, classes)]
+    return Source(
+        description=str(folder),
+        revision="",
+        classes=classes,
+        fingerprint=row_fingerprint(rows, *(sha256_of_file(path) for path in (meta, *found.values()))),
+        total=len(rows),
+        rows=lambda: rows,
+        photo_root=folder,
+    )
+
+
+def read_class_names(meta: Path) -> list[str]:
+    """The class names of a `cars_meta.mat`, in their order.
+
+    Raises:
+        DataError: the file is something else.
+    """
+    return [canonical_name(str(name)) for name in _load(meta, "class_names")]
+
+
+def _rows_of(folder: Path, split: str, path: Path, classes: ClassNames) -> list[SourceRow]:
+    photos = _photo_folder(folder, split)
+    entries = _load(path, "annotations")
+    fields = entries.dtype.names or ()
+    if not {"fname", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"} <= set(fields):
+        raise DataError(f"Expected file names and boxes in {path}, and found the fields {', '.join(fields)}.")
+    rows = []
+    for entry in entries:
+        name = str(entry["fname"])
+        x1, y1, x2, y2 = (int(entry[f"bbox_{side}"]) for side in ("x1", "y1", "x2", "y2"))
+        rows.append(
+            SourceRow(
+                name=f"{photos.relative_to(folder).as_posix()}/{name}",
+                label=_label(int(entry["class"]), name, path, classes) if "class" in fields else None,
+                split=split,
+                photo=photos / name,
+                box=(x1 - 1, y1 - 1, x2, y2),
+            )
+        )
+    return rows
+
+
+def _label(number: int, name: str, path: Path, classes: ClassNames) -> int:
+    """Index from 0 of a class number that counts from 1."""
+    if not 1 <= number <= len(classes):
+        raise DataError(
+            f"Expected class numbers from 1 to {len(classes)} in {path}, and {name} has {number}. "
+            "Take the file from the same release as cars_meta.mat."
+        )
+    return number - 1
+
+
+def _photo_folder(folder: Path, split: str) -> Path:
+    """Unpacking the release's archives nests the folder in one of the same name, or not."""
+    name = f"cars_{split}"
+    for photos in (folder / name / name, folder / name):
+        if photos.is_dir():
+            return photos
+    ways_out = f"Unpack {name}.tgz there" + ("." if split == "train" else ", or leave the split out (--split train).")
+    raise DataError(f"Expected the photos of '{split}' in {folder / name}, and there is no such folder. {ways_out}")
+
+
+def _load(path: Path, variable: str) -> np.ndarray[Any, Any]:
+    try:
+        found = loadmat(path, squeeze_me=True, variable_names=[variable])
+    except Exception as error:  # a file that is not what it says makes the reader raise almost anything
+        raise DataError(f"Expected a MATLAB file of Stanford Cars at {path}, and it cannot be read: {error}") from None
+    if variable not in found:
+        raise DataError(f"Expected the variable '{variable}' in {path}, and it is not there.")
+    return np.atleast_1d(found[variable])

@@ -1,0 +1,173 @@
+"""Parquet files as the hub keeps data sets: photos as bytes, class names in the schema.
+
+data/<split>-00000-of-00002.parquet     columns image (struct of bytes and path) and label (index from 0)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from twincar.data.sources.base import OPTIONAL_SPLITS, SPLIT_WORDS, Source, SourceRow, check_classes_trained
+from twincar.errors import DataError
+from twincar.files import sha256_of
+from twincar.labels import ClassNames, canonical_name, shorten
+
+_FILE_NAME = re.compile(r"(?P<split>\w+)(-[^.]*)?\.parquet")
+_SHARD = re.compile(r"-\d+-of-(\d+)\.parquet")
+_BATCH = 64  # photos in memory at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """One parquet file."""
+
+    path: Path
+    split: str
+    names: tuple[str, ...]
+    """Its own class names, in the order of its own labels."""
+    total: int
+
+
+def holds_parquet(folder: Path) -> bool:
+    """Whether there is a parquet file named after a split, directly in `folder` or in its `data/`."""
+    return bool(_files_by_split(folder))
+
+
+def _files_by_split(folder: Path) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]):
+        if match := _FILE_NAME.fullmatch(path.name):
+            found.setdefault(SPLIT_WORDS.get(match["split"], match["split"]), []).append(path)
+    return found
+
+
+def open_parquet(folder: Path, splits: tuple[str, ...], *, description: str, revision: str = "") -> Source:
+    """Read a folder that holds such files, directly or in `data/`.
+
+    Raises:
+        DataError: a file is missing, damaged, or has no photos with labels.
+    """
+    files = _files_by_split(folder)
+    missing = [split for split in splits if split not in files and split not in OPTIONAL_SPLITS]
+    if missing:
+        found = f"found those of {', '.join(sorted(files))}" if files else "found none of them"
+        raise DataError(
+            f"Expected the parquet files of {shorten(missing)} in {description} (data/{missing[0]}-*.parquet), "
+            f"and {found}. Look up what its splits are called."
+        )
+    chosen = {split: files[split] for split in splits if split in files}
+    parts = [_read_part(path, split) for split, paths in chosen.items() for path in _all_shards(paths)]
+    # The first training file decides the order of the classes.
+    first, *others = sorted(parts, key=lambda part: (part.split != "train", part.path))
+    classes = ClassNames(first.names)
+    for part in others:
+        check_classes_trained(classes, {part.split: part.names})
+    sizes = [f"{part.path.name}\t{part.path.stat().st_size}" for part in parts]
+    return Source(
+        description=description,
+        revision=revision,
+        classes=classes,
+        fingerprint=sha256_of("\n".join([revision, *sorted(sizes)]).encode()),
+        total=sum(part.total for part in parts),
+        rows=partial(_rows_of, parts, classes),
+        photo_root=None,
+    )
+
+
+def _all_shards(paths: list[Path]) -> list[Path]:
+    """The files of one split, which say in their names how many there are."""
+    for path in paths:
+        shard = _SHARD.search(path.name)
+        if shard and int(shard[1]) != len(paths):
+            raise DataError(
+                f"Expected {int(shard[1])} files such as {path.name} in {path.parent}, and found {len(paths)}. "
+                "Fetch the missing ones, or delete what is left of another download."
+            )
+    return paths
+
+
+def _read_part(path: Path, split: str) -> _Part:
+    try:
+        with pq.ParquetFile(path) as file:
+            schema, total = file.schema_arrow, file.metadata.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from None
+    types = {name: schema.field(name).type for name in schema.names}
+    if not pa.types.is_struct(types.get("image", pa.null())) or not pa.types.is_integer(types.get("label", pa.null())):
+        found = shorten((f"{name} ({kind})" for name, kind in types.items()), 6)
+        raise DataError(f"Expected the columns image (struct) and label (whole numbers) in {path}, and found {found}.")
+    names = tuple(canonical_name(name) for name in _names_in(schema.metadata or {}, path))
+    return _Part(path=path, split=split, names=names, total=total)
+
+
+def _names_in(metadata: Mapping[bytes, bytes], path: Path) -> list[str]:
+    try:
+        names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
+    except (KeyError, TypeError, ValueError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(
+            f"Expected the names of the classes in the schema of {path}, and found none. Write the file with the "
+            "'datasets' library and a ClassLabel column, or give the photos as class folders or with a CSV file."
+        )
+    return names
+
+
+def _rows_of(parts: list[_Part], classes: ClassNames) -> Iterator[SourceRow]:
+    taken: set[str] = set()
+    for part in parts:
+        # Two splits may count the same classes in different orders.
+        labels = [classes.find(name) for name in part.names]
+        for number, (image, label) in enumerate(_cells_of(part.path)):
+            photo = (image or {}).get("bytes") or b""
+            found = _label(label, labels)
+            folder = (_safe(classes[found]) if isinstance(found, int) else "") or "other"
+            name = _file_name((image or {}).get("path"), photo, number)
+            if f"{part.split}/{folder}/{name}".casefold() in taken:
+                name = f"{part.path.stem}-{number:05d}-{name}"
+            name = f"{part.split}/{folder}/{name}"
+            taken.add(name.casefold())
+            yield SourceRow(name=name, label=found, split=part.split, photo=photo)
+
+
+def _label(number: int | None, labels: list[int | None]) -> int | str | None:
+    if number is None or number == -1:  # as data sets write it that keep their labels back
+        return None
+    return labels[number] if 0 <= number < len(labels) else str(number)
+
+
+def _cells_of(path: Path) -> Iterator[tuple[dict[str, Any] | None, int | None]]:
+    """Image and label of each row, read a batch at a time."""
+    try:
+        # Pre-buffering would keep all that has been read until the end of the file.
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+            for batch in file.iter_batches(_BATCH, columns=["image", "label"]):
+                yield from zip(batch.column("image").to_pylist(), batch.column("label").to_pylist(), strict=True)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def _file_name(path: str | None, photo: bytes, number: int) -> str:
+    """A name for a photo of a parquet file: the last part of its path, or its number where it has none."""
+    name = _safe(PurePosixPath((path or "").replace("\\", "/")).name)
+    if name:
+        return name
+    return f"{number:05d}.png" if photo.startswith(b"\x89PNG") else f"{number:05d}.jpg"
+
+
+def _safe(name: str) -> str:
+    """`name` as one part of a path on any system; what a data set says must not lead out of its folder."""
+    return re.sub(r'[\\/:*?"<>|\x00-\x1f]', "-", name).strip(". ")[:100]
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(f"Expected a parquet file at {path}, and it is damaged: {error}. Delete it and fetch it again.")

@@ -1,0 +1,42 @@
+"""The embedded data set as a source: its photos are drawn where the prepared data set will be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from twincar.data.sources.base import OnPhoto, Source, check_split_words
+from twincar.data.sources.table import open_table
+from twincar.data.toycars import CLASS_NAMES, draw_data_set
+from twincar.errors import UsageError
+from twincar.files import sha256_of
+from twincar.labels import ClassNames
+
+
+def open_toycars(seed_text: str, splits: tuple[str, ...]) -> Source:
+    """The toy cars drawn with a seed.
+
+    Raises:
+        UsageError: the seed is no whole number.
+    """
+    check_split_words(splits)
+    if not seed_text.isdecimal():
+        raise UsageError(f"Expected toycars or toycars:SEED with a whole number, and found 'toycars:{seed_text}'.")
+    seed = int(seed_text)
+    source = Source(
+        description=f"toycars:{seed}",
+        revision="",
+        classes=ClassNames(CLASS_NAMES),
+        fingerprint=sha256_of(f"toycars {seed}".encode()),
+        total=0,
+        rows=tuple,
+        photo_root=None,
+    )
+
+    def make(folder: Path, on_photo: OnPhoto | None) -> Source:
+        draw_data_set(folder, seed=seed, on_photo=on_photo)
+        drawn = open_table(folder / "photos.csv", splits)
+        (folder / "photos.csv").unlink()  # annotations.csv will say the same and more
+        return replace(source, classes=drawn.classes, total=drawn.total, rows=drawn.rows, photo_root=drawn.photo_root)
+
+    return replace(source, make=make)
