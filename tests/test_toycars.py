@@ -69,6 +69,12 @@ def test_a_photo_depends_on_seed_split_class_and_number() -> None:
     assert len({pixels(photo).tobytes() for photo in photos}) == len(photos)
 
 
+def test_twins_do_not_share_their_places() -> None:
+    first, second = (draw_photo(name, seed=1) for name in (TWIN_PAIRS[0].first, TWIN_PAIRS[0].second))
+    outside = (first.part_mask == 0) & (second.part_mask == 0)
+    assert (pixels(first) != pixels(second)).any(axis=2)[outside].mean() > 0.9
+
+
 def test_an_unknown_class_is_refused() -> None:
     with pytest.raises(ValueError, match="found 'Aurora Falcon'"):
         draw_photo("Aurora Falcon", seed=0)

@@ -74,16 +74,21 @@ def main() -> None:
         _fail(MissingExtraError(f"This needs {error.name}, which is not installed: pip install 'twincar[train]'"))
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(twincar.__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def _every_verb(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    version: Annotated[  # noqa: ARG001  # acted on by its callback
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no log; errors only.")] = False,
 ) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_CurrentStderr()])
     logging.getLogger("twincar").setLevel(logging.ERROR if quiet else logging.INFO)
-    if version:
-        typer.echo(twincar.__version__)
-        raise typer.Exit
 
 
 @app.command(name="quickstart")
