@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from twincar.data import toycars
-from twincar.data.toycars import CLASS_NAMES, HEIGHT, TWIN_PAIRS, WIDTH, ToyPhoto, TwinPair, draw_data_set, draw_photo
+from twincar.data.toycars import CLASS_NAMES, TWIN_PAIRS, WIDTH, ToyPhoto, TwinPair, draw_data_set, draw_photo
 from twincar.errors import StorageError
 from twincar.labels import parse_class_name
 
@@ -69,10 +69,9 @@ def test_a_photo_depends_on_seed_split_class_and_number() -> None:
     assert len({pixels(photo).tobytes() for photo in photos}) == len(photos)
 
 
-def test_twins_do_not_share_their_places() -> None:
+def test_twins_do_not_share_their_views() -> None:
     first, second = (draw_photo(name, seed=1) for name in (TWIN_PAIRS[0].first, TWIN_PAIRS[0].second))
-    outside = (first.part_mask == 0) & (second.part_mask == 0)
-    assert (pixels(first) != pixels(second)).any(axis=2)[outside].mean() > 0.9
+    assert first.box != second.box
 
 
 def test_an_unknown_class_is_refused() -> None:
@@ -99,13 +98,15 @@ def test_twins_differ_within_the_mask_only(pair: TwinPair) -> None:
 def test_the_box_holds_the_part(pair: TwinPair) -> None:
     for number in range(8):
         photo = draw_photo(pair.first, seed=3, number=number)
-        assert photo.image.size == (WIDTH, HEIGHT)
+        height = photo.image.height
+        assert photo.image.width == WIDTH
+        assert 80 < height < 160
         assert photo.image.mode == "RGB"
-        assert photo.part_mask.shape == (HEIGHT, WIDTH)
+        assert photo.part_mask.shape == (height, WIDTH)
         assert set(np.unique(photo.part_mask)) == {0, 255}
         x1, y1, x2, y2 = photo.box
         assert 0 <= x1 < x2 <= WIDTH
-        assert 0 <= y1 < y2 <= HEIGHT
+        assert 0 <= y1 < y2 <= height
         rows, columns = np.nonzero(photo.part_mask)
         reach = toycars._LENS // 2  # the mask is grown by the reach of the blur
         assert x1 - reach <= columns.min() <= columns.max() < x2 + reach

@@ -204,13 +204,13 @@ def test_precision_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="GPU"):
         lightning_precision("fp16")
-    monkeypatch.setattr("twincar.modeling.lightning_parts._cpu_computes_bf16", lambda: True)
-    assert lightning_precision("auto") == "bf16-mixed"
-    monkeypatch.setattr("twincar.modeling.lightning_parts._cpu_computes_bf16", lambda: False)
     assert lightning_precision("auto") == "32-true"
+    assert lightning_precision("bf16") == "bf16-mixed"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
     assert lightning_precision("auto") == "16-mixed"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    assert lightning_precision("auto") == "bf16-mixed"
 
 
 def test_averaged_weights_forget_the_start() -> None:
