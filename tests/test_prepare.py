@@ -334,7 +334,7 @@ def test_toy_cars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert data.manifest["photos"] == {"train": 24, "val": 24, "test": 24}
     assert len(data.classes) == 24
     names = {path.name for path in data.folder.iterdir()}
-    assert names - {"toycars.json"} == {"annotations.csv", "classes.json", "manifest.json", "masks", "photos"}
+    assert names == {"annotations.csv", "classes.json", "manifest.json", "masks", "photos", "toycars.json"}
     for photo in data.annotations:
         assert data.path(photo).is_file()
         assert (data.folder / "masks" / photo.file).with_suffix(".png").is_file()

@@ -116,7 +116,7 @@ def test_the_box_holds_the_part(pair: TwinPair) -> None:
 def test_the_box_is_that_of_the_car(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the paint changes lies in the box, and reaches near to all its sides."""
     name = "Estrella Cielo Sedan 2008"  # its wheels and flanks, which are what is lowest and widest, show its paint
-    monkeypatch.setattr(toycars, "_obstacle", lambda *_: [])
+    monkeypatch.setattr(toycars, "draw_obstacle", lambda *_: [])
     photos = []
     for factor in (0.2, 1.0):
         on = toycars.Paint.on
@@ -130,7 +130,7 @@ def test_the_box_is_that_of_the_car(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_obstacles_are_seldom() -> None:
-    met = sum(bool(toycars._obstacle(np.random.default_rng(number), (10, 10, 180, 110))) for number in range(400))
+    met = sum(bool(toycars.draw_obstacle(np.random.default_rng(number), (10, 10, 180, 110))) for number in range(400))
     assert 0.08 < met / 400 < 0.22
 
 

@@ -6,23 +6,32 @@ Results go to standard output, logs and progress to standard error. Exit codes: 
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import twincar
+from twincar.console import (
+    CurrentStderr,
+    flat_row,
+    print_answers,
+    print_csv,
+    print_evaluation,
+    print_json_lines,
+    print_summary,
+    print_table,
+    progress,
+)
 from twincar.errors import MissingExtraError, TwinCarError, UsageError
 
 if TYPE_CHECKING:
-    from twincar.evaluate import Evaluation
     from twincar.predict import Failure, Prediction
 
 app = typer.Typer(
@@ -87,7 +96,7 @@ def _every_verb(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no log; errors only.")] = False,
 ) -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_CurrentStderr()])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[CurrentStderr()])
     logging.getLogger("twincar").setLevel(logging.ERROR if quiet else logging.INFO)
 
 
@@ -98,12 +107,12 @@ def _quickstart(
     """Draw cars, train on them, evaluate, explain, predict: the whole road in minutes, without network."""
     from twincar.quickstart import quickstart
 
-    with _progress("Drawing and checking cars") as on_photo:
+    with progress("Drawing and checking cars") as on_photo:
         result = quickstart(out, on_photo=on_photo)
     reports = result.run / "reports"
-    _print_evaluation(result.evaluation)
+    print_evaluation(result.evaluation)
     typer.echo(f"\n{result.photo}:")
-    _print_answers([result.prediction])
+    print_answers([result.prediction])
     typer.echo(f"\nDone in {result.seconds:.0f} s. Look at:")
     for what, path in [
         ("the drawn cars", result.data / "photos"),
@@ -134,7 +143,7 @@ def _prepare(
     """Check photos and labels, split them, and write annotations.csv, classes.json and a manifest."""
     from twincar.data.prepare import prepare
 
-    with _progress("Checking photos") as on_photo:
+    with progress("Checking photos") as on_photo:
         data = prepare(
             source,
             out,
@@ -145,7 +154,7 @@ def _prepare(
             classes_file=classes,
             on_photo=on_photo,
         )
-    _print_summary(data.manifest, data.folder, len(data.classes))
+    print_summary(data.manifest, data.folder, len(data.classes))
 
 
 @app.command(name="audit")
@@ -159,15 +168,15 @@ def _audit(
     from twincar.data.audit import audit_source
     from twincar.data.sources import open_source
 
-    with _progress("Auditing photos") as on_photo:
+    with progress("Auditing photos") as on_photo:
         report = audit_source(open_source(source, classes_file=classes), on_photo=on_photo)
     rows = report.rows()
     if as_json:
-        _print_json_lines(rows)
+        print_json_lines(rows)
     elif as_csv:
-        _print_csv(rows, ["file", "defect", "detail"])
+        print_csv(rows, ["file", "defect", "detail"])
     else:
-        _print_table(["file", "defect", "detail"], ([row[c] for c in ("file", "defect", "detail")] for row in rows))
+        print_table(["file", "defect", "detail"], ([row[c] for c in ("file", "defect", "detail")] for row in rows))
         counts = ", ".join(f"{count} {defect}" for defect, count in report.counts().items())
         typer.echo(f"{len(report.sound)} sound rows, {len(rows)} bad{': ' + counts if counts else ''}.")
     if rows:
@@ -251,12 +260,12 @@ def _evaluate(
     """Measure a run: every metric with intervals, tables, and pictures in RUN/reports."""
     from twincar.evaluate import evaluate
 
-    with _progress(f"Evaluating {split} photos") as on_photo:
+    with progress(f"Evaluating {split} photos") as on_photo:
         evaluation = evaluate(run, split=split, data_folder=data, tta=tta, on_photo=on_photo)
     if as_json:
         typer.echo(json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False))
     else:
-        _print_evaluation(evaluation)
+        print_evaluation(evaluation)
         typer.echo(f"Tables and pictures: {evaluation.folder}")
 
 
@@ -274,7 +283,7 @@ def _explain(
     from twincar.explain import explain
     from twincar.predict import find_photos
 
-    with _progress("Explaining photos") as on_photo:
+    with progress("Explaining photos") as on_photo:
         chosen = list(find_photos(images or []))
         result = explain(run, images=chosen, split=split, count=count, data_folder=data, on_photo=on_photo)
     typer.echo(f"{len(result.photos)} photos explained in {result.grid.parent}\nGrid: {result.grid}")
@@ -311,13 +320,13 @@ def _predict(
             yield answer
 
     if as_json:
-        _print_json_lines(answer.to_dict() for answer in counted())
+        print_json_lines(answer.to_dict() for answer in counted())
     elif as_csv:
         columns = ["photo", "class_name", "confidence", "make", "model", "body", "year"]
         columns += [f"{what}{place}" for place in range(2, top_k + 1) for what in ("class_name", "probability")]
-        _print_csv((_flat(answer) for answer in counted()), [*columns, "error"])
+        print_csv((flat_row(answer) for answer in counted()), [*columns, "error"])
     else:
-        _print_answers(counted())
+        print_answers(counted())
     if failed:
         typer.echo(f"{failed} photos could not be read.", err=True)
         raise typer.Exit(1)
@@ -331,101 +340,6 @@ def _resumable(run: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo(f"\nInterrupted. Go on with: twincar train --resume {run}", err=True)
         raise
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on standard error, where that is a terminal; gives the function to call with (done, total)."""
-    if not sys.stderr.isatty() or not logging.getLogger("twincar").isEnabledFor(logging.INFO):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _print_summary(manifest: Mapping[str, Any], folder: Path, classes: int) -> None:
-    counts = ", ".join(f"{count} {split}" for split, count in manifest["photos"].items())
-    typer.echo(f"{folder}: {classes} classes; photos: {counts}")
-    for defect, count in manifest["left_out"].items():
-        typer.echo(f"  left out: {count} {defect}")
-    if manifest["left_out"]:
-        typer.echo(f"  which and why: {folder / 'left_out.csv'}")
-    typer.echo(f"Next: twincar train {folder}")
-
-
-def _print_evaluation(evaluation: Evaluation) -> None:
-    accuracy = evaluation.accuracy
-    typer.echo(
-        f"{evaluation.photos} {evaluation.split} photos; 95% intervals in brackets "
-        f"(so few photos leave ±{(accuracy.high - accuracy.low) / 2:.1%} of accuracy open)"
-    )
-    intervals = {"acc": accuracy, "f1_macro": evaluation.macro_f1}
-    header = ["metric", "plain"] + (["with TTA", "gain"] if evaluation.tta else [])
-    rows = []
-    for metric, value in evaluation.metrics.items():
-        row = [metric, str(intervals.get(metric, f"{value:.3f}"))]
-        if evaluation.tta:
-            row += [f"{evaluation.tta[metric]:.3f}", f"{evaluation.tta[metric] - value:+.3f}"]
-        rows.append(row)
-    _print_table(header, rows)
-
-
-def _print_answers(answers: Iterable[Prediction | Failure]) -> None:
-    """A table on a terminal, tab-separated lines elsewhere: a row a candidate, the photo named at its first."""
-    from twincar.predict import Failure
-
-    def rows() -> Iterator[list[str]]:
-        for answer in answers:
-            if isinstance(answer, Failure):
-                yield [answer.photo, "", f"error: {answer.error}", "", "", "", ""]
-                continue
-            for place, candidate in enumerate(answer.topk):
-                car = candidate.car
-                where = answer.photo if place == 0 or not sys.stdout.isatty() else ""
-                year = str(car.year or "")
-                yield [where, f"{candidate.probability:.1%}", candidate.name, car.make, car.model, car.body, year]
-
-    _print_table(["photo", "sure", "class", "make", "model", "body", "year"], rows())
-
-
-def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    if not sys.stdout.isatty():
-        for row in rows:
-            typer.echo("\t".join(row))
-        return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*header, box=box.SIMPLE_HEAD)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
-
-
-def _print_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
-    for row in rows:
-        typer.echo(json.dumps(row, ensure_ascii=False))
-
-
-def _print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-
-
-def _flat(answer: Prediction | Failure) -> dict[str, Any]:
-    """One CSV row: the candidates after the first become numbered columns."""
-    row = answer.to_dict()
-    for place, candidate in enumerate(row.pop("topk", [])[1:], start=2):
-        row |= {f"{name}{place}": value for name, value in candidate.items()}
-    return row
 
 
 def _photos_from_stdin() -> Iterator[str | bytes]:
@@ -443,18 +357,3 @@ def _photos_from_stdin() -> Iterator[str | bytes]:
 def _fail(error: TwinCarError) -> None:
     typer.echo(f"twincar: {error}", err=True)
     sys.exit(error.exit_code)
-
-
-class _CurrentStderr(logging.StreamHandler[Any]):
-    """Logs to what standard error is at that moment, so that a progress bar can keep lines above itself."""
-
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    @property
-    def stream(self) -> Any:
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, value: Any) -> None:
-        """Standard error is always the current one."""

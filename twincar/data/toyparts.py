@@ -14,15 +14,29 @@ from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
-Colour = tuple[int, int, int]
-Shape = tuple[Array, Colour]  # corners in a plane, N×2, and their colour
+from twincar.data.toyshapes import (
+    AMBER,
+    BADGES,
+    CHROME,
+    DECALS,
+    GRILLES,
+    INK,
+    LAMPS,
+    LEATHER,
+    PLATE,
+    RED,
+    TYRE,
+    WHEELS,
+    Array,
+    Colour,
+    disc,
+    oval,
+    shaded,
+    slab,
+)
 
-INK, TYRE = (22, 23, 27), (44, 44, 49)
-CHROME, STEEL, LENS = (226, 229, 234), (150, 154, 162), (252, 249, 226)
-AMBER, RED, PLATE, LEATHER = (244, 152, 40), (196, 26, 30), (240, 240, 232), (132, 88, 58)
 HALF_WIDTH, WHEEL_RADIUS = 0.9, 0.38
 # Light on the flank by height: dark at the sill, a crease above the wheels, brightest on the shoulder.
 FLANK_HEIGHT = (0.2, 0.42, 0.6, 0.66, 0.88, 0.98, 1.6)
@@ -59,115 +73,6 @@ class Paint:
         """The colour in which `face` appears."""
         colour = face.colour if isinstance(face.colour, tuple) else (self.body if face.colour == "body" else self.glass)
         return shaded(colour, sum(share * light for share, light in zip(face.light, self.light, strict=True)))
-
-
-def shaded(colour: Colour, light: float) -> Colour:
-    """The colour under `light`, where 1 leaves it as it is."""
-    red, green, blue = (min(255, max(0, round(channel * light))) for channel in colour)
-    return red, green, blue
-
-
-def disc(radius: float, *, middle: tuple[float, float] = (0.0, 0.0), corners: int = 20, turn: float = 0.0) -> Array:
-    """A regular polygon with its first corner `turn` radians from the first axis, N×2."""
-    angle = turn + np.linspace(0, 2 * np.pi, corners, endpoint=False)
-    points: Array = radius * np.stack([np.cos(angle), np.sin(angle)], axis=1) + np.array(middle)
-    return points
-
-
-def _oval(width: float, height: float, middle: tuple[float, float] = (0.0, 0.0)) -> Array:
-    points: Array = disc(1.0) * np.array((width / 2, height / 2)) + np.array(middle)
-    return points
-
-
-def _slab(left: float, low: float, right: float, high: float) -> Array:
-    """An upright rectangle, its long sides divided so that it can bend with the skin."""
-    steps = np.linspace(left, right, 5)
-    return np.concatenate([np.stack([steps, np.full(5, low)], 1), np.stack([steps[::-1], np.full(5, high)], 1)])
-
-
-def _star(points: int, outer: float, inner: float) -> Array:
-    radius = np.where(np.arange(2 * points) % 2 == 0, outer, inner)
-    return disc(1.0, corners=2 * points, turn=np.pi / 2) * radius[:, None]
-
-
-def _corners(*points: tuple[float, float]) -> Array:
-    return np.array(points)
-
-
-def _spokes(count: int, width: float, colour: Colour) -> list[Shape]:
-    spoke = _corners((0.0, -width / 2), (0.28, -0.4 * width), (0.28, 0.4 * width), (0.0, width / 2))
-    turns = np.pi / 2 + 2 * np.pi * np.arange(count) / count
-    return [(spoke @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]), colour) for a in turns]
-
-
-# The parts around their own middle, in metres: those of the nose in (y, z), the wheels in (x, z).
-LAMPS: dict[str, list[Shape]] = {
-    "round": [(disc(0.27), INK), (disc(0.23), CHROME), (disc(0.18), LENS), (disc(0.07), STEEL)],
-    "slant": [
-        (_corners((-0.3, -0.17), (0.04, -0.2), (0.28, 0.08), (0.3, 0.28), (0.08, 0.16), (-0.28, -0.04)), INK),
-        (_corners((-0.18, -0.13), (0.03, -0.15), (0.23, 0.09), (0.25, 0.2), (0.08, 0.09)), LENS),
-    ],
-    "tall": [
-        (_slab(-0.14, -0.32, 0.22, 0.18), INK),
-        (_slab(-0.09, -0.06, 0.17, 0.13), LENS),
-        (_slab(-0.09, -0.27, 0.17, -0.11), AMBER),
-    ],
-    "slit": [(_slab(-0.28, -0.1, 0.3, 0.1), INK), (_slab(-0.23, -0.05, 0.26, 0.05), LENS)],
-    "square": [(_slab(-0.25, -0.21, 0.25, 0.21), INK), (_slab(-0.2, -0.16, 0.2, 0.16), LENS)],
-    "twin": [
-        *[(disc(0.19, middle=m), INK) for m in ((-0.14, 0.1), (0.14, -0.1))],
-        *[(disc(0.13, middle=m), LENS) for m in ((-0.14, 0.1), (0.14, -0.1))],
-    ],
-}
-GRILLES: dict[str, list[Shape]] = {
-    "none": [],
-    "bars": [
-        (_slab(-0.36, -0.24, 0.36, 0.22), INK),
-        *[(_slab(y - 0.04, -0.2, y + 0.04, 0.18), CHROME) for y in (-0.28, -0.093, 0.093, 0.28)],
-    ],
-    "slats": [
-        (_slab(-0.36, -0.24, 0.36, 0.22), INK),
-        *[(_slab(-0.32, z - 0.035, 0.32, z + 0.035), CHROME) for z in (-0.16, 0.0, 0.15)],
-    ],
-    "oval": [(_oval(0.74, 0.42), INK), (_oval(0.64, 0.33), CHROME), (_oval(0.48, 0.2), INK)],
-    "shield": [
-        (_corners((-0.4, 0.28), (0.4, 0.28), (0.31, -0.1), (0.0, -0.38), (-0.31, -0.1)), INK),
-        (_corners((-0.34, 0.24), (0.34, 0.24), (0.27, -0.08), (0.0, -0.32), (-0.27, -0.08)), CHROME),
-        (_corners((-0.24, 0.17), (0.24, 0.17), (0.18, -0.05), (0.0, -0.21), (-0.18, -0.05)), INK),
-    ],
-    "split": [
-        *[(_oval(0.39, 0.48, (y, 0)), INK) for y in (-0.18, 0.18)],
-        *[(_oval(0.34, 0.42, (y, 0)), CHROME) for y in (-0.18, 0.18)],
-        *[(_oval(0.22, 0.29, (y, 0)), INK) for y in (-0.18, 0.18)],
-    ],
-    "mouth": [(_corners((-0.22, 0.16), (0.22, 0.16), (0.36, -0.2), (-0.36, -0.2)), INK)],
-}
-_PLAQUE: Shape = (disc(0.34), INK)
-BADGES: dict[str, list[Shape]] = {
-    "none": [],
-    "star": [_PLAQUE, (_star(5, 0.32, 0.13), CHROME)],
-    "cross": [_PLAQUE, (_slab(-0.29, -0.09, 0.29, 0.09), CHROME), (_slab(-0.09, -0.29, 0.09, 0.29), CHROME)],
-    "disc": [_PLAQUE, (disc(0.29), CHROME), (disc(0.09), INK)],
-}
-DECALS: dict[str, list[Shape]] = {
-    "none": [],
-    "roundel": [(disc(0.32), INK), (disc(0.27), CHROME), (_slab(-0.05, -0.16, 0.05, 0.16), INK)],
-    "stripes": [
-        *[(_corners((x - 0.2, -0.3), (x, -0.3), (x + 0.2, 0.3), (x, 0.3)), INK) for x in (-0.25, 0.05, 0.35)],
-        *[
-            (_corners((x - 0.13, -0.26), (x - 0.05, -0.26), (x + 0.13, 0.26), (x + 0.05, 0.26)), CHROME)
-            for x in (-0.25, 0.05, 0.35)
-        ],
-    ],
-}
-_FELLOE: list[Shape] = [(disc(0.3), CHROME), (disc(0.26), INK)]
-WHEELS: dict[str, list[Shape]] = {
-    "five": [*_FELLOE, *_spokes(5, 0.13, CHROME), (disc(0.06), STEEL)],
-    "three": [*_FELLOE, *_spokes(3, 0.17, CHROME), (disc(0.09), STEEL)],
-    "fan": [*_FELLOE, *_spokes(10, 0.05, STEEL), (disc(0.09), CHROME)],
-    "dish": [(disc(0.3), CHROME), (disc(0.11), INK), (disc(0.06), CHROME)],
-    "holes": [(disc(0.3), CHROME), *[(disc(0.065, middle=m), INK) for m in disc(0.19, corners=6).tolist()]],
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,8 +216,8 @@ def _tyres(body: Body, *slices: tuple[float, Colour]) -> Iterator[Face]:
 
 def _shell(body: Body) -> Iterator[Face]:
     """The underside, then tail, roof, bonnet and nose in strips across the car."""
-    yield Face(body.flank(_slab(-body.length + 0.05, 0.16, body.length - 0.05, 0.4), across=0.9), INK)
-    yield Face(body.nose(_slab(-0.8, 0.16, 0.8, 0.4)), INK)
+    yield Face(body.flank(slab(-body.length + 0.05, 0.16, body.length - 0.05, 0.4), across=0.9), INK)
+    yield Face(body.nose(slab(-0.8, 0.16, 0.8, 0.4)), INK)
     across = np.linspace(-1, 1, 9)
     for rear, front in zip(body.outline[:0:-1], body.outline[-2::-1], strict=True):
         along = (front - rear) / np.hypot(*(front - rear))
@@ -330,7 +235,7 @@ def _deck(body: Body) -> Iterator[Face]:
     yield Face(np.concatenate([body.skin(x, -0.85, body.top(x)), body.skin(x, 0.85, body.top(x))[::-1]]), INK)
     for row in (-0.75, -0.15) if body.roofless else ():
         for y in (-0.4, 0.4):
-            back = _oval(0.56, 0.7, (y, body.belt + 0.06))
+            back = oval(0.56, 0.7, (y, body.belt + 0.06))
             for x_back, colour, light in ((row - 0.08, INK, Light(even=1.0)), (row, LEATHER, Light(top=1.0))):
                 yield Face(np.column_stack([np.full(len(back), x_back), back]), colour, light)
 
@@ -352,9 +257,9 @@ def _windscreen(body: Body) -> Iterator[Face]:
 
 
 def _bumper(body: Body) -> Iterator[Face]:
-    yield Face(body.nose(_slab(-0.5, 0.3, 0.5, 0.44)), INK)
-    yield Face(body.nose(_slab(-0.88, 0.24, 0.88, 0.28)), INK)
-    yield Face(body.nose(_slab(-0.2, 0.34, 0.2, 0.45)), PLATE, Light(front=1.0))
+    yield Face(body.nose(slab(-0.5, 0.3, 0.5, 0.44)), INK)
+    yield Face(body.nose(slab(-0.88, 0.24, 0.88, 0.28)), INK)
+    yield Face(body.nose(slab(-0.2, 0.34, 0.2, 0.45)), PLATE, Light(front=1.0))
 
 
 def _flank(body: Body) -> Iterator[Face]:
@@ -390,16 +295,16 @@ def _doors(body: Body) -> Iterator[Face]:
     for x in body.axles:
         arch = disc(WHEEL_RADIUS + 0.09, middle=(x, WHEEL_RADIUS), corners=32)
         yield Face(body.flank(np.maximum(arch, (-np.inf, 0.24))), INK)
-    yield Face(body.flank(_slab(body.axles[1], 0.2, body.axles[0], 0.28)), INK)
+    yield Face(body.flank(slab(body.axles[1], 0.2, body.axles[0], 0.28)), INK)
     for x in body.doors:
-        yield Face(body.flank(_slab(x - 0.012, 0.32, x + 0.012, body.belt)), "body", Light(flank=0.35))
-    yield Face(body.flank(_slab(min(body.doors), 0.55, max(body.doors), 0.565)), "body", Light(flank=0.35))
+        yield Face(body.flank(slab(x - 0.012, 0.32, x + 0.012, body.belt)), "body", Light(flank=0.35))
+    yield Face(body.flank(slab(min(body.doors), 0.55, max(body.doors), 0.565)), "body", Light(flank=0.35))
     for x in body.doors[1:]:
-        yield Face(body.flank(_slab(x + 0.06, body.belt - 0.14, x + 0.22, body.belt - 0.09)), CHROME)
+        yield Face(body.flank(slab(x + 0.06, body.belt - 0.14, x + 0.22, body.belt - 0.09)), CHROME)
     tail, nose = body.profile[-1][0], body.profile[0][0]
-    yield Face(body.flank(_slab(tail, body.belt - 0.32, tail + 0.2, body.belt - 0.1)), RED, Light(flank=1.0))
-    yield Face(body.flank(_slab(nose - 0.22, 0.5, nose - 0.06, 0.56)), AMBER)
-    mirror = _oval(0.2, 0.17, (body.glass[0] - 0.12, body.belt + 0.06))
+    yield Face(body.flank(slab(tail, body.belt - 0.32, tail + 0.2, body.belt - 0.1)), RED, Light(flank=1.0))
+    yield Face(body.flank(slab(nose - 0.22, 0.5, nose - 0.06, 0.56)), AMBER)
+    mirror = oval(0.2, 0.17, (body.glass[0] - 0.12, body.belt + 0.06))
     yield Face(body.flank(mirror, across=1.12), "body", Light(flank=0.75))
 
 
@@ -456,3 +361,9 @@ BODIES: dict[str, Body] = {
         deck=(-0.72, -1.82)),
 }
 # fmt: on
+
+
+def project(camera: Array, points: Array) -> Array:
+    """Points in metres, N×3, to columns and rows, N×2."""
+    seen = points @ camera[:, :3].T + camera[:, 3]
+    return np.asarray(seen[:, :2] / seen[:, 2:])
