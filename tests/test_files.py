@@ -14,11 +14,11 @@ from twincar.errors import DataError, StorageError, UsageError, storage_errors
 from twincar.files import (
     RunFolder,
     atomic_path,
-    csv_text,
     read_json,
     sha256_of,
     sha256_of_file,
     write_bytes,
+    write_csv,
     write_json,
 )
 
@@ -115,7 +115,7 @@ def test_opening_what_is_no_run_is_told(tmp_path: Path) -> None:
 def test_history_reads_back_what_was_written(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run")
     history = [{"epoch": 1.0, "val_f1_macro": 1 / 3}, {"epoch": 2.0, "val_f1_macro": 0.1}]
-    run.metrics.write_text(csv_text(history))
+    write_csv(run.metrics, history)
     assert run.read_history() == history
 
 

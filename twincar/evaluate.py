@@ -19,7 +19,7 @@ from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import Annotation, PreparedData
 from twincar.data.loader import labels_of
 from twincar.errors import DataError
-from twincar.files import RunFolder, csv_text, write_json, write_text
+from twincar.files import RunFolder, write_csv, write_json
 from twincar.labels import ClassNames
 from twincar.metrics import (
     Interval,
@@ -160,10 +160,10 @@ def _write_tables(
         for place, index in enumerate(best, start=1):
             cells |= {f"top{place}": classes[index], f"probability{place}": f"{row[index]:.6f}"}
         rows.append(cells)
-    write_text(folder / "predictions.csv", csv_text(rows))
+    write_csv(folder / "predictions.csv", rows)
     matrix = confusion_matrix(labels, probabilities.argmax(axis=1), len(classes))
-    write_text(folder / "classification_report.csv", csv_text(_report_rows(matrix, classes, evaluation)))
-    write_text(folder / "confusion_matrix.csv", csv_text(_matrix_rows(matrix, classes)))
+    write_csv(folder / "classification_report.csv", _report_rows(matrix, classes, evaluation))
+    write_csv(folder / "confusion_matrix.csv", _matrix_rows(matrix, classes))
 
 
 def _report_rows(matrix: NDArray[np.int64], classes: ClassNames, evaluation: Evaluation) -> list[dict[str, Any]]:

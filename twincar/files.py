@@ -11,7 +11,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,13 +74,21 @@ def read_json(path: Path) -> Any:
         raise DataError(f"Expected JSON in {path}, and it cannot be read: {error}") from None
 
 
-def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table of at least one row as CSV, its columns those of the first row."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
+    """Write rows as CSV, atomically; None becomes an empty cell.
+
+    Args:
+        path: the file.
+        rows: one mapping a row.
+        columns: their order; by default that of the first row, of which there must then be one.
+    """
+    listed = list(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns or list(listed[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    writer.writerows(listed)
+    # A file name on disk may be bytes that are no UTF-8; Python carries those as surrogates.
+    write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def sha256_of(data: bytes) -> str:

@@ -31,7 +31,7 @@ from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import ANNOTATIONS, PreparedData
 from twincar.data.loader import PhotoLoader, default_workers, evaluation_loader, training_loader
 from twincar.errors import DataError, TwinCarError
-from twincar.files import MONITOR, Epoch, RunFolder, best_epoch, csv_text, write_text
+from twincar.files import MONITOR, Epoch, RunFolder, best_epoch, write_csv, write_text
 from twincar.metrics import classification_metrics, negative_log_likelihood
 from twincar.modeling.checkpoint import ModelSpec, save_model
 from twincar.modeling.engines import softmax
@@ -237,7 +237,7 @@ class Recorder(Callback):
             )
         row = {"epoch": trainer.current_epoch + 1, **training, **self.validation}
         self.history = [*self.history, row]
-        write_text(self.run.metrics, csv_text(self.history))
+        write_csv(self.run.metrics, self.history)
         self._tell(row, trainer.max_epochs or 0)
 
     def _tell(self, row: Epoch, epochs: int) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from twincar.errors import DataError, UsageError
-from twincar.files import read_json, sha256_of, write_bytes, write_json
+from twincar.files import read_json, sha256_of, write_csv, write_json
 from twincar.labels import ClassNames
 
 Box = tuple[int, int, int, int]
@@ -113,19 +113,9 @@ def write_prepared(
         StorageError: the disk is full, read-only, or not writable.
     """
     write_json(folder / CLASSES, classes.to_rows())
-    write_csv(folder / ANNOTATIONS, _COLUMNS, (_to_row(annotation, classes) for annotation in annotations))
+    write_csv(folder / ANNOTATIONS, (_to_row(annotation, classes) for annotation in annotations), _COLUMNS)
     hashes = {name: sha256_of((folder / name).read_bytes()) for name in (ANNOTATIONS, CLASSES)}
     write_json(folder / MANIFEST, {"format": FORMAT, **manifest, "sha256": hashes})
-
-
-def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as CSV, atomically; None becomes an empty cell."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    # A file name on disk may be bytes that are no UTF-8; Python carries those as surrogates.
-    write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def count_splits(annotations: Iterable[Annotation]) -> dict[str, int]:

@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from twincar.data.annotations import Annotation, PreparedData, count_splits, write_csv, write_prepared
+from twincar.data.annotations import Annotation, PreparedData, count_splits, write_prepared
 from twincar.data.audit import AuditReport, audit_source
 from twincar.data.sources import DEFAULT_SPLITS, OnPhoto, Source, asked_splits, open_source
 from twincar.errors import DataError, UsageError, storage_errors
-from twincar.files import sha256_of
+from twincar.files import sha256_of, write_csv
 from twincar.labels import ClassNames, shorten
 from twincar.version import __version__
 
@@ -126,7 +126,7 @@ def _build(source: Source, folder: Path, settings: Mapping[str, Any], strict: bo
     if report.findings:
         if strict:
             raise _not_sound(left_out, f"the first are {shorten(row['file'] for row in report.rows())}")
-        write_csv(folder / LEFT_OUT, ("file", "defect", "detail"), report.rows())
+        write_csv(folder / LEFT_OUT, report.rows())
     classes, photos = _classes_with_photos(source.classes, report)
     annotations = _with_validation(photos, classes, settings["val_share"], settings["seed"])
     root = source.photo_root or folder / _PHOTOS
