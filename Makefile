@@ -12,7 +12,8 @@ quickstart: install
 	$(BIN)/twincar quickstart --out quickstart
 
 test: install check
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not slow" -n 2 --cov --cov-report=term
+	$(BIN)/python -m pytest -m slow
 
 check: install
 	$(BIN)/ruff check .

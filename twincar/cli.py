@@ -27,6 +27,7 @@ from twincar.console import (
     print_json_lines,
     print_summary,
     print_table,
+    print_training,
     progress,
 )
 from twincar.errors import MissingExtraError, TwinCarError, UsageError
@@ -107,23 +108,23 @@ def _quickstart(
     """Draw cars, train on them, evaluate, explain, predict: the whole road in minutes, without network."""
     from twincar.quickstart import quickstart
 
-    with progress("Drawing and checking cars") as on_photo:
-        result = quickstart(out, on_photo=on_photo)
-    reports = result.run / "reports"
+    result = quickstart(out)
+    run = result.trained.run
+    print_training(result.trained)
     print_evaluation(result.evaluation)
     typer.echo(f"\n{result.photo}:")
     print_answers([result.prediction])
     typer.echo(f"\nDone in {result.seconds:.0f} s. Look at:")
     for what, path in [
         ("the drawn cars", result.data / "photos"),
-        ("the trained model", result.run / "best.safetensors"),
-        ("its learning curves", reports / "curve_accuracy_f1.png"),
+        ("the trained model", run.best),
+        ("its learning curves", run.reports / "curve_accuracy_f1.png"),
         ("its confusion matrix", result.evaluation.folder / "confusion_matrix.png"),
         ("what it looked at", result.explanation.grid),
         ("every answer", result.evaluation.folder / "predictions.csv"),
     ]:
         typer.echo(f"  {what:<21} {path}")
-    typer.echo(f"Next: twincar predict --model {result.run} PHOTO...    or on your own cars: twincar prepare --help")
+    typer.echo(f"Next: twincar predict --model {run.path} PHOTO...    or on your own cars: twincar prepare --help")
 
 
 @app.command(name="prepare")
@@ -239,12 +240,8 @@ def _train(
         resolved = TrainConfig.resolve(recipe=recipe, yaml_file=config, flags={**flags, "data": str(data)})
         with _resumable(run):
             result = train(resolved, run, tensorboard=tensorboard)
-    best = result.best
-    typer.echo(
-        f"Best epoch {best['epoch']:.0f} of {len(result.history)}: validation macro-F1 {best['val_f1_macro']:.3f}, "
-        f"accuracy {best['val_acc']:.3f}, top-5 {best['val_top5']:.3f}\n"
-        f"Model: {result.run.best}\nNext:  twincar evaluate {result.run.path}"
-    )
+    print_training(result)
+    typer.echo(f"Model: {result.run.best}\nNext:  twincar evaluate {result.run.path}")
 
 
 @app.command(name="evaluate")

@@ -16,6 +16,7 @@ import typer
 if TYPE_CHECKING:
     from twincar.evaluate import Evaluation
     from twincar.predict import Failure, Prediction
+    from twincar.train import TrainResult
 
 
 @contextmanager
@@ -42,6 +43,15 @@ def print_summary(manifest: Mapping[str, Any], folder: Path, classes: int) -> No
     if manifest["left_out"]:
         typer.echo(f"  which and why: {folder / 'left_out.csv'}")
     typer.echo(f"Next: twincar train {folder}")
+
+
+def print_training(result: TrainResult) -> None:
+    """The best epoch, whose weights were kept."""
+    best = result.best
+    typer.echo(
+        f"Best epoch {best['epoch']:.0f} of {len(result.history)}: validation macro-F1 {best['val_f1_macro']:.3f}, "
+        f"accuracy {best['val_acc']:.3f}, top-5 {best['val_top5']:.3f}"
+    )
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

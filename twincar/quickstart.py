@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from twincar.config import TrainConfig
 from twincar.data.prepare import prepare
+from twincar.errors import UsageError
 from twincar.evaluate import Evaluation, evaluate
 from twincar.explain import Explanation, explain
 from twincar.predict import Classifier, Prediction
-from twincar.train import train
+from twincar.train import TrainResult, train
 
 log = logging.getLogger(__name__)
+
+_RUN = "run"
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Quickstart:
     """What was made, and where it lies."""
 
     data: Path
-    run: Path
+    trained: TrainResult
     evaluation: Evaluation
     explanation: Explanation
     photo: Path
@@ -31,18 +33,25 @@ class Quickstart:
     seconds: float
 
 
-def quickstart(out: Path, *, on_photo: Callable[[int, int], None] | None = None) -> Quickstart:
+def quickstart(out: Path) -> Quickstart:
     """Draw the toy data set, prepare, train, evaluate, explain and predict below `out`.
 
     Raises:
-        UsageError: `out` holds an earlier quickstart's run.
+        UsageError: `out` holds an earlier quickstart.
     """
+    if (out / _RUN).exists():
+        raise UsageError(f"{out} holds an earlier quickstart. Look at it there, choose another --out, or delete it.")
     started = time.perf_counter()
-    data = prepare("toycars", out / "toycars", on_photo=on_photo)
+    log.info("1/4 Drawing cars and checking them.")
+    data = prepare("toycars", out / "toycars")
+    log.info("2/4 Training.")
     config = TrainConfig.resolve(recipe="toycars", flags={"data": str(data.folder)})
-    run = train(config, out / "run").run.path
+    trained = train(config, out / _RUN)
+    run = trained.run.path
+    log.info("3/4 Evaluating on cars it has not seen.")
     evaluation = evaluate(run, split="test", tta=True)
+    log.info("4/4 Explaining and predicting.")
     explanation = explain(run, split="test")
     photo = data.path(data.split("test")[0])
     prediction = Classifier.load(run).predict(photo)
-    return Quickstart(data.folder, run, evaluation, explanation, photo, prediction, time.perf_counter() - started)
+    return Quickstart(data.folder, trained, evaluation, explanation, photo, prediction, time.perf_counter() - started)
