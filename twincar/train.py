@@ -220,7 +220,8 @@ class Recorder(Callback):
         """Score the epoch and keep its weights if it is the best; with EMA these are the averaged ones."""
         assert isinstance(pl_module, TrainingModule)
         self.validation = pl_module.validation_metrics()
-        pl_module.log_dict(self.validation)
+        for name, value in self.validation.items():
+            pl_module.log(name, value, prog_bar=name == MONITOR)
         score = self.validation[MONITOR]
         if all(score > row[MONITOR] for row in self.history):
             provenance = {**self.spec.provenance, "epoch": trainer.current_epoch + 1, "validation": self.validation}
