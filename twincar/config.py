@@ -193,6 +193,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "warmup_epochs": 2.0,
         "label_smoothing": 0.0,
         "mix_probability": 0.0,
+        "workers": 0,  # photos this small are read quicker than handed over
     },
     # For Stanford Cars with network and a GPU: the published system's values on the backbone with larger pre-training.
     "stanford": {},

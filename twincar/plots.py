@@ -185,7 +185,8 @@ def explanation_grid(items: Sequence[Explained], columns: int = 4) -> Figure:
     """Overlays of several photos; titles green where right, red where wrong, black where the truth is not known."""
     columns = max(1, min(columns, len(items)))
     rows = -(-len(items) // columns)
-    figure = _figure(3.9 * columns, 3.5 * rows)
+    tallest = max(item.photo.shape[0] / item.photo.shape[1] for item in items)
+    figure = _figure(3.9 * columns, (3.9 * min(tallest, 1.5) + 0.5) * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")

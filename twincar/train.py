@@ -165,7 +165,9 @@ class TrainingModule(LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW, and the schedule that was asked for."""
         groups = weight_groups(self.network, self.config.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate)
+        # The fused step unscales fp16 gradients by itself, which the Trainer's clipping would have to do before it.
+        fused = self.trainer.precision != "16-mixed"
+        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, fused=fused)
         if self.config.schedule == "plateau":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", patience=_PLATEAU_PATIENCE)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": MONITOR}}
