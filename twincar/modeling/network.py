@@ -6,6 +6,7 @@ Shapes: N photos of H×W pixels, C channels of an h×w feature map, K classes.
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from twincar.config import Head
 from twincar.errors import PretrainedWeightsError, UsageError
 from twincar.modeling.weights import fit_weights, read_state_dict
+
+log = logging.getLogger(__name__)
 
 _HIDDEN = 512  # units of the published classifier
 
@@ -117,6 +120,8 @@ def _check_backbone(name: str) -> None:
 
 
 def _fetch_pretrained(backbone: str) -> dict[str, Tensor]:
+    log.info("Fetching the pretrained weights of %s; without network it takes a minute until that is sure.", backbone)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are told in one sentence, below
     try:
         model = timm.create_model(backbone, pretrained=True, num_classes=0)
     except Exception as error:  # timm and the hub's client raise a dozen kinds for 'cannot be had'
