@@ -11,7 +11,14 @@ from PIL import Image
 
 from twincar.config import AugmentConfig
 from twincar.data.annotations import PreparedData
-from twincar.data.loader import EpochSampler, PhotoLoader, decode_reduced, evaluation_loader, training_loader
+from twincar.data.loader import (
+    EpochSampler,
+    PhotoLoader,
+    TrainingPhotos,
+    decode_reduced,
+    evaluation_loader,
+    training_loader,
+)
 from twincar.errors import PhotoError
 from twincar.preprocess import Preprocessing, decode_photo, read_photo
 
@@ -111,3 +118,12 @@ def test_every_kind_of_photo_is_decoded_as_in_evaluation(kind: str) -> None:
     ours, expected = decode_reduced(data, "x", 1.0), np.asarray(decode_photo(data))
     assert ours.shape == expected.shape
     assert abs(ours.astype(int) - expected).mean() < 2
+
+
+def test_a_photo_is_varied_anew_each_time(small_data: Path) -> None:
+    data = PreparedData.open(small_data)
+    photos = TrainingPhotos(data, data.split("train"), AugmentConfig(), SMALL, seed=0)
+    image = photos[0, 0, 0][0]
+    assert torch.equal(image, photos[0, 0, 0][0])
+    for key in [(0, 1, 0), (0, 0, 1)]:  # another epoch, another place
+        assert not torch.equal(image, photos[key][0])
