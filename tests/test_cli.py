@@ -191,6 +191,14 @@ def test_evaluate_and_explain_print_where_things_are(small_run: Path) -> None:
     assert "grid.png" in run("explain", small_run, "--count", 2).stdout
 
 
+def test_a_run_finds_its_data_from_anywhere(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small_data.parent)
+    options = ("--backbone", "tf_efficientnetv2_b0", "--pretrained", "none", "--image-size", 64, "--epochs", 1)
+    assert run("train", small_data.name, "--runs", tmp_path, "--limit", 1, "--workers", 0, *options).returncode == 0
+    monkeypatch.chdir(tmp_path)
+    assert run("evaluate", small_data.name).returncode == 0
+
+
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(small_data: Path, tmp_path: Path) -> None:
     arguments = [
         "train", small_data, "--runs", tmp_path, "--name", "r", "--pretrained", "none", "--image-size", 64,

@@ -237,7 +237,7 @@ def _train(
         if data is None:
             raise UsageError("Expected the folder of a prepared data set: twincar train DATA (see twincar prepare).")
         run = runs / (name or data.resolve().name)
-        resolved = TrainConfig.resolve(recipe=recipe, yaml_file=config, flags={**flags, "data": str(data)})
+        resolved = TrainConfig.resolve(recipe=recipe, yaml_file=config, flags={**flags, "data": str(data.resolve())})
         with _resumable(run):
             result = train(resolved, run, tensorboard=tensorboard)
     print_training(result)

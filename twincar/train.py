@@ -74,9 +74,7 @@ def train(config: TrainConfig, run_path: Path, *, tensorboard: bool = False) -> 
     """
     data = PreparedData.open(Path(config.data))
     precision = lightning_precision(config.precision)
-    seed_everything(config.seed, verbose=False)
-    network = model_spec(config, data).build(dropout=config.dropout, drop_path=config.drop_path)
-    load_pretrained(network, config.pretrained, config.backbone)
+    network = _first_network(config, data)
     run = RunFolder.create(run_path)
     write_text(run.config, config.to_yaml())
     return _fit(config, data, run, network, precision, tensorboard=tensorboard, resume=False)
@@ -86,7 +84,7 @@ def resume(run_path: Path, *, tensorboard: bool = False) -> TrainResult:
     """Go on with a run after its last whole epoch, with the configuration it was started with.
 
     Raises:
-        UsageError: there is no such run, or it holds no whole epoch.
+        UsageError: there is no such run.
         DataError: its data set is not the one it was started with.
     """
     run = RunFolder.open(run_path)
@@ -95,14 +93,12 @@ def resume(run_path: Path, *, tensorboard: bool = False) -> TrainResult:
     if run.metrics.exists() and is_finished(config, history := run.read_history()):
         log.info("This run is finished: %d epochs. Start a new one to train longer.", len(history))
         return TrainResult(run, history)
-    network = model_spec(config, data).build(dropout=config.dropout, drop_path=config.drop_path)
+    precision = lightning_precision(config.precision)
     if not run.last.exists():
         log.info("No epoch of this run was finished; it starts from the beginning.")
-        seed_everything(config.seed, verbose=False)
-        network = model_spec(config, data).build(dropout=config.dropout, drop_path=config.drop_path)
-        load_pretrained(network, config.pretrained, config.backbone)
-    precision = lightning_precision(config.precision)
-    return _fit(config, data, run, network, precision, tensorboard=tensorboard, resume=run.last.exists())
+        return _fit(config, data, run, _first_network(config, data), precision, tensorboard=tensorboard, resume=False)
+    network = model_spec(config, data).build(dropout=config.dropout, drop_path=config.drop_path)
+    return _fit(config, data, run, network, precision, tensorboard=tensorboard, resume=True)
 
 
 def model_spec(config: TrainConfig, data: PreparedData) -> ModelSpec:
@@ -253,6 +249,14 @@ class Recorder(Callback):
         )  # fmt: skip
 
 
+def _first_network(config: TrainConfig, data: PreparedData) -> CarNet:
+    """The network a run starts from: random by the seed, its backbone pretrained where that is asked for."""
+    seed_everything(config.seed, verbose=False)
+    network = model_spec(config, data).build(dropout=config.dropout, drop_path=config.drop_path)
+    load_pretrained(network, config.pretrained, config.backbone)
+    return network
+
+
 def _fit(
     config: TrainConfig,
     data: PreparedData,
@@ -295,7 +299,7 @@ def _fit(
 
 def _trainer(config: TrainConfig, run: RunFolder, recorder: Recorder, precision: Any, *, tensorboard: bool) -> Trainer:
     _quieten_lightning()
-    on_terminal = sys.stderr.isatty()
+    show_progress = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
     callbacks: list[Callback] = [
         recorder,  # before the averaging: it must see the averaged weights, which are swapped back after it
         EarlyStopping(MONITOR, mode="max", patience=config.patience),
@@ -303,7 +307,7 @@ def _trainer(config: TrainConfig, run: RunFolder, recorder: Recorder, precision:
     ]
     if config.ema:
         callbacks.insert(1, AveragedWeights(config.ema))
-    if on_terminal:
+    if show_progress:
         callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
     limit = config.limit or 1.0
     return Trainer(
@@ -319,7 +323,7 @@ def _trainer(config: TrainConfig, run: RunFolder, recorder: Recorder, precision:
         limit_train_batches=limit,
         limit_val_batches=limit,
         num_sanity_val_steps=0,
-        enable_progress_bar=on_terminal,
+        enable_progress_bar=show_progress,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
