@@ -1,0 +1,57 @@
+"""How everything here is measured: two or more ways in turn, in one go, and the ratio of their medians.
+
+A machine that is busy with something else slows all ways alike, so a ratio stays true where a lone time would not.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of `results.md`: a table, and what is to be said about it."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    notes: list[str] = field(default_factory=list)
+    """Paragraphs below the table: what was measured, on which data, what falls short of its goal."""
+
+    def to_markdown(self) -> str:
+        """The section as it stands in `results.md`."""
+        lines = [f"## {self.title}", "", _line(self.header), _line(["---"] * len(self.header))]
+        lines += [_line(row) for row in self.rows]
+        return "\n".join([*lines, *(f"\n{note}" for note in self.notes)]) + "\n"
+
+
+def in_turn(ways: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, list[float]]:
+    """Seconds of each way, `rounds` of each, in turn: a, b, a, b, ...; one round before the first is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for count in range(rounds + 1):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            if count:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(seconds: Mapping[str, list[float]], yardstick: str, ours: str) -> float:
+    """How many times quicker `ours` is than `yardstick`: the ratio of the medians."""
+    return statistics.median(seconds[yardstick]) / statistics.median(seconds[ours])
+
+
+def spread(seconds: Mapping[str, list[float]], yardstick: str, ours: str) -> str:
+    """The ratio with the lowest and the highest of any round, as '5.2 (4.9 to 5.6)'."""
+    rounds = [theirs / own for theirs, own in zip(seconds[yardstick], seconds[ours], strict=True)]
+    return f"{ratio(seconds, yardstick, ours):.1f} ({min(rounds):.1f} to {max(rounds):.1f})"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
