@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,15 @@ from conftest import CLASSES, draw_car, write_class_folders
 from PIL import Image
 from sklearn.metrics import classification_report
 
-from twincar.data.annotations import PreparedData
+from twincar import plots
+from twincar.data.annotations import Annotation, PreparedData
 from twincar.data.prepare import prepare
 from twincar.errors import DataError, LabelError, PhotoError
-from twincar.evaluate import evaluate
+from twincar.evaluate import _classes_to_draw, evaluate, report_logits
+from twincar.files import RunFolder
+from twincar.labels import ClassNames
+from twincar.metrics import classification_metrics, confusion_matrix, negative_log_likelihood
+from twincar.modeling.engines import softmax
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -133,6 +140,87 @@ def test_tta_is_the_mean_over_views_made_from_the_photo(small_run: Path, small_d
     tta = evaluate(small_run, split="test", tta=True).tta
     assert tta is not None
     assert tta["acc"] == pytest.approx(expected)
+
+
+@pytest.fixture(scope="module")
+def many_classes(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np.ndarray]:
+    """The report on 1,200 classes, two photos of each with two views, one photo in five mistaken; labels and logits."""
+    run = RunFolder.create(tmp_path_factory.mktemp("many") / "run")
+    shutil.copy(small_run / "metrics.csv", run.metrics)
+    rng = np.random.default_rng(0)
+    classes = 1200
+    labels = np.repeat(np.arange(classes), 2)
+    logits = rng.normal(size=(len(labels), 2, classes)).astype(np.float32)
+    answers = np.where(rng.random(len(labels)) < 0.8, labels, rng.integers(0, classes, len(labels)))
+    answers[labels == 700] = 900  # the pair most often confused
+    answers[labels == 900] = 700
+    logits[np.arange(len(labels)), :, answers] += 8
+    annotations = [
+        Annotation(file=f"{i}.jpg", label=label, split="test", width=96, height=64, box=None, sha256="")
+        for i, label in enumerate(labels.tolist())
+    ]
+    names = ClassNames(tuple(f"Make Model {index} Sedan 2012" for index in range(classes)))
+    return report_logits(run, "test", annotations, names, labels, logits).folder, labels, logits
+
+
+def test_blocks_of_photos_give_the_figures_of_the_whole(many_classes: tuple[Path, np.ndarray, np.ndarray]) -> None:
+    folder, labels, logits = many_classes
+    written = json.loads((folder / "metrics.json").read_text())
+    for part, used in (("metrics", logits[:, 0]), ("tta", logits.mean(axis=1))):
+        whole = softmax(used)
+        expected = {"loss": negative_log_likelihood(labels, whole), **classification_metrics(labels, whole)}
+        assert written[part] == pytest.approx(expected)
+    assert written["metrics"]["loss"] != written["tta"]["loss"]
+
+
+def test_of_very_many_classes_the_cells_that_count_are_listed(
+    many_classes: tuple[Path, np.ndarray, np.ndarray],
+) -> None:
+    folder = many_classes[0]
+    assert not (folder / "confusion_matrix.csv").exists()
+    cells = {(row["truth"], row["predicted"]): int(row["photos"]) for row in rows_of(folder / "confusion_cells.csv")}
+    assert cells == Counter((row["truth"], row["top1"]) for row in rows_of(folder / "predictions.csv"))
+    assert len(rows_of(folder / "classification_report.csv")) == 1200 + 2
+
+
+def test_of_very_many_classes_the_most_confused_are_drawn(many_classes: tuple[Path, np.ndarray, np.ndarray]) -> None:
+    folder, labels, logits = many_classes
+    with Image.open(folder / "confusion_matrix.png") as image:
+        assert max(image.size) < 3000
+    matrix = confusion_matrix(labels, logits[:, 0].argmax(axis=1), 1200)
+    shown, title = _classes_to_draw(matrix, "Confusion matrix")
+    assert len(set(shown)) == 100
+    assert shown == sorted(shown)
+    assert {700, 900} < set(shown)
+    assert title == "Confusion matrix: the 100 of 1,200 classes most often confused"
+
+
+def test_classes_without_a_mistake_fill_the_picture() -> None:
+    matrix = confusion_matrix(np.arange(300), np.arange(300), 400)
+    assert _classes_to_draw(matrix, "")[0] == list(range(100))
+    assert _classes_to_draw(confusion_matrix(np.arange(200), np.arange(200), 400), "T") == (list(range(200)), "T")
+
+
+def test_a_picture_of_the_matrix_shades_by_all_photos_of_a_class(tmp_path: Path) -> None:
+    def brightness(support: int) -> float:
+        figure = plots.confusion_figure(np.array([[2, 0], [0, 2]]), np.array([support, 2]), ["a", "b"], "title")
+        plots.save(figure, tmp_path / "matrix.png")
+        return float(figure.axes[0].collections[0].get_facecolor()[0, :3].sum())
+
+    assert brightness(2) < brightness(4) < brightness(20)
+
+
+def test_a_picture_of_the_matrix_takes_megabytes_only(tmp_path: Path) -> None:
+    """matplotlib's imshow takes dozens of bytes a pixel, over a gigabyte for 196 classes."""
+    matrix = np.eye(45, dtype=np.int64)
+    tracemalloc.start()
+    try:
+        figure = plots.confusion_figure(matrix, matrix.sum(axis=1), [str(index) for index in range(45)], "title")
+        plots.save(figure, tmp_path / "matrix.png")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 30e6
 
 
 def test_draw_car_is_stable() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,9 +11,13 @@ import torch
 import torchmetrics.functional.classification as tm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
+from sklearn import metrics as sk
 
 from twincar.metrics import (
+    Answers,
     accuracy_interval,
+    answer_metrics,
     classification_metrics,
     confusion_matrix,
     macro_f1_interval,
@@ -60,7 +65,8 @@ def test_agrees_with_torchmetrics(seed: int) -> None:
     loss = torch.nn.functional.nll_loss(output.log(), target)
     assert negative_log_likelihood(labels, probabilities) == pytest.approx(float(loss), abs=1e-5)
     np.testing.assert_array_equal(
-        confusion_matrix(labels, probabilities.argmax(1), k), tm.multiclass_confusion_matrix(output, target, k).numpy()
+        confusion_matrix(labels, probabilities.argmax(1), k).toarray(),
+        tm.multiclass_confusion_matrix(output, target, k).numpy(),
     )
     assert macro_f1_interval(labels, probabilities.argmax(1)).value == pytest.approx(ours["f1_macro"])
 
@@ -73,8 +79,64 @@ def test_one_class_only_is_no_trouble() -> None:
 
 def test_ties_count_against_the_model() -> None:
     uniform = np.full((10, 4), 0.25, np.float32)
-    assert top_k_accuracy(np.zeros(10, np.int64), uniform, 3) == 0
-    assert top_k_accuracy(np.zeros(10, np.int64), uniform, 4) == 1
+    answers = Answers.read(np.zeros(10, np.int64), uniform)
+    assert top_k_accuracy(answers, 3) == 0
+    assert top_k_accuracy(answers, 4) == 1
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 9))
+def test_the_likeliest_classes_are_those_of_a_sort(seed: int, classes: int) -> None:
+    """Coarse numbers, so that many are equal: of equals the first class stands first."""
+    rng = np.random.default_rng(seed)
+    probabilities = (rng.integers(0, 4, (40, classes)) / 10).astype(np.float32)
+    labels = rng.integers(0, classes, 40)
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
+    parts = [Answers.read(labels[part], probabilities[part]) for part in (slice(0, 17), slice(17, 18), slice(18, 40))]
+    for answers in (Answers.read(labels, probabilities), Answers.join(parts)):
+        np.testing.assert_array_equal(answers.labels, labels)
+        np.testing.assert_array_equal(answers.best, order)
+        np.testing.assert_array_equal(answers.probabilities, np.take_along_axis(probabilities, order, axis=1))
+        np.testing.assert_array_equal(answers.of_truth, probabilities[np.arange(40), labels])
+        at_least = [(row >= row[label]).sum() - 1 for row, label in zip(probabilities, labels, strict=True)]
+        np.testing.assert_array_equal(answers.ahead, at_least)
+        np.testing.assert_array_equal(answers.predictions, probabilities.argmax(axis=1))
+        assert answers.loss == pytest.approx(negative_log_likelihood(labels, probabilities))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 30))
+def test_agreement_from_counts_is_scikit_learns_from_the_matrix(seed: int, classes: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels, probabilities = rng.integers(0, classes, 50), rng.random((50, classes), np.float32)
+    ours, predictions = classification_metrics(labels, probabilities), probabilities.argmax(axis=1)
+    assert ours["cohen_kappa"] == pytest.approx(sk.cohen_kappa_score(labels, predictions))
+    assert ours["mcc"] == pytest.approx(sk.matthews_corrcoef(labels, predictions))
+
+
+def test_ten_thousand_classes_take_no_square_of_memory() -> None:
+    """One K×K array of int64 would be 800 MB."""
+    rng = np.random.default_rng(0)
+    classes, photos = 10_000, 500
+    labels = rng.integers(0, classes, photos)
+    probabilities = rng.random((photos, classes), np.float32)  # 20 MB
+    names = tuple(str(index) for index in range(classes))
+    tracemalloc.start()
+    try:
+        answers = Answers.read(labels, probabilities)
+        metrics = answer_metrics(answers)
+        macro_f1_interval(labels, answers.predictions)
+        matrix = confusion_matrix(labels, answers.predictions, classes)
+        report = per_class_report(matrix, names)
+        pairs = most_confused(matrix, 20)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100e6
+    assert len(report) == classes
+    assert len(pairs) == 20
+    assert matrix.sum() == photos
+    assert metrics["acc"] == (labels == answers.predictions).mean()
 
 
 def test_wilson_by_hand() -> None:
@@ -106,13 +168,33 @@ def test_bootstrap_covers_the_truth_as_often_as_it_says() -> None:
 
 
 def test_most_confused_by_hand() -> None:
-    matrix = np.array([[5, 3, 0], [1, 5, 0], [0, 2, 5]])
+    matrix = sparse.csr_array([[5, 3, 0], [1, 5, 0], [0, 2, 5]])
     assert most_confused(matrix, 5) == [(0, 1, 4), (2, 1, 2)]
-    assert most_confused(np.eye(3, dtype=np.int64), 5) == []
+    assert most_confused(matrix, 1) == [(0, 1, 4)]
+    assert most_confused(sparse.eye_array(3, dtype=np.int64, format="csr"), 5) == []
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 12))
+def test_sparse_counts_say_what_the_whole_matrix_says(seed: int, classes: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels, predictions = rng.integers(0, classes, (2, 60))
+    matrix = confusion_matrix(labels, predictions, classes)
+    dense = sk.confusion_matrix(labels, predictions, labels=np.arange(classes))
+    np.testing.assert_array_equal(matrix.toarray(), dense)
+    both = np.triu(dense + dense.T, k=1)
+    order = [divmod(cell, classes) for cell in np.argsort(-both, axis=None, kind="stable").tolist()]
+    expected = [(*sorted(pair, key=lambda one: -dense[one, sum(pair) - one]), both[pair]) for pair in order]
+    assert most_confused(matrix, 7) == [pair for pair in expected if pair[2]][:7]
+    wrong = dense - np.diag(dense.diagonal())
+    partners = ["" if not row.any() else f"class {row.argmax()}" for row in wrong]
+    rows = per_class_report(matrix, tuple(f"class {index}" for index in range(classes)))
+    assert [row["most_confused_with"] for row in rows] == partners
+    assert [row["support"] for row in rows] == dense.sum(axis=1).tolist()
 
 
 def test_per_class_report_by_hand() -> None:
-    rows = per_class_report(np.array([[8, 2, 0], [0, 10, 0], [0, 0, 0]]), ("A", "B", "C"))
+    rows = per_class_report(sparse.csr_array([[8, 2, 0], [0, 10, 0], [0, 0, 0]]), ("A", "B", "C"))
     assert rows[0] == {
         "class_name": "A", "precision": 1.0, "recall": 0.8, "f1": pytest.approx(8 / 9), "accuracy": 0.8, "support": 10,
         "most_confused_with": "B",

@@ -6,13 +6,14 @@ Shapes: N photos with V views, K classes of the model.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from twincar import plots
 from twincar.config import TrainConfig, read_yaml
@@ -22,13 +23,14 @@ from twincar.errors import DataError
 from twincar.files import RunFolder, write_csv, write_json
 from twincar.labels import ClassNames
 from twincar.metrics import (
+    Answers,
     Interval,
+    ReportRow,
     accuracy_interval,
-    classification_metrics,
+    answer_metrics,
     confusion_matrix,
     macro_f1_interval,
     most_confused,
-    negative_log_likelihood,
     per_class_report,
 )
 from twincar.modeling.engines import TorchEngine, open_model, softmax
@@ -36,9 +38,12 @@ from twincar.preprocess import Preprocessing, iterate_batches
 
 log = logging.getLogger(__name__)
 
-_TOP = 5  # answers a photo in predictions.csv
 _SHOWN = 20  # classes or pairs in a picture
 _BATCH = 64
+_BLOCK = 256  # photos whose probabilities are in memory at once
+_LARGEST_TABLE = 1000  # classes; with more, confusion_matrix.csv would be mostly zeros and too wide for any reader
+_LARGEST_PICTURE = 200  # classes; with more, the picture of the matrix shows a part of them
+_PART = 100  # classes in that part
 
 
 @dataclass(frozen=True)
@@ -98,22 +103,39 @@ def evaluate(
     labels = to_model[labels_of(annotations)]
     paths = [data.path(annotation) for annotation in annotations]
     logits = _logits(TorchEngine(network), spec.preprocessing, paths, tta, on_photo)
+    return report_logits(run, split, annotations, spec.classes, labels, logits)
 
-    plain = softmax(logits[:, 0])
-    averaged = _all_metrics(labels, softmax(logits.mean(axis=1))) if tta else None
-    predictions = plain.argmax(axis=1)
-    folder = run.reports / split
+
+def report_logits(
+    run: RunFolder,
+    split: str,
+    annotations: list[Annotation],
+    classes: ClassNames,
+    labels: NDArray[np.int64],
+    logits: NDArray[np.float32],
+) -> Evaluation:
+    """What follows the network: metrics, tables and pictures of logits, N×V×K; the first view is the plain photo."""
+    answers = _read_answers(labels, logits[:, :1])
+    tta = logits.shape[1] > 1
     evaluation = Evaluation(
         split=split,
         photos=len(labels),
-        accuracy=accuracy_interval(labels, predictions),
-        macro_f1=macro_f1_interval(labels, predictions),
-        metrics=_all_metrics(labels, plain),
-        tta=averaged,
-        folder=folder,
+        accuracy=accuracy_interval(labels, answers.predictions),
+        macro_f1=macro_f1_interval(labels, answers.predictions),
+        metrics=_all_metrics(answers),
+        tta=_all_metrics(_read_answers(labels, logits)) if tta else None,
+        folder=run.reports / split,
     )
-    _write_tables(folder, evaluation, annotations, spec.classes, labels, plain)
-    _draw(run, folder, split, spec.classes, confusion_matrix(labels, predictions, len(spec.classes)))
+    matrix = confusion_matrix(labels, answers.predictions, len(classes))
+    report = [row for row in per_class_report(matrix, classes.names) if row["support"]]
+    write_json(evaluation.folder / "metrics.json", evaluation.to_dict())
+    write_csv(evaluation.folder / "predictions.csv", _prediction_rows(annotations, classes, answers))
+    write_csv(evaluation.folder / "classification_report.csv", [*report, *_average_rows(report[0], evaluation)])
+    _write_matrix(evaluation.folder, matrix, classes)
+    for name, figure in plots.training_curves(run.read_history()).items():
+        plots.save(figure, run.reports / f"{name}.png")
+    _draw_classes(evaluation.folder, split, report)
+    _draw_matrix(evaluation.folder, split, matrix, classes)
     return evaluation
 
 
@@ -137,57 +159,53 @@ def _logits(
     return np.concatenate(parts)
 
 
-def _all_metrics(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> dict[str, float]:
-    return {
-        "loss": negative_log_likelihood(labels, probabilities),
-        **classification_metrics(labels, probabilities),
-    }
+def _read_answers(labels: NDArray[np.int64], logits: NDArray[np.float32]) -> Answers:
+    """Answers of logits, N×V×K, averaged over the views; block by block, as probabilities would fill memory again."""
+    blocks = [slice(start, start + _BLOCK) for start in range(0, len(labels), _BLOCK)]
+    return Answers.join(Answers.read(labels[block], softmax(logits[block].mean(axis=1))) for block in blocks)
 
 
-def _write_tables(
-    folder: Path,
-    evaluation: Evaluation,
-    annotations: list[Annotation],
-    classes: ClassNames,
-    labels: NDArray[np.int64],
-    probabilities: NDArray[np.float32],
-) -> None:
-    write_json(folder / "metrics.json", evaluation.to_dict())
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :_TOP]
-    rows = []
-    for annotation, label, row, best in zip(annotations, labels, probabilities, order, strict=True):
+def _all_metrics(answers: Answers) -> dict[str, float]:
+    return {"loss": answers.loss, **answer_metrics(answers)}
+
+
+def _prediction_rows(annotations: list[Annotation], classes: ClassNames, answers: Answers) -> Iterator[dict[str, Any]]:
+    rows = zip(annotations, answers.labels, answers.best, answers.probabilities, strict=True)
+    for annotation, label, best, probabilities in rows:
         cells: dict[str, Any] = {"file": annotation.file, "truth": classes[label], "correct": int(best[0] == label)}
-        for place, index in enumerate(best, start=1):
-            cells |= {f"top{place}": classes[index], f"probability{place}": f"{row[index]:.6f}"}
-        rows.append(cells)
-    write_csv(folder / "predictions.csv", rows)
-    matrix = confusion_matrix(labels, probabilities.argmax(axis=1), len(classes))
-    write_csv(folder / "classification_report.csv", _report_rows(matrix, classes, evaluation))
-    write_csv(folder / "confusion_matrix.csv", _matrix_rows(matrix, classes))
+        for place, (index, probability) in enumerate(zip(best, probabilities, strict=True), start=1):
+            cells |= {f"top{place}": classes[index], f"probability{place}": f"{probability:.6f}"}
+        yield cells
 
 
-def _report_rows(matrix: NDArray[np.int64], classes: ClassNames, evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Per-class rows, then the averages as scikit-learn's report has them."""
-    rows: list[dict[str, Any]] = [dict(row) for row in per_class_report(matrix, classes.names) if row["support"]]
+def _average_rows(first: ReportRow, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    """The averages as scikit-learn's report has them, below the rows of the classes."""
     for average in ("macro", "weighted"):
         values = {name: evaluation.metrics[f"{name}_{average}"] for name in ("precision", "recall", "f1")}
-        rows.append({**dict.fromkeys(rows[0], ""), "class_name": f"{average} average", **values})
-        rows[-1] |= {"accuracy": evaluation.accuracy.value, "support": evaluation.photos}
-    return rows
+        row = {**dict.fromkeys(first, ""), "class_name": f"{average} average", **values}
+        yield {**row, "accuracy": evaluation.accuracy.value, "support": evaluation.photos}
 
 
-def _matrix_rows(matrix: NDArray[np.int64], classes: ClassNames) -> list[dict[str, Any]]:
-    return [
-        {"true \\ predicted": name, **dict(zip(classes.names, row.tolist(), strict=True))}
-        for name, row in zip(classes.names, matrix, strict=True)
-    ]
+def _write_matrix(folder: Path, matrix: sparse.csr_array, classes: ClassNames) -> None:
+    """`confusion_matrix.csv`, or with very many classes `confusion_cells.csv`: a row for each cell that is not 0."""
+    if len(classes) <= _LARGEST_TABLE:
+        write_csv(folder / "confusion_matrix.csv", _matrix_rows(matrix.toarray(), classes))
+    else:
+        write_csv(folder / "confusion_cells.csv", _cell_rows(matrix.tocoo(), classes))
 
 
-def _draw(run: RunFolder, folder: Path, split: str, classes: ClassNames, matrix: NDArray[np.int64]) -> None:
-    for name, figure in plots.training_curves(run.read_history()).items():
-        plots.save(figure, run.reports / f"{name}.png")
-    seen = [row for row in per_class_report(matrix, classes.names) if row["support"]]
-    ranked = sorted(seen, key=lambda row: (-float(row["accuracy"]), -int(row["support"])))
+def _matrix_rows(matrix: NDArray[np.int64], classes: ClassNames) -> Iterator[dict[str, Any]]:
+    for name, row in zip(classes.names, matrix, strict=True):
+        yield {"true \\ predicted": name, **dict(zip(classes.names, row.tolist(), strict=True))}
+
+
+def _cell_rows(cells: sparse.coo_array, classes: ClassNames) -> Iterator[dict[str, Any]]:
+    for truth, predicted, photos in zip(cells.row, cells.col, cells.data, strict=True):
+        yield {"truth": classes[truth], "predicted": classes[predicted], "photos": int(photos)}
+
+
+def _draw_classes(folder: Path, split: str, report: list[ReportRow]) -> None:
+    ranked = sorted(report, key=lambda row: (-float(row["accuracy"]), -int(row["support"])))
     for name, rows, title in (
         ("best_classes", ranked[:_SHOWN], "most accurate"),
         ("worst_classes", ranked[::-1][:_SHOWN], "least accurate"),
@@ -199,16 +217,27 @@ def _draw(run: RunFolder, folder: Path, split: str, classes: ClassNames, matrix:
             f"The {len(rows)} {title} classes, {split} photos",
         )
         plots.save(figure, folder / f"{name}.png")
+
+
+def _draw_matrix(folder: Path, split: str, matrix: sparse.csr_array, classes: ClassNames) -> None:
     pairs = [
         (classes[first], classes[second], int(matrix[first, second]), int(matrix[second, first]))
         for first, second, _ in most_confused(matrix, _SHOWN)
     ]
     title = f"The {len(pairs)} pairs of classes most often confused, {split} photos"
     plots.save(plots.confused_bars(pairs, title), folder / "most_confused.png")
+    shown, title = _classes_to_draw(matrix, f"Confusion matrix, {split} photos")
+    cells, support = matrix[shown][:, shown].toarray(), matrix.sum(axis=1)[shown]
+    figure = plots.confusion_figure(cells, support, [classes[index] for index in shown], title)
+    plots.save(figure, folder / "confusion_matrix.png")
+
+
+def _classes_to_draw(matrix: sparse.csr_array, title: str) -> tuple[list[int], str]:
+    """The classes in the picture of the matrix, in their order: all that occur, or a part of them; and its title."""
     # Classes that occur neither as truth nor as answer would only make the matrix harder to read.
-    present = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1))
-    shown = matrix[np.ix_(present, present)]
-    names = [classes[index] for index in present.tolist()]
-    plots.save(
-        plots.confusion_figure(shown, names, f"Confusion matrix, {split} photos"), folder / "confusion_matrix.png"
-    )
+    present = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1)).tolist()
+    if len(present) <= _LARGEST_PICTURE:
+        return present, title
+    pairs = most_confused(matrix, _PART)
+    worst_first = dict.fromkeys([*(index for first, second, _ in pairs for index in (first, second)), *present])
+    return sorted(list(worst_first)[:_PART]), f"{title}: the {_PART} of {len(present):,} classes most often confused"

@@ -1,20 +1,26 @@
-"""Arrays in, numbers out; scikit-learn computes.
+"""Arrays in, numbers out; scikit-learn computes what needs no K×K array.
 
 Shapes: N photos, K classes. `labels` are the truth, N; `probabilities` are N×K; `predictions` the likeliest class, N.
+Nothing here holds K×K cells or a second N×K, so ten thousand classes are no trouble.
 """
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn import metrics as sk
 
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float32]
+ReportRow = dict[str, str | float | int]
+"""One class in `per_class_report`."""
 
+_KEPT = 5  # likeliest classes of each photo
 _RESAMPLES = 2000
 _QUANTILE = 1.959963984540054  # of the standard normal distribution, for 95% two-sided
 
@@ -31,46 +37,88 @@ class Interval:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What the probabilities of N photos say: a few numbers a photo, however many classes there are."""
+
+    labels: Labels
+    """The truth, N."""
+    best: NDArray[np.int64]
+    """The five likeliest classes, or all where there are fewer; the likeliest first, of equals the first; N×5."""
+    probabilities: Probabilities
+    """Of `best`, N×5."""
+    of_truth: Probabilities
+    """Of the true class, N."""
+    ahead: NDArray[np.int64]
+    """How many other classes are at least as likely as the true one, N."""
+
+    @classmethod
+    def read(cls, labels: Labels, probabilities: Probabilities) -> Answers:
+        """Of probabilities, N×K."""
+        rows = np.arange(len(labels))
+        of_truth = probabilities[rows, labels]
+        left = probabilities.copy()
+        best = np.empty((len(labels), min(_KEPT, probabilities.shape[1])), np.int64)
+        for place in range(best.shape[1]):  # quicker than sorting all K
+            best[:, place] = left.argmax(axis=1)
+            left[rows, best[:, place]] = -np.inf
+        ahead = (probabilities >= of_truth[:, None]).sum(axis=1) - 1  # less the true class itself
+        return cls(labels, best, np.take_along_axis(probabilities, best, axis=1), of_truth, ahead)
+
+    @classmethod
+    def join(cls, parts: Iterable[Answers]) -> Answers:
+        """The answers for some photos, then those for more."""
+        return cls(*(np.concatenate(column) for column in zip(*map(_columns, parts), strict=True)))
+
+    @property
+    def predictions(self) -> Labels:
+        """The likeliest class, N."""
+        return self.best[:, 0]
+
+    @property
+    def loss(self) -> float:
+        """Mean of -log p(true class), nats."""
+        return _mean_surprise(self.of_truth)
+
+
 def classification_metrics(labels: Labels, probabilities: Probabilities) -> dict[str, float]:
+    """`answer_metrics` of probabilities that are all there at once."""
+    return answer_metrics(Answers.read(labels, probabilities))
+
+
+def answer_metrics(answers: Answers) -> dict[str, float]:
     """Accuracy, precision, recall, F1 and the other columns of the published log but the loss.
 
     All lie in 0 to 1, kappa and Matthews in -1 to 1. Macro averages are over the classes that occur among the labels or
     the predictions; the precision of a class that was never predicted is 0.
     """
-    predictions = probabilities.argmax(axis=1)
+    labels, predictions = answers.labels, answers.predictions
     result = {"acc": sk.accuracy_score(labels, predictions)}
     for average in ("macro", "weighted"):
         precision, recall, f1, _ = sk.precision_recall_fscore_support(
             labels, predictions, average=average, zero_division=0
         )
         result |= {f"precision_{average}": precision, f"recall_{average}": recall, f"f1_{average}": f1}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a single class in a tiny sample: kappa is then undefined, and told as 0
-        kappa = np.nan_to_num(sk.cohen_kappa_score(labels, predictions))
-        mcc = sk.matthews_corrcoef(labels, predictions)
+    kappa, mcc = _agreement(labels, predictions)
     result |= {
         "hamming": sk.hamming_loss(labels, predictions),
         "cohen_kappa": kappa,
         "mcc": mcc,
         "jaccard_macro": sk.jaccard_score(labels, predictions, average="macro", zero_division=0),
-        "top3": top_k_accuracy(labels, probabilities, 3),
-        "top5": top_k_accuracy(labels, probabilities, 5),
+        "top3": top_k_accuracy(answers, 3),
+        "top5": top_k_accuracy(answers, 5),
     }
     return {name: float(value) for name, value in result.items()}
 
 
-def top_k_accuracy(labels: Labels, probabilities: Probabilities, k: int) -> float:
+def top_k_accuracy(answers: Answers, k: int) -> float:
     """Share of photos whose true class is among the k likeliest; ties count against the model."""
-    of_truth = probabilities[np.arange(len(labels)), labels][:, None]
-    others = np.arange(probabilities.shape[1]) != labels[:, None]
-    ahead = ((probabilities >= of_truth) & others).sum(axis=1)
-    return float((ahead < k).mean())
+    return float((answers.ahead < k).mean())
 
 
 def negative_log_likelihood(labels: Labels, probabilities: Probabilities) -> float:
     """Mean of -log p(true class), nats."""
-    of_truth = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.maximum(of_truth, np.finfo(np.float64).tiny)).mean())
+    return _mean_surprise(probabilities[np.arange(len(labels)), labels])
 
 
 def accuracy_interval(labels: Labels, predictions: Labels) -> Interval:
@@ -95,31 +143,27 @@ def macro_f1_interval(labels: Labels, predictions: Labels, seed: int = 0) -> Int
     return Interval(_macro_f1(labels, predictions, classes), float(low), float(high))
 
 
-def confusion_matrix(labels: Labels, predictions: Labels, num_classes: int) -> NDArray[np.int64]:
-    """Counts, K×K: row is the truth, column the prediction."""
-    matrix: NDArray[np.int64] = sk.confusion_matrix(labels, predictions, labels=np.arange(num_classes))
-    return matrix
+def confusion_matrix(labels: Labels, predictions: Labels, num_classes: int) -> sparse.csr_array:
+    """Counts, K×K: row is the truth, column the prediction. Only the cells that are not 0 are kept, at most N."""
+    ones = np.ones(len(labels), np.int64)
+    return sparse.coo_array((ones, (labels, predictions)), shape=(num_classes, num_classes)).tocsr()
 
 
-def most_confused(matrix: NDArray[np.int64], count: int) -> list[tuple[int, int, int]]:
+def most_confused(matrix: sparse.csr_array, count: int) -> list[tuple[int, int, int]]:
     """Pairs of classes by how often either is taken for the other: (class, partner, times), most often first.
 
     The class is the one of the two that is mistaken more often.
     """
-    both = np.triu(matrix + matrix.T, k=1)
-    order = np.argsort(-both, axis=None, kind="stable")[:count]
-    rows, columns = np.unravel_index(order, both.shape)
+    both = sparse.triu(matrix + matrix.T, k=1, format="csr").tocoo()  # row by row, so equals keep that order
     pairs = []
-    for first, second in zip(rows.tolist(), columns.tolist(), strict=True):
-        if both[first, second]:
-            swap = matrix[second, first] > matrix[first, second]
-            pairs.append(
-                (second, first, int(both[first, second])) if swap else (first, second, int(both[first, second]))
-            )
+    for cell in np.argsort(-both.data, kind="stable")[:count].tolist():
+        first, second, times = int(both.row[cell]), int(both.col[cell]), int(both.data[cell])
+        swap = matrix[second, first] > matrix[first, second]
+        pairs.append((second, first, times) if swap else (first, second, times))
     return pairs
 
 
-def per_class_report(matrix: NDArray[np.int64], names: tuple[str, ...]) -> list[dict[str, str | float | int]]:
+def per_class_report(matrix: sparse.csr_array, names: tuple[str, ...]) -> list[ReportRow]:
     """One row a class: precision, recall, F1, accuracy, support and the class it is most often taken for.
 
     The accuracy of a class is the share of its photos that are right, which is its recall; both columns are there
@@ -127,13 +171,13 @@ def per_class_report(matrix: NDArray[np.int64], names: tuple[str, ...]) -> list[
     """
     right = matrix.diagonal()
     support, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
-    wrong = matrix - np.diag(right)
-    rows: list[dict[str, str | float | int]] = []
+    wrong = matrix - sparse.diags_array(right, dtype=np.int64, format="csr")
+    partners, mistakes = wrong.argmax(axis=1), wrong.max(axis=1).toarray()
+    rows: list[ReportRow] = []
     for index, name in enumerate(names):
         precision = right[index] / predicted[index] if predicted[index] else 0.0
         recall = right[index] / support[index] if support[index] else 0.0
         f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-        partner = int(wrong[index].argmax())
         rows.append(
             {
                 "class_name": name,
@@ -142,10 +186,32 @@ def per_class_report(matrix: NDArray[np.int64], names: tuple[str, ...]) -> list[
                 "f1": float(f1),
                 "accuracy": float(recall),
                 "support": int(support[index]),
-                "most_confused_with": names[partner] if wrong[index, partner] else "",
+                "most_confused_with": names[partners[index]] if mistakes[index] else "",
             }
         )
     return rows
+
+
+def _columns(answers: Answers) -> tuple[NDArray[Any], ...]:
+    return answers.labels, answers.best, answers.probabilities, answers.of_truth, answers.ahead
+
+
+def _mean_surprise(of_truth: Probabilities) -> float:
+    return float(-np.log(np.maximum(of_truth.astype(np.float64), np.finfo(np.float64).tiny)).mean())
+
+
+def _agreement(labels: Labels, predictions: Labels) -> tuple[float, float]:
+    """Cohen's kappa and Matthews' coefficient (Gorodkin, 2004) from counts of each class: scikit-learn's want K×K.
+
+    Either is 0 where it is not defined, as for a single class in a tiny sample.
+    """
+    classes = int(max(labels.max(), predictions.max())) + 1
+    truth, answer = (np.bincount(found, minlength=classes).astype(np.float64) for found in (labels, predictions))
+    n, right, chance = len(labels), float((labels == predictions).sum()), float(truth @ answer)
+    covariance = right * n - chance
+    spread = np.sqrt((n * n - truth @ truth) * (n * n - answer @ answer))
+    kappa = covariance / (n * n - chance) if chance < n * n else 0.0
+    return kappa, float(covariance / spread) if spread else 0.0
 
 
 def _macro_f1(labels: Labels, predictions: Labels, classes: int) -> float:

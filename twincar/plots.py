@@ -110,30 +110,44 @@ def confused_bars(pairs: Sequence[tuple[str, str, int, int]], title: str) -> Fig
     return figure
 
 
-def confusion_figure(matrix: NDArray[np.int64], names: Sequence[str], title: str) -> Figure:
-    """The whole confusion matrix, K×K, large enough to read every name: right answers blue, wrong ones orange.
+def confusion_figure(matrix: NDArray[np.int64], support: NDArray[np.int64], names: Sequence[str], title: str) -> Figure:
+    """A confusion matrix, K×K, large enough to read every name: right answers blue, wrong ones orange.
 
-    The darker a cell, the larger its share of the row's photos; its number is the count.
+    The darker a cell, the larger its share of the class's photos, of which there are `support`, K; its number is the
+    count. The side grows with K and 300 classes are about what a PNG and its reader can take.
     """
     classes = len(names)
     many = classes >= _MANY_CLASSES
     side = 5.0 + 0.17 * classes if many else 4.5 + 0.30 * classes
     figure = _figure(side, side, dpi=110)
     axes = figure.subplots()
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(_confusion_colours(shares), interpolation="nearest")
+    shares = matrix / np.maximum(support, 1)[:, None]
+    edges = np.arange(classes + 1) - 0.5
+    # imshow would enlarge the picture to its pixels in floats: a gigabyte for 196 classes.
+    axes.pcolormesh(edges, edges, _confusion_colours(shares))
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
     ticks = np.arange(classes)
     labels = [_short(name, 52) for name in names]
     axes.set_xticks(ticks, labels, rotation=90, fontsize=7 if many else 8.5)
     axes.set_yticks(ticks, labels, fontsize=7 if many else 8.5)
-    axes.set_xticks(np.arange(-0.5, classes), minor=True)
-    axes.set_yticks(np.arange(-0.5, classes), minor=True)
+    axes.set_xticks(edges, minor=True)
+    axes.set_yticks(edges, minor=True)
     axes.grid(which="minor", color="#ececec", linewidth=0.5)
     axes.tick_params(which="both", length=0)
     for row, column in zip(*np.nonzero(matrix), strict=True):
         colour = "white" if shares[row, column] > 0.5 else "black"
         size = 6 if many else 8.5
-        axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=size, color=colour)
+        axes.text(
+            column,
+            row,
+            str(matrix[row, column]),
+            ha="center",
+            va="center",
+            fontsize=size,
+            color=colour,
+            in_layout=False,
+        )
     axes.set_xlabel("predicted", fontsize=2 * side**0.65)
     axes.set_ylabel("true", fontsize=2 * side**0.65)
     axes.set_title(
