@@ -5,6 +5,7 @@ import io
 import json
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import Mock
@@ -207,6 +208,23 @@ def test_rows_are_read_no_further_than_a_few_ahead(monkeypatch: pytest.MonkeyPat
     source = Source(description="", revision="", classes=CLASSES, fingerprint="", total=60, rows=rows, photo_root=None)
     audit_source(source, on_photo=lambda count, _: done.__setitem__(0, count))
     assert done == [60]
+
+
+def test_memory_holds_rows_not_photos() -> None:
+    """Sixty photos of 200 kB, 12 MB in all, of which a few at a time are in memory."""
+
+    def rows() -> Iterator[SourceRow]:
+        for number in range(60):
+            yield row(WHOLE + number.to_bytes(200_000), f"{number}.jpg")
+
+    source = Source(description="", revision="", classes=CLASSES, fingerprint="", total=60, rows=rows, photo_root=None)
+    tracemalloc.start()
+    try:
+        assert len(audit_source(source).sound) == 60
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 6e6
 
 
 def test_an_interrupt_passes_through_and_leaves_no_thread() -> None:

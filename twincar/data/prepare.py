@@ -166,7 +166,8 @@ def _classes_with_photos(classes: ClassNames, report: AuditReport) -> tuple[Clas
     """
     trained = {photo.label for photo in report.sound if photo.split == "train"}
     listed = {photo.label for photo in report.sound} | {finding.label for finding in report.findings}
-    lost = [name for index, name in enumerate(classes.names) if index in listed - trained]
+    untrained = listed - trained
+    lost = [name for index, name in enumerate(classes.names) if index in untrained]
     if not trained:
         bad = f" ({len(report.findings)} rows are not sound)" if report.findings else ""
         raise DataError(f"Expected sound training photos with labels, and found none{bad}. Audit the source first.")
