@@ -1,7 +1,7 @@
 """Arrays in, numbers out; scikit-learn computes what needs no K×K array.
 
 Shapes: N photos, K classes. `labels` are the truth, N; `probabilities` are N×K; `predictions` the likeliest class, N.
-Nothing here holds K×K cells or a second N×K, so ten thousand classes are no trouble.
+Nothing here holds K×K cells, and `Answers` are all that is kept of N×K, so ten thousand classes are no trouble.
 """
 
 from __future__ import annotations
