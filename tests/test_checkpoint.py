@@ -17,9 +17,10 @@ from torchvision import transforms
 
 from twincar.errors import CheckpointError, StorageError, TwinCarError, UsageError
 from twincar.labels import ClassNames, stanford_cars
-from twincar.modeling.checkpoint import ModelSpec, load_model, load_published_model, save_model
-from twincar.modeling.engines import TorchEngine, open_model
+from twincar.modeling.checkpoint import build_network, load_model, load_published_model, save_model
+from twincar.modeling.engine_torch import open_network
 from twincar.modeling.network import CarNet
+from twincar.modeling.spec import ModelSpec
 from twincar.predict import Classifier
 from twincar.preprocess import Preprocessing
 
@@ -35,7 +36,7 @@ SPEC = ModelSpec(
 @pytest.fixture
 def saved(tmp_path: Path) -> tuple[Path, CarNet]:
     torch.manual_seed(0)
-    network = SPEC.build().eval()
+    network = build_network(SPEC).eval()
     save_model(tmp_path / "model.safetensors", network, SPEC)
     return tmp_path / "model.safetensors", network
 
@@ -101,7 +102,7 @@ def test_more_classes_than_weights_are_refused(saved: tuple[Path, CarNet]) -> No
 
 
 def test_weights_that_are_not_numbers_are_refused(tmp_path: Path) -> None:
-    network = SPEC.build()
+    network = build_network(SPEC)
     with torch.no_grad():
         network.head[0].weight[0, 0] = float("nan")  # type: ignore[index]
     save_model(tmp_path / "m.safetensors", network, SPEC)
@@ -132,7 +133,7 @@ def test_a_malicious_pickle_is_not_run(tmp_path: Path) -> None:
     for name, write in {"torch.pth": torch.save, "plain.pth": lambda o, p: p.write_bytes(pickle.dumps(o))}.items():
         write({"weights": Malicious(proof)}, tmp_path / name)
         with pytest.raises(CheckpointError, match="not opened"):
-            open_model(tmp_path / name)
+            open_network(tmp_path / name)
     assert not proof.exists()
 
 
@@ -140,16 +141,16 @@ def test_a_malicious_pickle_is_not_run(tmp_path: Path) -> None:
 def test_a_file_that_is_no_weights_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "w.pth").write_bytes(content)
     with pytest.raises(CheckpointError, match="Expected"):
-        open_model(tmp_path / "w.pth")
+        open_network(tmp_path / "w.pth")
 
 
 def test_bare_weights_are_no_model(tmp_path: Path) -> None:
-    state = {name: tensor.contiguous() for name, tensor in SPEC.build().state_dict().items()}
+    state = {name: tensor.contiguous() for name, tensor in build_network(SPEC).state_dict().items()}
     save_file(state, tmp_path / "w.safetensors")
     with pytest.raises(CheckpointError, match="bare weights"):
-        open_model(tmp_path / "w.safetensors")
+        open_network(tmp_path / "w.safetensors")
     with pytest.raises(UsageError, match="there is none"):
-        open_model(tmp_path / "none.safetensors")
+        open_network(tmp_path / "none.safetensors")
 
 
 @pytest.mark.parametrize("wrapped", ["plain", "state_dict", "module.", "mlp"])
@@ -175,8 +176,7 @@ def test_the_published_checkpoint_loads(tmp_path: Path, wrapped: str) -> None:
 
     classifier = Classifier.load(path)
     assert classifier.class_names == stanford_cars()
-    engine = TorchEngine(open_model(path)[0])
-    ours = engine.logits(np.stack([[classifier.spec.preprocessing(photo)]]))[:, 0]
+    ours = classifier.engine.logits(classifier.spec.preprocessing(photo)[None])
     np.testing.assert_allclose(ours, expected, atol=1e-4, rtol=1e-5)  # these random weights give logits of up to 30
 
 

@@ -77,10 +77,11 @@ FLAGS = {
     "prepare": "--out --split --val-share --seed --classes --strict",
     "audit": "--classes --csv --json",
     "train": "--name --runs --resume --recipe --config --backbone --pretrained --image-size --epochs --batch-size "
-    "--learning-rate --precision --workers --seed --limit --set --tensorboard",
+    "--learning-rate --precision --workers --cache --seed --limit --set --tensorboard",
     "evaluate": "--split --tta --data --json",
     "explain": "--split --count --data",
-    "predict": "--model -m --top-k --tta --classes --backbone --json --csv",
+    "export": "--format --precision --out --data --force --json",
+    "predict": "--model -m --engine --top-k --tta --classes --backbone --json --csv",
 }
 
 

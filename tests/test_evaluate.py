@@ -125,16 +125,15 @@ def test_a_photo_that_cannot_be_read_is_told(small_run: Path, tmp_path: Path) ->
 
 
 def test_tta_is_the_mean_over_views_made_from_the_photo(small_run: Path, small_data: Path) -> None:
-    from twincar.modeling.engines import TorchEngine, open_model, softmax
+    from twincar.modeling.engines import open_engine, softmax
     from twincar.preprocess import read_photo
 
-    network, spec = open_model(small_run)
-    engine = TorchEngine(network)
+    engine, spec = open_engine(small_run)
     data = PreparedData.open(small_data)
     logits = []
     for annotation in data.split("test"):
         views = spec.preprocessing.views(read_photo(data.path(annotation)))
-        logits.append(np.mean([engine.logits(np.stack([[view]]))[0, 0] for view in views], axis=0))
+        logits.append(np.mean([engine.logits(view[None])[0] for view in views], axis=0))
     labels = np.array([annotation.label for annotation in data.split("test")])
     expected = (softmax(np.array(logits)).argmax(1) == labels).mean()
     tta = evaluate(small_run, split="test", tta=True).tta

@@ -15,6 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from twincar.evaluate import Evaluation
+    from twincar.export import Exported
     from twincar.predict import Failure, Prediction
     from twincar.train import TrainResult
 
@@ -70,6 +71,20 @@ def print_evaluation(evaluation: Evaluation) -> None:
             row += [f"{evaluation.tta[metric]:.3f}", f"{evaluation.tta[metric] - value:+.3f}"]
         rows.append(row)
     print_table(header, rows)
+
+
+def print_export(exported: Exported) -> None:
+    """Where the model is, and how it compares with the network it came from."""
+    comparison = exported.comparison
+    typer.echo(
+        f"Compared on {comparison.photos} validation photos: {comparison.equal_answers:.1%} equal answers, largest "
+        f"difference of a probability {comparison.largest_difference:.2g}, accuracy {comparison.accuracy_before:.3f} "
+        f"before and {comparison.accuracy_after:.3f} after"
+    )
+    if exported.kept_in_fp32:
+        typer.echo(f"{exported.kept_in_fp32} sensitive layers stayed in fp32, because int8 everywhere lost too much.")
+    typer.echo(f"Model: {exported.path} ({exported.bytes / 1e6:.1f} MB)")
+    typer.echo(f"Next:  twincar predict --model {exported.path} PHOTO...")
 
 
 def print_answers(answers: Iterable[Prediction | Failure]) -> None:

@@ -33,7 +33,7 @@ from twincar.metrics import (
     most_confused,
     per_class_report,
 )
-from twincar.modeling.engines import TorchEngine, open_model, softmax
+from twincar.modeling.engines import Engine, open_engine, softmax
 from twincar.preprocess import Preprocessing, iterate_batches
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def evaluate(
         LabelError: the data has classes the model does not know.
     """
     run = RunFolder.open(run_path)
-    network, spec = open_model(run.path)
+    engine, spec = open_engine(run.path)
     data = PreparedData.open(data_folder or Path(TrainConfig.from_values(read_yaml(run.config)).data))
     annotations = data.split(split)
     if any(annotation.label is None for annotation in annotations):
@@ -102,7 +102,7 @@ def evaluate(
     to_model = np.array(data.classes.indices_in(spec.classes))
     labels = to_model[labels_of(annotations)]
     paths = [data.path(annotation) for annotation in annotations]
-    logits = _logits(TorchEngine(network), spec.preprocessing, paths, tta, on_photo)
+    logits = _logits(engine, spec.preprocessing, paths, tta, on_photo)
     return report_logits(run, split, annotations, spec.classes, labels, logits)
 
 
@@ -140,7 +140,7 @@ def report_logits(
 
 
 def _logits(
-    engine: TorchEngine,
+    engine: Engine,
     preprocessing: Preprocessing,
     paths: list[Path],
     tta: bool,
@@ -152,7 +152,7 @@ def _logits(
     for batch in iterate_batches(paths, preprocessing, batch_size=_BATCH, tta=tta):
         if batch.failures:
             raise next(iter(batch.failures.values()))
-        parts.append(engine.logits(batch.images))
+        parts.append(engine.view_logits(batch.images))
         done += len(batch.positions)
         if on_photo:
             on_photo(done, len(paths))

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from twincar import plots
 from twincar.config import TrainConfig, read_yaml
@@ -19,9 +18,9 @@ from twincar.data.annotations import PreparedData
 from twincar.errors import UsageError
 from twincar.files import RunFolder
 from twincar.labels import class_key
-from twincar.modeling.checkpoint import ModelSpec
-from twincar.modeling.engines import TorchEngine, open_model, softmax
+from twincar.modeling.engines import Engine, open_engine, softmax
 from twincar.modeling.gradcam import grad_cam_plus_plus
+from twincar.modeling.spec import ModelSpec
 from twincar.preprocess import read_photo
 
 _BATCH = 16
@@ -59,13 +58,12 @@ def explain(
         PhotoError: a photo cannot be read.
     """
     run = RunFolder.open(run_path)
-    network, spec = open_model(run.path)
+    engine, spec = open_engine(run.path)
     if images:
         chosen: list[tuple[Path, str | None]] = [(Path(image), None) for image in images]
     else:
         folder = data_folder or Path(TrainConfig.from_values(read_yaml(run.config)).data)
         chosen = _from_split(PreparedData.open(folder), split, count)
-    engine = TorchEngine(network)
     explained: list[plots.Explained] = []
     for start in range(0, len(chosen), _BATCH):
         explained += _explain_batch(engine, spec, chosen[start : start + _BATCH])
@@ -90,14 +88,12 @@ def _from_split(data: PreparedData, split: str, count: int) -> list[tuple[Path, 
     ]
 
 
-def _explain_batch(
-    engine: TorchEngine, spec: ModelSpec, chosen: Sequence[tuple[Path, str | None]]
-) -> list[plots.Explained]:
+def _explain_batch(engine: Engine, spec: ModelSpec, chosen: Sequence[tuple[Path, str | None]]) -> list[plots.Explained]:
     photos = [read_photo(path) for path, _ in chosen]
     inputs = np.stack([spec.preprocessing(photo) for photo in photos])
-    maps, logits = grad_cam_plus_plus(engine.network, engine.tensor(inputs))
-    heats: NDArray[np.float32] = maps.float().cpu().numpy()
-    probabilities = softmax(logits.float().cpu().numpy())
+    logits, features = engine.logits_and_features(inputs)
+    heats = grad_cam_plus_plus(features, engine.head, logits.argmax(axis=1))
+    probabilities = softmax(logits)
     return [
         plots.Explained(
             photo=np.asarray(photo),

@@ -6,6 +6,7 @@ some write underscores, the devkit counts from 1. So classes are always matched 
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -149,6 +150,19 @@ class ClassNames:
     def find(self, name: str) -> int | None:
         """The index of the class called `name` in any spelling, or None."""
         return self._by_key.get(class_key(name))
+
+    def index(self, name: str) -> int:
+        """The index of the class called `name` in any spelling.
+
+        Raises:
+            LabelError: there is none.
+        """
+        index = self.find(name)
+        if index is None:
+            near = difflib.get_close_matches(name, self.names, n=3, cutoff=0.4)
+            hint = f"; near are {', '.join(near)}" if near else ""
+            raise LabelError(f"Expected the name of one of {len(self)} classes, and found {name!r}{hint}.")
+        return index
 
     @cached_property
     def cars(self) -> tuple[CarName, ...]:

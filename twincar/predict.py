@@ -21,10 +21,10 @@ from PIL import Image
 
 from twincar.errors import PhotoError, UsageError
 from twincar.labels import CarName, ClassNames
-from twincar.modeling.checkpoint import ModelSpec
-from twincar.modeling.engines import TorchEngine, open_model, softmax
-from twincar.modeling.network import CarNet
-from twincar.preprocess import PHOTO_SUFFIXES, Photo, iterate_batches
+from twincar.modeling.engines import Engine, EngineName, open_engine, softmax
+from twincar.modeling.gradcam import grad_cam_plus_plus
+from twincar.modeling.spec import ModelSpec
+from twincar.preprocess import PHOTO_SUFFIXES, Photo, iterate_batches, read_photo
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,19 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Explanation:
+    """The answer for one photo, and where the model looked."""
+
+    prediction: Prediction
+    target: str
+    """Name of the class that is explained."""
+    heat: NDArray[np.float32]
+    """What speaks for it, h×w cells of the feature map, from 0 to 1."""
+    seen: tuple[float, float, float, float]
+    """The part of the photo that the cells cover: left, top, right, bottom, pixels of the upright photo."""
+
+
+@dataclass(frozen=True)
 class Failure:
     """A photo without an answer."""
 
@@ -106,19 +119,29 @@ class Failure:
 class Classifier:
     """A trained model, ready to answer."""
 
-    def __init__(self, network: CarNet, spec: ModelSpec) -> None:
+    def __init__(self, engine: Engine, spec: ModelSpec) -> None:
         self.spec = spec
-        self._engine = TorchEngine(network)
+        self.engine = engine
 
     @classmethod
-    def load(cls, path: str | Path, *, classes: ClassNames | None = None, backbone: str = "") -> Classifier:
-        """Load a run folder, a `.safetensors` file of ours, or published weights (`.pth`); see `open_model`.
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        engine: EngineName = "auto",
+        classes: ClassNames | None = None,
+        backbone: str = "",
+    ) -> Classifier:
+        """Load a run folder, a `.safetensors` file of ours, published weights (`.pth`), or an exported model.
+
+        Exported models (an `.onnx` file, an OpenVINO folder) need no torch. See `open_engine` for the arguments.
 
         Raises:
-            UsageError: nothing is there.
+            UsageError: nothing is there, or that engine does not open such a model.
             CheckpointError: it is damaged, not safe to open, or does not fit.
+            MissingExtraError: the engine is not installed.
         """
-        return cls(*open_model(Path(path), classes=classes, backbone=backbone))
+        return cls(*open_engine(Path(path), engine, classes=classes, backbone=backbone))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -148,6 +171,28 @@ class Classifier:
             answers.append(answer)
         return answers if isinstance(photos, list) else answers[0]
 
+    def explain(self, photo: Photo, *, target: str | None = None, top_k: int = 5) -> Explanation:
+        """Answer for one photo and show what in it speaks for one class, by Grad-CAM++.
+
+        Args:
+            photo: path, bytes, PIL image or uint8 array (height×width×3).
+            target: name of the class to explain, in any spelling; the likeliest unless given.
+            top_k: how many candidates the answer holds.
+
+        Raises:
+            PhotoError: the photo cannot be read.
+            LabelError: the model knows no class of that name.
+        """
+        image = read_photo(photo)
+        logits, features = self.engine.logits_and_features(np.stack([self.spec.preprocessing(image)]))
+        chosen = logits.argmax(axis=1) if target is None else np.array([self.spec.classes.index(target)])
+        return Explanation(
+            prediction=Prediction(_name_of(photo), self._candidates(softmax(logits)[0], top_k)),
+            target=self.class_names[chosen[0]],
+            heat=grad_cam_plus_plus(features, self.engine.head, chosen)[0],
+            seen=self.spec.preprocessing.seen_box(image.width, image.height),
+        )
+
     def stream(
         self, photos: Iterable[Photo], *, top_k: int = 5, tta: bool = False, batch_size: int = 32
     ) -> Iterator[Prediction | Failure]:
@@ -164,7 +209,7 @@ class Classifier:
                 position: Failure(names[position], error) for position, error in batch.failures.items()
             }
             if batch.positions:
-                probabilities = softmax(self._engine.logits(batch.images).mean(axis=1))
+                probabilities = softmax(self.engine.view_logits(batch.images).mean(axis=1))
                 for position, row in zip(batch.positions, probabilities, strict=True):
                     answers[position] = Prediction(names[position], self._candidates(row, top_k))
             for position in sorted(answers):

@@ -6,44 +6,25 @@ their taxonomy, and provenance (recipe, data, epoch, scores, versions). Normalis
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
 
 from twincar.config import Head
-from twincar.errors import CheckpointError, TwinCarError
+from twincar.errors import CheckpointError
 from twincar.files import write_bytes
 from twincar.labels import ClassNames
 from twincar.modeling.network import CarNet, rename_timm_weights
+from twincar.modeling.spec import HEADER_KEY, ModelSpec
 from twincar.modeling.weights import fit_weights, read_state_dict
 from twincar.preprocess import Preprocessing
 
-_FORMAT = 1
-_KEY = "twincar"
 
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSpec:
-    """All there is to know of a model but its weights."""
-
-    backbone: str
-    """timm name."""
-    head: Head
-    """Kind of classifier."""
-    classes: ClassNames
-    """In the order of the logits."""
-    preprocessing: Preprocessing
-    """How photos become its input."""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    """Where it comes from: recipe, data, epoch, scores, versions; for people, not for loading."""
-
-    def build(self, *, dropout: float = 0.0, drop_path: float = 0.0) -> CarNet:
-        """A network of this architecture with random weights; the dropouts matter for training only."""
-        return CarNet(self.backbone, len(self.classes), head=self.head, dropout=dropout, drop_path=drop_path)
+def build_network(spec: ModelSpec, *, dropout: float = 0.0, drop_path: float = 0.0) -> CarNet:
+    """A network of this architecture with random weights; the dropouts matter for training only."""
+    return CarNet(spec.backbone, len(spec.classes), head=spec.head, dropout=dropout, drop_path=drop_path)
 
 
 def save_model(path: Path, network: CarNet, spec: ModelSpec) -> None:
@@ -52,16 +33,8 @@ def save_model(path: Path, network: CarNet, spec: ModelSpec) -> None:
     Raises:
         StorageError: it cannot be written; what was at `path` is unchanged.
     """
-    header = {
-        "format": _FORMAT,
-        "backbone": spec.backbone,
-        "head": spec.head,
-        "preprocessing": asdict(spec.preprocessing),
-        "classes": spec.classes.to_rows(),
-        "provenance": dict(spec.provenance),
-    }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_bytes(path, save(tensors, metadata={_KEY: json.dumps(header, ensure_ascii=False)}))
+    write_bytes(path, save(tensors, metadata={HEADER_KEY: spec.to_header()}))
 
 
 def load_model(path: Path) -> tuple[CarNet, ModelSpec]:
@@ -72,12 +45,12 @@ def load_model(path: Path) -> tuple[CarNet, ModelSpec]:
         CheckpointError: it is damaged, no model of ours, of a later format, or its weights do not fit its header.
     """
     state, metadata = read_state_dict(path)
-    if _KEY not in metadata:
+    if HEADER_KEY not in metadata:
         raise CheckpointError(
             f"Expected a TwinCar model in {path}, and it holds bare weights. Use best.safetensors of a run; "
             "weights published as a .pth file load with their class names and backbone."
         )
-    spec = _parse_header(metadata[_KEY], path)
+    spec = ModelSpec.from_header(metadata[HEADER_KEY], str(path))
     return _with_weights(spec, state, path), spec
 
 
@@ -95,35 +68,12 @@ def load_published_model(path: Path, classes: ClassNames, backbone: str) -> tupl
     head: Head = "mlp" if "classifier.3.weight" in state else "linear"
     preprocessing = Preprocessing(height=224, width=224)
     spec = ModelSpec(backbone=backbone, head=head, classes=classes, preprocessing=preprocessing)
-    network = spec.build()
+    network = build_network(spec)
     normalisation = {name: buffer for name, buffer in network.state_dict().items() if name in ("mean", "std")}
     return _with_weights(spec, rename_timm_weights(state) | normalisation, path), spec
 
 
 def _with_weights(spec: ModelSpec, state: Mapping[str, Any], path: Path) -> CarNet:
-    network = spec.build()
+    network = build_network(spec)
     fit_weights(network, state, what=f"{spec.backbone} with {len(spec.classes)} classes", source=str(path))
     return network.eval()
-
-
-def _parse_header(text: str, path: Path) -> ModelSpec:
-    try:
-        header = json.loads(text)
-        if header["format"] != _FORMAT:
-            raise CheckpointError(
-                f"Expected a model of format {_FORMAT} in {path}, and found {header['format']!r}. Update twincar."
-            )
-        classes = ClassNames(tuple(row["name"] for row in header["classes"]))
-        if header["classes"] != classes.to_rows():
-            raise CheckpointError(f"Expected classes in the order of their indices in {path}; the header is damaged.")
-        return ModelSpec(
-            backbone=header["backbone"],
-            head=header["head"],
-            classes=classes,
-            preprocessing=Preprocessing(**header["preprocessing"]),
-            provenance=header["provenance"],
-        )
-    except TwinCarError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"Expected a TwinCar model in {path}, and its header is damaged: {error!r}") from None

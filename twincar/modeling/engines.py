@@ -1,63 +1,92 @@
-"""Opens a model and runs it on batches of photos.
+"""Engines: uint8 photos in, logits and feature maps out; torch, onnxruntime and OpenVINO behind one small interface.
 
-Shapes: N photos with V views each of H×W pixels, K classes.
+Importing this module imports none of them; opening a model imports the one it takes.
+
+Shapes: N photos with V views each of H×W pixels, K classes, C channels of an h×w feature map.
 """
 
 from __future__ import annotations
 
+import os
+from abc import ABC, abstractmethod
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from twincar.files import RunFolder
-from twincar.labels import ClassNames, stanford_cars
-from twincar.modeling.checkpoint import ModelSpec, load_model, load_published_model
-from twincar.modeling.network import CarNet
+from twincar.errors import MissingExtraError, UsageError
+from twincar.labels import ClassNames
+from twincar.modeling.gradcam import HeadWeights
+from twincar.modeling.spec import ModelSpec
 
-PUBLISHED_BACKBONE = "efficientnetv2_rw_s"
-"""Of the weights published as `efficientnetv2_best_model.pth`."""
+EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
+
+OPENVINO_MODEL, OPENVINO_HEADER = "model.xml", "twincar.json"
+"""The files that make a folder an OpenVINO model of ours."""
+HEAD_OUTPUT = "head."
+"""How the names of the outputs begin that are the classifier's weights."""
 
 
-class TorchEngine:
-    """A network on a device, from uint8 photos to logits."""
+class Engine(ABC):
+    """A model on a device."""
 
-    def __init__(self, network: CarNet, device: torch.device | None = None) -> None:
-        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.network = network.to(self.device).eval()
+    name: ClassVar[EngineName]
 
-    def tensor(self, images: NDArray[np.uint8]) -> torch.Tensor:
-        """Photos N×H×W×3 as the network takes them: N×3×H×W, on its device."""
-        return torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float()
+    @cached_property
+    @abstractmethod
+    def head(self) -> HeadWeights:
+        """The classifier's weights, for Grad-CAM++."""
 
-    @torch.inference_mode()
+    @abstractmethod
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Logits, N×V×K, of photos, N×V×H×W×3."""
+        """Logits, N×K, of photos, N×H×W×3."""
+
+    @abstractmethod
+    def logits_and_features(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits, N×K, and the feature map before pooling, N×C×h×w, of photos, N×H×W×3."""
+
+    def view_logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits, N×V×K, of photos in several views, N×V×H×W×3."""
         photos, views = images.shape[:2]
-        flat = images.reshape(photos * views, *images.shape[2:])
-        logits: NDArray[np.float32] = self.network(self.tensor(flat)).float().cpu().numpy()
-        return logits.reshape(photos, views, -1)
+        return self.logits(images.reshape(photos * views, *images.shape[2:])).reshape(photos, views, -1)
 
 
-def open_model(path: Path, *, classes: ClassNames | None = None, backbone: str = "") -> tuple[CarNet, ModelSpec]:
-    """Load a model from a run folder, a `.safetensors` file of ours, or published weights (`.pth`).
+def open_engine(
+    path: Path, engine: EngineName = "auto", *, classes: ClassNames | None = None, backbone: str = ""
+) -> tuple[Engine, ModelSpec]:
+    """Open a model for answering.
 
-    Published weights carry no names: `classes` are those of Stanford Cars in the devkit's order unless given, and
-    `backbone` is that of the published model.
+    Args:
+        path: a run folder, a `.safetensors` file of ours, published weights (`.pth`), or an exported model: an `.onnx`
+            file or an OpenVINO folder.
+        engine: 'auto' takes torch for the first three, OpenVINO for its folder, and for an `.onnx` file onnxruntime,
+            unless its arithmetic is int8, which OpenVINO computes several times quicker, and OpenVINO is installed.
+        classes: names for published weights, which carry none; those of Stanford Cars unless given.
+        backbone: of published weights; that of the published model unless given.
 
     Raises:
-        UsageError: nothing is there.
-        CheckpointError: it is damaged, not safe to open, or does not fit.
+        UsageError: nothing is there, or that engine does not open such a model.
+        CheckpointError: the model is damaged, not safe to open, or does not fit.
+        MissingExtraError: the engine is not installed.
     """
-    if path.is_dir():
-        run = RunFolder.open(path)
-        if not run.best.exists():
-            run.read_history()  # says so if no epoch was finished
-        return load_model(run.best)
-    if path.suffix in (".pth", ".pt"):
-        return load_published_model(path, classes or ClassNames(stanford_cars()), backbone or PUBLISHED_BACKBONE)
-    return load_model(path)
+    if path.suffix == ".onnx":
+        return _open_onnx(path, engine)
+    if (path / OPENVINO_MODEL).is_file():
+        _check_engine(path, engine, "openvino")
+        return _openvino_engine(path)
+    _check_engine(path, engine, "torch")
+    if find_spec("torch") is None:
+        raise MissingExtraError(
+            f"Opening {path} needs torch: pip install 'twincar[train]'. Without torch use an exported model "
+            "(twincar export RUN, where torch is), such as model.onnx."
+        )
+    from twincar.modeling.engine_torch import TorchEngine, open_network
+
+    network, spec = open_network(path, classes=classes, backbone=backbone)
+    return TorchEngine(network), spec
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -65,3 +94,33 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities: NDArray[np.float32] = exponents / exponents.sum(axis=1, keepdims=True)
     return probabilities
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _open_onnx(path: Path, engine: EngineName) -> tuple[Engine, ModelSpec]:
+    _check_engine(path, engine, "onnxruntime", "openvino")
+    from twincar.modeling.engine_onnxruntime import OnnxRuntimeEngine, read_onnx_spec
+
+    if engine == "onnxruntime":
+        return OnnxRuntimeEngine.open(path)
+    spec = read_onnx_spec(path)
+    if engine == "openvino" or (spec.arithmetic == "int8" and find_spec("openvino") is not None):
+        return _openvino_engine(path)
+    return OnnxRuntimeEngine.open(path)
+
+
+def _openvino_engine(path: Path) -> tuple[Engine, ModelSpec]:
+    if find_spec("openvino") is None:
+        raise MissingExtraError(f"Opening {path} with OpenVINO needs it: pip install 'twincar[openvino]'.")
+    from twincar.modeling.engine_openvino import OpenVinoEngine
+
+    return OpenVinoEngine.open(path)
+
+
+def _check_engine(path: Path, engine: EngineName, *fitting: EngineName) -> None:
+    if engine not in ("auto", *fitting):
+        raise UsageError(f"Expected --engine auto or {' or '.join(fitting)} for {path}, and found {engine!r}.")

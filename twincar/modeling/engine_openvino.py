@@ -1,0 +1,105 @@
+"""An exported model on OpenVINO, on the CPU: a folder of ours (`model.xml model.bin twincar.json`), or an `.onnx` file.
+
+Shapes: N photos of H×W pixels, K classes, C channels of an h×w feature map.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+
+from twincar.errors import CheckpointError, UsageError
+from twincar.modeling.engine_onnxruntime import read_onnx_spec
+from twincar.modeling.engines import HEAD_OUTPUT, OPENVINO_HEADER, OPENVINO_MODEL, Engine, EngineName
+from twincar.modeling.gradcam import HeadWeights
+from twincar.modeling.spec import Arithmetic, ModelSpec
+
+
+class OpenVinoEngine(Engine):
+    """A model for OpenVINO's CPU device, compiled when it is first asked for an output."""
+
+    name: ClassVar[EngineName] = "openvino"
+
+    def __init__(self, model: openvino.Model, arithmetic: Arithmetic) -> None:
+        self._model = model
+        self._arithmetic = arithmetic
+
+    @classmethod
+    def open(cls, path: Path) -> tuple[Engine, ModelSpec]:
+        """Open an exported folder or `.onnx` file.
+
+        Raises:
+            UsageError: nothing is there.
+            CheckpointError: it is damaged, or no model of ours.
+        """
+        spec = read_onnx_spec(path) if path.suffix == ".onnx" else _read_spec(path)
+        file = path if path.suffix == ".onnx" else path / OPENVINO_MODEL
+        try:
+            model = _core().read_model(file)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise CheckpointError(f"Expected a whole model in {path}, and OpenVINO cannot read it: {reason}") from None
+        return cls(model, spec.arithmetic), spec
+
+    @cached_property
+    def head(self) -> HeadWeights:
+        """The classifier's weights, which are constant outputs of the model."""
+        names = [output.any_name for output in self._model.outputs if output.any_name.startswith(HEAD_OUTPUT)]
+        height, width = (size.get_length() for size in list(self._model.inputs[0].partial_shape)[1:3])
+        return HeadWeights.from_arrays(_run(self._compile(names), np.zeros((1, height, width, 3), np.uint8)))
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits, N×K, of photos, N×H×W×3."""
+        return _run(self._answering, images)[0]
+
+    def logits_and_features(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits, N×K, and the feature map before pooling, N×C×h×w, of photos, N×H×W×3."""
+        logits, features = _run(self._explaining, images)
+        return logits, features
+
+    # OpenVINO computes and hands over every output of a model, so each use has a model with its own outputs only.
+    @cached_property
+    def _answering(self) -> openvino.CompiledModel:
+        return self._compile(["logits"])
+
+    @cached_property
+    def _explaining(self) -> openvino.CompiledModel:
+        return self._compile(["logits", "features"])
+
+    def _compile(self, names: list[str]) -> openvino.CompiledModel:
+        outputs = [self._model.output(name) for name in names]
+        model = openvino.Model(outputs, self._model.get_parameters())
+        return _core().compile_model(model, "CPU", _options(self._arithmetic))
+
+
+def _core() -> openvino.Core:
+    return openvino.Core()
+
+
+def _options(arithmetic: Arithmetic) -> dict[str, Any]:
+    """Left to itself, OpenVINO computes in bf16 wherever the CPU can; answers are to be those the export checked."""
+    bf16 = arithmetic == "bf16" and "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32"}
+
+
+def _read_spec(folder: Path) -> ModelSpec:
+    try:
+        text = (folder / OPENVINO_HEADER).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(
+            f"Expected {OPENVINO_HEADER} beside {OPENVINO_MODEL} in {folder}, and it is not there. "
+            "Export the model again: twincar export RUN --format openvino"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"Expected the header of a model in {folder / OPENVINO_HEADER}: {error}") from None
+    return ModelSpec.from_header(text, str(folder))
+
+
+def _run(model: openvino.CompiledModel, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    results = model(np.ascontiguousarray(images))
+    return [results[index] for index in range(len(model.outputs))]
