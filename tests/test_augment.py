@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 import torch
 from conftest import draw_car
@@ -11,7 +15,16 @@ from torchvision.transforms import ColorJitter, RandomResizedCrop, RandomRotatio
 from torchvision.transforms import functional as tv
 
 from twincar.config import AugmentConfig
-from twincar.data.augment import Draw, apply_draw, draw
+from twincar.data.augment import (
+    Draw,
+    Size,
+    _crop_range,
+    apply_draw,
+    apply_draw_to_fitted,
+    draw,
+    fit_of,
+    fit_photo,
+)
 
 PLAIN = {"left": 0, "top": 0, "mirrored": False, "angle": 0.0, "jitter": (), "blur_sigma": 0.0}
 CONFIG = AugmentConfig()
@@ -36,26 +49,125 @@ def by_torchvision(what: Draw, photo: Image.Image, height: int, width: int) -> n
     return np.asarray(image)
 
 
+def by_us(what: Draw, photo: Image.Image, height: int, width: int, *, fitted: bool = False) -> np.ndarray:
+    pixels, full = np.array(photo), photo.size
+    if not fitted:
+        return apply_draw(what, pixels, full=full, height=height, width=width)
+    fit = fit_of(CONFIG, full, height=height, width=width)
+    assert fit
+    return apply_draw_to_fitted(what, fit_photo(pixels, fit), full=full, height=height, width=width)
+
+
+def colour_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Of the mean colours, of 255."""
+    return float(abs(ours.mean(axis=(0, 1)) - theirs.mean(axis=(0, 1))).max())
+
+
+def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Of the pixels, in the mean, of 255."""
+    return float(abs(ours.astype(float) - theirs).mean())
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_the_whole_chain_matches_torchvision(seed: int) -> None:
     photo = smooth_photo(530, 280, seed)
     what = draw(CONFIG, np.random.default_rng(seed), 530, 280)
-    ours = apply_draw(what, np.asarray(photo), height=224, width=224).astype(float)
-    theirs = by_torchvision(what, photo, 224, 224).astype(float)
-    assert abs(ours.mean(axis=(0, 1)) - theirs.mean(axis=(0, 1))).max() < 2  # colour, of 255
-    assert abs(ours - theirs).mean() < 7  # torchvision turns by the nearest pixel, we between pixels
+    theirs = by_torchvision(what, photo, 224, 224)
+    ours, fitted = by_us(what, photo, 224, 224), by_us(what, photo, 224, 224, fitted=True)
+    assert max(colour_difference(ours, theirs), colour_difference(fitted, theirs)) < 1.5
+    assert difference(ours, theirs) < 2
+    assert difference(fitted, theirs) < 8  # cut out and turned to whole pixels of another grid
 
 
+def test_real_photos_match_torchvision(real_photos: Path) -> None:
+    tables = sorted(real_photos.glob("hub/**/*.parquet"))
+    if not tables:
+        pytest.skip(f"no photos in {real_photos / 'hub'}")
+    rows = next(parquet.ParquetFile(tables[0]).iter_batches(batch_size=40, columns=["image"])).column(0).to_pylist()
+    colours, pixels, fitted_colours = [], [], []
+    for seed, row in enumerate(rows):
+        photo = Image.open(io.BytesIO(row["bytes"])).convert("RGB")
+        what = draw(CONFIG, np.random.default_rng(seed), *photo.size)
+        theirs = by_torchvision(what, photo, 224, 224)
+        ours = by_us(what, photo, 224, 224)
+        colours.append(colour_difference(ours, theirs))
+        pixels.append(difference(ours, theirs))
+        fitted_colours.append(colour_difference(by_us(what, photo, 224, 224, fitted=True), theirs))
+    assert max(np.mean(colours), np.mean(fitted_colours)) < 1
+    assert max(*colours, *fitted_colours) < 2
+    assert np.mean(pixels) < 2
+
+
+@pytest.mark.parametrize("fitted", [False, True])
 @pytest.mark.parametrize(("mirrored", "angle"), [(False, 0.0), (True, 0.0), (False, 12.0), (True, -15.0)])
-def test_a_dot_lands_where_torchvision_puts_it(mirrored: bool, angle: float) -> None:
-    pixels = np.zeros((280, 530, 3), np.uint8)
-    for y, x in [(60, 120), (140, 300), (220, 400)]:
-        pixels[:] = 0
+def test_a_dot_lands_where_torchvision_puts_it(mirrored: bool, angle: float, fitted: bool) -> None:
+    for y, x in [(60, 150), (90, 300), (140, 230), (200, 180), (220, 350)]:
+        pixels = np.zeros((280, 530, 3), np.uint8)
         pixels[y - 6 : y + 7, x - 6 : x + 7] = 255
-        what = Draw(left=60, top=20, width=400, height=240, mirrored=mirrored, angle=angle, jitter=(), blur_sigma=0.0)
-        ours = apply_draw(what, pixels, height=224, width=224)[..., 0]
+        what = Draw(left=95, top=12, width=330, height=260, mirrored=mirrored, angle=angle, jitter=(), blur_sigma=0.0)
+        ours = by_us(what, Image.fromarray(pixels), 224, 224, fitted=fitted)[..., 0]
         theirs = by_torchvision(what, Image.fromarray(pixels), 224, 224)[..., 0]
         assert np.array(centre(ours)) == pytest.approx(np.array(centre(theirs)), abs=1)
+
+
+def grating(size: Size, axis: int, period: float) -> Image.Image:
+    wave = 127.5 + 127 * np.cos(2 * np.pi * np.arange(size[axis]) / period + 0.3)
+    rows = wave[None, :, None] if axis == 0 else wave[:, None, None]
+    return Image.fromarray(np.broadcast_to(np.rint(rows), (size[1], size[0], 3)).astype(np.uint8))
+
+
+SHRINKS = [(1.2, 1.2), (1.33, 1.0), (1.0, 1.5), (2.0, 2.0), (2.5, 1.2), (3.3, 3.3), (6.0, 3.0), (12.0, 12.0)]
+
+
+@pytest.mark.parametrize("angle", [0.0, 7.0, -13.0])
+@pytest.mark.parametrize("shrink", SHRINKS)
+def test_what_the_output_cannot_show_is_taken_out_as_by_pillow(shrink: tuple[float, float], angle: float) -> None:
+    """Waves beyond the output's Nyquist frequency, 1.05 to 2.5 times: what is left of them is aliasing."""
+    size = round(112 * shrink[0]), round(112 * shrink[1])
+    whole = AugmentConfig(crop_scale=(1.0, 1.0), crop_ratio=(size[0] / size[1] / 1.2, size[0] / size[1] * 1.2))
+    fit = fit_of(whole, size, height=112, width=112)
+    assert fit
+    what = Draw(left=0, top=0, width=size[0], height=size[1], mirrored=False, angle=angle, jitter=(), blur_sigma=0.0)
+    for axis in (0, 1):
+        for beyond in (1.05, 1.2, 1.5, 1.8, 2.5):
+            if 2 * shrink[axis] / beyond < 2:
+                continue  # the photo cannot show it either
+            photo = grating(size, axis, 2 * shrink[axis] / beyond)
+            fitted = fit_photo(np.array(photo), fit)
+            theirs = by_torchvision(what, photo, 112, 112)[30:-30, 30:-30].std()
+            ours = by_us(what, photo, 112, 112)[30:-30, 30:-30].std()
+            from_cache = apply_draw_to_fitted(what, fitted, full=size, height=112, width=112)[30:-30, 30:-30].std()
+            assert ours <= 1.02 * theirs + 0.5
+            assert from_cache <= 1.02 * theirs + 0.5
+
+
+@pytest.mark.parametrize("size", [(530, 280), (300, 300), (200, 380), (900, 120)])
+def test_every_crop_lies_in_the_range_the_fit_is_made_for(size: Size) -> None:
+    narrowest, widest, lowest, highest = _crop_range(CONFIG, size)
+    draws = [draw(CONFIG, np.random.default_rng(seed), *size) for seed in range(2000)]
+    widths, heights = [what.width for what in draws], [what.height for what in draws]
+    assert narrowest - 1 <= min(widths) < 1.1 * narrowest
+    assert lowest - 1 <= min(heights) < 1.1 * lowest
+    assert 0.9 * widest < max(widths) <= widest + 1
+    assert 0.9 * highest < max(heights) <= highest + 1
+
+
+def test_crops_of_very_different_sizes_have_no_common_fit() -> None:
+    assert fit_of(AugmentConfig(crop_scale=(0.08, 1.0)), (530, 280), height=224, width=224) is None
+
+
+@pytest.mark.parametrize("jitter", [
+    (("brightness", 1.4), ("contrast", 0.6), ("saturation", 1.4)),
+    (("contrast", 1.4), ("brightness", 0.6), ("saturation", 0.6)),
+    (("saturation", 0.6), ("contrast", 0.6), ("hue", 0.2), ("brightness", 1.4)),
+    (("brightness", 0.6), ("saturation", 1.4), ("hue", -0.2), ("contrast", 1.4)),
+])  # fmt: skip
+def test_clipping_between_colour_changes_is_torchvisions(jitter: tuple[tuple[str, float], ...]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    pixels[:32] = np.where(pixels[:32] < 128, 0, 255)  # much that clips
+    what = Draw(**{**PLAIN, "width": 64, "height": 64, "jitter": jitter})
+    ours, theirs = by_us(what, Image.fromarray(pixels), 64, 64), by_torchvision(what, Image.fromarray(pixels), 64, 64)
+    assert difference(ours, theirs) < 2
 
 
 def centre(image: np.ndarray) -> tuple[float, float]:
@@ -66,10 +178,10 @@ def centre(image: np.ndarray) -> tuple[float, float]:
 
 def test_a_photo_decoded_at_half_size_gives_the_same_crop() -> None:
     photo = smooth_photo(512, 320)
-    half = np.asarray(photo.resize((256, 160), Image.Resampling.BOX))
+    half = np.array(photo.resize((256, 160), Image.Resampling.BOX))
     what = Draw(**{**PLAIN, "left": 128, "top": 40, "width": 256, "height": 240})
-    whole = apply_draw(what, np.asarray(photo), height=64, width=64).astype(float)
-    reduced = apply_draw(what, half, height=64, width=64, scale=0.5).astype(float)
+    whole = apply_draw(what, np.array(photo), full=(512, 320), height=64, width=64).astype(float)
+    reduced = apply_draw(what, half, full=(512, 320), height=64, width=64).astype(float)
     assert abs(whole - reduced).mean() < 1.5
 
 
@@ -107,10 +219,10 @@ def test_a_strength_of_zero_is_off() -> None:
         crop_scale=(1.0, 1.0), crop_ratio=(1.5, 1.5), flip=0, rotation=0, brightness=0, contrast=0, saturation=0, hue=0,
         blur=0,
     )  # fmt: skip
-    photo = np.asarray(draw_car(0, 0, (96, 64)))
+    photo = np.array(draw_car(0, 0, (96, 64)))
     for seed in range(20):
         what = draw(off, np.random.default_rng(seed), 96, 64)
-        np.testing.assert_array_equal(apply_draw(what, photo, height=64, width=96), photo)
+        np.testing.assert_array_equal(apply_draw(what, photo, full=(96, 64), height=64, width=96), photo)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (7, 5)])
@@ -118,4 +230,4 @@ def test_tiny_photos_are_no_trouble(size: tuple[int, int]) -> None:
     photo = np.zeros((size[1], size[0], 3), np.uint8)
     for seed in range(20):
         what = draw(CONFIG, np.random.default_rng(seed), *size)
-        assert apply_draw(what, photo, height=32, width=32).shape == (32, 32, 3)
+        assert apply_draw(what, photo, full=size, height=32, width=32).shape == (32, 32, 3)

@@ -200,6 +200,10 @@ def _train(
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that load photos; -1 chooses.")] = None,
+    cache: Annotated[
+        bool | None,
+        typer.Option("--cache", help="Keep the photos decoded in a file below DATA; its size is told first."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only this many batches a pass, to try everything out.")] = None,
     settings: Annotated[
@@ -223,6 +227,7 @@ def _train(
         "learning_rate": learning_rate,
         "precision": precision,
         "workers": workers,
+        "cache": cache,
         "seed": seed,
         "limit": limit,
         **parse_settings(settings or []),

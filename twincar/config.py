@@ -128,6 +128,8 @@ class TrainConfig:
     """'auto' is bf16 or fp16 on a GPU and fp32 on a CPU; some CPUs are quicker with bf16."""
     workers: Annotated[int, Field(ge=-1)] = -1
     """Data-loader processes; -1 chooses by the number of cores."""
+    cache: bool = False
+    """Keep the training photos decoded in a file below the prepared data; its size is told before it is built."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of everything random: order, draws, first weights."""
 

@@ -339,6 +339,7 @@ def _loaders(config: TrainConfig, data: PreparedData, preprocessing: Preprocessi
         balanced=config.balanced,
         seed=config.seed,
         workers=workers,
+        cache=config.cache,
     )
     validation = evaluation_loader(
         data, "val", preprocessing=preprocessing, batch_size=2 * config.batch_size, workers=workers

@@ -3,7 +3,8 @@
 Every random choice (which photo next, how it is varied) follows from the seed, the epoch and the place in the epoch
 alone. So a run that is resumed at an epoch's start goes on as if it had never stopped, whatever the number of workers.
 
-Shapes: N photos of H×W pixels; what leaves here is uint8, N×3×H×W, with int64 labels, N.
+Shapes: N photos of H×W pixels; what leaves here is uint8, N×3×H×W (in memory N×H×W×3, the order the network computes
+in), with int64 labels, N.
 """
 
 from __future__ import annotations
@@ -19,21 +20,30 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, WeightedRandomSampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, WeightedRandomSampler
 
 from twincar.config import AugmentConfig
 from twincar.data.annotations import Annotation, PreparedData
-from twincar.data.augment import apply_draw, draw
+from twincar.data.augment import Fit, Pixels, apply_draw, apply_draw_to_fitted, draw
+from twincar.data.cache import open_cache
 from twincar.errors import PhotoError
 from twincar.preprocess import Preprocessing, decode_photo, read_photo, read_photo_bytes
 
 _EXIF_ORIENTATION = 0x0112
 Key = tuple[int, int, int]
 """What the sampler asks for: index of the photo, epoch, place in the epoch."""
+Sample = tuple[Pixels, int]
+"""H×W×3 and the label."""
 
 
-class TrainingPhotos(Dataset[tuple[Tensor, int]]):
-    """Labelled photos, each time varied anew; indexed by the keys of `EpochSampler`."""
+class TrainingPhotos(Dataset[Sample]):
+    """Labelled photos, each time varied anew; indexed by the keys of `EpochSampler`.
+
+    With `cache` the photos are decoded once, into a file below the data, before the first of them is asked for.
+
+    Raises:
+        UsageError, PhotoError, StorageError: the cache cannot be built; see `open_cache`.
+    """
 
     def __init__(
         self,
@@ -42,6 +52,8 @@ class TrainingPhotos(Dataset[tuple[Tensor, int]]):
         augment: AugmentConfig,
         preprocessing: Preprocessing,
         seed: int,
+        *,
+        cache: bool = False,
     ) -> None:
         self.paths = [data.path(annotation) for annotation in annotations]
         self.sizes = [(annotation.width, annotation.height) for annotation in annotations]
@@ -49,22 +61,31 @@ class TrainingPhotos(Dataset[tuple[Tensor, int]]):
         self.augment = augment
         self.preprocessing = preprocessing
         self.seed = seed
+        self.cache = open_cache(data, annotations, augment, preprocessing, self._decode_for) if cache else None
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, int]:
+    def __getitem__(self, key: Key) -> Sample:
         index, epoch, place = key
+        full, label = self.sizes[index], int(self.labels[index])
+        height, width = self.preprocessing.height, self.preprocessing.width
+        drawn = draw(self.augment, np.random.default_rng((self.seed, epoch, place)), *full)
+        if self.cache:
+            return apply_draw_to_fitted(drawn, self.cache[index], full=full, height=height, width=width), label
+        photo = self._decode(index, min(drawn.height / height, drawn.width / width))
+        return apply_draw(drawn, photo, full=full, height=height, width=width), label
+
+    def _decode_for(self, index: int, fit: Fit) -> Pixels:
         width, height = self.sizes[index]
-        drawn = draw(self.augment, np.random.default_rng((self.seed, epoch, place)), width, height)
-        out_height, out_width = self.preprocessing.height, self.preprocessing.width
-        shrink = max(1.0, min(drawn.height / out_height, drawn.width / out_width))
-        photo = decode_reduced(read_photo_bytes(self.paths[index]), str(self.paths[index]), shrink)
-        image = apply_draw(drawn, photo, height=out_height, width=out_width, scale=photo.shape[1] / width)
-        return _to_tensor(image), int(self.labels[index])
+        return self._decode(index, min(height / fit.height, width / fit.width))
+
+    def _decode(self, index: int, shrink: float) -> Pixels:
+        path = self.paths[index]
+        return decode_reduced(read_photo_bytes(path), str(path), max(1.0, shrink))
 
 
-class EvaluationPhotos(Dataset[tuple[Tensor, int]]):
+class EvaluationPhotos(Dataset[Sample]):
     """Labelled photos as evaluation and prediction see them."""
 
     def __init__(self, data: PreparedData, annotations: Sequence[Annotation], preprocessing: Preprocessing) -> None:
@@ -75,9 +96,8 @@ class EvaluationPhotos(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = self.preprocessing(read_photo(self.paths[index]))
-        return _to_tensor(image), int(self.labels[index])
+    def __getitem__(self, index: int) -> Sample:
+        return self.preprocessing(read_photo(self.paths[index])), int(self.labels[index])
 
 
 class EpochSampler(Sampler[Key]):
@@ -131,10 +151,11 @@ def training_loader(
     balanced: bool,
     seed: int,
     workers: int,
+    cache: bool = False,
 ) -> PhotoLoader:
-    """Batches of the training photos; the last one may be short."""
+    """Batches of the training photos; the last one may be short. For `cache` see `TrainingPhotos`."""
     annotations = data.split("train")
-    photos = TrainingPhotos(data, annotations, augment, preprocessing, seed)
+    photos = TrainingPhotos(data, annotations, augment, preprocessing, seed, cache=cache)
     sampler = EpochSampler(photos.labels, balanced=balanced, seed=seed)
     return _loader(photos, batch_size, workers, sampler)
 
@@ -169,7 +190,7 @@ def decode_reduced(data: bytes, name: str, shrink: float) -> NDArray[np.uint8]:
             return np.asarray(pixels, np.uint8)
     except ValueError:
         pass  # another format, or CMYK: Pillow knows them all
-    return np.asarray(decode_photo(data, name))
+    return np.array(decode_photo(data, name))  # a copy: Pillow's own memory is not writable, which torch warns of
 
 
 def default_workers() -> int:
@@ -187,39 +208,42 @@ def _is_turned(data: bytes) -> bool:
 
 
 def _loader(
-    photos: Dataset[tuple[Tensor, int]], batch_size: int, workers: int, sampler: EpochSampler | None
+    photos: TrainingPhotos | EvaluationPhotos, batch_size: int, workers: int, sampler: EpochSampler | None
 ) -> PhotoLoader:
     return PhotoLoader(
-        _Guarded(photos),
+        _Batches(photos),
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=_collate,
+        collate_fn=_as_it_is,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
     )
 
 
-class _Guarded(Dataset[tuple[Tensor, int] | PhotoError]):
-    """Hands a photo's error on as a value: raised in a worker, it would reach the user as a traceback."""
+class _Batches(Dataset[Any]):
+    """Puts each photo into its batch at once: photos that wait for one another are slow, fresh memory every time.
 
-    def __init__(self, photos: Dataset[tuple[Tensor, int]]) -> None:
+    Hands a photo's error on as a value: raised in a worker, it would reach the user as a traceback.
+    """
+
+    def __init__(self, photos: TrainingPhotos | EvaluationPhotos) -> None:
         self.photos = photos
 
     def __len__(self) -> int:
-        return len(self.photos)  # type: ignore[arg-type]
+        return len(self.photos)
 
-    def __getitem__(self, key: Key | int) -> tuple[Tensor, int] | PhotoError:
+    def __getitems__(self, keys: Sequence[Any]) -> tuple[Tensor, Tensor] | PhotoError:
+        size = self.photos.preprocessing
+        images = np.empty((len(keys), size.height, size.width, 3), np.uint8)
+        labels = np.empty(len(keys), np.int64)
         try:
-            return self.photos[key]
+            for place, key in enumerate(keys):
+                images[place], labels[place] = self.photos[key]
         except PhotoError as error:
             return error
+        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)
 
 
-def _collate(items: list[tuple[Tensor, int] | PhotoError]) -> object:
-    errors = [item for item in items if isinstance(item, PhotoError)]
-    return errors[0] if errors else default_collate(items)
-
-
-def _to_tensor(image: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+def _as_it_is(batch: object) -> object:
+    return batch

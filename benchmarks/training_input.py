@@ -1,0 +1,163 @@
+"""Training input: photos a second that one core decodes, varies and batches, against the yardstick's.
+
+python -m benchmarks.training_input DATA
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from benchmarks.measuring import ROUNDS, Section, in_turn, ratio, spread
+from benchmarks.yardstick import PillowPhotos, training_transforms
+from twincar.config import AugmentConfig
+from twincar.data import augment as stages
+from twincar.data.annotations import Annotation, PreparedData
+from twincar.data.augment import Draw, Pixels, draw, fit_of
+from twincar.data.loader import PhotoLoader, TrainingPhotos, decode_reduced, training_loader
+from twincar.preprocess import Preprocessing, read_photo_bytes
+
+SIZE = 224
+PHOTOS = 512  # a round of the yardstick then takes some seconds
+BATCH = 32
+GOALS = {"ours": 5, "ours, with the cache": 13}
+
+
+def measure(data: PreparedData | Path) -> Section:
+    """Photos a second and core on a prepared data set, at 224×224 with the published strengths; where the time goes."""
+    opened = data if isinstance(data, PreparedData) else PreparedData.open(data)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    few = _some_training_photos(opened)
+    with tempfile.TemporaryDirectory() as folder:
+        few = replace(few, folder=Path(folder))  # where its cache goes
+        started = time.perf_counter()
+        cached = _loader(few, cache=True)
+        build = time.perf_counter() - started
+        loaders = {"yardstick": _yardstick(few), "ours": _loader(few, cache=False), "ours, with the cache": cached}
+        seconds = in_turn({name: partial(_read_all, loader) for name, loader in loaders.items()})
+        profile = _profile(few)
+    photos = len(few.annotations)
+    rows = [
+        [name, f"{photos / statistics.median(times):.0f}", spread(seconds, "yardstick", name), f"{GOALS.get(name, 1)}"]
+        for name, times in seconds.items()
+    ]
+    notes = [
+        f"{photos} training photos of {opened.folder.name} drawn at random, {SIZE}×{SIZE} pixels, the published "
+        f"strengths, batches of {BATCH}, one core, no loader processes; median of {ROUNDS} rounds in turn. The "
+        "yardstick is Pillow and torchvision's transforms with ToTensor and Normalize.",
+        _about_cache(opened, build / photos),
+        "Where ours spends its time, microseconds a photo: "
+        + "; ".join(f"{k} {v:.0f}" for k, v in profile.items())
+        + ".",
+        *_shortfalls(seconds),
+    ]
+    return Section("Training input", ["way", "photos/s", "times the yardstick", "goal"], rows, notes)
+
+
+def _some_training_photos(data: PreparedData) -> PreparedData:
+    annotations = data.split("train")
+    chosen = np.random.default_rng(0).permutation(len(annotations))[:PHOTOS]
+    return replace(data, annotations=tuple(annotations[index] for index in sorted(chosen)))
+
+
+def _yardstick(data: PreparedData) -> DataLoader[object]:
+    chain = training_transforms(AugmentConfig(), height=SIZE, width=SIZE)
+    labels = [annotation.label or 0 for annotation in data.annotations]
+    photos = PillowPhotos([data.path(annotation) for annotation in data.annotations], labels, chain)
+    return DataLoader(photos, batch_size=BATCH, shuffle=True)  # type: ignore[arg-type]
+
+
+def _loader(data: PreparedData, *, cache: bool) -> PhotoLoader:
+    return training_loader(
+        data, augment=AugmentConfig(), preprocessing=Preprocessing(height=SIZE, width=SIZE), batch_size=BATCH,
+        balanced=False, seed=0, workers=0, cache=cache,
+    )  # fmt: skip
+
+
+def _read_all(loader: DataLoader[object]) -> None:
+    for _ in loader:
+        pass
+
+
+def _about_cache(data: PreparedData, build: float) -> str:
+    annotations = data.split("train")
+    size = sum(_cached_bytes(annotation) for annotation in annotations)
+    files = sum(data.path(annotation).stat().st_size for annotation in annotations)
+    return (
+        f"The cache of all {len(annotations)} training photos takes {size / 1e9:.2f} GB ({files / 1e9:.2f} GB as "
+        f"files) and, at {1000 * build:.1f} ms a photo, {build * len(annotations):.0f} s to build."
+    )
+
+
+def _cached_bytes(annotation: Annotation) -> int:
+    fit = fit_of(AugmentConfig(), (annotation.width, annotation.height), height=SIZE, width=SIZE)
+    return 3 * fit.width * fit.height if fit else 0
+
+
+def _shortfalls(seconds: dict[str, list[float]]) -> list[str]:
+    reached = {name: ratio(seconds, "yardstick", name) for name in GOALS}
+    return [
+        f"{name}: {reached[name]:.1f} times the yardstick falls short of the goal of {goal}."
+        for name, goal in GOALS.items()
+        if reached[name] < goal
+    ]
+
+
+def _profile(data: PreparedData) -> dict[str, float]:
+    """Microseconds a photo of each stage, each alone over all photos."""
+    photos = TrainingPhotos(
+        data, data.annotations, AugmentConfig(), Preprocessing(height=SIZE, width=SIZE), 0, cache=True
+    )
+    sizes = [(annotation.width, annotation.height) for annotation in data.annotations]
+    strengths = AugmentConfig()
+    generators = [np.random.default_rng((0, 0, place)) for place in range(len(sizes))]
+    draws = [draw(strengths, rng, *size) for rng, size in zip(generators, sizes, strict=True)]
+    files = [read_photo_bytes(path) for path in photos.paths]
+    decoded = [decode_reduced(file, "", 1.0) for file in files]
+    crops = [stages._crop(photo, what, full) for photo, what, full in zip(decoded, draws, sizes, strict=True)]
+    assert photos.cache is not None
+    cached = [stages._crop(photos.cache[index], what, sizes[index]) for index, what in enumerate(draws)]
+    images = [stages._turn(what, crop, SIZE, SIZE) for what, crop in zip(draws, cached, strict=True)]
+
+    def each(work: Callable[[int], object]) -> float:
+        return 1e6 * _median_time(lambda: [work(index) and None for index in range(len(sizes))]) / len(sizes)
+
+    def alone(*names: str) -> list[Draw]:
+        return [replace(what, jitter=tuple(j for j in what.jitter if j[0] in names), blur_sigma=0.0) for what in draws]
+
+    colours, hues = alone("brightness", "contrast", "saturation"), alone("hue")
+    blurs = [replace(what, jitter=()) for what in draws]
+    batch: list[Pixels] = images[:BATCH]
+    return {
+        "generator": each(lambda i: np.random.default_rng((0, 0, i)).bit_generator),
+        "dice": each(lambda i: draw(strengths, generators[i], *sizes[i])),
+        "reading the file": each(lambda i: read_photo_bytes(photos.paths[i])),
+        "decoding": each(lambda i: decode_reduced(files[i], "", 1.0) is None),
+        "resize": each(lambda i: stages._resize(crops[i], SIZE, SIZE) is None),
+        "pick (from the cache)": each(lambda i: stages._turn(draws[i], cached[i], SIZE, SIZE) is None),
+        "pick (after the resize)": each(lambda i: stages._turn(draws[i], images[i], SIZE, SIZE) is None),
+        "hue": each(lambda i: stages._finish(hues[i], images[i]) is None),
+        "brightness, contrast and saturation": each(lambda i: stages._finish(colours[i], images[i]) is None),
+        "blur": each(lambda i: stages._finish(blurs[i], images[i]) is None),
+        "batching": 1e6 * _median_time(lambda: np.stack(batch)) / BATCH,
+    }
+
+
+def _median_time(work: Callable[[], object]) -> float:
+    return statistics.median(in_turn({"": work})[""])
+
+
+if __name__ == "__main__":
+    print(measure(Path(sys.argv[1])).to_markdown())
