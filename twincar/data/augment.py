@@ -35,6 +35,7 @@ _BLUR_SIGMA = (0.1, 2.0)  # torchvision's default range, pixels
 _CROP_ATTEMPTS = 10  # as in torchvision, before the largest fitting centre crop is taken
 _NUMBERS = 4 * _CROP_ATTEMPTS + 12  # uniform numbers that one draw takes at most
 _FIT_RANGE = 1.5  # widest by narrowest crop that one fitted picture serves; beyond, the small ones would be blurred
+_MARGIN = 1.1  # smoothed for a crop this much larger: nearest pixels leave up to 16% more of a wave than Pillow
 _LUMA = (0.299, 0.587, 0.114)  # gray of red, green and blue: ITU-R 601, as in Pillow
 
 # Data-loader workers are the parallelism; threads of OpenCV's own under them only get in each other's way.
@@ -121,8 +122,8 @@ def fit_of(config: AugmentConfig, full: Size, *, height: int, width: int) -> Fit
     return Fit(
         max(1, round(full[0] * width / narrowest)),
         max(1, round(full[1] * height / lowest)),
-        max(widest, width) / narrowest,
-        max(highest, height) / lowest,
+        max(_MARGIN * widest, width) / narrowest,
+        max(_MARGIN * highest, height) / lowest,
     )
 
 
@@ -224,8 +225,11 @@ def _turn(what: Draw, crop: Pixels, height: int, width: int) -> Pixels:
     centre = np.array([(crop.shape[1] - 1) / 2, (crop.shape[0] - 1) / 2])
     offset = centre - linear @ np.array([(width - 1) / 2, (height - 1) / 2])
     source = np.hstack([linear, offset[:, None]])
+    # Four bytes moved as one number: a third quicker than three, the way there and back included.
+    pixels = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2RGBA)).view(np.float32)[..., 0]
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(crop, source, (width, height), flags=flags), np.uint8)
+    picked = np.asarray(cv2.warpAffine(pixels, source, (width, height), flags=flags))
+    return np.asarray(cv2.cvtColor(picked[..., None].view(np.uint8), cv2.COLOR_RGBA2RGB), np.uint8)
 
 
 def _finish(what: Draw, image: Pixels) -> Pixels:
