@@ -26,6 +26,7 @@ from twincar.data import augment as stages
 from twincar.data.annotations import Annotation, PreparedData
 from twincar.data.augment import Draw, Pixels, draw, fit_of
 from twincar.data.loader import PhotoLoader, TrainingPhotos, decode_reduced, training_loader
+from twincar.machine import keep_freed_memory
 from twincar.preprocess import Preprocessing, read_photo_bytes
 
 SIZE = 224
@@ -37,6 +38,7 @@ GOALS = {"ours": 5, "ours, with the cache": 13}
 def measure(data: PreparedData | Path) -> Section:
     """Photos a second and core on a prepared data set, at 224×224 with the published strengths; where the time goes."""
     opened = data if isinstance(data, PreparedData) else PreparedData.open(data)
+    keep_freed_memory()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     few = _some_training_photos(opened)

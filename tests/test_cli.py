@@ -77,7 +77,7 @@ FLAGS = {
     "prepare": "--out --split --val-share --seed --classes --strict",
     "audit": "--classes --csv --json",
     "train": "--name --runs --resume --recipe --config --backbone --pretrained --image-size --epochs --batch-size "
-    "--learning-rate --precision --workers --cache --seed --limit --set --tensorboard",
+    "--learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard",
     "evaluate": "--split --tta --data --json",
     "explain": "--split --count --data",
     "export": "--format --precision --out --data --force --json",

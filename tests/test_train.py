@@ -15,7 +15,7 @@ from twincar.data.annotations import PreparedData
 from twincar.errors import DataError, PhotoError, StorageError, TwinCarError, UsageError
 from twincar.files import RunFolder, best_epoch
 from twincar.modeling.checkpoint import load_model
-from twincar.modeling.lightning_parts import AveragedWeights, lightning_precision
+from twincar.modeling.lightning_parts import AveragedWeights
 from twincar.train import Recorder, TrainingModule, is_finished, resume, train, warmup_cosine
 
 # The columns of the log published with the first model.
@@ -200,17 +200,12 @@ def test_warmup_cosine_by_hand() -> None:
     assert shares[12] == pytest.approx(0)
 
 
-def test_precision_follows_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UsageError, match="GPU"):
-        lightning_precision("fp16")
-    assert lightning_precision("auto") == "32-true"
-    assert lightning_precision("bf16") == "bf16-mixed"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
-    assert lightning_precision("auto") == "16-mixed"
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
-    assert lightning_precision("auto") == "bf16-mixed"
+def test_a_run_keeps_the_precision_it_chose(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resumed, it must not choose another."""
+    monkeypatch.setattr("twincar.modeling.precision.cpu_computes_bf16", lambda: True)
+    monkeypatch.setattr("twincar.modeling.precision.bf16_gain", lambda *_: 2.0)
+    run = train(small_config(small_data, precision="auto", epochs=1, limit=1), tmp_path / "run").run
+    assert "precision: bf16" in run.config.read_text()
 
 
 def test_averaged_weights_forget_the_start() -> None:

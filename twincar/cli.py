@@ -24,6 +24,7 @@ from twincar.console import (
     print_answers,
     print_csv,
     print_evaluation,
+    print_export,
     print_json_lines,
     print_summary,
     print_table,
@@ -50,6 +51,31 @@ class Split(StrEnum):
     TRAIN = "train"
     VAL = "val"
     TEST = "test"
+
+
+class ExportFormat(StrEnum):
+    """Kinds of exported model."""
+
+    ONNX = "onnx"
+    OPENVINO = "openvino"
+
+
+class ExportPrecision(StrEnum):
+    """Arithmetic of an exported model."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    INT8 = "int8"
+
+
+class EngineChoice(StrEnum):
+    """What computes an answer."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    ONNXRUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
 
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run, such as runs/cars.")]
@@ -199,6 +225,9 @@ def _train(
     batch_size: Annotated[int | None, typer.Option(help="Photos a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    compile: Annotated[
+        bool | None, typer.Option("--compile", help="Compile the network: minutes at first, then quicker steps.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that load photos; -1 chooses.")] = None,
     cache: Annotated[
         bool | None,
@@ -226,6 +255,7 @@ def _train(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "precision": precision,
+        "compile": compile,
         "workers": workers,
         "cache": cache,
         "seed": seed,
@@ -291,6 +321,35 @@ def _explain(
     typer.echo(f"{len(result.photos)} photos explained in {result.grid.parent}\nGrid: {result.grid}")
 
 
+@app.command(name="export")
+def _export(
+    model: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, .safetensors file, or published .pth.")],
+    format: Annotated[ExportFormat, typer.Option(help="One ONNX file, or a folder for OpenVINO.")] = ExportFormat.ONNX,
+    precision: Annotated[ExportPrecision, typer.Option(help="What is stored and computed in.")] = ExportPrecision.FP32,
+    out: Annotated[Path | None, typer.Option(help="Where to.  [default: beside the weights]")] = None,
+    data: DataOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Write it even if it answers differently.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Export a model for answering without torch, checked against the network on validation photos."""
+    from twincar.export import export
+
+    with progress("Computing the network's answers") as on_photo:
+        exported = export(
+            model,
+            format=format.value,
+            precision=precision.value,
+            out=out,
+            data_folder=data,
+            force=force,
+            on_photo=on_photo,
+        )
+    if as_json:
+        typer.echo(json.dumps(exported.to_dict(), indent=2))
+    else:
+        print_export(exported)
+
+
 @app.command(name="predict")
 def _predict(
     images: Annotated[
@@ -298,8 +357,12 @@ def _predict(
         typer.Argument(metavar="IMAGES...", help="Photos, folders, patterns, or - for a photo or paths on stdin."),
     ],
     model: Annotated[
-        Path, typer.Option("--model", "-m", help="Run folder, .safetensors file, or published .pth weights.")
+        Path,
+        typer.Option(
+            "--model", "-m", help="Run folder, .safetensors, exported .onnx or OpenVINO folder, or published .pth."
+        ),
     ],
+    engine: Annotated[EngineChoice, typer.Option(help="What computes; auto is the fastest there.")] = EngineChoice.AUTO,
     top_k: Annotated[int, typer.Option(min=1, help="Candidates a photo.")] = 3,
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored and wider views.")] = False,
     classes: ClassesOption = None,
@@ -308,11 +371,15 @@ def _predict(
     as_csv: CsvOption = False,
 ) -> None:
     """Name the cars in photos; a photo that cannot be read gets an error row and the exit code becomes 1."""
-    from twincar.data.sources import read_class_file
     from twincar.predict import Classifier, Failure, find_photos
 
     photos = _photos_from_stdin() if images == ["-"] else find_photos(images)
-    classifier = Classifier.load(model, classes=read_class_file(classes) if classes else None, backbone=backbone)
+    names = None
+    if classes:
+        from twincar.data.sources import read_class_file  # it knows .mat files, which takes a while to import
+
+        names = read_class_file(classes)
+    classifier = Classifier.load(model, engine=engine.value, classes=names, backbone=backbone)
     failed = 0
 
     def counted() -> Iterator[Prediction | Failure]:

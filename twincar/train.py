@@ -15,7 +15,7 @@ import platform
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +32,15 @@ from twincar.data.annotations import ANNOTATIONS, PreparedData
 from twincar.data.loader import PhotoLoader, default_workers, evaluation_loader, training_loader
 from twincar.errors import DataError, TwinCarError
 from twincar.files import MONITOR, Epoch, RunFolder, best_epoch, write_csv, write_text
+from twincar.machine import keep_freed_memory
 from twincar.metrics import classification_metrics, negative_log_likelihood
-from twincar.modeling.checkpoint import ModelSpec, save_model
+from twincar.modeling.checkpoint import build_network, save_model
 from twincar.modeling.engines import softmax
-from twincar.modeling.lightning_parts import (
-    AtomicCheckpoints,
-    AveragedWeights,
-    LightningPrecision,
-    lightning_precision,
-)
+from twincar.modeling.lightning_parts import LIGHTNING_PRECISION, AtomicCheckpoints, AveragedWeights
 from twincar.modeling.mixing import BatchMixer
 from twincar.modeling.network import CarNet, load_pretrained, weight_groups
+from twincar.modeling.precision import choose_precision
+from twincar.modeling.spec import ModelSpec
 from twincar.preprocess import Preprocessing
 from twincar.version import __version__
 
@@ -73,11 +71,12 @@ def train(config: TrainConfig, run_path: Path, *, tensorboard: bool = False) -> 
         StorageError: the disk; the run can be resumed from its last whole epoch.
     """
     data = PreparedData.open(Path(config.data))
-    precision = lightning_precision(config.precision)
+    keep_freed_memory()
     network = _first_network(config, data)
+    config = _with_precision(config, network)  # saved with the run: resumed, it must go on in the same
     run = RunFolder.create(run_path)
     write_text(run.config, config.to_yaml())
-    return _fit(config, data, run, network, precision, tensorboard=tensorboard, resume=False)
+    return _fit(config, data, run, network, tensorboard=tensorboard, resume=False)
 
 
 def resume(run_path: Path, *, tensorboard: bool = False) -> TrainResult:
@@ -93,12 +92,12 @@ def resume(run_path: Path, *, tensorboard: bool = False) -> TrainResult:
     if run.metrics.exists() and is_finished(config, history := run.read_history()):
         log.info("This run is finished: %d epochs. Start a new one to train longer.", len(history))
         return TrainResult(run, history)
-    precision = lightning_precision(config.precision)
+    keep_freed_memory()
+    network = _first_network(config, data) if not run.last.exists() else _build(config, data)
     if not run.last.exists():
         log.info("No epoch of this run was finished; it starts from the beginning.")
-        return _fit(config, data, run, _first_network(config, data), precision, tensorboard=tensorboard, resume=False)
-    network = model_spec(config, data).build(dropout=config.dropout, drop_path=config.drop_path)
-    return _fit(config, data, run, network, precision, tensorboard=tensorboard, resume=True)
+    config = _with_precision(config, network)
+    return _fit(config, data, run, network, tensorboard=tensorboard, resume=run.last.exists())
 
 
 def model_spec(config: TrainConfig, data: PreparedData) -> ModelSpec:
@@ -157,6 +156,16 @@ class TrainingModule(LightningModule):
         metrics = {"loss": negative_log_likelihood(labels, probabilities)}
         metrics |= classification_metrics(labels, probabilities)
         return {f"val_{name}": value for name, value in metrics.items()}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,  # noqa: ARG002
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,  # noqa: ARG002  # by norm
+    ) -> None:
+        """Clip by norm; the Trainer would refuse to with a fused optimizer in bf16, whose gradients are not scaled."""
+        if gradient_clip_val:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def configure_optimizers(self) -> Any:
         """AdamW, and the schedule that was asked for."""
@@ -252,9 +261,18 @@ class Recorder(Callback):
 def _first_network(config: TrainConfig, data: PreparedData) -> CarNet:
     """The network a run starts from: random by the seed, its backbone pretrained where that is asked for."""
     seed_everything(config.seed, verbose=False)
-    network = model_spec(config, data).build(dropout=config.dropout, drop_path=config.drop_path)
+    network = _build(config, data)
     load_pretrained(network, config.pretrained, config.backbone)
     return network
+
+
+def _build(config: TrainConfig, data: PreparedData) -> CarNet:
+    return build_network(model_spec(config, data), dropout=config.dropout, drop_path=config.drop_path)
+
+
+def _with_precision(config: TrainConfig, network: CarNet) -> TrainConfig:
+    precision = choose_precision(config.precision, network, config.image_height, config.image_width)
+    return replace(config, precision=precision)
 
 
 def _fit(
@@ -262,7 +280,6 @@ def _fit(
     data: PreparedData,
     run: RunFolder,
     network: CarNet,
-    precision: LightningPrecision,
     *,
     tensorboard: bool,
     resume: bool,
@@ -271,12 +288,14 @@ def _fit(
     training, validation = _loaders(config, data, spec.preprocessing)
     steps = min(len(training), config.limit) if config.limit else len(training)
     module = TrainingModule(network, config, len(data.classes), steps)
+    if config.compile:
+        network.compile()
     recorder = Recorder(run, spec, data.manifest["sha256"][ANNOTATIONS])
-    trainer = _trainer(config, run, recorder, precision, tensorboard=tensorboard)
+    trainer = _trainer(config, run, recorder, tensorboard=tensorboard)
     log.info(
         "Training %s on %d photos of %d classes, %d×%d pixels, on %s in %s.",
         config.backbone, len(data.split("train")), len(data.classes), config.image_height, config.image_width,
-        trainer.strategy.root_device, precision,
+        trainer.strategy.root_device, config.precision,
     )  # fmt: skip
     try:
         trainer.fit(module, training, validation, ckpt_path=str(run.last) if resume else None, weights_only=True)
@@ -286,6 +305,11 @@ def _fit(
         raise TwinCarError(
             f"The GPU's memory does not hold {config.batch_size} photos of {config.image_height}×{config.image_width} "
             "pixels and this network. Halve --batch-size, or the image size."
+        ) from None
+    except torch._dynamo.exc.BackendCompilerFailed as error:
+        raise TwinCarError(
+            f"torch could not compile the network: {str(error).strip().splitlines()[0]} It needs a C++ compiler such "
+            "as g++ at run time; install one, or train without --compile."
         ) from None
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
@@ -297,7 +321,7 @@ def _fit(
     return TrainResult(run, recorder.history)
 
 
-def _trainer(config: TrainConfig, run: RunFolder, recorder: Recorder, precision: Any, *, tensorboard: bool) -> Trainer:
+def _trainer(config: TrainConfig, run: RunFolder, recorder: Recorder, *, tensorboard: bool) -> Trainer:
     _quieten_lightning()
     show_progress = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
     callbacks: list[Callback] = [
@@ -313,7 +337,7 @@ def _trainer(config: TrainConfig, run: RunFolder, recorder: Recorder, precision:
     return Trainer(
         accelerator="auto",
         devices=1,
-        precision=precision,
+        precision=LIGHTNING_PRECISION[config.precision],
         max_epochs=config.epochs,
         gradient_clip_val=config.gradient_clip or None,
         callbacks=callbacks,

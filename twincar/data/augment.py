@@ -5,8 +5,8 @@ RandomApply(GaussianBlur(3)) in that order, so the strengths of a published reci
 pixel work is OpenCV's, on `uint8`. What is drawn (`Draw`) is told apart from what it does to the pixels, so that tests
 compare both with torchvision, and a draw depends on nothing but its random generator.
 
-Crop and scale are one antialiased resize, torch's, which is Pillow's to the last digit; mirror image and rotation are
-one pick of nearest pixels, as torchvision's rotation is. From a photo that `fit_photo` has made ready for all its
+Crop and scale are one antialiased resize, near Pillow's; mirror image and rotation are one pick of nearest pixels, as
+torchvision's rotation is. From a photo that `fit_photo` has made ready for all its
 crops, as the cache keeps it, all four are that one pick. Brightness, contrast and saturation are one affine map of RGB
 wherever nothing is clipped between them.
 
@@ -36,6 +36,7 @@ _CROP_ATTEMPTS = 10  # as in torchvision, before the largest fitting centre crop
 _NUMBERS = 4 * _CROP_ATTEMPTS + 12  # uniform numbers that one draw takes at most
 _FIT_RANGE = 1.5  # widest by narrowest crop that one fitted picture serves; beyond, the small ones would be blurred
 _MARGIN = 1.1  # smoothed for a crop this much larger: nearest pixels leave up to 16% more of a wave than Pillow
+_TAPER = 0.35  # the smallest smoothing that leaves no more aliasing than Pillow at every shrink that is tested
 _LUMA = (0.299, 0.587, 0.114)  # gray of red, green and blue: ITU-R 601, as in Pillow
 
 # Data-loader workers are the parallelism; threads of OpenCV's own under them only get in each other's way.
@@ -204,12 +205,28 @@ def _crop(photo: Pixels, what: Draw, full: Size) -> Pixels:
 
 
 def _resize(crop: Pixels, height: int, width: int) -> Pixels:
-    """Linear where it grows, and antialiased where it shrinks, as Pillow's BILINEAR."""
-    if crop.shape[:2] == (height, width):
-        return crop
+    """Linear where it grows; where it shrinks, without more aliasing than Pillow's BILINEAR, which is antialiased.
+
+    Up to half the size, three taps of smoothing and linear interpolation are twice as quick as Pillow's triangles.
+    """
+    shrink_x, shrink_y = crop.shape[1] / width, crop.shape[0] / height
+    if max(shrink_x, shrink_y) <= 2:
+        if max(shrink_x, shrink_y) > 1:
+            taps = _smoothing(shrink_x), _smoothing(shrink_y)
+            crop = np.asarray(cv2.sepFilter2D(crop, -1, *taps, borderType=cv2.BORDER_REPLICATE), np.uint8)
+        return np.asarray(cv2.resize(crop, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
     planes = torch.from_numpy(crop[None]).permute(0, 3, 1, 2)
     resized = functional.interpolate(planes, (height, width), mode="bilinear", antialias=True)
     return np.asarray(cv2.merge(list(resized[0].numpy())), np.uint8)
+
+
+def _smoothing(shrink: float) -> NDArray[np.float32]:
+    """Three taps that, with linear interpolation after them, reach as far as Pillow's triangle at a shrink of 2.
+
+    Below, they are a little wider than its, because three taps stop less of what lies beyond Nyquist's frequency.
+    """
+    side = max(0.0, shrink - 1) ** _TAPER / 4
+    return np.array([side, 1 - 2 * side, side], np.float32)
 
 
 def _turn(what: Draw, crop: Pixels, height: int, width: int) -> Pixels:

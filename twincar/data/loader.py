@@ -10,7 +10,6 @@ in), with int64 labels, N.
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ from twincar.data.annotations import Annotation, PreparedData
 from twincar.data.augment import Fit, Pixels, apply_draw, apply_draw_to_fitted, draw
 from twincar.data.cache import open_cache
 from twincar.errors import PhotoError
+from twincar.machine import available_cores, keep_freed_memory
 from twincar.preprocess import Preprocessing, decode_photo, read_photo, read_photo_bytes
 
 _EXIF_ORIENTATION = 0x0112
@@ -195,8 +195,7 @@ def decode_reduced(data: bytes, name: str, shrink: float) -> NDArray[np.uint8]:
 
 def default_workers() -> int:
     """Loader processes: leave most cores to the network where it runs on the CPU, else use up to eight."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, cores // 2))
+    return max(1, min(8, available_cores() // 2))
 
 
 def _is_turned(data: bytes) -> bool:
@@ -218,7 +217,12 @@ def _loader(
         collate_fn=_as_it_is,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
+        worker_init_fn=_start_worker,
     )
+
+
+def _start_worker(number: int) -> None:  # noqa: ARG001  # the same for all
+    keep_freed_memory()
 
 
 class _Batches(Dataset[Any]):

@@ -14,7 +14,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from twincar.errors import CheckpointError, UsageError
-from twincar.modeling.engines import HEAD_OUTPUT, Engine, EngineName, available_cores
+from twincar.machine import available_cores
+from twincar.modeling.engines import HEAD_OUTPUT, Engine, EngineName
 from twincar.modeling.gradcam import HeadWeights
 from twincar.modeling.spec import HEADER_KEY, ModelSpec
 

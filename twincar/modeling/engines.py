@@ -7,7 +7,6 @@ Shapes: N photos with V views each of H×W pixels, K classes, C channels of an h
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from functools import cached_property
 from importlib.util import find_spec
@@ -94,11 +93,6 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities: NDArray[np.float32] = exponents / exponents.sum(axis=1, keepdims=True)
     return probabilities
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _open_onnx(path: Path, engine: EngineName) -> tuple[Engine, ModelSpec]:

@@ -1,4 +1,4 @@
-"""What TwinCar adds to Lightning's Trainer: choice of precision, averaged weights, checkpoints that are never torn."""
+"""What TwinCar adds to Lightning's Trainer: averaged weights, checkpoints that are never torn."""
 
 from __future__ import annotations
 
@@ -12,33 +12,15 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from twincar.config import Precision
-from twincar.errors import UsageError
 from twincar.files import write_bytes
 from twincar.modeling.weights import read_torch_file
 
-LightningPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
-
-
-def lightning_precision(wanted: Precision) -> LightningPrecision:
-    """What the Trainer is told: 'auto' is bf16 on GPUs that compute it, fp16 on older ones, fp32 on CPUs.
-
-    Whether a CPU gains from bf16 cannot be told from what it supports: of two that have AVX-512 bf16, one trained
-    twice as fast with it and one slower.
-
-    Raises:
-        UsageError: fp16 was asked for on a CPU.
-    """
-    cuda = torch.cuda.is_available()
-    if wanted == "auto":
-        wanted = "fp32" if not cuda else "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
-    if wanted == "fp16" and not cuda:
-        raise UsageError("Expected a GPU for --precision fp16, and found none; use bf16 or fp32.")
-    choices: dict[str, LightningPrecision] = {
-        "fp32": "32-true",
-        "bf16": "bf16-mixed",
-        "fp16": "16-mixed",
-    }
-    return choices[wanted]
+LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "fp32": "32-true",
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+}
+"""What the Trainer calls them; parameters stay in fp32."""
 
 
 class AveragedWeights(WeightAveraging):
