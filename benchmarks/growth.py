@@ -13,7 +13,6 @@ import argparse
 import json
 import math
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measuring import Section
+from benchmarks.measuring import Section, peak_memory
 from twincar.labels import ClassNames
 
 PHOTOS = (1_000, 4_000, 16_000, 64_000)
@@ -184,17 +183,9 @@ def _measure_here(folder: Path, step: str, count: int) -> Cost:
     work = {**_PHOTO_STEPS, **_CLASS_STEPS}[step](folder, count)
     start = time.perf_counter()
     work()
-    cost = Cost(count, time.perf_counter() - start, _peak())
+    cost = Cost(count, time.perf_counter() - start, peak_memory())
     (folder / f"{step.replace(' ', '-')}-{count}.json").write_text(json.dumps(asdict(cost)))
     return cost
-
-
-def _peak() -> int:
-    """Most memory this process had resident, bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss would count what the process that started this one held
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _photos(folder: Path, count: int) -> Path:

@@ -5,10 +5,12 @@ A machine that is busy with something else slows all ways alike, so a ratio stay
 
 from __future__ import annotations
 
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 ROUNDS = 5
 
@@ -51,6 +53,14 @@ def spread(seconds: Mapping[str, list[float]], yardstick: str, ours: str) -> str
     """The ratio with the lowest and the highest of any round, as '5.2 (4.9 to 5.6)'."""
     rounds = [theirs / own for theirs, own in zip(seconds[yardstick], seconds[ours], strict=True)]
     return f"{ratio(seconds, yardstick, ours):.1f} ({min(rounds):.1f} to {max(rounds):.1f})"
+
+
+def peak_memory() -> int:
+    """Most memory this process had resident, bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss would count what the process that started this one held
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _line(cells: list[str]) -> str:

@@ -208,6 +208,27 @@ def test_a_run_keeps_the_precision_it_chose(small_data: Path, tmp_path: Path, mo
     assert "precision: bf16" in run.config.read_text()
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
+def test_a_compiled_network_learns_the_same(small_data: Path, tmp_path: Path) -> None:
+    """Without dropout the two differ in rounding only; the last batch is short and is not compiled."""
+    settings = {"epochs": 1, "dropout": 0.0, "batch_size": 20, "learning_rate": 1e-5}
+    eager = train(small_config(small_data, **settings), tmp_path / "eager")
+    compiled = train(small_config(small_data, **settings, compile=True), tmp_path / "compiled")
+    assert compiled.best["train_loss"] == pytest.approx(eager.best["train_loss"], abs=1e-3)
+    assert compiled.best["val_loss"] == pytest.approx(eager.best["val_loss"], abs=1e-3)
+
+
+@pytest.mark.slow
+def test_compiling_without_a_compiler_is_told(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    with pytest.raises(TwinCarError, match="without --compile"):
+        train(small_config(small_data, compile=True, epochs=1, limit=1), tmp_path / "run")
+
+
 def test_averaged_weights_forget_the_start() -> None:
     """After n equal steps the average is the weights; the decay grows to its limit only."""
     model = torch.nn.Linear(1, 1, bias=False)

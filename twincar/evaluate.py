@@ -33,13 +33,11 @@ from twincar.metrics import (
     most_confused,
     per_class_report,
 )
-from twincar.modeling.engines import Engine, open_engine, softmax
-from twincar.preprocess import Preprocessing, iterate_batches
+from twincar.modeling.engines import open_engine, read_logits, softmax
 
 log = logging.getLogger(__name__)
 
 _SHOWN = 20  # classes or pairs in a picture
-_BATCH = 64
 _BLOCK = 256  # photos whose probabilities are in memory at once
 _LARGEST_TABLE = 1000  # classes; with more, confusion_matrix.csv would be mostly zeros and too wide for any reader
 _LARGEST_PICTURE = 200  # classes; with more, the picture of the matrix shows a part of them
@@ -102,7 +100,7 @@ def evaluate(
     to_model = np.array(data.classes.indices_in(spec.classes))
     labels = to_model[labels_of(annotations)]
     paths = [data.path(annotation) for annotation in annotations]
-    logits = _logits(engine, spec.preprocessing, paths, tta, on_photo)
+    logits = read_logits(engine, spec.preprocessing, paths, tta=tta, on_photo=on_photo)
     return report_logits(run, split, annotations, spec.classes, labels, logits)
 
 
@@ -137,26 +135,6 @@ def report_logits(
     _draw_classes(evaluation.folder, split, report)
     _draw_matrix(evaluation.folder, split, matrix, classes)
     return evaluation
-
-
-def _logits(
-    engine: Engine,
-    preprocessing: Preprocessing,
-    paths: list[Path],
-    tta: bool,
-    on_photo: Callable[[int, int], None] | None,
-) -> NDArray[np.float32]:
-    """Logits, N×V×K, in the order of the paths."""
-    parts = []
-    done = 0
-    for batch in iterate_batches(paths, preprocessing, batch_size=_BATCH, tta=tta):
-        if batch.failures:
-            raise next(iter(batch.failures.values()))
-        parts.append(engine.view_logits(batch.images))
-        done += len(batch.positions)
-        if on_photo:
-            on_photo(done, len(paths))
-    return np.concatenate(parts)
 
 
 def _read_answers(labels: NDArray[np.int64], logits: NDArray[np.float32]) -> Answers:

@@ -25,7 +25,7 @@ from twincar.data.annotations import Annotation, PreparedData
 from twincar.errors import TwinCarError, UsageError, storage_errors
 from twincar.files import RunFolder, write_bytes, write_text
 from twincar.modeling.engine_torch import TorchEngine, open_network
-from twincar.modeling.engines import OPENVINO_HEADER, OPENVINO_MODEL, Engine, open_engine, softmax
+from twincar.modeling.engines import OPENVINO_HEADER, OPENVINO_MODEL, Engine, open_engine, read_logits, softmax
 from twincar.modeling.gradcam import HeadWeights
 from twincar.modeling.onnx_graph import OPSET, add_head_outputs, halve_weights, quantise, sensitive_nodes, to_onnx
 from twincar.modeling.spec import HEADER_KEY, Arithmetic, ModelSpec
@@ -154,14 +154,7 @@ class _Judge:
         )
 
     def _probabilities(self, engine: Engine, on_photo: OnPhoto | None) -> NDArray[np.float32]:
-        parts = []
-        for batch in iterate_batches(self.paths, self.preprocessing):
-            for error in batch.failures.values():
-                raise error
-            parts.append(softmax(engine.view_logits(batch.images)[:, 0]))
-            if on_photo:
-                on_photo(batch.positions[-1] + 1, len(self.paths))
-        return np.concatenate(parts)
+        return softmax(read_logits(engine, self.preprocessing, self.paths, on_photo=on_photo)[:, 0])
 
 
 def _failure(precision: Arithmetic, comparison: Comparison) -> str | None:

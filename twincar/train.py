@@ -123,6 +123,7 @@ class TrainingModule(LightningModule):
         self.config = config
         self.mixer = BatchMixer(config, num_classes)
         self.steps_per_epoch = steps_per_epoch
+        self.compiled = torch.compile(network.forward) if config.compile else None
         self.validated: list[tuple[Tensor, Tensor]] = []
 
     def on_train_epoch_start(self) -> None:
@@ -133,7 +134,9 @@ class TrainingModule(LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Loss of one batch; under mixing, a photo counts as right when its larger share is recognised."""
         images, targets = self.mixer(*batch)
-        logits = self.network(images)
+        # Compiled for whole batches only: a short last one would be compiled anew, which takes minutes.
+        whole = len(images) == self.config.batch_size
+        logits = self.compiled(images) if self.compiled and whole else self.network(images)
         loss = F.cross_entropy(logits, targets)
         right = (logits.argmax(1) == targets.argmax(1)).float().mean()
         self.log("loss", loss, prog_bar=True, logger=False)
@@ -288,8 +291,6 @@ def _fit(
     training, validation = _loaders(config, data, spec.preprocessing)
     steps = min(len(training), config.limit) if config.limit else len(training)
     module = TrainingModule(network, config, len(data.classes), steps)
-    if config.compile:
-        network.compile()
     recorder = Recorder(run, spec, data.manifest["sha256"][ANNOTATIONS])
     trainer = _trainer(config, run, recorder, tensorboard=tensorboard)
     log.info(

@@ -8,6 +8,7 @@ Shapes: N photos with V views each of H×W pixels, K classes, C channels of an h
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,11 +21,13 @@ from twincar.errors import MissingExtraError, UsageError
 from twincar.labels import ClassNames
 from twincar.modeling.gradcam import HeadWeights
 from twincar.modeling.spec import ModelSpec
+from twincar.preprocess import Photo, Preprocessing, iterate_batches
 
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 
 OPENVINO_MODEL, OPENVINO_HEADER = "model.xml", "twincar.json"
 """The files that make a folder an OpenVINO model of ours."""
+_BATCH = 64
 HEAD_OUTPUT = "head."
 """How the names of the outputs begin that are the classifier's weights."""
 
@@ -86,6 +89,29 @@ def open_engine(
 
     network, spec = open_network(path, classes=classes, backbone=backbone)
     return TorchEngine(network), spec
+
+
+def read_logits(
+    engine: Engine,
+    preprocessing: Preprocessing,
+    photos: Sequence[Photo],
+    *,
+    tta: bool = False,
+    on_photo: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Logits, N×V×K, of photos in their order; V is 1 without test-time augmentation.
+
+    Raises:
+        PhotoError: one of them cannot be read.
+    """
+    parts = []
+    for batch in iterate_batches(photos, preprocessing, batch_size=_BATCH, tta=tta):
+        for error in batch.failures.values():
+            raise error
+        parts.append(engine.view_logits(batch.images))
+        if on_photo:
+            on_photo(batch.positions[-1] + 1, len(photos))
+    return np.concatenate(parts)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
