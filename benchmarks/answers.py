@@ -30,7 +30,7 @@ from twincar.predict import Classifier
 from twincar.preprocess import Preprocessing, read_photo
 
 BACKBONE, SIZE = "efficientnetv2_rw_s", 224
-ONE, MANY = 5, 96  # photos a round
+ONE, MANY = 5, 64  # photos a round
 GOALS = {
     "onnxruntime": (2.0, 2.3),
     "OpenVINO bf16": (3.5, 4.0),

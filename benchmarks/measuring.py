@@ -32,14 +32,14 @@ class Section:
         return "\n".join([*lines, *(f"\n{note}" for note in self.notes)]) + "\n"
 
 
-def in_turn(ways: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Seconds of each way, `rounds` of each, in turn: a, b, a, b, ...; one round before the first is not counted."""
+def in_turn(ways: Mapping[str, Callable[[], object]], *, warm_up: int = 1) -> dict[str, list[float]]:
+    """Seconds of each way, `ROUNDS` of each, in turn: a, b, a, b, ...; `warm_up` rounds before are not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for count in range(rounds + 1):
+    for count in range(-warm_up, ROUNDS):
         for name, way in ways.items():
             start = time.perf_counter()
             way()
-            if count:
+            if count >= 0:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
 

@@ -31,6 +31,7 @@ from twincar.modeling.precision import choose_precision
 from twincar.preprocess import Preprocessing
 
 BACKBONE, SIZE, BATCH = "efficientnetv2_rw_s", 224, 32
+WARM_UP = 3  # steps until the heap of a process has the size it keeps
 GOAL, MEMORY_GOAL, INPUT_GOAL = 2.1, 0.6, 0.05
 WAYS = {
     "yardstick": {"kind": "yardstick", SWITCH: "system"},
@@ -79,7 +80,7 @@ def measure(data: PreparedData | Path) -> Section:
 def _step_in_turn(ways: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, list[float]], dict[str, int]]:
     """Seconds of each step, and peak memory in bytes, of each way."""
     children = {name: _Child(**way) for name, way in ways.items()}
-    seconds = in_turn({name: child.step for name, child in children.items()})
+    seconds = in_turn({name: child.step for name, child in children.items()}, warm_up=WARM_UP)
     return seconds, {name: child.end() for name, child in children.items()}
 
 
@@ -92,8 +93,7 @@ class _Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            # A thread that waits for work must sleep: the others step meanwhile.
-            env={**os.environ, **environment, "OMP_WAIT_POLICY": "PASSIVE"},
+            env={**os.environ, **environment},
         )
         self._read()  # it is ready
 

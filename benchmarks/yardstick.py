@@ -69,7 +69,7 @@ def explain(network: nn.Module, photo: Path, size: int) -> object:
     from pytorch_grad_cam import GradCAMPlusPlus
 
     with GradCAMPlusPlus(network, [network[0].bn2]) as cam:  # type: ignore[index]
-        return cam(_evaluation_input(photo, size)[None])[0]
+        return cam(_evaluation_input(photo, size)[None], targets=None)[0]
 
 
 def _evaluation_input(photo: Path, size: int) -> Tensor:
