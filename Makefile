@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Byte code matters: without it, importing torchvision alone takes seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test check install lock clean
+.PHONY: quickstart test check benchmark install lock clean
 
 quickstart: install
 	$(BIN)/twincar quickstart --out quickstart
@@ -20,6 +20,10 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Half an hour on two cores, during which nothing else should run. DATA is a prepared data set; without it, toy cars.
+benchmark: install
+	$(BIN)/python -m benchmarks $(DATA)
 
 install: $(VENV)/installed
 

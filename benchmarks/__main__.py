@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks import answers, growth, training_input, training_step
 from benchmarks.measuring import Section
+from benchmarks.picture import draw_ratios
 from twincar.data.annotations import PreparedData
 from twincar.data.prepare import prepare
 from twincar.machine import available_cores
@@ -50,7 +51,9 @@ def main() -> None:
         print(f"Measuring {part}", file=sys.stderr, flush=True)
         sections.append(subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout)
     head = f"# What was measured\n\n{_machine()}\n\nData: {arguments.data.name if arguments.data else 'toy cars'}.\n"
+    head += "\n![Every ratio to the yardstick as a bar](results/ratios.png)\n"
     (HERE / "results.md").write_text("\n".join([head, *sections]), encoding="utf-8")
+    draw_ratios(HERE / "results.md", HERE / "results" / "ratios.png")
     print(f"Written: {HERE / 'results.md'}")
 
 

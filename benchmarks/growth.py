@@ -175,7 +175,7 @@ def _cost(folder: Path, step: str, count: int) -> Cost:
     file = folder / f"{step.replace(' ', '-')}-{count}.json"
     if not file.exists():
         command = [sys.executable, "-m", "benchmarks.growth", str(folder), "--step", step, str(count)]
-        subprocess.run(command, check=True, cwd=Path(__file__).parents[1])
+        subprocess.run(command, check=True, cwd=Path(__file__).parents[1], stdout=sys.stderr)
     return Cost(**json.loads(file.read_text()))
 
 
@@ -256,8 +256,9 @@ def _epoch(folder: Path, count: int) -> Work:
 
 def _predict(folder: Path, count: int) -> Work:
     from twincar.data.toycars import CLASS_NAMES
-    from twincar.modeling.checkpoint import ModelSpec, save_model
+    from twincar.modeling.checkpoint import save_model
     from twincar.modeling.network import CarNet
+    from twincar.modeling.spec import ModelSpec
     from twincar.predict import Classifier, find_photos
     from twincar.preprocess import Preprocessing
 

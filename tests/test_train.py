@@ -208,6 +208,19 @@ def test_a_run_keeps_the_precision_it_chose(small_data: Path, tmp_path: Path, mo
     assert "precision: bf16" in run.config.read_text()
 
 
+def test_photos_are_kept_decoded_where_asked_for(small_data: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(small_data, tmp_path / "prepared")
+    config = small_config(data, cache=True, epochs=1)
+    whole = train(config, tmp_path / "whole")
+    assert len(list((data / ".cache").glob("photos-*.bin"))) == 1
+    again = train(config, tmp_path / "again")  # from the file that is there now
+    assert again.history == whole.history
+
+    with pytest.raises(UsageError, match="Narrow them"):
+        train(small_config(data, cache=True, augment={"crop_scale": (0.08, 1.0)}), tmp_path / "wide")
+    assert list((tmp_path / "wide").iterdir()) == []  # so that the same name can be tried again
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
 def test_a_compiled_network_learns_the_same(small_data: Path, tmp_path: Path) -> None:

@@ -75,8 +75,9 @@ def train(config: TrainConfig, run_path: Path, *, tensorboard: bool = False) -> 
     network = _first_network(config, data)
     config = _with_precision(config, network)  # saved with the run: resumed, it must go on in the same
     run = RunFolder.create(run_path)
-    write_text(run.config, config.to_yaml())
-    return _fit(config, data, run, network, tensorboard=tensorboard, resume=False)
+    loaders = _loaders(config, data)
+    write_text(run.config, config.to_yaml())  # not before the photos can be loaded: an empty folder is no run yet
+    return _fit(config, data, run, network, loaders, tensorboard=tensorboard, resume=False)
 
 
 def resume(run_path: Path, *, tensorboard: bool = False) -> TrainResult:
@@ -97,7 +98,8 @@ def resume(run_path: Path, *, tensorboard: bool = False) -> TrainResult:
     if not run.last.exists():
         log.info("No epoch of this run was finished; it starts from the beginning.")
     config = _with_precision(config, network)
-    return _fit(config, data, run, network, tensorboard=tensorboard, resume=run.last.exists())
+    loaders = _loaders(config, data)
+    return _fit(config, data, run, network, loaders, tensorboard=tensorboard, resume=run.last.exists())
 
 
 def model_spec(config: TrainConfig, data: PreparedData) -> ModelSpec:
@@ -283,12 +285,13 @@ def _fit(
     data: PreparedData,
     run: RunFolder,
     network: CarNet,
+    loaders: tuple[PhotoLoader, PhotoLoader],
     *,
     tensorboard: bool,
     resume: bool,
 ) -> TrainResult:
     spec = ModelSpec(**{**vars(model_spec(config, data)), "provenance": _provenance(config, data)})
-    training, validation = _loaders(config, data, spec.preprocessing)
+    training, validation = loaders
     steps = min(len(training), config.limit) if config.limit else len(training)
     module = TrainingModule(network, config, len(data.classes), steps)
     recorder = Recorder(run, spec, data.manifest["sha256"][ANNOTATIONS])
@@ -354,7 +357,9 @@ def _trainer(config: TrainConfig, run: RunFolder, recorder: Recorder, *, tensorb
     )
 
 
-def _loaders(config: TrainConfig, data: PreparedData, preprocessing: Preprocessing) -> tuple[PhotoLoader, PhotoLoader]:
+def _loaders(config: TrainConfig, data: PreparedData) -> tuple[PhotoLoader, PhotoLoader]:
+    """Of the training and the validation photos."""
+    preprocessing = model_spec(config, data).preprocessing
     workers = default_workers() if config.workers < 0 else config.workers
     training = training_loader(
         data,

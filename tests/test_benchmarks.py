@@ -1,0 +1,45 @@
+"""What the benchmarks are made of; nothing here is timed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.measuring import ROUNDS, Section, in_turn, ratio, spread
+from benchmarks.picture import Bar, draw_ratios, read_ratios
+
+
+def test_ways_take_turns_and_the_warm_up_is_not_counted() -> None:
+    calls: list[str] = []
+    seconds = in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, warm_up=2)
+    assert calls == ["a", "b"] * (ROUNDS + 2)
+    assert [len(times) for times in seconds.values()] == [ROUNDS, ROUNDS]
+
+
+def test_a_ratio_is_of_medians_and_its_spread_of_rounds() -> None:
+    seconds = {"theirs": [4.0, 6.0, 8.0], "ours": [2.0, 1.0, 2.0]}
+    assert ratio(seconds, "theirs", "ours") == 3.0
+    assert spread(seconds, "theirs", "ours") == "3.0 (2.0 to 6.0)"
+
+
+def test_the_picture_shows_the_ratios_of_the_tables(tmp_path: Path) -> None:
+    header = ["way", "one photo, ms", "times", "many, photos/s", "times"]
+    rows = [["yardstick", "10", "1.0 (1.0 to 1.0)", "9", "1.0 (1.0 to 1.0)"]]
+    rows += [["ours", "5", "2.0 (1.5 to 2.5)", "27", "3.0 (2.9 to 3.1)"]]
+    text = Section("Answers", header, rows, ["One note."]).to_markdown()
+    assert read_ratios(text)[2:] == [
+        Bar("Answers, one photo: ours", 2.0, 1.5, 2.5),
+        Bar("Answers, many: ours", 3.0, 2.9, 3.1),
+    ]
+    (tmp_path / "results.md").write_text(text)
+    draw_ratios(tmp_path / "results.md", tmp_path / "ratios.png")
+    assert (tmp_path / "ratios.png").stat().st_size > 5000
+
+
+def test_the_committed_results_have_their_pictures() -> None:
+    folder = Path(__file__).resolve().parents[1] / "benchmarks"
+    text = (folder / "results.md").read_text(encoding="utf-8")
+    for title in ("Training input", "Training step", "Answers"):
+        assert f"## {title}" in text
+    for name in ("ratios", "growth_photos", "growth_classes"):
+        assert f"results/{name}.png" in text
+        assert (folder / "results" / f"{name}.png").exists()
