@@ -24,7 +24,7 @@ from twincar.labels import CarName, ClassNames
 from twincar.modeling.engines import Engine, EngineName, open_engine, softmax
 from twincar.modeling.gradcam import grad_cam_plus_plus
 from twincar.modeling.spec import ModelSpec
-from twincar.preprocess import PHOTO_SUFFIXES, Photo, iterate_batches, read_photo
+from twincar.preprocess import PHOTO_SUFFIXES, Photo, iterate_batches, read_photo, read_views
 
 
 @dataclass(frozen=True)
@@ -163,13 +163,15 @@ class Classifier:
         Raises:
             PhotoError: a photo cannot be read; `stream` goes on in its place.
         """
-        many = photos if isinstance(photos, list) else [photos]
+        if not isinstance(photos, list):  # one photo is quicker without threads that read ahead
+            views = read_views(photos, self.spec.preprocessing, tta=tta)
+            return Prediction(_name_of(photos), self._candidates(self._probabilities(views[None])[0], top_k))
         answers = []
-        for answer in self.stream(many, top_k=top_k, tta=tta):
+        for answer in self.stream(photos, top_k=top_k, tta=tta):
             if isinstance(answer, Failure):
                 raise answer.error
             answers.append(answer)
-        return answers if isinstance(photos, list) else answers[0]
+        return answers
 
     def explain(self, photo: Photo, *, target: str | None = None, top_k: int = 5) -> Explanation:
         """Answer for one photo and show what in it speaks for one class, by Grad-CAM++.
@@ -209,12 +211,15 @@ class Classifier:
                 position: Failure(names[position], error) for position, error in batch.failures.items()
             }
             if batch.positions:
-                probabilities = softmax(self.engine.view_logits(batch.images).mean(axis=1))
-                for position, row in zip(batch.positions, probabilities, strict=True):
+                for position, row in zip(batch.positions, self._probabilities(batch.images), strict=True):
                     answers[position] = Prediction(names[position], self._candidates(row, top_k))
             for position in sorted(answers):
                 del names[position]
                 yield answers[position]
+
+    def _probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Of the classes, N×K, averaged over the views of N×V×H×W×3."""
+        return softmax(self.engine.view_logits(images).mean(axis=1))
 
     def _candidates(self, probabilities: NDArray[np.float32], top_k: int) -> tuple[Candidate, ...]:
         order = np.argsort(-probabilities, kind="stable")[:top_k]

@@ -150,6 +150,16 @@ class Preprocessing:
         return round((width - self.width) / 2.0), round((height - self.height) / 2.0)
 
 
+def read_views(photo: Photo, preprocessing: Preprocessing, *, tta: bool = False) -> NDArray[np.uint8]:
+    """A photo as the network takes it, V×H×W×3: one view, or those of test-time augmentation.
+
+    Raises:
+        PhotoError: it cannot be read.
+    """
+    image = read_photo(photo)
+    return np.stack(preprocessing.views(image) if tta else [preprocessing(image)])
+
+
 @dataclass(frozen=True)
 class PhotoBatch:
     """Photos ready for the network, and those that could not be read."""
@@ -178,10 +188,9 @@ def iterate_batches(
 
     def prepare(photo: Photo) -> NDArray[np.uint8] | PhotoError:
         try:
-            image = read_photo(photo)
+            return read_views(photo, preprocessing, tta=tta)
         except PhotoError as error:
             return error
-        return np.stack(preprocessing.views(image) if tta else [preprocessing(image)])
 
     source = enumerate(photos)
     with ThreadPoolExecutor(threads) as pool:
