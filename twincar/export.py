@@ -198,11 +198,10 @@ def _write(model: onnx.ModelProto, spec: ModelSpec, format: Format, path: Path) 
         onnx.helper.set_model_props(model, {HEADER_KEY: spec.to_header()})
         write_bytes(path, model.SerializeToString())
         return
-    import openvino
+    from twincar.modeling.engine_openvino import save_openvino
 
     path.mkdir(parents=True)
-    read = openvino.Core().read_model(model.SerializeToString())
-    openvino.save_model(read, path / OPENVINO_MODEL, compress_to_fp16=spec.arithmetic != "fp32")
+    save_openvino(model.SerializeToString(), path / OPENVINO_MODEL, half=spec.arithmetic != "fp32")
     write_text(path / OPENVINO_HEADER, spec.to_header())
 
 

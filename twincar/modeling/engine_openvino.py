@@ -5,7 +5,7 @@ Shapes: N photos of H×W pixels, K classes, C channels of an h×w feature map.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -77,7 +77,14 @@ class OpenVinoEngine(Engine):
         return _core().compile_model(model, "CPU", _options(self._arithmetic))
 
 
+def save_openvino(onnx_model: bytes, path: Path, *, half: bool) -> None:
+    """Write an ONNX model as OpenVINO's `.xml`, with its weights in a `.bin` beside it, as fp16 if `half`."""
+    openvino.save_model(_core().read_model(onnx_model), path, compress_to_fp16=half)
+
+
+@cache
 def _core() -> openvino.Core:
+    """One for the process: it must outlive what was read and compiled through it."""
     return openvino.Core()
 
 
