@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,7 @@ def test_an_interrupt_in_the_first_epoch_can_be_resumed(
         interrupt_after(0, patch)
         with pytest.raises(KeyboardInterrupt):
             train(small_config(small_data), tmp_path / "run")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # the next Ctrl-C works too
     with pytest.raises(DataError, match="--resume"):
         RunFolder.open(tmp_path / "run").read_history()
     assert resume(tmp_path / "run").history == RunFolder.open(small_run).read_history()

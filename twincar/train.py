@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import platform
+import signal
 import sys
 import time
 import warnings
@@ -304,6 +305,7 @@ def _fit(
     try:
         trainer.fit(module, training, validation, ckpt_path=str(run.last) if resume else None, weights_only=True)
     except SystemExit:  # how the Trainer ends after Ctrl-C, once it has tidied up
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it leaves Ctrl-C switched off, for children too
         raise KeyboardInterrupt from None
     except torch.OutOfMemoryError:
         raise TwinCarError(
