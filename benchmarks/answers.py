@@ -22,7 +22,7 @@ from benchmarks.measuring import ROUNDS, Section, in_turn, ratio, spread
 from twincar.data.annotations import PreparedData
 from twincar.export import Exported, export
 from twincar.labels import ClassNames, stanford_cars
-from twincar.machine import available_cores, keep_freed_memory
+from twincar.machine import available_cores
 from twincar.modeling.checkpoint import save_model
 from twincar.modeling.network import CarNet
 from twincar.modeling.spec import ModelSpec
@@ -44,7 +44,6 @@ def measure(data: PreparedData | Path) -> Section:
     opened = data if isinstance(data, PreparedData) else PreparedData.open(data)
     paths = [opened.path(annotation) for annotation in opened.split("val")]
     photos = (paths * (MANY // len(paths) + 1))[:MANY]
-    keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         network = _network(photos)
@@ -94,7 +93,7 @@ def _classifiers(network: CarNet, folder: Path, data: PreparedData) -> tuple[dic
     spec = ModelSpec(
         backbone=BACKBONE,
         head="mlp",
-        classes=data.classes if len(data.classes) == yardstick.CLASSES else ClassNames(stanford_cars()),
+        classes=_names(data.classes),
         preprocessing=Preprocessing(height=SIZE, width=SIZE),
     )
     save_model(folder / "model.safetensors", network, spec)
@@ -115,6 +114,12 @@ def _classifiers(network: CarNet, folder: Path, data: PreparedData) -> tuple[dic
     ]
     classifiers = {"torch": Classifier.load(folder / "model.safetensors")}
     return classifiers | {name: Classifier.load(file.path) for name, file in files.items()}, notes
+
+
+def _names(own: ClassNames) -> ClassNames:
+    """As many classes as the yardstick has: those of the data, and of Stanford Cars what is missing."""
+    names = (*own.names, *(name for name in stanford_cars() if own.find(name) is None))
+    return ClassNames(names[: yardstick.CLASSES])
 
 
 def _both(

@@ -20,7 +20,7 @@ from twincar.errors import DataError, LabelError, PhotoError
 from twincar.evaluate import _classes_to_draw, evaluate, report_logits
 from twincar.files import RunFolder
 from twincar.labels import ClassNames
-from twincar.metrics import classification_metrics, confusion_matrix, negative_log_likelihood
+from twincar.metrics import Answers, answer_metrics, confusion_matrix
 from twincar.modeling.engines import softmax
 
 
@@ -167,7 +167,7 @@ def test_blocks_of_photos_give_the_figures_of_the_whole(many_classes: tuple[Path
     written = json.loads((folder / "metrics.json").read_text())
     for part, used in (("metrics", logits[:, 0]), ("tta", logits.mean(axis=1))):
         whole = softmax(used)
-        expected = {"loss": negative_log_likelihood(labels, whole), **classification_metrics(labels, whole)}
+        expected = answer_metrics(Answers.read(labels, whole))
         assert written[part] == pytest.approx(expected)
     assert written["metrics"]["loss"] != written["tta"]["loss"]
 

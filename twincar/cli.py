@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import twincar
+from twincar.choices import Arithmetic, EngineName, ExportFormat
 from twincar.console import (
     CurrentStderr,
     flat_row,
@@ -51,31 +52,6 @@ class Split(StrEnum):
     TRAIN = "train"
     VAL = "val"
     TEST = "test"
-
-
-class ExportFormat(StrEnum):
-    """Kinds of exported model."""
-
-    ONNX = "onnx"
-    OPENVINO = "openvino"
-
-
-class ExportPrecision(StrEnum):
-    """Arithmetic of an exported model."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-    BF16 = "bf16"
-    INT8 = "int8"
-
-
-class EngineChoice(StrEnum):
-    """What computes an answer."""
-
-    AUTO = "auto"
-    TORCH = "torch"
-    ONNXRUNTIME = "onnxruntime"
-    OPENVINO = "openvino"
 
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run, such as runs/cars.")]
@@ -324,8 +300,8 @@ def _explain(
 @app.command(name="export")
 def _export(
     model: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, .safetensors file, or published .pth.")],
-    format: Annotated[ExportFormat, typer.Option(help="One ONNX file, or a folder for OpenVINO.")] = ExportFormat.ONNX,
-    precision: Annotated[ExportPrecision, typer.Option(help="What is stored and computed in.")] = ExportPrecision.FP32,
+    format: Annotated[ExportFormat, typer.Option(help="One ONNX file, or a folder for OpenVINO.")] = "onnx",
+    precision: Annotated[Arithmetic, typer.Option(help="What is stored and computed in.")] = "fp32",
     out: Annotated[Path | None, typer.Option(help="Where to.  [default: beside the weights]")] = None,
     data: DataOption = None,
     force: Annotated[bool, typer.Option("--force", help="Write it even if it answers differently.")] = False,
@@ -337,8 +313,8 @@ def _export(
     with progress("Computing the network's answers") as on_photo:
         exported = export(
             model,
-            format=format.value,
-            precision=precision.value,
+            format=format,
+            precision=precision,
             out=out,
             data_folder=data,
             force=force,
@@ -362,7 +338,7 @@ def _predict(
             "--model", "-m", help="Run folder, .safetensors, exported .onnx or OpenVINO folder, or published .pth."
         ),
     ],
-    engine: Annotated[EngineChoice, typer.Option(help="What computes; auto is the fastest there.")] = EngineChoice.AUTO,
+    engine: Annotated[EngineName, typer.Option(help="What computes; auto is the fastest there.")] = "auto",
     top_k: Annotated[int, typer.Option(min=1, help="Candidates a photo.")] = 3,
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored and wider views.")] = False,
     classes: ClassesOption = None,
@@ -379,7 +355,7 @@ def _predict(
         from twincar.data.sources import read_class_file  # it knows .mat files, which takes a while to import
 
         names = read_class_file(classes)
-    classifier = Classifier.load(model, engine=engine.value, classes=names, backbone=backbone)
+    classifier = Classifier.load(model, engine=engine, classes=names, backbone=backbone)
     failed = 0
 
     def counted() -> Iterator[Prediction | Failure]:

@@ -16,11 +16,10 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from twincar.choices import Head, Precision
 from twincar.errors import UsageError
 
-Head = Literal["mlp", "linear"]
 Schedule = Literal["plateau", "cosine"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 Count = Annotated[int, Field(ge=1)]
 Pixels = Annotated[int, Field(ge=32, le=4096)]

@@ -5,7 +5,6 @@ Shapes: N photos with V views, K classes of the model.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,8 +33,6 @@ from twincar.metrics import (
     per_class_report,
 )
 from twincar.modeling.engines import open_engine, read_logits, softmax
-
-log = logging.getLogger(__name__)
 
 _SHOWN = 20  # classes or pairs in a picture
 _BLOCK = 256  # photos whose probabilities are in memory at once
@@ -120,8 +117,8 @@ def report_logits(
         photos=len(labels),
         accuracy=accuracy_interval(labels, answers.predictions),
         macro_f1=macro_f1_interval(labels, answers.predictions),
-        metrics=_all_metrics(answers),
-        tta=_all_metrics(_read_answers(labels, logits)) if tta else None,
+        metrics=answer_metrics(answers),
+        tta=answer_metrics(_read_answers(labels, logits)) if tta else None,
         folder=run.reports / split,
     )
     matrix = confusion_matrix(labels, answers.predictions, len(classes))
@@ -141,10 +138,6 @@ def _read_answers(labels: NDArray[np.int64], logits: NDArray[np.float32]) -> Ans
     """Answers of logits, N×V×K, averaged over the views; block by block, as probabilities would fill memory again."""
     blocks = [slice(start, start + _BLOCK) for start in range(0, len(labels), _BLOCK)]
     return Answers.join(Answers.read(labels[block], softmax(logits[block].mean(axis=1))) for block in blocks)
-
-
-def _all_metrics(answers: Answers) -> dict[str, float]:
-    return {"loss": answers.loss, **answer_metrics(answers)}
 
 
 def _prediction_rows(annotations: list[Annotation], classes: ClassNames, answers: Answers) -> Iterator[dict[str, Any]]:

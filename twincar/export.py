@@ -14,12 +14,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from twincar.choices import Arithmetic, ExportFormat
 from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import Annotation, PreparedData
 from twincar.errors import TwinCarError, UsageError, storage_errors
@@ -28,12 +29,11 @@ from twincar.modeling.engine_torch import TorchEngine, open_network
 from twincar.modeling.engines import OPENVINO_HEADER, OPENVINO_MODEL, Engine, open_engine, read_logits, softmax
 from twincar.modeling.gradcam import HeadWeights
 from twincar.modeling.onnx_graph import OPSET, add_head_outputs, halve_weights, quantise, sensitive_nodes, to_onnx
-from twincar.modeling.spec import HEADER_KEY, Arithmetic, ModelSpec
+from twincar.modeling.spec import HEADER_KEY, ModelSpec
 from twincar.preprocess import Preprocessing, iterate_batches
 
 log = logging.getLogger(__name__)
 
-Format = Literal["onnx", "openvino"]
 OnPhoto = Callable[[int, int], None]
 
 _CHECKED = 256  # validation photos a file is compared on; for int8, where accuracy decides, all
@@ -62,7 +62,7 @@ class Exported:
     """What an export came to."""
 
     path: Path
-    format: Format
+    format: ExportFormat
     precision: Arithmetic
     bytes: int
     kept_in_fp32: int
@@ -77,7 +77,7 @@ class Exported:
 def export(
     model_path: Path,
     *,
-    format: Format = "onnx",
+    format: ExportFormat = "onnx",
     precision: Arithmetic = "fp32",
     out: Path | None = None,
     data_folder: Path | None = None,
@@ -110,10 +110,11 @@ def export(
     engine = TorchEngine(network)
     judge = _Judge(engine, spec, data, on_photo)
     model = to_onnx(network, spec.preprocessing)
+    attempts = [[], sensitive_nodes(model)] if precision == "int8" else [[]]
     with storage_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as scratch:
-            for kept in ([], sensitive_nodes(model)) if precision == "int8" else ([],):
+            for kept in attempts:
                 candidate = Path(scratch) / f"{len(kept)}" / out.name
                 changed = _in_precision(model, engine.head, data, spec, kept)
                 _write(changed, replace(spec, provenance=_provenance(spec, format)), format, candidate)
@@ -121,7 +122,8 @@ def export(
                 failure = _failure(precision, comparison)
                 if failure is None:
                     break
-                log.info("%s%s", failure, " Keeping sensitive layers in fp32." if not kept else "")
+                if kept is not attempts[-1]:
+                    log.info("%s Trying again with sensitive layers kept in fp32.", failure)
             if failure and not force:
                 raise TwinCarError(f"{failure} Nothing was written; --force writes it all the same.")
             candidate.replace(out)
@@ -140,7 +142,7 @@ class _Judge:
         self.preprocessing = spec.preprocessing
         self.expected = self._probabilities(engine, on_photo)
 
-    def compare(self, path: Path, format: Format) -> Comparison:
+    def compare(self, path: Path, format: ExportFormat) -> Comparison:
         """The model at `path`, opened as a user would open it."""
         engine, _ = open_engine(path, "onnxruntime" if format == "onnx" else "openvino")
         found = self._probabilities(engine, None)
@@ -193,7 +195,7 @@ def _inputs(data: PreparedData, preprocessing: Preprocessing) -> Iterator[NDArra
         yield batch.images[:, 0]
 
 
-def _write(model: onnx.ModelProto, spec: ModelSpec, format: Format, path: Path) -> None:
+def _write(model: onnx.ModelProto, spec: ModelSpec, format: ExportFormat, path: Path) -> None:
     if format == "onnx":
         onnx.helper.set_model_props(model, {HEADER_KEY: spec.to_header()})
         write_bytes(path, model.SerializeToString())
@@ -205,16 +207,16 @@ def _write(model: onnx.ModelProto, spec: ModelSpec, format: Format, path: Path) 
     write_text(path / OPENVINO_HEADER, spec.to_header())
 
 
-def _provenance(spec: ModelSpec, format: Format) -> dict[str, Any]:
+def _provenance(spec: ModelSpec, format: ExportFormat) -> dict[str, Any]:
     return {**spec.provenance, "export": {"format": format, "precision": spec.arithmetic, "opset": OPSET}}
 
 
-def _default_out(model_path: Path, format: Format, precision: Arithmetic) -> Path:
+def _default_out(model_path: Path, format: ExportFormat, precision: Arithmetic) -> Path:
     folder = model_path if model_path.is_dir() else model_path.parent
     return folder / (f"model-{precision}.onnx" if format == "onnx" else f"model-{precision}-openvino")
 
 
-def _check_arguments(format: Format, precision: Arithmetic, out: Path) -> None:
+def _check_arguments(format: ExportFormat, precision: Arithmetic, out: Path) -> None:
     if format == "onnx" and precision == "bf16":
         raise UsageError("Expected --format openvino for --precision bf16: onnxruntime does not compute in it.")
     if format == "onnx" and out.suffix != ".onnx":

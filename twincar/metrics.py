@@ -78,22 +78,18 @@ class Answers:
     @property
     def loss(self) -> float:
         """Mean of -log p(true class), nats."""
-        return _mean_surprise(self.of_truth)
-
-
-def classification_metrics(labels: Labels, probabilities: Probabilities) -> dict[str, float]:
-    """`answer_metrics` of probabilities that are all there at once."""
-    return answer_metrics(Answers.read(labels, probabilities))
+        likely = np.maximum(self.of_truth.astype(np.float64), np.finfo(np.float64).tiny)
+        return float(-np.log(likely).mean())
 
 
 def answer_metrics(answers: Answers) -> dict[str, float]:
-    """Accuracy, precision, recall, F1 and the other columns of the published log but the loss.
+    """Loss, accuracy, precision, recall, F1 and the other columns of the published log.
 
-    All lie in 0 to 1, kappa and Matthews in -1 to 1. Macro averages are over the classes that occur among the labels or
-    the predictions; the precision of a class that was never predicted is 0.
+    The loss is in nats, kappa and Matthews lie in -1 to 1, all others in 0 to 1. Macro averages are over the classes
+    that occur among the labels or the predictions; the precision of a class that was never predicted is 0.
     """
     labels, predictions = answers.labels, answers.predictions
-    result = {"acc": sk.accuracy_score(labels, predictions)}
+    result = {"loss": answers.loss, "acc": sk.accuracy_score(labels, predictions)}
     for average in ("macro", "weighted"):
         precision, recall, f1, _ = sk.precision_recall_fscore_support(
             labels, predictions, average=average, zero_division=0
@@ -114,11 +110,6 @@ def answer_metrics(answers: Answers) -> dict[str, float]:
 def top_k_accuracy(answers: Answers, k: int) -> float:
     """Share of photos whose true class is among the k likeliest; ties count against the model."""
     return float((answers.ahead < k).mean())
-
-
-def negative_log_likelihood(labels: Labels, probabilities: Probabilities) -> float:
-    """Mean of -log p(true class), nats."""
-    return _mean_surprise(probabilities[np.arange(len(labels)), labels])
 
 
 def accuracy_interval(labels: Labels, predictions: Labels) -> Interval:
@@ -194,10 +185,6 @@ def per_class_report(matrix: sparse.csr_array, names: tuple[str, ...]) -> list[R
 
 def _columns(answers: Answers) -> tuple[NDArray[Any], ...]:
     return answers.labels, answers.best, answers.probabilities, answers.of_truth, answers.ahead
-
-
-def _mean_surprise(of_truth: Probabilities) -> float:
-    return float(-np.log(np.maximum(of_truth.astype(np.float64), np.finfo(np.float64).tiny)).mean())
 
 
 def _agreement(labels: Labels, predictions: Labels) -> tuple[float, float]:

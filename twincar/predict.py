@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from twincar.choices import EngineName
 from twincar.errors import PhotoError, UsageError
 from twincar.labels import CarName, ClassNames
-from twincar.modeling.engines import Engine, EngineName, open_engine, softmax
+from twincar.modeling.engines import Engine, open_engine, softmax
 from twincar.modeling.gradcam import grad_cam_plus_plus
 from twincar.modeling.spec import ModelSpec
 from twincar.preprocess import PHOTO_SUFFIXES, Photo, iterate_batches, read_photo, read_views

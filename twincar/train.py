@@ -34,7 +34,7 @@ from twincar.data.loader import PhotoLoader, default_workers, evaluation_loader,
 from twincar.errors import DataError, TwinCarError
 from twincar.files import MONITOR, Epoch, RunFolder, best_epoch, write_csv, write_text
 from twincar.machine import keep_freed_memory
-from twincar.metrics import classification_metrics, negative_log_likelihood
+from twincar.metrics import Answers, answer_metrics
 from twincar.modeling.checkpoint import build_network, save_model
 from twincar.modeling.engines import softmax
 from twincar.modeling.lightning_parts import LIGHTNING_PRECISION, AtomicCheckpoints, AveragedWeights
@@ -95,12 +95,13 @@ def resume(run_path: Path, *, tensorboard: bool = False) -> TrainResult:
         log.info("This run is finished: %d epochs. Start a new one to train longer.", len(history))
         return TrainResult(run, history)
     keep_freed_memory()
-    network = _first_network(config, data) if not run.last.exists() else _build(config, data)
-    if not run.last.exists():
+    begun = run.last.exists()
+    if not begun:
         log.info("No epoch of this run was finished; it starts from the beginning.")
+    network = _build(config, data) if begun else _first_network(config, data)
     config = _with_precision(config, network)
     loaders = _loaders(config, data)
-    return _fit(config, data, run, network, loaders, tensorboard=tensorboard, resume=run.last.exists())
+    return _fit(config, data, run, network, loaders, tensorboard=tensorboard, resume=begun)
 
 
 def model_spec(config: TrainConfig, data: PreparedData) -> ModelSpec:
@@ -159,8 +160,7 @@ class TrainingModule(LightningModule):
         """All metrics over the whole validation split, with the prefix `val_`."""
         labels = torch.cat([labels for labels, _ in self.validated]).numpy()
         probabilities = softmax(torch.cat([logits for _, logits in self.validated]).numpy())
-        metrics = {"loss": negative_log_likelihood(labels, probabilities)}
-        metrics |= classification_metrics(labels, probabilities)
+        metrics = answer_metrics(Answers.read(labels, probabilities))
         return {f"val_{name}": value for name, value in metrics.items()}
 
     def configure_gradient_clipping(
@@ -312,12 +312,12 @@ def _fit(
             f"The GPU's memory does not hold {config.batch_size} photos of {config.image_height}×{config.image_width} "
             "pixels and this network. Halve --batch-size, or the image size."
         ) from None
-    except torch._dynamo.exc.BackendCompilerFailed as error:
-        raise TwinCarError(
-            f"torch could not compile the network: {str(error).strip().splitlines()[0]} It needs a C++ compiler such "
-            "as g++ at run time; install one, or train without --compile."
-        ) from None
     except RuntimeError as error:
+        if config.compile and isinstance(error, torch._dynamo.exc.BackendCompilerFailed):
+            raise TwinCarError(
+                f"torch could not compile the network: {str(error).strip().splitlines()[0]} It needs a C++ compiler "
+                "such as g++ at run time; install one, or train without --compile."
+            ) from None
         if "DataLoader worker" not in str(error):
             raise
         raise TwinCarError(

@@ -12,7 +12,7 @@ from typing import Any
 
 from safetensors.torch import save
 
-from twincar.config import Head
+from twincar.choices import Head
 from twincar.errors import CheckpointError
 from twincar.files import write_bytes
 from twincar.labels import ClassNames

@@ -13,9 +13,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from twincar.choices import EngineName
 from twincar.errors import CheckpointError, UsageError
 from twincar.machine import available_cores
-from twincar.modeling.engines import HEAD_OUTPUT, Engine, EngineName
+from twincar.modeling.engines import HEAD_OUTPUT, Engine
 from twincar.modeling.gradcam import HeadWeights
 from twincar.modeling.spec import HEADER_KEY, ModelSpec
 

@@ -13,11 +13,12 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
+from twincar.choices import Arithmetic, EngineName
 from twincar.errors import CheckpointError, UsageError
 from twincar.modeling.engine_onnxruntime import read_onnx_spec
-from twincar.modeling.engines import HEAD_OUTPUT, OPENVINO_HEADER, OPENVINO_MODEL, Engine, EngineName
+from twincar.modeling.engines import HEAD_OUTPUT, OPENVINO_HEADER, OPENVINO_MODEL, Engine
 from twincar.modeling.gradcam import HeadWeights
-from twincar.modeling.spec import Arithmetic, ModelSpec
+from twincar.modeling.spec import ModelSpec
 
 
 class OpenVinoEngine(Engine):

@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from twincar.choices import EngineName
 from twincar.files import RunFolder
 from twincar.labels import ClassNames, stanford_cars
 from twincar.modeling.checkpoint import load_model, load_published_model
-from twincar.modeling.engines import Engine, EngineName
+from twincar.modeling.engines import Engine
 from twincar.modeling.gradcam import HeadWeights
 from twincar.modeling.network import CarNet
 from twincar.modeling.spec import ModelSpec

@@ -12,18 +12,17 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from twincar.choices import EngineName
 from twincar.errors import MissingExtraError, UsageError
 from twincar.labels import ClassNames
 from twincar.modeling.gradcam import HeadWeights
 from twincar.modeling.spec import ModelSpec
 from twincar.preprocess import Photo, Preprocessing, iterate_batches
-
-EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 
 OPENVINO_MODEL, OPENVINO_HEADER = "model.xml", "twincar.json"
 """The files that make a folder an OpenVINO model of ours."""

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from twincar.config import Precision
+from twincar.choices import Precision
 from twincar.files import write_bytes
 from twincar.modeling.weights import read_torch_file
 

@@ -15,7 +15,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from twincar.config import Head
+from twincar.choices import Head
 from twincar.errors import PretrainedWeightsError, UsageError
 from twincar.modeling.weights import fit_weights, read_state_dict
 

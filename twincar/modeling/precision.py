@@ -14,7 +14,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from twincar.config import Precision
+from twincar.choices import Precision
 from twincar.errors import UsageError
 from twincar.modeling.network import CarNet
 

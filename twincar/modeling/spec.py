@@ -5,20 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
+from twincar.choices import Arithmetic, Head
 from twincar.errors import CheckpointError, TwinCarError
 from twincar.labels import ClassNames
 from twincar.preprocess import Preprocessing
 
-if TYPE_CHECKING:
-    from twincar.config import Head  # its checks take a tenth of a second to import, and nothing here needs them
-
 HEADER_KEY = "twincar"
 """Name of the entry in a model file's metadata that holds the header."""
-
-Arithmetic = Literal["fp32", "fp16", "bf16", "int8"]
-"""What an exported model stores and computes in; 'fp16' stores half and computes in full precision."""
 
 _FORMAT = 1
 
