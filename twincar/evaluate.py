@@ -17,12 +17,9 @@ from scipy import sparse
 from twincar import plots
 from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import Annotation, PreparedData
-from twincar.data.loader import labels_of
-from twincar.errors import DataError
 from twincar.files import RunFolder, write_csv, write_json
 from twincar.labels import ClassNames
 from twincar.metrics import (
-    Answers,
     Interval,
     ReportRow,
     accuracy_interval,
@@ -32,10 +29,10 @@ from twincar.metrics import (
     most_confused,
     per_class_report,
 )
-from twincar.modeling.engines import open_engine, read_logits, softmax
+from twincar.modeling.engines import open_engine, read_logits
+from twincar.predictions import labelled_split, prediction_rows, read_answers
 
 _SHOWN = 20  # classes or pairs in a picture
-_BLOCK = 256  # photos whose probabilities are in memory at once
 _LARGEST_TABLE = 1000  # classes; with more, confusion_matrix.csv would be mostly zeros and too wide for any reader
 _LARGEST_PICTURE = 200  # classes; with more, the picture of the matrix shows a part of them
 _PART = 100  # classes in that part
@@ -88,14 +85,7 @@ def evaluate(
     run = RunFolder.open(run_path)
     engine, spec = open_engine(run.path)
     data = PreparedData.open(data_folder or Path(TrainConfig.from_values(read_yaml(run.config)).data))
-    annotations = data.split(split)
-    if any(annotation.label is None for annotation in annotations):
-        raise DataError(
-            f"Expected labels in the split {split!r} of {data.folder}, and it has none to compare with. "
-            "Evaluate another split, or look at the answers with twincar predict."
-        )
-    to_model = np.array(data.classes.indices_in(spec.classes))
-    labels = to_model[labels_of(annotations)]
+    annotations, labels = labelled_split(data, split, spec.classes)
     paths = [data.path(annotation) for annotation in annotations]
     logits = read_logits(engine, spec.preprocessing, paths, tta=tta, on_photo=on_photo)
     return report_logits(run, split, annotations, spec.classes, labels, logits)
@@ -110,7 +100,7 @@ def report_logits(
     logits: NDArray[np.float32],
 ) -> Evaluation:
     """What follows the network: metrics, tables and pictures of logits, N×V×K; the first view is the plain photo."""
-    answers = _read_answers(labels, logits[:, :1])
+    answers = read_answers(labels, logits[:, :1])
     tta = logits.shape[1] > 1
     evaluation = Evaluation(
         split=split,
@@ -118,13 +108,13 @@ def report_logits(
         accuracy=accuracy_interval(labels, answers.predictions),
         macro_f1=macro_f1_interval(labels, answers.predictions),
         metrics=answer_metrics(answers),
-        tta=answer_metrics(_read_answers(labels, logits)) if tta else None,
+        tta=answer_metrics(read_answers(labels, logits)) if tta else None,
         folder=run.reports / split,
     )
     matrix = confusion_matrix(labels, answers.predictions, len(classes))
     report = [row for row in per_class_report(matrix, classes.names) if row["support"]]
     write_json(evaluation.folder / "metrics.json", evaluation.to_dict())
-    write_csv(evaluation.folder / "predictions.csv", _prediction_rows(annotations, classes, answers))
+    write_csv(evaluation.folder / "predictions.csv", prediction_rows(annotations, classes, answers))
     write_csv(evaluation.folder / "classification_report.csv", [*report, *_average_rows(report[0], evaluation)])
     _write_matrix(evaluation.folder, matrix, classes)
     for name, figure in plots.training_curves(run.read_history()).items():
@@ -132,21 +122,6 @@ def report_logits(
     _draw_classes(evaluation.folder, split, report)
     _draw_matrix(evaluation.folder, split, matrix, classes)
     return evaluation
-
-
-def _read_answers(labels: NDArray[np.int64], logits: NDArray[np.float32]) -> Answers:
-    """Answers of logits, N×V×K, averaged over the views; block by block, as probabilities would fill memory again."""
-    blocks = [slice(start, start + _BLOCK) for start in range(0, len(labels), _BLOCK)]
-    return Answers.join(Answers.read(labels[block], softmax(logits[block].mean(axis=1))) for block in blocks)
-
-
-def _prediction_rows(annotations: list[Annotation], classes: ClassNames, answers: Answers) -> Iterator[dict[str, Any]]:
-    rows = zip(annotations, answers.labels, answers.best, answers.probabilities, strict=True)
-    for annotation, label, best, probabilities in rows:
-        cells: dict[str, Any] = {"file": annotation.file, "truth": classes[label], "correct": int(best[0] == label)}
-        for place, (index, probability) in enumerate(zip(best, probabilities, strict=True), start=1):
-            cells |= {f"top{place}": classes[index], f"probability{place}": f"{probability:.6f}"}
-        yield cells
 
 
 def _average_rows(first: ReportRow, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
