@@ -79,7 +79,8 @@ FLAGS = {
     "train": "--name --runs --resume --recipe --config --backbone --pretrained --image-size --epochs --batch-size "
     "--learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard",
     "evaluate": "--split --tta --data --json",
-    "explain": "--split --count --data",
+    "explain": "--split --count --score --data --json",
+    "compare": "--photo --split --count --data --json",
     "export": "--format --precision --out --data --force --json",
     "predict": "--model -m --engine --top-k --tta --classes --backbone --json --csv",
 }

@@ -5,7 +5,6 @@ Shapes: N photos of H×W pixels, h×w maps, K classes, S steps of a curve.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +20,10 @@ from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import Annotation, Box, PreparedData
 from twincar.data.toycars import Part, read_part
 from twincar.errors import UsageError
-from twincar.explanation_scores import Better, Mask, Score
+from twincar.explanation_scores import Better, Mask, Pixels, Score
 from twincar.files import RunFolder, write_csv, write_json
-from twincar.labels import class_key
-from twincar.modeling.engines import Engine, open_engine, softmax
+from twincar.labels import slug
+from twincar.modeling.engines import Engine, open_engine
 from twincar.modeling.gradcam import Floats, contrastive_cam, grad_cam_plus_plus, resize_map
 from twincar.modeling.occlusion import contrastive_occlusion
 from twincar.modeling.randomised import randomised_engines
@@ -100,7 +99,7 @@ def explain(
         if on_photo:
             on_photo(len(explained), len(chosen))
     out = run.reports / "explain"
-    paths = [out / f"{index:03d}_{_slug(item.predicted)}.png" for index, item in enumerate(explained, start=1)]
+    paths = [out / f"{index:03d}_{slug(item.predicted)}.png" for index, item in enumerate(explained, start=1)]
     for path, item in zip(paths, explained, strict=True):
         plots.save(plots.explanation_figure(item), path)
     plots.save(plots.explanation_grid(explained), out / "grid.png")
@@ -139,10 +138,8 @@ def score_explanations(
     chosen = _spread_over(data.split(split), count)
     judge = _Judge(*open_engine(run.path), randomised_engines(run.path))
     for done, annotation in enumerate(chosen, start=1):
-        car = None if annotation.label is None else data.classes[annotation.label]
-        judge.add(
-            read_photo(data.path(annotation)), annotation.box, car and read_part(data.folder, annotation.file, car)
-        )
+        car = "" if annotation.label is None else data.classes[annotation.label]
+        judge.add(read_photo(data.path(annotation)), annotation.box, read_part(data.folder, annotation.file, car))
         if on_photo:
             on_photo(done, len(chosen))
     result = ExplanationScores(split, len(chosen), judge.scores(), run.reports / split)
@@ -169,7 +166,7 @@ def _explain_batch(engine: Engine, spec: ModelSpec, chosen: Sequence[tuple[Path,
     inputs = np.stack([spec.preprocessing(photo) for photo in photos])
     logits, features = engine.logits_and_features(inputs)
     heats = grad_cam_plus_plus(features, engine.head, logits.argmax(axis=1))
-    probabilities = softmax(logits)
+    probabilities = spec.calibration.probabilities(logits)
     return [
         plots.Explained(
             photo=np.asarray(photo),
@@ -187,10 +184,6 @@ def _spelt_as(truth: str | None, spec: ModelSpec) -> str | None:
     """The truth in the model's own spelling, so that equal classes compare equal."""
     index = None if truth is None else spec.classes.find(truth)
     return truth if index is None else spec.classes[index]
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", class_key(name)).strip("-")
 
 
 class _Judge:
@@ -239,7 +232,7 @@ class _Judge:
             means[kind][name] = np.mean(curves, axis=0)
         return dict(means)
 
-    def _take_away(self, pixels: scores.Pixels, name: str, heat: Floats, answer: int) -> None:
+    def _take_away(self, pixels: Pixels, name: str, heat: Floats, answer: int) -> None:
         logits = self._engine.logits
         for kind, curve_of, better in _CURVES:
             curve = curve_of(logits, pixels, heat, answer)
@@ -249,13 +242,14 @@ class _Judge:
         self._keep("ROAD, most relevant first", name, "lower", most)
         self._keep("ROAD, least relevant first", name, "higher", least)
 
-    def _look_for(self, part: Part, pixels: scores.Pixels, features: Floats) -> None:
+    def _look_for(self, part: Part, pixels: Pixels, features: Floats) -> None:
         """Compare maps of the true class, and of what tells it from its twin, with the part in which the two differ."""
         car, twin = self._spec.classes.find(part.car), self._spec.classes.find(part.twin)
         mask = self._seen(part.mask)
         if car is None or twin is None or not mask.any():
             return
-        head, height, width = self._engine.head, *pixels.shape[:2]
+        head = self._engine.head
+        height, width = pixels.shape[:2]
         of_car, of_twin = np.array([car]), np.array([twin])
         cells = contrastive_cam(features, head, of_car, of_twin)[0]
         hiding = contrastive_occlusion(self._engine.logits, pixels, car, twin)
@@ -268,7 +262,7 @@ class _Judge:
             self._keep("peak in the part that differs", name, "higher", scores.peak_within(heat, mask))
             self._keep("energy in the part that differs", name, "higher", scores.energy_within(heat, mask))
 
-    def _with_baselines(self, cells: Floats, pixels: scores.Pixels) -> dict[str, Floats]:
+    def _with_baselines(self, cells: Floats, pixels: Pixels) -> dict[str, Floats]:
         height, width = pixels.shape[:2]
         return {
             _CAM: resize_map(cells, height, width),

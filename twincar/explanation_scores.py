@@ -21,7 +21,7 @@ from scipy import sparse, stats
 from scipy.sparse.linalg import spsolve
 
 from twincar.metrics import mean_interval
-from twincar.modeling.engines import softmax
+from twincar.modeling.calibration import softmax
 from twincar.modeling.gradcam import Floats, resize_map
 from twincar.modeling.occlusion import Logits, blur, grid_of
 
@@ -88,9 +88,8 @@ def road(logits: Logits, photo: Pixels, heat: Floats, target: int, rng: np.rando
     filled = []
     for ranked in (order, order[::-1]):
         for share in ROAD_SHARES:
-            hidden = np.zeros(heat.size, bool)
-            hidden[ranked[: round(share * heat.size)]] = True
-            hidden = hidden.reshape(heat.shape)
+            hidden = np.zeros(heat.shape, bool)
+            hidden.flat[ranked[: round(share * heat.size)]] = True
             picture = impute(photo, hidden)
             picture[hidden] += rng.normal(0, _NOISE, (hidden.sum(), 3))
             filled.append(picture.round().clip(0, 255).astype(np.uint8))

@@ -1,6 +1,6 @@
 """What a run answers on a labelled split: computed, as the rows of `predictions.csv`, and read back from them.
 
-Shapes: N photos with V views, K classes of the model.
+Shapes: N photos, K classes of the model.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from twincar.errors import DataError
 from twincar.files import RunFolder
 from twincar.labels import ClassNames
 from twincar.metrics import Answers
-from twincar.modeling.engines import Engine, read_logits, softmax
+from twincar.modeling.engines import Engine, read_logits
 from twincar.modeling.spec import ModelSpec
 
-_BLOCK = 256  # photos whose probabilities are in memory at once
+_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,20 @@ def labelled_split(data: PreparedData, split: str, classes: ClassNames) -> tuple
     return annotations, to_model[labels_of(annotations)]
 
 
-def read_answers(labels: NDArray[np.int64], logits: NDArray[np.float32]) -> Answers:
-    """Answers of logits, N×V×K, averaged over the views; block by block, as probabilities would fill memory again."""
-    blocks = [slice(start, start + _BLOCK) for start in range(0, len(labels), _BLOCK)]
-    return Answers.join(Answers.read(labels[block], softmax(logits[block].mean(axis=1))) for block in blocks)
+def read_answers(
+    labels: NDArray[np.int64],
+    logits: NDArray[np.float32],
+    probabilities: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+) -> Answers:
+    """Answers of logits, N×K."""
+    return Answers.join(
+        Answers.read(labels[block], probabilities(logits[block])) for block in photo_blocks(len(labels))
+    )
+
+
+def photo_blocks(photos: int) -> list[slice]:
+    """Photos a few at a time: the probabilities of all would fill as much memory as the logits again."""
+    return [slice(start, start + _BLOCK) for start in range(0, photos, _BLOCK)]
 
 
 def prediction_rows(
@@ -96,7 +106,8 @@ def answer_split(
                 Answered(path, int(label), index(row["top1"]), float(row["probability1"]))
                 for path, label, row in zip(paths, labels, rows, strict=True)
             ]
-    answers = read_answers(labels, read_logits(engine, spec.preprocessing, paths, on_photo=on_photo))
+    logits = read_logits(engine, spec.preprocessing, paths, on_photo=on_photo)
+    answers = read_answers(labels, logits[:, 0], spec.calibration.probabilities)
     columns = zip(paths, labels, answers.predictions, answers.probabilities[:, 0], strict=True)
     return [Answered(path, int(label), int(best), float(sure)) for path, label, best, sure in columns]
 
