@@ -23,7 +23,7 @@ from twincar.modeling.network import CarNet
 from twincar.modeling.spec import ModelSpec
 from twincar.preprocess import Preprocessing
 
-SEDAN, COUPE, VAN, SUV = CLASSES
+SEDAN, COUPE, VAN, SUV = (name.replace("/", "-") for name in CLASSES)  # as their folders are called
 
 
 @pytest.fixture
@@ -127,20 +127,21 @@ def test_a_photo_of_ones_own(known_answers: Path, tmp_path: Path) -> None:
 
 
 def test_names_in_any_spelling_and_what_is_refused(run: Path) -> None:
-    assert compare(run, ["borealis c-v van 2009", SUV.upper()], split="test").pairs[0].first == VAN
+    assert compare(run, ["borealis C/V van 2009", SUV.upper()], split="test").pairs[0].first == VAN
     with pytest.raises(LabelError, match="near are Aurora Falcon Coupe 2012"):
         compare(run, ["Aurora Falcon Cope 2012", SUV])
-    with pytest.raises(UsageError, match="two different classes, and found 'Borealis C/V Van 2009' twice"):
-        compare(run, [VAN, "borealis c-v van 2009"])
+    with pytest.raises(UsageError, match="two different classes, and found 'Borealis C-V Van 2009' twice"):
+        compare(run, [VAN, "borealis c/v van 2009"])
     with pytest.raises(UsageError, match="two classes, or none, and found 1"):
         compare(run, [VAN])
 
 
 def test_a_class_name_is_text_whatever_it_is(tmp_path: Path) -> None:
     names = ("<script>alert(1)</script>", 'Tom & Jerry\'s "Van" 2009')
-    for label in (0, 1):
-        draw_car(label, 0).save(tmp_path / f"{label}.jpg")
-    rows = [{"filename": f"{label}.jpg", "label": names[label], "split": "test"} for label in (0, 1)]
+    rows = []
+    for number, split in enumerate(["train"] * 4 + ["test"] * 4):
+        draw_car(number % 2, number).save(tmp_path / f"{number}.jpg")
+        rows.append({"filename": f"{number}.jpg", "label": names[number % 2], "split": split})
     write_csv(tmp_path / "cars.csv", rows)
     write_text(tmp_path / "classes.txt", "\n".join(names) + "\n")
     data = prepare(str(tmp_path / "cars.csv"), tmp_path / "data", classes_file=tmp_path / "classes.txt")

@@ -34,6 +34,7 @@ class Answered:
     truth: int
     predicted: int
     confidence: float
+    """Probability of that answer, to six digits."""
 
 
 def labelled_split(data: PreparedData, split: str, classes: ClassNames) -> tuple[list[Annotation], NDArray[np.int64]]:
@@ -109,7 +110,7 @@ def answer_split(
     logits = read_logits(engine, spec.preprocessing, paths, on_photo=on_photo)
     answers = read_answers(labels, logits[:, 0], spec.calibration.probabilities)
     columns = zip(paths, labels, answers.predictions, answers.probabilities[:, 0], strict=True)
-    return [Answered(path, int(label), int(best), float(sure)) for path, label, best, sure in columns]
+    return [Answered(path, int(label), int(best), round(float(sure), 6)) for path, label, best, sure in columns]
 
 
 def _read_rows(table: Path) -> list[dict[str, str]]:
