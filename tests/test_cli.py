@@ -96,6 +96,21 @@ def test_flags_are_frozen() -> None:
     assert {name: sorted(flags) for name, flags in found.items()} == {n: sorted(f.split()) for n, f in FLAGS.items()}
 
 
+def test_compare_and_explain_score_for_machines_and_people(small_run: Path) -> None:
+    names = ("Aurora Falcon Sedan 2012", "Aurora Falcon Coupe 2012")
+    compared = json.loads(run("compare", small_run, *names, "--split", "test", "--json").stdout)
+    assert Path(compared["page"]).is_file()
+    assert [(pair["first"], pair["second"]) for pair in compared["pairs"]] == [names]
+    scored = json.loads(run("explain", small_run, "--score", "--split", "test", "--count", 2, "--json").stdout)
+    assert scored["photos"] == 2
+    lines = run("explain", small_run, "--score", "--split", "test", "--count", 2).stdout.splitlines()
+    assert [line.split("\t")[0] for line in lines[1:-1]] == [row["score"] for row in scored["scores"]]
+    assert "near are" in refused(1, "compare", small_run, names[0], "Aurora Falcon Cope 2012")
+    assert "names of two classes" in refused(2, "compare", small_run, names[0])
+    assert "--score without photos" in refused(2, "explain", small_run, "car.jpg", "--score")
+    assert "--json with --score only" in refused(2, "explain", small_run, "--json")
+
+
 def test_predict_for_machines_and_people(small_run: Path, tmp_path: Path) -> None:
     for number in range(3):
         draw_car(number, 0).save(tmp_path / f"{number}.jpg")
