@@ -77,6 +77,15 @@ def test_the_page_shows_exemplars_and_mistakes_and_is_one_file(run: Path) -> Non
         assert picture.height > picture.width / 2
 
 
+def test_a_car_that_is_never_right_is_shown_too(run: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(run, tmp_path / "run"))
+    table = copied / "reports/test/predictions.csv"
+    write_text(table, table.read_text().replace(f",{VAN},0.8", f",{SUV},0.8"))
+    page = compare(copied, [VAN, COUPE], split="test").page.read_text()
+    assert f"Never right: {VAN}" in page
+    assert f"Surest: {COUPE}" in page
+
+
 def test_pairs_of_all_pages_are_listed_for_the_report(run: Path) -> None:
     shutil.rmtree(run / "reports/compare", ignore_errors=True)
     compare(run, split="test")

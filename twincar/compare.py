@@ -170,7 +170,8 @@ def _show(
     first, second = pair
     chosen: dict[str, list[Answered]] = {}
     for own, other in (pair, pair[::-1]):
-        chosen[f"Surest: {classes[own]}"] = _surest(answers, own, own)[:_SUREST]
+        right = _surest(answers, own, own)
+        chosen[f"{'Surest' if right else 'Never right'}: {classes[own]}"] = (right or _of_class(answers, own))[:_SUREST]
         chosen[f"Worst: {classes[own]} taken for {classes[other]}"] = _surest(answers, own, other)[:_WORST]
     exhibits = {"Your photo": [viewer.view(photo, pair)]} if photo else {}
     for heading, found in chosen.items():
@@ -180,8 +181,8 @@ def _show(
         first=classes[first],
         second=classes[second],
         split=split,
-        photos_first=sum(a.truth == first for a in answers),
-        photos_second=sum(a.truth == second for a in answers),
+        photos_first=len(_of_class(answers, first)),
+        photos_second=len(_of_class(answers, second)),
         right_first=len(_surest(answers, first, first)),
         right_second=len(_surest(answers, second, second)),
         first_as_second=len(_surest(answers, first, second)),
@@ -197,8 +198,12 @@ def _show(
 
 def _surest(answers: Sequence[Answered], truth: int, predicted: int) -> list[Answered]:
     """The photos of one class that are answered as one, the surest first."""
-    found = [answer for answer in answers if (answer.truth, answer.predicted) == (truth, predicted)]
+    found = [answer for answer in _of_class(answers, truth) if answer.predicted == predicted]
     return sorted(found, key=lambda answer: -answer.confidence)
+
+
+def _of_class(answers: Sequence[Answered], truth: int) -> list[Answered]:
+    return [answer for answer in answers if answer.truth == truth]
 
 
 def _mean_confidence(answers: Sequence[Answered]) -> float | None:

@@ -316,9 +316,9 @@ def contrast_grid(items: Sequence[Contrasted], title: str) -> Figure:
     """A row a photo, a column a kind of picture; orange speaks for the first class of the pair, blue for the second."""
     shown = [item.pictures() for item in items]
     names = list(shown[0])
-    height = max(item.photo.shape[0] / item.photo.shape[1] for item in items)
-    figure = _figure(3.4 * len(names), (3.4 * min(height, 1.3) + 0.3) * len(items) + 0.6, dpi=80)
-    grid = figure.subplots(len(items), len(names), squeeze=False)
+    heights = [3.4 * item.photo.shape[0] / item.photo.shape[1] + 0.3 for item in items]
+    figure = _figure(3.4 * len(names), sum(heights) + 0.6, dpi=80)
+    grid = figure.subplots(len(items), len(names), squeeze=False, height_ratios=heights)
     for axes, picture in zip(grid.flat, (picture for row in shown for picture in row.values()), strict=True):
         axes.imshow(picture)
         axes.axis("off")
