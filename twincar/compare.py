@@ -30,6 +30,7 @@ from twincar.predictions import Answered, answer_split
 from twincar.preprocess import read_photo
 
 _SUREST, _WORST = 2, 2  # photos shown of each class, and of each class's mistakes
+_OWN = "Your photo"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,10 +125,9 @@ def compare(
         if exhibits:
             title = f"{item.pair.first} (orange) or {item.pair.second} (blue)"
             plots.save(plots.contrast_grid(exhibits, title), folder / item.pair.pngs[0])
-    title = f"{spec.classes[named[0][0]]} or {spec.classes[named[0][1]]}" if named else "Twins: why this car, not that"
-    write_text(
-        folder / page, render("compare.html.jinja", title=title, run=run.path.name, split=split, shown=_rows(shown))
-    )
+    title = " or ".join(spec.classes[index] for index in named[0]) if named else "Twins: why this car, not that"
+    html = render("compare.html.jinja", title=title, run=run.path.name, split=split, own=_OWN, shown=_rows(shown))
+    write_text(folder / page, html)
     result = Comparison(split, [item.pair for item in shown], folder / page)
     _remember(folder / "compare.json", page, result.pairs)
     return result
@@ -173,7 +173,7 @@ def _show(
         right = _surest(answers, own, own)
         chosen[f"{'Surest' if right else 'Never right'}: {classes[own]}"] = (right or _of_class(answers, own))[:_SUREST]
         chosen[f"Worst: {classes[own]} taken for {classes[other]}"] = _surest(answers, own, other)[:_WORST]
-    exhibits = {"Your photo": [viewer.view(photo, pair)]} if photo else {}
+    exhibits = {_OWN: [viewer.view(photo, pair)]} if photo else {}
     for heading, found in chosen.items():
         if found:
             exhibits[heading] = [viewer.view(answered.photo, pair) for answered in found]
