@@ -110,7 +110,7 @@ def print_open_set(evaluation: OpenSetEvaluation) -> None:
         f"{evaluation.photos} {evaluation.split} photos of known cars: accuracy {evaluation.accuracy:.3f}, "
         f"{evaluation.rejected:.1%} turned away ({evaluation.false_rejection:.0%} asked for)"
     )
-    others = list(evaluation.groups[0].auroc_of_score)[1:]
+    others = list(evaluation.groups[0].auroc_by_others)
     header = [
         "unknown",
         "photos",
@@ -118,7 +118,7 @@ def print_open_set(evaluation: OpenSetEvaluation) -> None:
         "FPR at 95% TPR",
         "OSCR",
         "turned away",
-        *(f"AUROC, {s}" for s in scores[1:]),
+        *(f"AUROC, {s}" for s in others),
     ]
     rows = [
         [
@@ -126,7 +126,7 @@ def print_open_set(evaluation: OpenSetEvaluation) -> None:
             str(group.photos),
             *(f"{value:.3f}" for value in (group.auroc, group.fpr95, group.oscr)),
             f"{group.rejected:.1%}",
-            *(f"{group.auroc_of_score[score]:.3f}" for score in others),
+            *(f"{group.auroc_by_others[score]:.3f}" for score in others),
         ]
         for group in evaluation.groups
     ]

@@ -213,9 +213,9 @@ def score_figure(scores: Mapping[str, NDArray[np.float32]], threshold: float) ->
     labels = [f"{name}: {(values >= threshold).mean():.0%} of {len(values)} pass" for name, values in scores.items()]
     axes.set_yticks(range(len(scores)), labels)
     axes.invert_yaxis()
-    if np.isfinite(threshold):
-        axes.axvline(threshold, color="black", linestyle="--", linewidth=1)
-    axes.set_xlabel("maximum logit")
+    axes.axvline(threshold, color="black", linestyle="--", linewidth=1)
+    axes.set_xlabel("share of validation photos that look even less like one")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_title("How much photos look like a car the model knows", loc="left", fontweight="bold")
     _tidy(axes, grid="x")
     return figure

@@ -89,7 +89,7 @@ class ModelSpec:
 
 def _read_calibration(values: Mapping[str, Any]) -> Calibration:
     """From JSON, which has lists for tuples; models made before there was any have none."""
-    calibration = Calibration(**{**values, "score_quantiles": tuple(values.get("score_quantiles", ()))})
+    calibration = Calibration(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
     if not calibration.temperature > 0:
         raise ValueError(f"a temperature of {calibration.temperature}")
     return calibration
