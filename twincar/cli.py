@@ -27,6 +27,7 @@ from twincar.console import (
     print_evaluation,
     print_export,
     print_json_lines,
+    print_robustness,
     print_summary,
     print_table,
     print_training,
@@ -262,10 +263,19 @@ def _evaluate(
     tta: Annotated[
         bool, typer.Option("--tta", help="Also with test-time augmentation: mirrored and wider views.")
     ] = False,
+    corruptions: Annotated[
+        bool,
+        typer.Option("--corruptions", help="Instead: accuracy on corrupted photos, 7 kinds at 5 severities."),
+    ] = False,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a run: every metric with intervals, tables, and pictures in RUN/reports."""
+    if corruptions:
+        if tta:
+            raise UsageError("Expected --corruptions without --tta: corrupted photos are seen in one view.")
+        _evaluate_corruptions(run, split, data, as_json)
+        return
     from twincar.evaluate import evaluate
 
     with progress(f"Evaluating {split} photos") as on_photo:
@@ -275,6 +285,18 @@ def _evaluate(
     else:
         print_evaluation(evaluation)
         typer.echo(f"Tables and pictures: {evaluation.folder}")
+
+
+def _evaluate_corruptions(run: Path, split: Split, data: Path | None, as_json: bool) -> None:
+    from twincar.robustness import measure_robustness
+
+    with progress(f"Evaluating corrupted {split} photos") as on_photo:
+        robustness = measure_robustness(run, split=split, data_folder=data, on_photo=on_photo)
+    if as_json:
+        typer.echo(json.dumps(robustness.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        print_robustness(robustness)
+        typer.echo(f"Table and picture: {robustness.folder / 'corruptions.png'}")
 
 
 @app.command(name="explain")
