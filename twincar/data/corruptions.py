@@ -159,7 +159,7 @@ def _blurred(values: NDArray[np.float32], deviation: float) -> NDArray[np.float3
 
 
 def _to_pixels(values: NDArray[Any]) -> Pixels:
-    return np.rint(values).clip(0, 255).astype(np.uint8)
+    return np.asarray(np.rint(values).clip(0, 255), np.uint8)
 
 
 CORRUPTIONS: Mapping[str, Callable[[Pixels, int, np.random.Generator], Pixels]] = MappingProxyType(

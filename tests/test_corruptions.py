@@ -1,0 +1,147 @@
+"""Corruptions against their definitions: Hendrycks and Dietterich (2019), parameters as published."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from twincar.data.corruptions import CORRUPTIONS, SEVERITIES, SIDE, VERSIONS, CorruptedViews, Pixels, corrupt
+from twincar.data.toycars import CLASS_NAMES, draw_photo
+from twincar.preprocess import Preprocessing
+
+GREY = np.full((300, 400, 3), 128, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def car() -> Image.Image:
+    return draw_photo(CLASS_NAMES[0], seed=0).image
+
+
+@pytest.fixture(scope="module")
+def pixels(car: Image.Image) -> Pixels:
+    return np.asarray(car.resize((299, SIDE)))
+
+
+def squared_error(first: Pixels, second: Pixels) -> float:
+    return float(((first.astype(float) - second) ** 2).mean())
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_severity_makes_it_worse(name: str, pixels: Pixels) -> None:
+    before = pixels.copy()
+    versions = [corrupt(pixels, name, severity) for severity in SEVERITIES]
+    assert {(version.shape, version.dtype) for version in versions} == {(pixels.shape, pixels.dtype)}
+    errors = [squared_error(version, pixels) for version in versions]
+    assert errors[0] > 0
+    assert errors == sorted(set(errors))
+    assert np.array_equal(pixels, before)  # a copy
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_the_same_seed_gives_the_same_pixels(name: str, pixels: Pixels) -> None:
+    assert np.array_equal(corrupt(pixels, name, 3, seed=5), corrupt(pixels, name, 3, seed=5))
+    random = name in ("gaussian_noise", "impulse_noise", "motion_blur", "spatter")
+    assert np.array_equal(corrupt(pixels, name, 3, seed=5), corrupt(pixels, name, 3, seed=6)) != random
+
+
+def test_gaussian_noise_has_the_published_deviation() -> None:
+    for severity, deviation in ((1, 0.08), (2, 0.12)):  # beyond, clipping at black and white takes a part away
+        noise = corrupt(GREY, "gaussian_noise", severity).astype(float) - 128
+        assert noise.std() == pytest.approx(255 * deviation, rel=0.01)
+        assert abs(noise.mean()) < 0.2
+        assert abs(np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1]) < 0.02  # each channel on its own
+
+
+def test_strong_gaussian_noise_is_clipped_at_black_and_white() -> None:
+    noisy = corrupt(GREY, "gaussian_noise", 5)
+    # P(128 + 96.9 z < 0.5) = Phi(-1.316) = 0.094
+    assert (noisy == 0).mean() == pytest.approx(0.094, abs=0.004)
+    assert (noisy == 255).mean() == pytest.approx(0.096, abs=0.004)
+
+
+def test_impulse_noise_replaces_the_published_share_of_values() -> None:
+    for severity, share in zip(SEVERITIES, (0.03, 0.06, 0.09, 0.17, 0.27), strict=True):
+        noisy = corrupt(GREY, "impulse_noise", severity)
+        assert set(np.unique(noisy)) == {0, 128, 255}
+        assert (noisy == 0).mean() == pytest.approx(share / 2, rel=0.05)
+        assert (noisy == 255).mean() == pytest.approx(share / 2, rel=0.05)
+        assert (noisy != 128).any(axis=2).mean() > 2 * share  # channels are broken one by one
+
+
+def test_contrast_by_hand() -> None:
+    """Two pixels of 100 and 200: the mean is 150; severity 1 keeps 0.4 of the distance, severity 5 a twentieth."""
+    image = np.array([[[100, 0, 10], [200, 0, 30]]], np.uint8)
+    assert corrupt(image, "contrast", 1).tolist() == [[[130, 0, 16], [170, 0, 24]]]
+    assert corrupt(image, "contrast", 5)[0, :, 0].tolist() == [148, 152]  # 147.5 and 152.5, halves to even
+
+
+def test_pixelate_is_pillows_box_filter_and_back(pixels: Pixels) -> None:
+    small = Image.fromarray(pixels).reduce(4)  # 299×224 at 0.25: 74×56 would be cut from 296 columns
+    square = np.asarray(Image.fromarray(pixels).crop((0, 0, SIDE, SIDE)))
+    expected = np.asarray(small.crop((0, 0, 56, 56))).repeat(4, axis=0).repeat(4, axis=1)
+    assert np.array_equal(corrupt(square, "pixelate", 5), expected)
+
+
+def test_jpeg_has_the_published_quality(pixels: Pixels, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("jpeg") / "car.jpg"
+    for severity, quality in zip(SEVERITIES, (25, 18, 15, 10, 7), strict=True):
+        Image.fromarray(pixels).save(path, quality=quality)
+        assert np.array_equal(corrupt(pixels, "jpeg_compression", severity), np.asarray(Image.open(path)))
+
+
+def test_motion_blur_draws_a_point_into_half_a_gaussian() -> None:
+    point = np.zeros((101, 101, 3), np.uint8)
+    point[50, 50] = 255
+    for severity, (radius, deviation) in ((1, (10, 3)), (4, (15, 12))):
+        streak = corrupt(point, "motion_blur", severity, seed=3)[..., 0].astype(float)
+        steps = np.arange(2 * radius + 1)
+        expected = 255 * np.exp(-(steps**2) / (2 * deviation**2))
+        expected /= np.exp(-(steps**2) / (2 * deviation**2)).sum()
+        rows, columns = np.nonzero(streak)
+        order = np.argsort(-columns)  # steps go to the left of the point, as far as its brightness can be seen
+        found = streak[rows[order], columns[order]]
+        assert (rows[order][0], columns[order][0]) == (50, 50)
+        assert found == pytest.approx(expected[: len(found)], abs=0.51)
+        assert np.abs(rows - 50).max() <= (50 - columns).max() + 1  # within 45 degrees
+
+
+def test_spatter_is_water_first_and_mud_then() -> None:
+    water, mud = corrupt(GREY, "spatter", 2), corrupt(GREY, "spatter", 5)
+    assert water.min() >= 128  # light is added, pale turquoise
+    wet = water[(water > 140).any(axis=2)]
+    assert 0.02 < len(wet) / GREY[..., 0].size < 0.4
+    assert wet[:, 1].mean() > wet[:, 0].mean()
+    assert mud.max() == 128  # covered
+    assert np.abs(mud[mud[..., 0] < 70].astype(float).mean(axis=0) - (63, 42, 20)).max() < 10
+
+
+def test_views_are_the_photo_and_its_corruptions_at_the_networks_size(car: Image.Image) -> None:
+    views = CorruptedViews(height=96, width=128).views(car)
+    assert [view.shape for view in views] == [(96, 128, 3)] * 36
+    assert len(VERSIONS) == 36
+    plain = Preprocessing(height=96, width=128)(car)
+    assert squared_error(views[0], plain) < 20  # enlarged and reduced again: nearly the plain input
+    assert all(squared_error(view, plain) > squared_error(views[0], plain) for view in views[1:])
+
+
+def test_a_square_input_of_224_is_corrupted_as_it_is(car: Image.Image) -> None:
+    """The protocol of the paper: short side at 256, centre of 224, corruption."""
+    preprocessing = Preprocessing(height=SIDE, width=SIDE)
+    views = CorruptedViews(height=SIDE, width=SIDE).views(car)
+    plain = preprocessing(car)
+    assert np.array_equal(views[0], plain)
+    contrast = VERSIONS.index(("contrast", 2))
+    assert np.array_equal(views[contrast], corrupt(plain, "contrast", 2))
+
+
+def test_a_photo_is_corrupted_alike_wherever_it_is_met(car: Image.Image) -> None:
+    views = CorruptedViews(height=64, width=96, squash=True)
+    first, again = views.views(car), views.views(car.copy())
+    assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
+    other = views.views(car.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    noise = VERSIONS.index(("impulse_noise", 1))
+    broken, elsewhere = (np.abs(v[noise].astype(int) - v[0]) > 60 for v in (first, other))
+    assert broken.any()
+    assert not np.array_equal(broken, elsewhere[:, ::-1])
+    assert not np.array_equal(broken, elsewhere)

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_class_folders
+from PIL import Image
+
+from twincar import plots
+from twincar.data.annotations import PreparedData
+from twincar.data.corruptions import CORRUPTIONS, VERSIONS, CorruptedViews, corrupt
+from twincar.data.prepare import prepare
+from twincar.errors import DataError, PhotoError
+from twincar.files import RunFolder
+from twincar.metrics import Interval, accuracy_interval
+from twincar.modeling.engines import open_engine
+from twincar.preprocess import read_photo
+from twincar.robustness import CorruptionScore, Robustness, measure_robustness
+
+
+@pytest.fixture(scope="module")
+def measured(small_run: Path) -> Robustness:
+    return measure_robustness(small_run, split="test")
+
+
+def test_every_score_is_the_networks_on_that_version(measured: Robustness, small_run: Path, small_data: Path) -> None:
+    """One photo, one version at a time, in place of batches of all versions."""
+    engine, spec = open_engine(small_run)
+    data = PreparedData.open(small_data)
+    views = CorruptedViews(height=64, width=64)
+    annotations = data.split("test")
+    photos = [views.views(read_photo(data.path(annotation))) for annotation in annotations]
+    labels = np.array([annotation.label for annotation in annotations])
+    assert spec.classes.names == data.classes.names
+    assert [(score.corruption, score.severity) for score in measured.scores] == list(VERSIONS[1:])
+    for place in (0, 3, 15, 30, 35):
+        answers = np.array([engine.logits(photo[place][None])[0].argmax() for photo in photos])
+        expected = accuracy_interval(labels, answers)
+        assert (measured.scores[place - 1].accuracy if place else measured.clean) == expected
+
+
+def test_files_hold_what_was_measured(measured: Robustness, small_run: Path) -> None:
+    folder = small_run / "reports" / "test"
+    found = json.loads((folder / "corruptions.json").read_text())
+    assert found == measured.to_dict()
+    assert found["generated"] is True
+    assert found["photos"] == 12
+    with (folder / "corruptions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(found["corruptions"]) == 35
+    for row, cells in zip(rows, found["corruptions"], strict=True):
+        assert row == {name: str(value) for name, value in cells.items()}
+        assert cells["low"] <= cells["accuracy"] <= cells["high"]
+    with Image.open(folder / "corruptions.png") as image:
+        assert image.width > 900
+        assert np.asarray(image.convert("L")).std() > 5  # not blank
+
+
+def test_means_by_hand() -> None:
+    scores = [("contrast", 1, 0.8), ("contrast", 2, 0.6), ("pixelate", 1, 0.5), ("pixelate", 2, 0.1)]
+    robustness = Robustness(
+        split="test",
+        photos=10,
+        generated=True,
+        clean=Interval(0.8, 0.7, 0.9),
+        scores=tuple(CorruptionScore(name, level, Interval(value, 0, 1), 10) for name, level, value in scores),
+        folder=Path("reports"),
+    )
+    assert robustness.means == pytest.approx({"contrast": 0.7, "pixelate": 0.3})
+    assert robustness.mean == pytest.approx(0.5)
+    assert robustness.relative == pytest.approx(0.625)
+
+
+def test_corrupted_splits_of_the_data_are_used_for_the_test_photos(small_run: Path, tmp_path: Path) -> None:
+    """A source that has photos of two corruptions: all grey in one, as they are in the other."""
+    source = write_class_folders(tmp_path / "source", {"train": 12, "test": 3})
+    for name in ("contrast", "pixelate"):
+        shutil.copytree(source / "test", source / name)
+    for path in (source / "contrast").rglob("*.jpg"):
+        Image.new("RGB", (96, 64), "grey").save(path)
+    data = prepare(str(source), tmp_path / "data", splits=("train", "test", "contrast", "pixelate"), val_share=0.25)
+    assert sum(annotation.split == "contrast" for annotation in data.annotations) == 12
+    run = RunFolder.create(tmp_path / "run")
+    for path in ("config.yaml", "best.safetensors", "metrics.csv"):
+        shutil.copy(small_run / path, run.path)
+    steps: list[tuple[int, int]] = []
+    measured = measure_robustness(
+        run.path, split="test", data_folder=data.folder, on_photo=lambda *step: steps.append(step)
+    )
+    assert not measured.generated
+    assert [(score.corruption, score.severity, score.photos) for score in measured.scores] == [
+        ("contrast", None, 12), ("pixelate", None, 12)
+    ]  # fmt: skip
+    assert measured.scores[0].accuracy.value == 0.25  # every photo gets the same answer, of four classes
+    assert measured.scores[1].accuracy == measured.clean
+    assert steps[-1] == (12, 12)
+    assert "contrast,,0.25," in (run.reports / "test" / "corruptions.csv").read_text()
+    assert measure_robustness(run.path, split="val", data_folder=data.folder).generated
+
+
+def test_data_without_labels_or_a_damaged_photo_is_told(small_run: Path, tmp_path: Path) -> None:
+    source = write_class_folders(tmp_path / "s", {"train": 4, "test": 1})
+    data = prepare(str(source), tmp_path / "p", val_share=0.25)
+    data.path(data.split("test")[0]).write_bytes(b"gone")
+    with pytest.raises(PhotoError, match="no image"):
+        measure_robustness(small_run, split="test", data_folder=data.folder)
+    shutil.rmtree(source / "test")
+    other = prepare(str(source), tmp_path / "q", val_share=0.25)
+    with pytest.raises(DataError, match="'test'"):
+        measure_robustness(small_run, split="test", data_folder=other.folder)
+
+
+def test_the_figure_shows_each_corruption_against_clean_photos() -> None:
+    scores = {
+        name: [Interval(0.9 - 0.1 * level, 0.5 - 0.1 * level, 0.95) for level in range(5)] for name in CORRUPTIONS
+    }
+    figure = plots.robustness_figure(Interval(0.92, 0.9, 0.94), scores, "title")
+    panels = [axes for axes in figure.axes if axes.get_title(loc="left")]
+    assert [axes.get_title(loc="left") for axes in panels] == [name.replace("_", " ") for name in CORRUPTIONS]
+    for axes in panels:
+        lines = [line.get_ydata() for line in axes.lines]
+        assert any(np.allclose(line, 0.92) for line in lines)
+        assert any(len(line) == 5 and np.allclose(line, [0.9, 0.8, 0.7, 0.6, 0.5]) for line in lines)
+
+
+def test_corruptions_are_named_as_the_hub_names_its_splits() -> None:
+    assert sorted(CORRUPTIONS) == [
+        "contrast", "gaussian_noise", "impulse_noise", "jpeg_compression", "motion_blur", "pixelate", "spatter"
+    ]  # fmt: skip
+    assert corrupt(np.zeros((224, 224, 3), np.uint8), "spatter", 4).shape == (224, 224, 3)
