@@ -76,11 +76,15 @@ def test_contrast_by_hand() -> None:
     assert corrupt(image, "contrast", 5)[0, :, 0].tolist() == [148, 152]  # 147.5 and 152.5, halves to even
 
 
-def test_pixelate_is_pillows_box_filter_and_back(pixels: Pixels) -> None:
-    small = Image.fromarray(pixels).reduce(4)  # 299×224 at 0.25: 74×56 would be cut from 296 columns
-    square = np.asarray(Image.fromarray(pixels).crop((0, 0, SIDE, SIDE)))
-    expected = np.asarray(small.crop((0, 0, 56, 56))).repeat(4, axis=0).repeat(4, axis=1)
-    assert np.array_equal(corrupt(square, "pixelate", 5), expected)
+def test_pixelate_is_the_mean_of_blocks(pixels: Pixels) -> None:
+    square = pixels[:, :SIDE]
+    found = corrupt(square, "pixelate", 5)  # to a quarter and back
+    assert np.array_equal(found, found[::4, ::4].repeat(4, axis=0).repeat(4, axis=1))
+    means = square.reshape(56, 4, 56, 4, 3).mean(axis=(1, 3))
+    assert np.abs(found[::4, ::4] - means).max() <= 1  # Pillow rounds after each direction
+    for severity, columns in zip(SEVERITIES, (179, 149, 119, 89, 74), strict=True):  # of 299, rounded down
+        changes = (np.diff(corrupt(pixels, "pixelate", severity).astype(int), axis=1) != 0).any(axis=(0, 2))
+        assert changes.sum() == columns - 1
 
 
 def test_jpeg_has_the_published_quality(pixels: Pixels, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -91,19 +95,27 @@ def test_jpeg_has_the_published_quality(pixels: Pixels, tmp_path_factory: pytest
 
 
 def test_motion_blur_draws_a_point_into_half_a_gaussian() -> None:
-    point = np.zeros((101, 101, 3), np.uint8)
-    point[50, 50] = 255
-    for severity, (radius, deviation) in ((1, (10, 3)), (4, (15, 12))):
-        streak = corrupt(point, "motion_blur", severity, seed=3)[..., 0].astype(float)
-        steps = np.arange(2 * radius + 1)
-        expected = 255 * np.exp(-(steps**2) / (2 * deviation**2))
-        expected /= np.exp(-(steps**2) / (2 * deviation**2)).sum()
-        rows, columns = np.nonzero(streak)
-        order = np.argsort(-columns)  # steps go to the left of the point, as far as its brightness can be seen
-        found = streak[rows[order], columns[order]]
-        assert (rows[order][0], columns[order][0]) == (50, 50)
-        assert found == pytest.approx(expected[: len(found)], abs=0.51)
-        assert np.abs(rows - 50).max() <= (50 - columns).max() + 1  # within 45 degrees
+    point = np.zeros((201, 201, 3), np.uint8)
+    point[100, 100] = 255
+    angles = []
+    for severity, (radius, deviation) in ((1, (10, 3)), (3, (15, 8)), (5, (20, 15))):
+        weights = np.exp(-(np.arange(2 * radius + 1) ** 2) / (2 * deviation**2))
+        for seed in range(8):
+            streak = corrupt(point, "motion_blur", severity, seed)[..., 0].astype(float)
+            rows, columns = (places - 100 for places in np.nonzero(streak))
+            light = streak[streak > 0]
+            assert columns.max() == 0  # it starts at the point and goes to one side
+            assert streak[100, 100] == pytest.approx(255 * weights[0] / weights.sum(), abs=0.5)
+            assert light.sum() == pytest.approx(255, rel=0.04)
+            reach = light @ np.hypot(rows, columns) / light.sum()
+            assert reach == pytest.approx(weights @ np.arange(2 * radius + 1) / weights.sum(), rel=0.07)
+            angles.append(float(np.degrees(np.arctan2(light @ rows, -light @ columns))))
+    assert -45 <= min(angles) < -15
+    assert 15 < max(angles) <= 45
+
+
+def test_motion_blur_leaves_an_even_picture_even() -> None:
+    assert np.array_equal(corrupt(GREY, "motion_blur", 5), GREY)  # no dark rim
 
 
 def test_spatter_is_water_first_and_mud_then() -> None:
@@ -121,8 +133,9 @@ def test_views_are_the_photo_and_its_corruptions_at_the_networks_size(car: Image
     assert [view.shape for view in views] == [(96, 128, 3)] * 36
     assert len(VERSIONS) == 36
     plain = Preprocessing(height=96, width=128)(car)
-    assert squared_error(views[0], plain) < 20  # enlarged and reduced again: nearly the plain input
-    assert all(squared_error(view, plain) > squared_error(views[0], plain) for view in views[1:])
+    assert squared_error(views[0], plain) < 30  # enlarged and reduced again: nearly the plain input
+    for (_, severity), view in zip(VERSIONS, views, strict=True):
+        assert severity < 5 or squared_error(view, views[0]) > 30
 
 
 def test_a_square_input_of_224_is_corrupted_as_it_is(car: Image.Image) -> None:
@@ -141,7 +154,7 @@ def test_a_photo_is_corrupted_alike_wherever_it_is_met(car: Image.Image) -> None
     assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
     other = views.views(car.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
     noise = VERSIONS.index(("impulse_noise", 1))
-    broken, elsewhere = (np.abs(v[noise].astype(int) - v[0]) > 60 for v in (first, other))
+    broken, elsewhere = (np.abs(v[noise].astype(int) - v[0]) > 12 for v in (first, other))
     assert broken.any()
     assert not np.array_equal(broken, elsewhere[:, ::-1])
     assert not np.array_equal(broken, elsewhere)

@@ -188,7 +188,8 @@ def robustness_figure(clean: Interval, corrupted: Mapping[str, Sequence[Interval
     for axes in grid[len(corrupted) :]:
         axes.axis("off")
     figure.legend(*grid[0].get_legend_handles_labels(), loc="lower right", frameon=False)
-    figure.supxlabel("severity", fontsize=10)
+    if any(len(scores) > 1 for scores in corrupted.values()):
+        figure.supxlabel("severity", fontsize=10)
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     return figure
 
