@@ -1,30 +1,39 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from conftest import write_class_folders
+from conftest import CLASSES, draw_car, write_class_folders
 from PIL import Image
 
 from twincar import plots
+from twincar.cli import main
 from twincar.data.annotations import PreparedData
-from twincar.data.corruptions import CORRUPTIONS, VERSIONS, CorruptedViews, corrupt
+from twincar.data.corruptions import CORRUPTIONS, VERSIONS, CorruptedViews
 from twincar.data.prepare import prepare
 from twincar.errors import DataError, PhotoError
-from twincar.files import RunFolder
 from twincar.metrics import Interval, accuracy_interval
 from twincar.modeling.engines import open_engine
-from twincar.preprocess import read_photo
+from twincar.preprocess import Preprocessing, read_photo
 from twincar.robustness import CorruptionScore, Robustness, measure_robustness
 
 
+def copy_of(run: Path, folder: Path) -> Path:
+    """So that no other test meets the reports."""
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("reports"))
+    return folder
+
+
 @pytest.fixture(scope="module")
-def measured(small_run: Path) -> Robustness:
-    return measure_robustness(small_run, split="test")
+def measured(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Robustness:
+    return measure_robustness(copy_of(small_run, tmp_path_factory.mktemp("run") / "run"), split="test")
 
 
 def test_every_score_is_the_networks_on_that_version(measured: Robustness, small_run: Path, small_data: Path) -> None:
@@ -43,8 +52,9 @@ def test_every_score_is_the_networks_on_that_version(measured: Robustness, small
         assert (measured.scores[place - 1].accuracy if place else measured.clean) == expected
 
 
-def test_files_hold_what_was_measured(measured: Robustness, small_run: Path) -> None:
-    folder = small_run / "reports" / "test"
+def test_files_hold_what_was_measured(measured: Robustness) -> None:
+    folder = measured.folder
+    assert folder.parts[-2:] == ("reports", "test")
     found = json.loads((folder / "corruptions.json").read_text())
     assert found == measured.to_dict()
     assert found["generated"] is True
@@ -75,31 +85,46 @@ def test_means_by_hand() -> None:
     assert robustness.relative == pytest.approx(0.625)
 
 
+def write_split(folder: Path, split: str, photos: list[tuple[Image.Image, int]]) -> None:
+    """One parquet file as the hub has them: photos and their labels."""
+    images = [{"bytes": jpeg(photo), "path": f"{split}{number}.jpg"} for number, (photo, _) in enumerate(photos)]
+    table = pa.table({"image": images, "label": [label for _, label in photos]})
+    names = {"label": {"names": list(CLASSES), "_type": "ClassLabel"}}
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": names}})})
+    pq.write_table(table, folder / f"{split}-00000-of-00001.parquet")
+
+
+def jpeg(photo: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    photo.save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
 def test_corrupted_splits_of_the_data_are_used_for_the_test_photos(small_run: Path, tmp_path: Path) -> None:
-    """A source that has photos of two corruptions: all grey in one, as they are in the other."""
-    source = write_class_folders(tmp_path / "source", {"train": 12, "test": 3})
-    for name in ("contrast", "pixelate"):
-        shutil.copytree(source / "test", source / name)
-    for path in (source / "contrast").rglob("*.jpg"):
-        Image.new("RGB", (96, 64), "grey").save(path)
-    data = prepare(str(source), tmp_path / "data", splits=("train", "test", "contrast", "pixelate"), val_share=0.25)
-    assert sum(annotation.split == "contrast" for annotation in data.annotations) == 12
-    run = RunFolder.create(tmp_path / "run")
-    for path in ("config.yaml", "best.safetensors", "metrics.csv"):
-        shutil.copy(small_run / path, run.path)
-    steps: list[tuple[int, int]] = []
-    measured = measure_robustness(
-        run.path, split="test", data_folder=data.folder, on_photo=lambda *step: steps.append(step)
-    )
+    """A source that has two corruptions: all is grey in one, and as it is in the other, where a photo is missing."""
+    cars = [(draw_car(label, number), label) for label in range(4) for number in range(4)]
+    (tmp_path / "source").mkdir()
+    write_split(tmp_path / "source", "train", cars)
+    write_split(tmp_path / "source", "test", cars)
+    write_split(tmp_path / "source", "contrast", [(Image.new("RGB", (96, 64), "grey"), label) for _, label in cars])
+    write_split(tmp_path / "source", "pixelate", cars[:-1])
+    splits = ("train", "test", "contrast", "pixelate")
+    data = prepare(str(tmp_path / "source"), tmp_path / "data", splits=splits, val_share=0.25)
+    run, steps = copy_of(small_run, tmp_path / "run"), []
+    measured = measure_robustness(run, split="test", data_folder=data.folder, on_photo=lambda *step: steps.append(step))
     assert not measured.generated
     assert [(score.corruption, score.severity, score.photos) for score in measured.scores] == [
-        ("contrast", None, 12), ("pixelate", None, 12)
+        ("contrast", None, 16), ("pixelate", None, 15)
     ]  # fmt: skip
     assert measured.scores[0].accuracy.value == 0.25  # every photo gets the same answer, of four classes
-    assert measured.scores[1].accuracy == measured.clean
-    assert steps[-1] == (12, 12)
-    assert "contrast,,0.25," in (run.reports / "test" / "corruptions.csv").read_text()
-    assert measure_robustness(run.path, split="val", data_folder=data.folder).generated
+    engine, _ = open_engine(run)
+    views = Preprocessing(height=64, width=64)
+    right = [engine.logits(views(read_photo(jpeg(car)))[None])[0].argmax() == label for car, label in cars]
+    assert measured.clean.value == pytest.approx(np.mean(right))
+    assert measured.scores[1].accuracy.value == pytest.approx(np.mean(right[:-1]))
+    assert steps == [(16, 16), (16, 16), (15, 15)]
+    assert "contrast,,0.25," in (measured.folder / "corruptions.csv").read_text()
+    assert measure_robustness(run, split="val", data_folder=data.folder).generated
 
 
 def test_data_without_labels_or_a_damaged_photo_is_told(small_run: Path, tmp_path: Path) -> None:
@@ -128,7 +153,29 @@ def test_the_figure_shows_each_corruption_against_clean_photos() -> None:
 
 
 def test_corruptions_are_named_as_the_hub_names_its_splits() -> None:
-    assert sorted(CORRUPTIONS) == [
-        "contrast", "gaussian_noise", "impulse_noise", "jpeg_compression", "motion_blur", "pixelate", "spatter"
-    ]  # fmt: skip
-    assert corrupt(np.zeros((224, 224, 3), np.uint8), "spatter", 4).shape == (224, 224, 3)
+    names = "contrast gaussian_noise impulse_noise jpeg_compression motion_blur pixelate spatter"
+    assert sorted(CORRUPTIONS) == names.split()
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The exit code of `twincar evaluate`."""
+    monkeypatch.setattr("sys.argv", ["twincar", "evaluate", *map(str, arguments), "--split", "test", "--corruptions"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return int(stop.value.code or 0)
+
+
+def test_the_command_prints_a_table_or_json(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copy_of(small_run, tmp_path / "run")
+    assert command(monkeypatch, run) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [len(line.split("\t")) for line in lines[1:8]] == [7] * 7  # the corruption, five severities, their mean
+    assert str(run / "reports" / "test" / "corruptions.png") in lines[8]
+    assert command(monkeypatch, run, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["folder"] == str(run / "reports" / "test")
+    assert [f"{found['means'][name]:.3f}" for name in CORRUPTIONS] == [line.split("\t")[6] for line in lines[1:8]]
+    assert command(monkeypatch, run, "--tta") == 2
+    assert "without --tta" in capsys.readouterr().err

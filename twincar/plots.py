@@ -194,6 +194,60 @@ def robustness_figure(clean: Interval, corrupted: Mapping[str, Sequence[Interval
     return figure
 
 
+def reliability_figure(series: Mapping[str, Sequence[tuple[float, float, int]]], title: str) -> Figure:
+    """Reliability diagrams side by side: bins as (confidence, accuracy, photos), by what is written above them.
+
+    A bar's height is the accuracy of its bin; the line is where it should end. The darker, the more photos.
+    """
+    figure = _figure(5.2 * len(series), 5.4)
+    figure.suptitle(title, fontweight="bold", fontsize=11)
+    most = max(photos for bins in series.values() for *_, photos in bins)
+    for axes, (label, bins) in zip(figure.subplots(1, len(series), squeeze=False).flat, series.items(), strict=True):
+        for confidence, accuracy, photos in bins:
+            axes.bar(confidence, accuracy, width=0.05, color=_BLUE, alpha=0.25 + 0.75 * photos / most)
+            axes.annotate(str(photos), (confidence, accuracy), (0, 2), textcoords="offset points", ha="center", size=7)
+        axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1)
+        axes.set(xlim=(0, 1.03), ylim=(0, 1.08), xlabel="confidence", ylabel="accuracy", aspect="equal")
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_title(label, fontsize=10)
+        _tidy(axes, grid="both")
+    return figure
+
+
+def risk_coverage_figure(coverage: Sequence[float], risk: Sequence[float], title: str) -> Figure:
+    """Share of wrong answers over the share of photos that are answered."""
+    figure = _figure(7, 4.2)
+    axes = figure.subplots()
+    axes.plot(coverage, risk, color=_BLUE, linewidth=2, drawstyle="steps-post")
+    axes.set(xlim=(0, 1.01), ylim=(0, None), xlabel="photos answered, the surest first", ylabel="wrong among them")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_title(title, loc="left", fontweight="bold")
+    _tidy(axes, grid="both")
+    return figure
+
+
+def score_figure(scores: Mapping[str, NDArray[np.float32]], threshold: float) -> Figure:
+    """How high photos of each kind score: a row a kind, a dot a photo, a line at the threshold below which it is turned
+    away, and beside each name the share that passes."""
+    figure = _figure(9, 1.6 + 0.5 * len(scores))
+    axes = figure.subplots()
+    rng = np.random.default_rng(0)
+    for row, values in enumerate(scores.values()):
+        height = row + rng.uniform(-0.3, 0.3, len(values))
+        axes.scatter(values, height, s=7, color=_BLUE if row == 0 else _ORANGE, alpha=0.5, linewidths=0)
+    labels = [f"{name}: {(values >= threshold).mean():.0%} of {len(values)} pass" for name, values in scores.items()]
+    axes.set_yticks(range(len(scores)), labels)
+    axes.invert_yaxis()
+    if np.isfinite(threshold):
+        axes.axvline(threshold, color="black", linestyle="--", linewidth=1)
+    axes.set_xlabel("maximum logit")
+    axes.set_title("How much photos look like a car the model knows", loc="left", fontweight="bold")
+    _tidy(axes, grid="x")
+    return figure
+
+
 def overlay(explained: Explained) -> NDArray[np.uint8]:
     """The photo, H×W×3, in its own proportions under its heat map; what the network did not see is darkened."""
     height, width = explained.photo.shape[:2]
