@@ -96,9 +96,8 @@ def _motion_blur(image: Pixels, severity: int, rng: np.random.Generator) -> Pixe
     kernel = np.zeros((rows.max() + 1, columns.max() + 1), np.float32)
     np.add.at(kernel, (rows, columns), np.exp(-(steps**2) / (2 * deviation**2)))
     start = int(columns[0]), int(rows[0])
-    return cv2.filter2D(image, -1, kernel / kernel.sum(), anchor=start, borderType=cv2.BORDER_REPLICATE).astype(
-        np.uint8
-    )
+    blurred = cv2.filter2D(image, -1, kernel / kernel.sum(), anchor=start, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(blurred, np.uint8)
 
 
 def _contrast(image: Pixels, severity: int, rng: np.random.Generator) -> Pixels:  # noqa: ARG001  # nothing random
