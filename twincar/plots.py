@@ -172,8 +172,9 @@ def robustness_figure(clean: Interval, corrupted: Mapping[str, Sequence[Interval
     """Accuracy with its interval under each corruption over its severities, against that on clean photos."""
     columns = min(4, len(corrupted))
     rows = -(-len(corrupted) // columns)
-    figure = _figure(3 * columns + 0.6, 2.4 * rows + 0.9)
+    figure = _figure(max(3 * columns + 0.6, 9), 2.4 * rows + 0.9)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    highest = max(score.high for scores in ([clean], *corrupted.values()) for score in scores)
     for axes, (name, scores) in zip(grid, corrupted.items(), strict=False):
         places, values = np.arange(len(scores)) + 1, np.array([score.value for score in scores])
         reach = np.abs([[score.low, score.high] for score in scores] - values[:, None]).T
@@ -182,12 +183,12 @@ def robustness_figure(clean: Interval, corrupted: Mapping[str, Sequence[Interval
         axes.set_title(name.replace("_", " "), loc="left", fontsize=10)
         axes.set_xticks(places, [f"{place}" for place in places] if len(scores) > 1 else ["as given"])
         axes.set_xlim(0.5, len(scores) + 0.5)
-        axes.set_ylim(0, 1.02)
+        axes.set_ylim(0, 1.05 * highest)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         _tidy(axes, grid="y")
     for axes in grid[len(corrupted) :]:
         axes.axis("off")
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="lower right", frameon=False)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
     if any(len(scores) > 1 for scores in corrupted.values()):
         figure.supxlabel("severity", fontsize=10)
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")

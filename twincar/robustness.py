@@ -119,8 +119,10 @@ def measure_robustness(
     engine, spec = open_engine(run.path)
     data = PreparedData.open(data_folder or Path(TrainConfig.from_values(read_yaml(run.config)).data))
     there = [name for name in CORRUPTIONS if split == _CORRUPTED_SPLIT and data.has_split(name)]
-    measure = _measure_splits if there else _measure_generated
-    clean, scores = measure(engine, spec, data, [split, *there], on_photo)
+    if there:
+        clean, scores = _measure_splits(engine, spec, data, [split, *there], on_photo)
+    else:
+        clean, scores = _measure_generated(engine, spec, data, split, on_photo)
     result = Robustness(
         split=split,
         photos=len(data.split(split)),
@@ -140,12 +142,10 @@ _Scores = tuple[Interval, tuple[CorruptionScore, ...]]
 """On clean photos, and on corrupted ones."""
 
 
-def _measure_generated(
-    engine: Engine, spec: ModelSpec, data: PreparedData, splits: list[str], on_photo: _OnPhoto
-) -> _Scores:
-    """Of the only split: every version of every photo."""
+def _measure_generated(engine: Engine, spec: ModelSpec, data: PreparedData, split: str, on_photo: _OnPhoto) -> _Scores:
+    """Of one split, every version of every photo."""
     views = CorruptedViews(**asdict(spec.preprocessing))
-    labels, predictions = _answer(engine, spec, data, splits[0], views, on_photo)
+    labels, predictions = _answer(engine, spec, data, split, views, on_photo)
     clean, *corrupted = (accuracy_interval(labels, answers) for answers in predictions.T)
     scores = zip(VERSIONS[1:], corrupted, strict=True)
     return clean, tuple(CorruptionScore(name, severity, score, len(labels)) for (name, severity), score in scores)
