@@ -81,9 +81,9 @@ def _print_sureness(evaluation: Evaluation) -> None:
     before, after = evaluation.calibration.before, evaluation.calibration.after
     typer.echo(f"\nCalibration, temperature {evaluation.calibration.temperature:.3f}:")
     print_table(
-        ["", "ECE", "log-likelihood", "Brier"],
+        ["", "ECE", "negative log-likelihood", "Brier"],
         [
-            [when, f"{figures['ece']:.3f}", f"{-figures['nll']:.3f}", f"{figures['brier']:.3f}"]
+            [when, f"{figures['ece']:.3f}", f"{figures['nll']:.3f}", f"{figures['brier']:.3f}"]
             for when, figures in (("before", before), ("after", after))
         ],
     )
@@ -111,7 +111,7 @@ def print_open_set(evaluation: OpenSetEvaluation) -> None:
         f"{evaluation.photos} {evaluation.split} photos of known cars: accuracy {evaluation.accuracy:.3f}, "
         f"{evaluation.rejected:.1%} turned away ({evaluation.false_rejection:.0%} asked for)"
     )
-    scores = list(evaluation.groups[0].auroc_of_score)
+    others = list(evaluation.groups[0].auroc_of_score)[1:]
     header = [
         "unknown",
         "photos",
@@ -127,7 +127,7 @@ def print_open_set(evaluation: OpenSetEvaluation) -> None:
             str(group.photos),
             *(f"{value:.3f}" for value in (group.auroc, group.fpr95, group.oscr)),
             f"{group.rejected:.1%}",
-            *(f"{group.auroc_of_score[score]:.3f}" for score in scores[1:]),
+            *(f"{group.auroc_of_score[score]:.3f}" for score in others),
         ]
         for group in evaluation.groups
     ]
@@ -186,7 +186,7 @@ def answer_text(prediction: Prediction) -> str:
     answer = prediction.answer
     if answer is None:
         return prediction.reason
-    text = f"{answer.name} ({answer.probability:.0%})"
+    text = f"{answer.name} ({answer.probability:.1%})"
     return f"{text}; open: {' or '.join(answer.open)}" if len(answer.open) > 1 else text
 
 

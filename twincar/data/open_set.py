@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from twincar.data.annotations import Annotation
+from twincar.data.audit import AuditReport
 from twincar.errors import DataError, LabelError
 from twincar.files import read_json
 from twincar.labels import ClassNames
@@ -48,19 +49,24 @@ def read_open_set(path: Path, classes: ClassNames) -> OpenSetSplit:
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"Expected known_classes, a list, and unknown_classes, a list by difficulty, in {path}, and found something "
-            f"else ({error})."
+            f"Expected known_classes, a list, and unknown_classes, a list by difficulty, in {path}, and found other "
+            f"content: {error}."
         ) from None
     if both := known & unseen.keys():
         raise DataError(f"Expected each class either known or unseen in {path}, and {classes[min(both)]!r} is both.")
     return OpenSetSplit(known, unseen)
 
 
-def hide_unseen(photos: Iterable[Annotation], split: OpenSetSplit) -> Iterator[Annotation]:
+def hide_unseen(report: AuditReport, split: OpenSetSplit) -> AuditReport:
     """Photos of known classes as they are, and test photos of unseen ones without label in splits of their own.
 
     Photos without a label, training photos of unseen classes, and classes the split does not name are left out.
     """
+    known = tuple(finding for finding in report.findings if finding.label in split.known)
+    return AuditReport(findings=known, sound=tuple(_hide(report.sound, split)))
+
+
+def _hide(photos: Iterable[Annotation], split: OpenSetSplit) -> Iterator[Annotation]:
     for photo in photos:
         if photo.label in split.known:
             yield photo

@@ -141,7 +141,7 @@ def _build(
             raise _not_sound(left_out, f"the first are {shorten(row['file'] for row in report.rows())}")
         write_csv(folder / LEFT_OUT, report.rows())
     if open_set:
-        report = replace(report, sound=tuple(hide_unseen(report.sound, open_set)))
+        report = hide_unseen(report, open_set)
     classes, photos = _classes_with_photos(source.classes, report)
     annotations = _with_validation(photos, classes, settings["val_share"], settings["seed"])
     root = source.photo_root or folder / _PHOTOS
