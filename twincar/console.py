@@ -119,7 +119,7 @@ def print_open_set(evaluation: OpenSetEvaluation) -> None:
         "FPR at 95% TPR",
         "OSCR",
         "turned away",
-        *(f"AUROC, {s}" for s in scores[1:]),
+        *(f"AUROC, {s}" for s in others),
     ]
     rows = [
         [
