@@ -78,7 +78,7 @@ FLAGS = {
     "audit": "--classes --csv --json",
     "train": "--name --runs --resume --recipe --config --backbone --pretrained --image-size --epochs --batch-size "
     "--learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard",
-    "evaluate": "--split --tta --data --confidence --false-rejection --open-set --json",
+    "evaluate": "--split --tta --data --confidence --false-rejection --corruptions --open-set --json",
     "explain": "--split --count --data",
     "export": "--format --precision --out --data --force --json",
     "predict": "--model -m --engine --top-k --tta --confidence --false-rejection --classes --backbone --json --csv",

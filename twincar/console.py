@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from twincar.export import Exported
     from twincar.open_set import OpenSetEvaluation
     from twincar.predict import Failure, Prediction
+    from twincar.robustness import Robustness
     from twincar.train import TrainResult
 
 
@@ -132,6 +133,19 @@ def print_open_set(evaluation: OpenSetEvaluation) -> None:
     ]
     print_table(header, rows)
     typer.echo(f"Tables and pictures: {evaluation.folder}")
+
+
+def print_robustness(robustness: Robustness) -> None:
+    """Accuracy under each corruption at each severity, and the means."""
+    clean = robustness.clean
+    typer.echo(
+        f"{robustness.photos} {robustness.split} photos; accuracy on clean ones {clean}, on corrupted ones "
+        f"{robustness.mean:.3f} in the mean, which is {robustness.relative:.1%} of it"
+    )
+    means, scores = robustness.means, robustness.by_corruption()
+    severities = [f"severity {place}" for place in range(1, 6)] if robustness.generated else ["as given"]
+    rows = [[name, *(f"{a.value:.3f}" for a in found), f"{means[name]:.3f}"] for name, found in scores.items()]
+    print_table(["corruption", *severities, "mean"], rows)
 
 
 def print_export(exported: Exported) -> None:

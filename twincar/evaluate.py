@@ -19,7 +19,6 @@ from twincar.choices import CONFIDENCE, FALSE_REJECTION
 from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import Annotation, PreparedData
 from twincar.data.loader import labels_of
-from twincar.errors import DataError
 from twincar.files import RunFolder, write_csv, write_json
 from twincar.labels import ClassNames
 from twincar.metrics import (
@@ -116,12 +115,7 @@ def evaluate(
     run = RunFolder.open(run_path)
     engine, spec = open_engine(run.path)
     data = PreparedData.open(data_folder or Path(TrainConfig.from_values(read_yaml(run.config)).data))
-    annotations = data.split(split)
-    if any(annotation.label is None for annotation in annotations):
-        raise DataError(
-            f"Expected labels in the split {split!r} of {data.folder}, and it has none to compare with. "
-            "Evaluate another split, or look at the answers with twincar predict."
-        )
+    annotations = data.labelled_split(split)
     to_model = np.array(data.classes.indices_in(spec.classes))
     labels = to_model[labels_of(annotations)]
     paths = [data.path(annotation) for annotation in annotations]
