@@ -30,7 +30,7 @@ from twincar.metrics import (
     most_confused,
     per_class_report,
 )
-from twincar.modeling.calibration import known_score, softmax
+from twincar.modeling.calibration import softmax
 from twincar.modeling.engines import open_engine, read_logits
 from twincar.modeling.levels import levels_of
 from twincar.modeling.spec import ModelSpec
@@ -134,7 +134,6 @@ def report_logits(
     answers = read_answers(labels, plain, calibration.probabilities)
     tta = read_answers(labels, logits.mean(axis=1), calibration.probabilities) if logits.shape[1] > 1 else None
     before = answers if calibration.temperature == 1 else read_answers(labels, plain, softmax)
-    threshold = calibration.threshold(false_rejection)
     evaluation = Evaluation(
         split=split,
         photos=len(labels),
@@ -145,7 +144,7 @@ def report_logits(
         calibration=calibration_report(calibration.temperature, before, answers),
         confidence=confidence,
         levels=level_reports(_read_levels(labels, plain, spec), confidence),
-        rejection=rejection(known_score(plain), answers.right, threshold=threshold, false_rejection=false_rejection),
+        rejection=rejection(calibration.known_score(plain), answers.right, false_rejection),
         risk_coverage=risk_coverage(answers.confidence, answers.right),
         folder=run.reports / split,
     )

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from twincar.data.annotations import Annotation, PreparedData
 from twincar.data.loader import labels_of
-from twincar.errors import DataError
 from twincar.files import RunFolder
 from twincar.labels import ClassNames
 from twincar.metrics import Answers
@@ -44,12 +43,7 @@ def labelled_split(data: PreparedData, split: str, classes: ClassNames) -> tuple
         DataError: no such split, or one without labels.
         LabelError: the data has classes the model does not know.
     """
-    annotations = data.split(split)
-    if any(annotation.label is None for annotation in annotations):
-        raise DataError(
-            f"Expected labels in the split {split!r} of {data.folder}, and it has none to compare with. "
-            "Evaluate another split, or look at the answers with twincar predict."
-        )
+    annotations = data.labelled_split(split)
     to_model = np.array(data.classes.indices_in(classes))
     return annotations, to_model[labels_of(annotations)]
 
