@@ -123,6 +123,15 @@ def test_names_in_any_spelling_and_what_is_refused(run: Path) -> None:
         compare(run, [VAN])
 
 
+def test_a_model_of_one_class_has_nothing_to_compare(tmp_path: Path) -> None:
+    size = Preprocessing(height=64, width=64)
+    spec = ModelSpec(backbone="tf_efficientnetv2_b0", head="linear", classes=ClassNames((VAN,)), preprocessing=size)
+    write_text(tmp_path / "run/config.yaml", "data: nowhere\n")
+    save_model(tmp_path / "run/best.safetensors", CarNet(spec.backbone, 1, head="linear"), spec)
+    with pytest.raises(UsageError, match="at least two classes"):
+        compare(tmp_path / "run")
+
+
 def test_a_class_name_is_text_whatever_it_is(tmp_path: Path) -> None:
     names = ("<script>alert(1)</script>", 'Tom & Jerry\'s "Van" 2009')
     rows = []

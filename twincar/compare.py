@@ -99,13 +99,15 @@ def compare(
         on_photo: called with photos done and in all, for a progress bar.
 
     Raises:
-        UsageError: no such run, or not two different classes.
+        UsageError: no such run, or not two different classes, or a model that knows only one.
         LabelError: the model knows no class of that name, or the data has classes the model does not know.
         DataError: no such split, or one without labels.
         PhotoError: a photo cannot be read.
     """
     run = RunFolder.open(run_path)
     engine, spec = open_engine(run.path)
+    if len(spec.classes) < 2:
+        raise UsageError(f"Expected a model of at least two classes to compare, and found one: {spec.classes[0]!r}.")
     named = _named_pair(spec.classes, classes)
     viewer = _Viewer(engine, spec)
     if photo and not named:
