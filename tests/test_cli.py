@@ -80,6 +80,7 @@ FLAGS = {
     "--learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard",
     "evaluate": "--split --tta --data --json",
     "explain": "--split --count --data",
+    "report": "--split --data --out",
     "export": "--format --precision --out --data --force --json",
     "predict": "--model -m --engine --top-k --tta --classes --backbone --json --csv",
 }

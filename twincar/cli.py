@@ -297,6 +297,23 @@ def _explain(
     typer.echo(f"{len(result.photos)} photos explained in {result.grid.parent}\nGrid: {result.grid}")
 
 
+@app.command(name="report")
+def _report(
+    run: RunArgument,
+    split: Annotated[
+        Split | None, typer.Option(help="Evaluated photos to tell of.  [default: test if evaluated, else val]")
+    ] = None,
+    data: DataOption = None,
+    out: Annotated[Path | None, typer.Option(help="The page.  [default: RUN/reports/report.html]")] = None,
+) -> None:
+    """Write one HTML page that tells all of a run and opens anywhere: no server, no network."""
+    from twincar.report import report
+
+    with progress("Explaining mistakes") as on_photo:
+        page = report(run, split=split, data_folder=data, out=out, on_photo=on_photo)
+    typer.echo(f"Page of the {page.split} photos: {page.path} ({page.bytes / 1e6:.1f} MB)")
+
+
 @app.command(name="export")
 def _export(
     model: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, .safetensors file, or published .pth.")],

@@ -1,0 +1,401 @@
+"""What the verbs left in `RUN/reports`, read back for the page: one small function a file.
+
+A file that is not there is None, so that the page can tell which command makes it; a figure that a file lacks is None,
+so that a report of an earlier version still opens.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twincar.errors import DataError
+from twincar.files import read_json
+from twincar.metrics import Interval
+
+METRICS, PREDICTIONS, CLASSES = "metrics.json", "predictions.csv", "classification_report.csv"
+_AVERAGES = ("macro average", "weighted average")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One photo of the split."""
+
+    file: str
+    truth: str
+    answer: str
+    confidence: float
+    second: str
+    """The next likeliest class; empty where there is only one."""
+
+    @property
+    def correct(self) -> bool:
+        """Whether the answer is the truth."""
+        return self.answer == self.truth
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class that occurs in the split."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    photos: int
+    taken_for: str
+    """The class it is most often taken for; empty where it never is."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well probabilities fit; lower is better."""
+
+    ece: float | None
+    nll: float | None
+    brier: float | None
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Photos of similar confidence."""
+
+    confidence: float
+    accuracy: float
+    photos: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Confidence before and after the temperature."""
+
+    temperature: float | None
+    before: Quality
+    after: Quality
+    bins_before: list[Bin]
+    bins: list[Bin]
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """What comes of leaving the least sure photos without an answer."""
+
+    score: str
+    threshold: float | None
+    false_rejection_rate: float | None
+    accepted_share: float | None
+    accuracy_of_accepted: float | None
+    coverage: list[float]
+    """Share of the photos answered, rising."""
+    risk: list[float]
+    """Share of wrong answers among those, for each coverage."""
+    area: float | None
+
+
+@dataclass(frozen=True)
+class BackOff:
+    """The answers given at one level."""
+
+    level: str
+    share: float | None
+    precision: float | None
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """`metrics.json`."""
+
+    split: str
+    photos: int
+    accuracy: Interval
+    macro_f1: Interval
+    values: dict[str, float]
+    calibration: Calibration | None
+    rejection: Rejection | None
+    levels: dict[str, float]
+    """Accuracy at each level, coarse to fine."""
+    backoff: list[BackOff]
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How well known classes are told from one kind of pictures that are none of them."""
+
+    kind: str
+    photos: int | None
+    auroc: float | None
+    fpr95: float | None
+    oscr: float | None
+    rejected: float | None
+
+
+@dataclass(frozen=True)
+class OpenSet:
+    """`open_set.json`."""
+
+    closed_set_accuracy: float | None
+    unseen: list[Separation]
+    far_away: list[Separation]
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """Accuracy on photos spoilt in one way, at one severity."""
+
+    name: str
+    severity: int | None
+    accuracy: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Corruptions:
+    """`corruptions.json`."""
+
+    clean: float | None
+    mean: float | None
+    rows: list[Corruption]
+
+
+@dataclass(frozen=True)
+class ExplanationScore:
+    """How true one kind of map is by one score."""
+
+    score: str
+    map: str
+    value: float | None
+    low: float | None
+    high: float | None
+    better: str
+    """Which way is better, such as 'higher'."""
+
+
+@dataclass(frozen=True)
+class ExplanationScores:
+    """`explanation_scores.json`."""
+
+    photos: int | None
+    rows: list[ExplanationScore]
+
+
+def read_metrics(folder: Path) -> Metrics:
+    """The figures of a split, from `reports/<split>/metrics.json`.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    found = read_json(folder / METRICS)
+    try:
+        return Metrics(
+            split=str(found["split"]),
+            photos=int(found["photos"]),
+            accuracy=_interval(found["accuracy"]),
+            macro_f1=_interval(found["macro_f1"]),
+            values={name: float(value) for name, value in found["metrics"].items()},
+            calibration=_calibration(found.get("calibration")),
+            rejection=_rejection(found.get("rejection")),
+            levels={str(level): float(value) for level, value in (found.get("levels") or {}).items()},
+            backoff=[
+                BackOff(str(row.get("level", "")), _number(row, "share"), _number(row, "precision"))
+                for row in found.get("backoff") or []
+            ],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(folder / METRICS, error) from None
+
+
+def read_answers(folder: Path) -> list[Answer]:
+    """The answer to each photo, from `reports/<split>/predictions.csv`.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    path = folder / PREDICTIONS
+    try:
+        return [
+            Answer(row["file"], row["truth"], row["top1"], float(row["probability1"]), row.get("top2") or "")
+            for row in _read_rows(path)
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from None
+
+
+def read_classes(folder: Path) -> list[ClassRow]:
+    """The classes of the split, from `reports/<split>/classification_report.csv`.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    path = folder / CLASSES
+    try:
+        rows = list(_read_rows(path))
+        if [row["class_name"] for row in rows[-2:]] == list(_AVERAGES):  # a class may be called so too
+            rows = rows[:-2]
+        return [
+            ClassRow(
+                name=row["class_name"],
+                precision=float(row["precision"]),
+                recall=float(row["recall"]),
+                f1=float(row["f1"]),
+                photos=int(row["support"]),
+                taken_for=row["most_confused_with"],
+            )
+            for row in rows
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from None
+
+
+def read_open_set(folder: Path) -> OpenSet | None:
+    """How unknown cars are told apart, from `reports/open_set/`."""
+    found = _read(folder / "open_set.json")
+    if found is None:
+        return None
+    return OpenSet(
+        closed_set_accuracy=_number(found, "closed_set_accuracy"),
+        unseen=[_separation(row, "difficulty") for row in found.get("unseen") or []],
+        far_away=[_separation(row, "kind") for row in found.get("far_away") or []],
+    )
+
+
+def read_corruptions(folder: Path) -> Corruptions | None:
+    """Accuracy on spoilt photos, from `reports/<split>/`."""
+    found = _read(folder / "corruptions.json")
+    if found is None:
+        return None
+    rows = [
+        Corruption(
+            name=str(row.get("corruption", "")),
+            severity=None if row.get("severity") is None else int(row["severity"]),
+            accuracy=float(row["accuracy"]),
+            low=_number(row, "low"),
+            high=_number(row, "high"),
+        )
+        for row in found.get("corruptions") or []
+        if row.get("accuracy") is not None
+    ]
+    return Corruptions(_number(found, "clean"), _number(found, "mean"), rows)
+
+
+def read_explanation_scores(folder: Path) -> ExplanationScores | None:
+    """How true the heat maps are, from `reports/<split>/`."""
+    found = _read(folder / "explanation_scores.json")
+    if found is None:
+        return None
+    rows = [
+        ExplanationScore(
+            score=str(row.get("score", "")),
+            map=str(row.get("map", "")),
+            value=_number(row, "value"),
+            low=_number(row, "low"),
+            high=_number(row, "high"),
+            better=str(row.get("better") or ""),
+        )
+        for row in found.get("scores") or []
+    ]
+    return ExplanationScores(_count(found, "photos"), rows)
+
+
+def read_audit(folder: Path) -> dict[str, int] | None:
+    """How many of each kind of finding, from `reports/audit/`."""
+    found = _read(folder / "audit.json")
+    if found is None:
+        return None
+    return {str(kind): int(count) for kind, count in (found.get("counts") or {}).items()}
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise _damaged(path, TypeError("no JSON object"))
+    return found
+
+
+def _read_rows(path: Path) -> Iterator[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            yield from csv.DictReader(file)
+    except OSError as error:
+        raise DataError(
+            f"Expected the table {path}, and it cannot be read ({error.strerror}). Run twincar evaluate again."
+        ) from None
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"Expected {path} as TwinCar writes it, and it is damaged ({error!r}). Run the command that made it again."
+    )
+
+
+def _interval(found: Mapping[str, Any]) -> Interval:
+    return Interval(float(found["value"]), float(found["low"]), float(found["high"]))
+
+
+def _calibration(found: Mapping[str, Any] | None) -> Calibration | None:
+    if not found:
+        return None
+    return Calibration(
+        temperature=_number(found, "temperature"),
+        before=_quality(found.get("before") or {}),
+        after=_quality(found.get("after") or {}),
+        bins_before=_bins(found.get("bins_before")),
+        bins=_bins(found.get("bins")),
+    )
+
+
+def _quality(found: Mapping[str, Any]) -> Quality:
+    return Quality(_number(found, "ece"), _number(found, "nll"), _number(found, "brier"))
+
+
+def _bins(found: list[Mapping[str, Any]] | None) -> list[Bin]:
+    """Bins that hold photos."""
+    return [
+        Bin(float(row["confidence"]), float(row["accuracy"]), int(row["photos"]))
+        for row in found or []
+        if row["photos"]
+    ]
+
+
+def _rejection(found: Mapping[str, Any] | None) -> Rejection | None:
+    if not found:
+        return None
+    curve = found.get("risk_coverage") or {}
+    return Rejection(
+        score=str(found.get("score", "")),
+        threshold=_number(found, "threshold"),
+        false_rejection_rate=_number(found, "false_rejection_rate"),
+        accepted_share=_number(found, "accepted_share"),
+        accuracy_of_accepted=_number(found, "accuracy_of_accepted"),
+        coverage=[float(value) for value in curve.get("coverage") or []],
+        risk=[float(value) for value in curve.get("risk") or []],
+        area=_number(curve, "area"),
+    )
+
+
+def _separation(row: Mapping[str, Any], kind: str) -> Separation:
+    return Separation(
+        kind=str(row.get(kind, "")),
+        photos=_count(row, "photos"),
+        auroc=_number(row, "auroc"),
+        fpr95=_number(row, "fpr95"),
+        oscr=_number(row, "oscr"),
+        rejected=_number(row, "rejected"),
+    )
+
+
+def _number(found: Mapping[str, Any], name: str) -> float | None:
+    """A figure; None where there is none, or none that is finite."""
+    value = float("nan") if found.get(name) is None else float(found[name])
+    return value if math.isfinite(value) else None
+
+
+def _count(found: Mapping[str, Any], name: str) -> int | None:
+    value = found.get(name)
+    return None if value is None else int(value)
