@@ -50,13 +50,13 @@ def script_json(value: object) -> Markup:
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)  # noqa: S704
+    return Markup(text)
 
 
 def plotly_script() -> Markup:
     """Plotly itself, 4.8 MB: the only bundle its package ships that needs nothing around it."""
     script = resources.files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")
-    return Markup(script)  # noqa: S704
+    return Markup(script)
 
 
 def percent(share: float | None, digits: int = 1) -> str:

@@ -33,7 +33,8 @@ from twincar.version import __version__
 log = logging.getLogger(__name__)
 
 LARGEST = 15_000_000  # bytes of a page, so that it can be sent by mail
-_PICTURES = 8_000_000  # bytes of it for pictures; Plotly takes 4.8 million
+_WITHOUT_PICTURES = 6_000_000  # bytes of it for all else; Plotly takes 4.8 million
+_A_CLASS = 1_000  # bytes of it for a class's row and choice
 _TWINS = 12  # pairs
 
 
@@ -64,14 +65,10 @@ class _Confusion:
 
     def pairs(self, count: int) -> list[tuple[str, str, int, int]]:
         """The twins: (first, second, first taken for second, second for first), most often first."""
+        names, matrix = self.classes, self.matrix
         return [
-            (
-                self.classes[first],
-                self.classes[second],
-                int(self.matrix[first, second]),
-                int(self.matrix[second, first]),
-            )
-            for first, second, _ in most_confused(self.matrix, count)
+            (names[first], names[second], int(matrix[first, second]), int(matrix[second, first]))
+            for first, second, _ in most_confused(matrix, count)
         ]
 
     def figure(self) -> tuple[figures.Figure, int, int]:
@@ -109,8 +106,9 @@ def report(
     config = TrainConfig.from_values(read_yaml(run.config))
     engine, spec = open_engine(run.path)
     data, no_data = _open_data(data_folder or Path(config.data))
-    album = Album(data.photo_root if data else None, _PICTURES)
     answers, classes = files.read_answers(run.reports / split), files.read_classes(run.reports / split)
+    room = LARGEST - _WITHOUT_PICTURES - _A_CLASS * len(classes)
+    album = Album(data.photo_root if data else None, room)
     confusion = _Confusion.of(answers, spec.classes)
     wrong = [answer for answer in answers if not answer.correct]
     twins = show_twins(confusion.pairs(_TWINS), answers, {row.name: row.photos for row in classes}, album)
@@ -204,7 +202,7 @@ def _measured(run: RunFolder, split: str, confusion: _Confusion) -> dict[str, An
     return {
         "metrics": metrics,
         "corruptions": corruptions,
-        "matrix": {"shown": shown, "present": present},
+        "in_matrix": {"shown": shown, "present": present},
         "open_set": files.read_open_set(run.reports / "open_set"),
         "scores": files.read_explanation_scores(folder),
         "audit": files.read_audit(run.reports / "audit"),

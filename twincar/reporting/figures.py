@@ -25,6 +25,7 @@ Figure = dict[str, Any]
 _BLUE, _ORANGE, _GREEN, _PINK, _GREY = "#2f8fd0", "#e28b1f", "#18a57d", "#cc79a7", "#8b9299"
 _SEVERITIES = ("#f5c26b", "#eba23e", "#dd7f1d", "#bd5c0f", "#8f3f0c")
 _FEW_CLASSES = 30  # up to here the cells of the matrix have room for their counts
+_FEW_EPOCHS = 12  # up to here each gets a tick
 _SHORTEST, _LONGEST = 400, 1000  # height of the matrix, pixels
 _CELL = 26  # pixels of the matrix a class, where there is room
 
@@ -135,10 +136,9 @@ def risk_coverage(rejection: Rejection) -> Figure:
 def corruption_dots(corruptions: Corruptions) -> Figure:
     """Accuracy for each corruption, hardest last, with intervals; the darker a dot, the more severe."""
     names = [html.escape(name) for name in _hardest_last(corruptions)]
-    severities = sorted({row.severity for row in corruptions.rows if row.severity is not None})
+    severities = sorted({row.severity for row in corruptions.rows})
     traces = [
-        _corruption_trace(corruptions, severity, _SEVERITIES[min(max(severity or 3, 1), 5) - 1])
-        for severity in (severities or [None])
+        _corruption_trace(corruptions, severity, _SEVERITIES[min(max(severity, 1), 5) - 1]) for severity in severities
     ]
     return {
         "data": traces,
@@ -165,7 +165,7 @@ def _hardest_last(corruptions: Corruptions) -> list[str]:
     return sorted(found, key=lambda name: -float(np.mean(found[name])))
 
 
-def _corruption_trace(corruptions: Corruptions, severity: int | None, colour: str) -> Figure:
+def _corruption_trace(corruptions: Corruptions, severity: int, colour: str) -> Figure:
     rows = [row for row in corruptions.rows if row.severity == severity]
     below = [row.accuracy - (row.accuracy if row.low is None else row.low) for row in rows]
     above = [(row.accuracy if row.high is None else row.high) - row.accuracy for row in rows]
@@ -173,7 +173,7 @@ def _corruption_trace(corruptions: Corruptions, severity: int | None, colour: st
         "x": [row.accuracy for row in rows],
         "y": [html.escape(row.name) for row in rows],
         "mode": "markers",
-        "name": "" if severity is None else f"severity {severity}",
+        "name": f"severity {severity}",
         "marker": {"color": colour, "size": 9},
         "error_x": {"type": "data", "array": above, "arrayminus": below, "color": colour, "thickness": 1, "width": 0},
         "hovertemplate": "%{y}: <b>%{x:.1%}</b>",
@@ -206,13 +206,16 @@ def _curves(history: Sequence[Epoch], lines: dict[str, tuple[str, str]], y_axis:
         }
         for column, (name, colour) in lines.items()
     ]
+    x_axis: Figure = {"title": {"text": "epoch; dashed: the best, which was kept"}}
+    if len(history) <= _FEW_EPOCHS:
+        x_axis["dtick"] = 1  # no half epochs
     return {
         "data": traces,
         "layout": {
             "height": 340,
             "hovermode": "x unified",
             "shapes": [_upright(best_epoch(history)["epoch"])],
-            "xaxis": {"title": {"text": "epoch; dashed: the best, which was kept"}, "tickformat": "d"},
+            "xaxis": x_axis,
             "yaxis": y_axis,
         },
     }

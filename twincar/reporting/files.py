@@ -147,7 +147,8 @@ class Corruption:
     """Accuracy on photos spoilt in one way, at one severity."""
 
     name: str
-    severity: int | None
+    severity: int
+    """1 to 5; 3 where the data does not say."""
     accuracy: float
     low: float | None
     high: float | None
@@ -271,7 +272,7 @@ def read_corruptions(folder: Path) -> Corruptions | None:
     rows = [
         Corruption(
             name=str(row.get("corruption", "")),
-            severity=None if row.get("severity") is None else int(row["severity"]),
+            severity=int(row.get("severity") or 3),
             accuracy=float(row["accuracy"]),
             low=_number(row, "low"),
             high=_number(row, "high"),

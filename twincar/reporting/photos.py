@@ -29,21 +29,6 @@ _MOST_MISTAKES = 120
 _LONGEST = 300  # pixels of a picture in the page
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A small picture inside the page."""
-
-    uri: str
-    width: int
-    height: int
-
-    @classmethod
-    def of(cls, photo: Image.Image) -> Picture:
-        """A photo, made small."""
-        small = _small(photo)
-        return cls(picture_uri(small), small.width, small.height)
-
-
 @dataclass
 class Album:
     """The photos of a split, and how many bytes of pictures still fit into the page."""
@@ -62,23 +47,23 @@ class Album:
             self.missing.add(file)
             return None
 
-    def pictures(self, *photos: Image.Image) -> list[Picture] | None:
-        """The photos made small; None where there is no room for all of them."""
-        pictures = [Picture.of(photo) for photo in photos]
-        size = sum(len(picture.uri) for picture in pictures)
+    def pictures(self, *photos: Image.Image) -> list[str] | None:
+        """The `data:` addresses of photos made small; None where there is no room for all of them."""
+        addresses = [picture_uri(photo, _LONGEST) for photo in photos]
+        size = sum(map(len, addresses))
         if size > self.bytes_left:
             return None
         self.bytes_left -= size
-        return pictures
+        return addresses
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong answer, with the photo, where it is still there, and what the network looked at for its answer."""
+    """A wrong answer, with the photo and what the network looked at for its answer, if the photo is still there."""
 
     answer: Answer
-    photo: Picture | None = None
-    heat: Picture | None = None
+    photo: str = ""
+    heat: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,8 +76,8 @@ class Twins:
     second_as_first: int
     first_photos: int
     second_photos: int
-    first_picture: Picture | None
-    second_picture: Picture | None
+    first_picture: str
+    second_picture: str
 
 
 def show_mistakes(
@@ -129,10 +114,10 @@ def show_twins(
     for answer in sorted(answers, key=lambda answer: (not answer.correct, -answer.confidence)):
         examples.setdefault(answer.truth, answer)
 
-    def picture(name: str) -> Picture | None:
+    def picture(name: str) -> str:
         photo = album.read(examples[name].file) if name in examples else None
         pictures = None if photo is None else album.pictures(photo)
-        return pictures[0] if pictures else None
+        return pictures[0] if pictures else ""
 
     return [
         Twins(
@@ -157,13 +142,8 @@ def _overlays(found: Sequence[tuple[Answer, Image.Image]], engine: Engine, spec:
     targets = np.array([spec.classes.index(answer.answer) for answer, _ in found])
     _, features = engine.logits_and_features(inputs)
     for (answer, photo), heat in zip(found, grad_cam_plus_plus(features, engine.head, targets), strict=True):
-        small = _small(photo)
+        small = photo.copy()
+        small.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
         seen = spec.preprocessing.seen_box(small.width, small.height)
         explained = Explained(np.asarray(small), heat, seen, answer.answer, answer.confidence, answer.truth)
         yield Image.fromarray(overlay(explained))
-
-
-def _small(photo: Image.Image) -> Image.Image:
-    small = photo.copy()
-    small.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
-    return small

@@ -33,13 +33,29 @@ byId("class-filter").addEventListener("input", (event) => {
   byId("class-count").textContent = count("classes", rows.filter((row) => !row.hidden).length, rows.length);
 });
 
-/* Mistakes: those that have to do with one class, as truth or as answer. */
-byId("mistake-filter")?.addEventListener("change", (event) => {
-  const cards = [...byId("gallery").children];
-  const name = event.target.value;
-  for (const card of cards) card.hidden = name !== "" && card.dataset.truth !== name && card.dataset.answer !== name;
-  byId("mistake-count").textContent = count("mistakes", cards.filter((card) => !card.hidden).length, cards.length);
-});
+/* Mistakes: the first of them, all on demand, or those that have to do with one class, as truth or as answer. */
+const gallery = byId("gallery");
+if (gallery) {
+  const cards = [...gallery.children];
+  const filter = byId("mistake-filter");
+  const more = byId("more-mistakes");
+  let most = 24;
+  const show = () => {
+    const name = filter.value;
+    const fits = (card) => [card.dataset.truth, card.dataset.answer].includes(name);
+    cards.forEach((card, place) => { card.hidden = name ? !fits(card) : place >= most; });
+    more.hidden = name !== "" || most >= cards.length;
+    byId("mistake-count").textContent = count("mistakes", cards.filter((card) => !card.hidden).length, cards.length);
+  };
+  filter.addEventListener("change", show);
+  more.addEventListener("click", () => {
+    const next = cards[most];
+    most = cards.length;
+    show();
+    next.focus();
+  });
+  show();
+}
 
 /* Figures. */
 const narrow = window.matchMedia("(max-width: 40rem)").matches;
