@@ -107,7 +107,7 @@ def _every_verb(
 def _quickstart(
     out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("quickstart"),
 ) -> None:
-    """Draw cars, train on them, evaluate, explain, predict: the whole road in minutes, without network."""
+    """Draw cars, train on them, evaluate, explain, predict, report: the whole road in minutes, without network."""
     from twincar.quickstart import quickstart
 
     result = quickstart(out)
@@ -124,6 +124,7 @@ def _quickstart(
         ("its confusion matrix", result.evaluation.folder / "confusion_matrix.png"),
         ("what it looked at", result.explanation.grid),
         ("every answer", result.evaluation.folder / "predictions.csv"),
+        ("the whole report", result.report.path),
     ]:
         typer.echo(f"  {what:<21} {path}")
     typer.echo(f"Next: twincar predict --model {run.path} PHOTO...    or on your own cars: twincar prepare --help")

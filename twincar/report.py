@@ -122,6 +122,7 @@ def report(
         mistakes=mistakes,
         mistaken=sorted({name for mistake in mistakes for name in (mistake.answer.truth, mistake.answer.answer)}),
         twins=twins,
+        comparisons=files.read_comparisons(run.reports),
         no_data=no_data,
         unreadable=len(album.missing),
         plotly=plotly_script(),
@@ -203,9 +204,9 @@ def _measured(run: RunFolder, split: str, confusion: _Confusion) -> dict[str, An
         "metrics": metrics,
         "corruptions": corruptions,
         "in_matrix": {"shown": shown, "present": present},
-        "open_set": files.read_open_set(run.reports / "open_set"),
+        "open_set": files.read_open_set(run.reports),
         "scores": files.read_explanation_scores(folder),
-        "audit": files.read_audit(run.reports / "audit"),
+        "audit": files.read_audit(run.reports),
         "figures": script_json({name: figure for name, figure in drawn.items() if figure}),
     }
 

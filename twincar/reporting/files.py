@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from twincar.errors import DataError
 from twincar.files import read_json
 from twincar.metrics import Interval
 
 METRICS, PREDICTIONS, CLASSES = "metrics.json", "predictions.csv", "classification_report.csv"
+Parsed = TypeVar("Parsed")
+
 _AVERAGES = ("macro average", "weighted average")
 
 
@@ -190,24 +192,8 @@ def read_metrics(folder: Path) -> Metrics:
     Raises:
         DataError: the file is missing or damaged.
     """
-    found = read_json(folder / METRICS)
-    try:
-        return Metrics(
-            split=str(found["split"]),
-            photos=int(found["photos"]),
-            accuracy=_interval(found["accuracy"]),
-            macro_f1=_interval(found["macro_f1"]),
-            values={name: float(value) for name, value in found["metrics"].items()},
-            calibration=_calibration(found.get("calibration")),
-            rejection=_rejection(found.get("rejection")),
-            levels={str(level): float(value) for level, value in (found.get("levels") or {}).items()},
-            backoff=[
-                BackOff(str(row.get("level", "")), _number(row, "share"), _number(row, "precision"))
-                for row in found.get("backoff") or []
-            ],
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(folder / METRICS, error) from None
+    path = folder / METRICS
+    return _parse(path, read_json(path), _metrics)
 
 
 def read_answers(folder: Path) -> list[Answer]:
@@ -252,71 +238,60 @@ def read_classes(folder: Path) -> list[ClassRow]:
         raise _damaged(path, error) from None
 
 
-def read_open_set(folder: Path) -> OpenSet | None:
-    """How unknown cars are told apart, from `reports/open_set/`."""
-    found = _read(folder / "open_set.json")
-    if found is None:
-        return None
-    return OpenSet(
-        closed_set_accuracy=_number(found, "closed_set_accuracy"),
-        unseen=[_separation(row, "difficulty") for row in found.get("unseen") or []],
-        far_away=[_separation(row, "kind") for row in found.get("far_away") or []],
-    )
+def read_open_set(reports: Path) -> OpenSet | None:
+    """How unknown cars are told apart, from `reports/open_set/`.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    return _read(reports / "open_set" / "open_set.json", _open_set)
 
 
 def read_corruptions(folder: Path) -> Corruptions | None:
-    """Accuracy on spoilt photos, from `reports/<split>/`."""
-    found = _read(folder / "corruptions.json")
-    if found is None:
-        return None
-    rows = [
-        Corruption(
-            name=str(row.get("corruption", "")),
-            severity=int(row.get("severity") or 3),
-            accuracy=float(row["accuracy"]),
-            low=_number(row, "low"),
-            high=_number(row, "high"),
-        )
-        for row in found.get("corruptions") or []
-        if row.get("accuracy") is not None
-    ]
-    return Corruptions(_number(found, "clean"), _number(found, "mean"), rows)
+    """Accuracy on spoilt photos, from `reports/<split>/`.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    return _read(folder / "corruptions.json", _corruptions)
 
 
 def read_explanation_scores(folder: Path) -> ExplanationScores | None:
-    """How true the heat maps are, from `reports/<split>/`."""
-    found = _read(folder / "explanation_scores.json")
-    if found is None:
-        return None
-    rows = [
-        ExplanationScore(
-            score=str(row.get("score", "")),
-            map=str(row.get("map", "")),
-            value=_number(row, "value"),
-            low=_number(row, "low"),
-            high=_number(row, "high"),
-            better=str(row.get("better") or ""),
-        )
-        for row in found.get("scores") or []
-    ]
-    return ExplanationScores(_count(found, "photos"), rows)
+    """How true the heat maps are, from `reports/<split>/`.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    return _read(folder / "explanation_scores.json", _explanation_scores)
 
 
-def read_audit(folder: Path) -> dict[str, int] | None:
-    """How many of each kind of finding, from `reports/audit/`."""
-    found = _read(folder / "audit.json")
-    if found is None:
-        return None
-    return {str(kind): int(count) for kind, count in (found.get("counts") or {}).items()}
+def read_audit(reports: Path) -> dict[str, int] | None:
+    """How many of each kind of finding, from `reports/audit/`.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    return _read(reports / "audit" / "audit.json", _audit)
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    found = read_json(path)
-    if not isinstance(found, dict):
-        raise _damaged(path, TypeError("no JSON object"))
-    return found
+def read_comparisons(reports: Path) -> dict[frozenset[str], str]:
+    """The pages that compare two classes, from `reports/compare/`.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    return _read(reports / "compare" / "compare.json", _comparisons) or {}
+
+
+def _read(path: Path, parse: Callable[[Any], Parsed]) -> Parsed | None:
+    return _parse(path, read_json(path), parse) if path.exists() else None
+
+
+def _parse(path: Path, found: Any, parse: Callable[[Any], Parsed]) -> Parsed:
+    try:
+        return parse(found)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path, error) from None
 
 
 def _read_rows(path: Path) -> Iterator[dict[str, str]]:
@@ -332,6 +307,23 @@ def _read_rows(path: Path) -> Iterator[dict[str, str]]:
 def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(
         f"Expected {path} as TwinCar writes it, and it is damaged ({error!r}). Run the command that made it again."
+    )
+
+
+def _metrics(found: Mapping[str, Any]) -> Metrics:
+    return Metrics(
+        split=str(found["split"]),
+        photos=int(found["photos"]),
+        accuracy=_interval(found["accuracy"]),
+        macro_f1=_interval(found["macro_f1"]),
+        values={name: float(value) for name, value in found["metrics"].items()},
+        calibration=_calibration(found.get("calibration")),
+        rejection=_rejection(found.get("rejection")),
+        levels={str(level): float(value) for level, value in (found.get("levels") or {}).items()},
+        backoff=[
+            BackOff(str(row.get("level", "")), _number(row, "share"), _number(row, "precision"))
+            for row in found.get("backoff") or []
+        ],
     )
 
 
@@ -380,6 +372,14 @@ def _rejection(found: Mapping[str, Any] | None) -> Rejection | None:
     )
 
 
+def _open_set(found: Mapping[str, Any]) -> OpenSet:
+    return OpenSet(
+        closed_set_accuracy=_number(found, "closed_set_accuracy"),
+        unseen=[_separation(row, "difficulty") for row in found.get("unseen") or []],
+        far_away=[_separation(row, "kind") for row in found.get("far_away") or []],
+    )
+
+
 def _separation(row: Mapping[str, Any], kind: str) -> Separation:
     return Separation(
         kind=str(row.get(kind, "")),
@@ -389,6 +389,48 @@ def _separation(row: Mapping[str, Any], kind: str) -> Separation:
         oscr=_number(row, "oscr"),
         rejected=_number(row, "rejected"),
     )
+
+
+def _corruptions(found: Mapping[str, Any]) -> Corruptions:
+    rows = [
+        Corruption(
+            name=str(row.get("corruption", "")),
+            severity=int(row.get("severity") or 3),
+            accuracy=float(row["accuracy"]),
+            low=_number(row, "low"),
+            high=_number(row, "high"),
+        )
+        for row in found.get("corruptions") or []
+        if row.get("accuracy") is not None
+    ]
+    return Corruptions(_number(found, "clean"), _number(found, "mean"), rows)
+
+
+def _explanation_scores(found: Mapping[str, Any]) -> ExplanationScores:
+    rows = [
+        ExplanationScore(
+            score=str(row.get("score", "")),
+            map=str(row.get("map", "")),
+            value=_number(row, "value"),
+            low=_number(row, "low"),
+            high=_number(row, "high"),
+            better=str(row.get("better") or ""),
+        )
+        for row in found.get("scores") or []
+    ]
+    return ExplanationScores(_count(found, "photos"), rows)
+
+
+def _audit(found: Mapping[str, Any]) -> dict[str, int]:
+    return {str(kind): int(count) for kind, count in (found.get("counts") or {}).items()}
+
+
+def _comparisons(found: Mapping[str, Any]) -> dict[frozenset[str], str]:
+    return {
+        frozenset((row["first"], row["second"])): str(row["page"])
+        for row in found.get("pairs") or []
+        if row.get("page")
+    }
 
 
 def _number(found: Mapping[str, Any], name: str) -> float | None:

@@ -79,6 +79,11 @@ class Twins:
     first_picture: str
     second_picture: str
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Both classes, in no order."""
+        return frozenset((self.first, self.second))
+
 
 def show_mistakes(
     wrong: Sequence[Answer],
