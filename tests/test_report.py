@@ -364,6 +364,8 @@ def test_a_cell_of_the_matrix_tells_both_names_and_the_count(browser: Any, page:
     cars = stanford_cars()
     with opened(browser, large_page.path) as tab:
         assert hover(tab, 195, 0) == f"true: {cars[195]}answered: {cars[0]}photos: 1"
+        buttons = tab.locator(".modebar-btn").evaluate_all("all => all.map(button => button.dataset.title)")
+        assert buttons == ["Zoom in", "Zoom out", "Reset axes"]  # none that sends the figure anywhere
 
 
 def test_a_class_called_script_is_text(browser: Any, page: Page) -> None:

@@ -80,8 +80,9 @@ for (const place of document.querySelectorAll("[data-figure]")) {
   }
   Plotly.newPlot(place, data, { ...common, ...layout }, {
     responsive: true,
-    displaylogo: false,
     displayModeBar: matrix && !narrow ? "hover" : false,
-    modeBarButtonsToRemove: ["toImage", "pan2d", "autoScale2d", "zoom2d"],
+    modeBarButtons: [["zoomIn2d", "zoomOut2d", "resetScale2d"]],  // not the one that sends a figure to Plotly's cloud
+    displaylogo: false,
+    showTips: false,
   });
 }
