@@ -280,6 +280,8 @@ def _evaluation(folder: Path, count: int) -> Work:
     from twincar.data.annotations import Annotation
     from twincar.evaluate import report_logits
     from twincar.files import MONITOR, RunFolder, write_csv
+    from twincar.modeling.spec import ModelSpec
+    from twincar.preprocess import Preprocessing
 
     labels, answers = _labels_and_answers(count)
     logits = np.random.default_rng(0).standard_normal((EVALUATED, 1, count), np.float32)
@@ -288,7 +290,10 @@ def _evaluation(folder: Path, count: int) -> Work:
         Annotation(file=f"test/{i}.jpg", label=label, split="test", width=192, height=110, box=None, sha256="0" * 64)
         for i, label in enumerate(labels.tolist())
     ]
-    run, names = RunFolder(folder / f"run-{count}"), _names(count)
+    run = RunFolder(folder / f"run-{count}")
+    spec = ModelSpec(
+        backbone="", head="linear", classes=_names(count), preprocessing=Preprocessing(height=224, width=224)
+    )
     averages = ("precision_macro", "recall_macro", "precision_weighted", "recall_weighted")
     columns = [
         "train_acc",
@@ -297,7 +302,7 @@ def _evaluation(folder: Path, count: int) -> Work:
         *(f"val_{name}" for name in ("acc", "loss", "top3", "top5", *averages)),
     ]
     write_csv(run.metrics, [{"epoch": 1, **dict.fromkeys(columns, 0.5)}])
-    return lambda: report_logits(run, "test", annotations, names, labels, logits)
+    return lambda: report_logits(run, "test", annotations, spec, labels, logits)
 
 
 def _confusion(folder: Path, count: int) -> Work:

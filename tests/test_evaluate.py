@@ -21,7 +21,9 @@ from twincar.evaluate import _classes_to_draw, evaluate, report_logits
 from twincar.files import RunFolder
 from twincar.labels import ClassNames
 from twincar.metrics import Answers, answer_metrics, confusion_matrix
-from twincar.modeling.engines import softmax
+from twincar.modeling.calibration import softmax
+from twincar.modeling.spec import ModelSpec
+from twincar.preprocess import Preprocessing
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -39,6 +41,7 @@ def test_everything_is_written(evaluated: Path) -> None:
     assert names == {
         "metrics.json", "predictions.csv", "classification_report.csv", "confusion_matrix.csv", "confusion_matrix.png",
         "best_classes.png", "worst_classes.png", "most_confused.png",
+        "reliability.png", "risk_coverage.png",
     }  # fmt: skip
     curves = {path.name for path in evaluated.parent.glob("curve_*.png")}
     assert curves == {
@@ -125,7 +128,8 @@ def test_a_photo_that_cannot_be_read_is_told(small_run: Path, tmp_path: Path) ->
 
 
 def test_tta_is_the_mean_over_views_made_from_the_photo(small_run: Path, small_data: Path) -> None:
-    from twincar.modeling.engines import open_engine, softmax
+    from twincar.modeling.calibration import softmax
+    from twincar.modeling.engines import open_engine
     from twincar.preprocess import read_photo
 
     engine, spec = open_engine(small_run)
@@ -159,7 +163,8 @@ def many_classes(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> t
         for i, label in enumerate(labels.tolist())
     ]
     names = ClassNames(tuple(f"Make Model {index} Sedan 2012" for index in range(classes)))
-    return report_logits(run, "test", annotations, names, labels, logits).folder, labels, logits
+    spec = ModelSpec(backbone="", head="linear", classes=names, preprocessing=Preprocessing(height=64, width=64))
+    return report_logits(run, "test", annotations, spec, labels, logits).folder, labels, logits
 
 
 def test_blocks_of_photos_give_the_figures_of_the_whole(many_classes: tuple[Path, np.ndarray, np.ndarray]) -> None:

@@ -6,12 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import draw_car
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import twincar
 from twincar.data.annotations import PreparedData
 from twincar.errors import CheckpointError, PhotoError, TwinCarError, UsageError
+from twincar.labels import ClassNames
+from twincar.modeling.calibration import Calibration
+from twincar.modeling.engines import Engine
+from twincar.modeling.gradcam import HeadWeights
+from twincar.modeling.levels import ANSWERED, most_specific
+from twincar.modeling.spec import ModelSpec
 from twincar.predict import Classifier, Failure, Prediction, find_photos
+from twincar.preprocess import Preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +81,116 @@ def test_answers_come_in_order_whatever_the_batch(classifier: Classifier) -> Non
 def test_tta_changes_the_probabilities_a_little(classifier: Classifier) -> None:
     photo = draw_car(1, 7)
     assert classifier.predict(photo, tta=True).confidence != classifier.predict(photo).confidence
+
+
+class SayingEngine(Engine):
+    """Gives the same logits for every photo."""
+
+    name = "torch"
+
+    def __init__(self, probabilities: list[float], scale: float) -> None:
+        self.said = np.log(np.array([probabilities], np.float32)) + np.float32(scale)
+
+    @property
+    def head(self) -> HeadWeights:  # type: ignore[override]
+        raise NotImplementedError
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        return np.repeat(self.said, len(images), axis=0)
+
+    def logits_and_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        raise NotImplementedError
+
+
+BMWS = ("BMW 3 Series Sedan 2012", "BMW M3 Sedan 2012", "BMW X5 SUV 2007", "Audi S4 Sedan 2012")
+
+
+def bmw_classifier(
+    probabilities: list[float], *, scale: float = 10, temperature: float = 1, **options: float
+) -> Classifier:
+    """Among validation photos of this model, the lowest largest logit was 5, and one in twenty was below 6."""
+    calibration = Calibration(
+        temperature=temperature, score_quantiles=tuple(np.interp(np.linspace(0, 1, 101), [0, 0.05, 1], [5, 6, 20]))
+    )
+    spec = ModelSpec(
+        backbone="",
+        head="linear",
+        classes=ClassNames(BMWS),
+        preprocessing=Preprocessing(height=32, width=32),
+        calibration=calibration,
+    )
+    return Classifier(SayingEngine(probabilities, scale), spec, **options)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "level", "name", "probability", "still_open"),
+    [
+        ([0.85, 0.05, 0.05, 0.05], "class", BMWS[0], 0.85, ()),
+        ([0.50, 0.35, 0.10, 0.05], "make and body", "BMW Sedan", 0.85, BMWS[:2]),
+        ([0.40, 0.02, 0.50, 0.08], "make", "BMW", 0.92, (BMWS[2], BMWS[0])),
+        ([0.50, 0.01, 0.04, 0.45], "body", "Sedan", 0.96, (BMWS[0], BMWS[3])),
+    ],
+)
+def test_the_answer_is_the_most_specific_that_is_sure_enough(
+    probabilities: list[float], level: str, name: str, probability: float, still_open: tuple[str, ...]
+) -> None:
+    answer = bmw_classifier(probabilities).predict(draw_car(0, 0))
+    assert answer.accepted
+    assert answer.answer is not None
+    assert (answer.answer.level, answer.answer.name, answer.answer.open) == (level, name, still_open)
+    assert answer.answer.probability == pytest.approx(probability, abs=1e-5)
+    row = answer.to_dict()
+    assert (row["accepted"], row["level"], row["answer"], row["reason"]) == (True, level, name, "")
+
+
+def test_make_model_body_and_year_are_told_one_by_one() -> None:
+    levels = {found.level: found for found in bmw_classifier([0.50, 0.01, 0.04, 0.45]).predict(draw_car(0, 0)).levels}
+    told = {level: (found.name, round(found.probability, 3)) for level, found in levels.items()}
+    assert told == {
+        "make": ("BMW", 0.55),
+        "model": ("BMW 3 Series", 0.5),
+        "body": ("Sedan", 0.96),
+        "year": ("2012", 0.96),
+    }
+
+
+def test_why_there_is_no_answer() -> None:
+    photo = draw_car(0, 0)
+    unsure = bmw_classifier([0.3, 0.2, 0.3, 0.2], confidence=0.9).predict(photo)
+    assert (unsure.accepted, unsure.reason, unsure.answer) == (False, "not sure", None)
+    sure = [0.97, 0.01, 0.01, 0.01]  # of the largest logit, log 0.97 is 0.03 less than the scale
+    unknown = bmw_classifier(sure, scale=5.9).predict(photo)
+    assert (unknown.accepted, unknown.reason) == (False, "not a car this model knows")
+    assert unknown.to_dict()["level_probability"] is None
+    assert unknown.top1.name == BMWS[0]
+    assert bmw_classifier(sure, scale=6.1).predict(photo).accepted
+    assert bmw_classifier(sure, scale=5.9, false_rejection=0.01).predict(photo).accepted
+    assert not bmw_classifier(sure, scale=6.1, false_rejection=0.5).predict(photo).accepted
+
+
+def test_the_temperature_is_used() -> None:
+    probabilities = np.array([0.7, 0.1, 0.1, 0.1])
+    expected = probabilities**0.5 / (probabilities**0.5).sum()
+    answer = bmw_classifier(list(probabilities), temperature=2).predict(draw_car(0, 0))
+    assert answer.confidence == pytest.approx(expected[0], abs=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.2, 0.95))
+def test_one_answer_and_the_many_of_an_evaluation_end_at_the_same_level(seed: int, confidence: float) -> None:
+    probabilities = np.random.default_rng(seed).dirichlet(np.full(4, 0.5)) * 0.999 + 0.00025
+    classifier = bmw_classifier(list(probabilities), confidence=confidence)
+    answer = classifier.predict(draw_car(0, 0)).answer
+    calibrated = classifier.spec.calibration.probabilities(classifier.engine.logits(np.zeros((1, 1))))
+    shares = {name: level.likeliest(calibrated)[1] for name, level in classifier.levels.items()}
+    place = most_specific(shares, confidence)[0]
+    assert (answer.level if answer else None) == (ANSWERED[place] if place >= 0 else None)
+
+
+@pytest.mark.parametrize("name", ["confidence", "false_rejection"])
+def test_a_share_out_of_range_is_told(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"{name} to be a share from 0 to 1, and found 1\.5"):
+        bmw_classifier([0.25] * 4, **{name: 1.5})
 
 
 def test_photos_are_found_in_folders_and_patterns(tmp_path: Path) -> None:

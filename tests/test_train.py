@@ -11,11 +11,14 @@ import torch
 from conftest import small_config
 from test_files import files_no_larger_than
 
-from twincar.config import TrainConfig
+from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import PreparedData
+from twincar.data.loader import labels_of
 from twincar.errors import DataError, PhotoError, StorageError, TwinCarError, UsageError
 from twincar.files import RunFolder, best_epoch
+from twincar.modeling.calibration_fit import fit_calibration
 from twincar.modeling.checkpoint import load_model
+from twincar.modeling.engines import open_engine, read_logits
 from twincar.modeling.lightning_parts import AveragedWeights
 from twincar.train import Recorder, TrainingModule, is_finished, resume, train, warmup_cosine
 
@@ -45,13 +48,27 @@ def test_a_run_has_its_parts(small_run: Path, small_data: Path) -> None:
     run = RunFolder.open(small_run)
     history = run.read_history()
     assert [row["epoch"] for row in history] == [1, 2]
-    assert set(history[0]) == set(PUBLISHED_COLUMNS)
+    assert set(history[0]) == {*PUBLISHED_COLUMNS, "val_ece", "val_brier"}
     assert all(math.isfinite(value) for row in history for value in row.values())
     assert run.last.exists()
     network, spec = load_model(run.best)
     assert spec.classes == PreparedData.open(small_data).classes
     assert spec.provenance["epoch"] == best_epoch(history)["epoch"]
     assert not network.training
+
+
+def test_the_weights_that_are_kept_are_calibrated_on_the_validation_photos(small_run: Path) -> None:
+    """The temperature and the quantiles, fitted again to what the saved network says."""
+    run = RunFolder.open(small_run)
+    spec = load_model(run.best)[1]
+    data = PreparedData.open(Path(TrainConfig.from_values(read_yaml(run.config)).data))
+    photos = data.split("val")
+    engine, _ = open_engine(run.path)
+    logits = read_logits(engine, spec.preprocessing, [data.path(photo) for photo in photos])[:, 0]
+    again = fit_calibration(logits, labels_of(photos))
+    assert spec.calibration.photos == len(photos)
+    assert spec.calibration.temperature == pytest.approx(again.temperature, rel=1e-2)
+    assert spec.calibration.score_quantiles == pytest.approx(again.score_quantiles, abs=1e-3)
 
 
 def test_learning_reaches_the_training_photos(small_data: Path, tmp_path: Path) -> None:
@@ -119,8 +136,8 @@ def test_a_finished_run_is_left_as_it_is(small_run: Path) -> None:
 
 def test_training_stops_early(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.3, 0.5, 0.4, 0.5, 0.2, 0.9])
-    fixed = {"val_loss": 1.0, "val_acc": 0.5, "val_top5": 1.0}
-    monkeypatch.setattr(TrainingModule, "validation_metrics", lambda _: {"val_f1_macro": next(scores), **fixed})
+    fixed = {"loss": 1.0, "acc": 0.5, "top5": 1.0}
+    monkeypatch.setattr("twincar.train.answer_metrics", lambda _: {"f1_macro": next(scores), **fixed})
     result = train(small_config(small_data, epochs=6, patience=3, limit=1), tmp_path / "run")
     assert [row["val_f1_macro"] for row in result.history] == [0.3, 0.5, 0.4, 0.5, 0.2]
     assert result.best["epoch"] == 2  # the first of equals
@@ -264,6 +281,8 @@ def test_the_validation_part_is_what_is_measured(small_run: Path) -> None:
 
     evaluation = evaluate(small_run, split="val")
     best = best_epoch(RunFolder.open(small_run).read_history())
-    for name, value in evaluation.metrics.items():
+    before = evaluation.calibration.before  # the history is of the network as it is
+    expected = {**evaluation.metrics, "loss": before["nll"], "ece": before["ece"], "brier": before["brier"]}
+    for name, value in expected.items():
         assert best[f"val_{name}"] == pytest.approx(value, abs=1e-4), name
     assert np.isfinite(evaluation.macro_f1.low)

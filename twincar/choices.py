@@ -1,4 +1,4 @@
-"""The words a user chooses from that more than one room knows; imports nothing, as `--help` must be quick."""
+"""What a user chooses that more than one room knows; imports nothing, as `--help` must be quick."""
 
 from __future__ import annotations
 
@@ -18,3 +18,9 @@ Arithmetic = Literal["fp32", "fp16", "bf16", "int8"]
 
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 """What computes an answer; 'auto' is the quickest that is installed for the model at hand."""
+
+CONFIDENCE = 0.8
+"""How probable an answer has to be to be given, unless the user says otherwise."""
+
+FALSE_REJECTION = 0.05
+"""Share of the photos of known cars that may be turned away as unknown, unless the user says otherwise."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import twincar
-from twincar.choices import Arithmetic, EngineName, ExportFormat
+from twincar.choices import CONFIDENCE, FALSE_REJECTION, Arithmetic, EngineName, ExportFormat
 from twincar.console import (
     CurrentStderr,
     flat_row,
@@ -27,6 +27,7 @@ from twincar.console import (
     print_evaluation,
     print_export,
     print_json_lines,
+    print_open_set,
     print_summary,
     print_table,
     print_training,
@@ -69,6 +70,12 @@ ClassesOption = Annotated[
 ]
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="Another prepared data set than the one the run was trained on.")
+]
+ConfidenceOption = Annotated[
+    float, typer.Option(min=0, max=1, help="How probable an answer has to be to be given; else a coarser one is.")
+]
+FalseRejectionOption = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of photos of known cars that may be turned away as unknown.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV, for machines.")]
@@ -142,6 +149,13 @@ def _prepare(
     ] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     classes: ClassesOption = None,
+    open_set: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON file of known_classes and unknown_classes: the latter are never trained on, to find out whether "
+            "the model turns them away."
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at bad rows in place of leaving them out.")] = False,
 ) -> None:
     """Check photos and labels, split them, and write annotations.csv, classes.json and a manifest."""
@@ -156,6 +170,7 @@ def _prepare(
             seed=seed,
             strict=strict,
             classes_file=classes,
+            open_set=open_set,
             on_photo=on_photo,
         )
     print_summary(data.manifest, data.folder, len(data.classes))
@@ -264,13 +279,41 @@ def _evaluate(
         bool, typer.Option("--tta", help="Also with test-time augmentation: mirrored and wider views.")
     ] = False,
     data: DataOption = None,
+    confidence: ConfidenceOption = CONFIDENCE,
+    false_rejection: FalseRejectionOption = FALSE_REJECTION,
+    open_set: Annotated[
+        bool,
+        typer.Option(
+            "--open-set", help="In place of all that: are unseen cars (see prepare --open-set) and no cars turned away?"
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a run: every metric with intervals, tables, and pictures in RUN/reports."""
+    if open_set:
+        from twincar.open_set import evaluate_open_set
+
+        with progress(f"Scoring {split} photos") as on_photo:
+            found = evaluate_open_set(
+                run, split=split, data_folder=data, false_rejection=false_rejection, on_photo=on_photo
+            )
+        if as_json:
+            typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        else:
+            print_open_set(found)
+        return
     from twincar.evaluate import evaluate
 
     with progress(f"Evaluating {split} photos") as on_photo:
-        evaluation = evaluate(run, split=split, data_folder=data, tta=tta, on_photo=on_photo)
+        evaluation = evaluate(
+            run,
+            split=split,
+            data_folder=data,
+            tta=tta,
+            confidence=confidence,
+            false_rejection=false_rejection,
+            on_photo=on_photo,
+        )
     if as_json:
         typer.echo(json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False))
     else:
@@ -359,6 +402,8 @@ def _predict(
     engine: Annotated[EngineName, typer.Option(help="What computes; auto is the fastest there.")] = "auto",
     top_k: Annotated[int, typer.Option(min=1, help="Candidates a photo.")] = 3,
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored and wider views.")] = False,
+    confidence: ConfidenceOption = CONFIDENCE,
+    false_rejection: FalseRejectionOption = FALSE_REJECTION,
     classes: ClassesOption = None,
     backbone: Annotated[str, typer.Option(help="Of .pth weights.  [default: efficientnetv2_rw_s]")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
@@ -373,7 +418,14 @@ def _predict(
         from twincar.data.sources import read_class_file  # it knows .mat files, which takes a while to import
 
         names = read_class_file(classes)
-    classifier = Classifier.load(model, engine=engine, classes=names, backbone=backbone)
+    classifier = Classifier.load(
+        model,
+        engine=engine,
+        classes=names,
+        backbone=backbone,
+        confidence=confidence,
+        false_rejection=false_rejection,
+    )
     failed = 0
 
     def counted() -> Iterator[Prediction | Failure]:
@@ -385,7 +437,7 @@ def _predict(
     if as_json:
         print_json_lines(answer.to_dict() for answer in counted())
     elif as_csv:
-        columns = ["photo", "class_name", "confidence", "make", "model", "body", "year"]
+        columns = ["photo", "answer", "level", "reason", "class_name", "confidence", "make", "model", "body", "year"]
         columns += [f"{what}{place}" for place in range(2, top_k + 1) for what in ("class_name", "probability")]
         print_csv((flat_row(answer) for answer in counted()), [*columns, "error"])
     else:

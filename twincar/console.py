@@ -16,6 +16,7 @@ import typer
 if TYPE_CHECKING:
     from twincar.evaluate import Evaluation
     from twincar.export import Exported
+    from twincar.open_set import OpenSetEvaluation
     from twincar.predict import Failure, Prediction
     from twincar.train import TrainResult
 
@@ -71,6 +72,66 @@ def print_evaluation(evaluation: Evaluation) -> None:
             row += [f"{evaluation.tta[metric]:.3f}", f"{evaluation.tta[metric] - value:+.3f}"]
         rows.append(row)
     print_table(header, rows)
+    _print_sureness(evaluation)
+
+
+def _print_sureness(evaluation: Evaluation) -> None:
+    """Calibration, levels and rejection."""
+    before, after = evaluation.calibration.before, evaluation.calibration.after
+    typer.echo(f"\nCalibration, temperature {evaluation.calibration.temperature:.3f}:")
+    print_table(
+        ["", "ECE", "negative log-likelihood", "Brier"],
+        [
+            [when, f"{figures['ece']:.3f}", f"{figures['nll']:.3f}", f"{figures['brier']:.3f}"]
+            for when, figures in (("before", before), ("after", after))
+        ],
+    )
+    typer.echo(
+        f"\nWhat can be said; an answer is the first level that is at least {evaluation.confidence:.0%} probable:"
+    )
+    rows = []
+    for found in evaluation.levels:
+        answered = "" if found.answered is None else f"{found.answered:.1%}"
+        precision = "" if found.precision is None else f"{found.precision:.1%}"
+        rows.append([found.level, f"{found.accuracy:.3f}", f"{found.ece:.3f}", answered, precision])
+    print_table(["level", "accuracy", "ECE", "answers that end here", "right among these"], rows)
+    rejection = evaluation.rejection
+    of_rejected = rejection.accuracy_of_rejected
+    typer.echo(
+        f"\nTaken for known cars: {rejection.accepted:.1%} of photos, accuracy {rejection.accuracy_of_accepted:.3f}"
+        + ("" if of_rejected is None else f"; turned away: {1 - rejection.accepted:.1%}, accuracy {of_rejected:.3f}")
+        + f". Area under the risk-coverage curve: {evaluation.risk_coverage.area:.4f}"
+    )
+
+
+def print_open_set(evaluation: OpenSetEvaluation) -> None:
+    """How well known cars are told from unseen ones and from pictures that are none."""
+    typer.echo(
+        f"{evaluation.photos} {evaluation.split} photos of known cars: accuracy {evaluation.accuracy:.3f}, "
+        f"{evaluation.rejected:.1%} turned away ({evaluation.false_rejection:.0%} asked for)"
+    )
+    others = list(evaluation.groups[0].auroc_of_score)[1:]
+    header = [
+        "unknown",
+        "photos",
+        "AUROC",
+        "FPR at 95% TPR",
+        "OSCR",
+        "turned away",
+        *(f"AUROC, {s}" for s in scores[1:]),
+    ]
+    rows = [
+        [
+            group.name,
+            str(group.photos),
+            *(f"{value:.3f}" for value in (group.auroc, group.fpr95, group.oscr)),
+            f"{group.rejected:.1%}",
+            *(f"{group.auroc_of_score[score]:.3f}" for score in others),
+        ]
+        for group in evaluation.groups
+    ]
+    print_table(header, rows)
+    typer.echo(f"Tables and pictures: {evaluation.folder}")
 
 
 def print_export(exported: Exported) -> None:
@@ -88,21 +149,31 @@ def print_export(exported: Exported) -> None:
 
 
 def print_answers(answers: Iterable[Prediction | Failure]) -> None:
-    """A table on a terminal, tab-separated lines elsewhere: a row a candidate, the photo named at its first."""
+    """A table on a terminal, tab-separated lines elsewhere: a row a candidate, photo and answer told at its first."""
     from twincar.predict import Failure
 
     def rows() -> Iterator[list[str]]:
         for answer in answers:
             if isinstance(answer, Failure):
-                yield [answer.photo, "", f"error: {answer.error}", "", "", "", ""]
+                yield [answer.photo, "", "", f"error: {answer.error}", "", "", "", ""]
                 continue
             for place, candidate in enumerate(answer.topk):
                 car = candidate.car
-                where = answer.photo if place == 0 or not sys.stdout.isatty() else ""
+                told = place == 0 or not sys.stdout.isatty()
+                first = [answer.photo, answer_text(answer)] if told else ["", ""]
                 year = str(car.year or "")
-                yield [where, f"{candidate.probability:.1%}", candidate.name, car.make, car.model, car.body, year]
+                yield [*first, f"{candidate.probability:.1%}", candidate.name, car.make, car.model, car.body, year]
 
-    print_table(["photo", "sure", "class", "make", "model", "body", "year"], rows())
+    print_table(["photo", "answer", "sure", "class", "make", "model", "body", "year"], rows())
+
+
+def answer_text(prediction: Prediction) -> str:
+    """The answer in words: a class, a coarser level and what is open, or why there is none."""
+    answer = prediction.answer
+    if answer is None:
+        return prediction.reason
+    text = f"{answer.name} ({answer.probability:.1%})"
+    return f"{text}; open: {' or '.join(answer.open)}" if len(answer.open) > 1 else text
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from twincar import plots
+from twincar.choices import CONFIDENCE, FALSE_REJECTION
 from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import Annotation, PreparedData
 from twincar.data.loader import labels_of
@@ -33,7 +34,21 @@ from twincar.metrics import (
     most_confused,
     per_class_report,
 )
-from twincar.modeling.engines import open_engine, read_logits, softmax
+from twincar.modeling.calibration import known_score, softmax
+from twincar.modeling.engines import open_engine, read_logits
+from twincar.modeling.levels import levels_of
+from twincar.modeling.spec import ModelSpec
+from twincar.reliability import (
+    CalibrationReport,
+    LevelAnswers,
+    LevelReport,
+    Rejection,
+    RiskCoverage,
+    calibration_report,
+    level_reports,
+    rejection,
+    risk_coverage,
+)
 
 _SHOWN = 20  # classes or pairs in a picture
 _BLOCK = 256  # photos whose probabilities are in memory at once
@@ -49,8 +64,17 @@ class Evaluation:
     accuracy: Interval
     macro_f1: Interval
     metrics: dict[str, float]
+    """Of calibrated probabilities."""
     tta: dict[str, float] | None
     """The same metrics with test-time augmentation, where asked for."""
+    calibration: CalibrationReport
+    """Before and after the temperature that was fitted on validation photos."""
+    confidence: float
+    """How probable an answer had to be to be given."""
+    levels: list[LevelReport]
+    """Accuracy at each level, and how many answers end there."""
+    rejection: Rejection
+    risk_coverage: RiskCoverage
     folder: Path
     """Where tables and pictures lie."""
 
@@ -68,6 +92,8 @@ def evaluate(
     split: str = "val",
     data_folder: Path | None = None,
     tta: bool = False,
+    confidence: float = CONFIDENCE,
+    false_rejection: float = FALSE_REJECTION,
     on_photo: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Evaluate a run and write `reports/<split>/`: metrics, predictions, per-class report, confusion matrix, pictures.
@@ -77,6 +103,8 @@ def evaluate(
         split: 'val', 'test' or 'train'.
         data_folder: a prepared data set other than the one the run was trained on; classes are matched by name.
         tta: also average over the mirror image and a wider view of each photo, made before normalisation.
+        confidence: how probable an answer has to be to be given.
+        false_rejection: share of the photos of known cars that may be turned away as unknown.
         on_photo: called with photos done and in all, for a progress bar.
 
     Raises:
@@ -97,27 +125,37 @@ def evaluate(
     labels = to_model[labels_of(annotations)]
     paths = [data.path(annotation) for annotation in annotations]
     logits = read_logits(engine, spec.preprocessing, paths, tta=tta, on_photo=on_photo)
-    return report_logits(run, split, annotations, spec.classes, labels, logits)
+    return report_logits(run, split, annotations, spec, labels, logits, confidence, false_rejection)
 
 
 def report_logits(
     run: RunFolder,
     split: str,
     annotations: list[Annotation],
-    classes: ClassNames,
+    spec: ModelSpec,
     labels: NDArray[np.int64],
     logits: NDArray[np.float32],
+    confidence: float = CONFIDENCE,
+    false_rejection: float = FALSE_REJECTION,
 ) -> Evaluation:
     """What follows the network: metrics, tables and pictures of logits, N×V×K; the first view is the plain photo."""
-    answers = _read_answers(labels, logits[:, :1])
-    tta = logits.shape[1] > 1
+    plain, classes, calibration = logits[:, 0], spec.classes, spec.calibration
+    answers = _read_answers(labels, plain, calibration.probabilities)
+    tta = _read_answers(labels, logits.mean(axis=1), calibration.probabilities) if logits.shape[1] > 1 else None
+    before = answers if calibration.temperature == 1 else _read_answers(labels, plain, softmax)
+    threshold = calibration.threshold(false_rejection)
     evaluation = Evaluation(
         split=split,
         photos=len(labels),
         accuracy=accuracy_interval(labels, answers.predictions),
         macro_f1=macro_f1_interval(labels, answers.predictions),
         metrics=answer_metrics(answers),
-        tta=answer_metrics(_read_answers(labels, logits)) if tta else None,
+        tta=answer_metrics(tta) if tta else None,
+        calibration=calibration_report(calibration.temperature, before, answers),
+        confidence=confidence,
+        levels=level_reports(_read_levels(labels, plain, spec), confidence),
+        rejection=rejection(known_score(plain), answers.right, threshold=threshold, false_rejection=false_rejection),
+        risk_coverage=risk_coverage(answers.confidence, answers.right),
         folder=run.reports / split,
     )
     matrix = confusion_matrix(labels, answers.predictions, len(classes))
@@ -128,15 +166,35 @@ def report_logits(
     _write_matrix(evaluation.folder, matrix, classes)
     for name, figure in plots.training_curves(run.read_history()).items():
         plots.save(figure, run.reports / f"{name}.png")
+    _draw_reliability(evaluation)
     _draw_classes(evaluation.folder, split, report)
     _draw_matrix(evaluation.folder, split, matrix, classes)
     return evaluation
 
 
-def _read_answers(labels: NDArray[np.int64], logits: NDArray[np.float32]) -> Answers:
-    """Answers of logits, N×V×K, averaged over the views; block by block, as probabilities would fill memory again."""
-    blocks = [slice(start, start + _BLOCK) for start in range(0, len(labels), _BLOCK)]
-    return Answers.join(Answers.read(labels[block], softmax(logits[block].mean(axis=1))) for block in blocks)
+def _read_answers(
+    labels: NDArray[np.int64],
+    logits: NDArray[np.float32],
+    probabilities: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+) -> Answers:
+    """Answers of logits, N×K."""
+    return Answers.join(Answers.read(labels[block], probabilities(logits[block])) for block in _blocks(len(labels)))
+
+
+def _read_levels(labels: NDArray[np.int64], logits: NDArray[np.float32], spec: ModelSpec) -> dict[str, LevelAnswers]:
+    """Answers at every level of logits, N×K."""
+    levels, probabilities = levels_of(spec.classes), spec.calibration.probabilities
+    parts = [
+        {name: LevelAnswers.read(level, labels[block], shares) for name, level in levels.items()}
+        for block in _blocks(len(labels))
+        for shares in [probabilities(logits[block])]
+    ]
+    return {name: LevelAnswers.join(part[name] for part in parts) for name in levels}
+
+
+def _blocks(photos: int) -> list[slice]:
+    """Photos a few at a time: the probabilities of all would fill as much memory as the logits again."""
+    return [slice(start, start + _BLOCK) for start in range(0, photos, _BLOCK)]
 
 
 def _prediction_rows(annotations: list[Annotation], classes: ClassNames, answers: Answers) -> Iterator[dict[str, Any]]:
@@ -172,6 +230,24 @@ def _matrix_rows(matrix: NDArray[np.int64], classes: ClassNames) -> Iterator[dic
 def _cell_rows(cells: sparse.coo_array, classes: ClassNames) -> Iterator[dict[str, Any]]:
     for truth, predicted, photos in zip(cells.row, cells.col, cells.data, strict=True):
         yield {"truth": classes[truth], "predicted": classes[predicted], "photos": int(photos)}
+
+
+def _draw_reliability(evaluation: Evaluation) -> None:
+    calibration, split = evaluation.calibration, evaluation.split
+    figure = plots.reliability_figure(
+        {
+            f"{when} calibration: ECE {figures['ece']:.3f}": [(b.confidence, b.accuracy, b.photos) for b in bins]
+            for when, figures, bins in (
+                ("before", calibration.before, calibration.bins_before),
+                ("after", calibration.after, calibration.bins),
+            )
+        },
+        f"How often an answer is right that is so sure, {split} photos",
+    )
+    plots.save(figure, evaluation.folder / "reliability.png")
+    curve = evaluation.risk_coverage
+    title = f"Wrong answers if only the surest are given, {split} photos"
+    plots.save(plots.risk_coverage_figure(curve.coverage, curve.risk, title), evaluation.folder / "risk_coverage.png")
 
 
 def _draw_classes(folder: Path, split: str, report: list[ReportRow]) -> None:

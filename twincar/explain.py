@@ -18,7 +18,7 @@ from twincar.data.annotations import PreparedData
 from twincar.errors import UsageError
 from twincar.files import RunFolder
 from twincar.labels import class_key
-from twincar.modeling.engines import Engine, open_engine, softmax
+from twincar.modeling.engines import Engine, open_engine
 from twincar.modeling.gradcam import grad_cam_plus_plus
 from twincar.modeling.spec import ModelSpec
 from twincar.preprocess import read_photo
@@ -93,7 +93,7 @@ def _explain_batch(engine: Engine, spec: ModelSpec, chosen: Sequence[tuple[Path,
     inputs = np.stack([spec.preprocessing(photo) for photo in photos])
     logits, features = engine.logits_and_features(inputs)
     heats = grad_cam_plus_plus(features, engine.head, logits.argmax(axis=1))
-    probabilities = softmax(logits)
+    probabilities = spec.calibration.probabilities(logits)
     return [
         plots.Explained(
             photo=np.asarray(photo),

@@ -26,7 +26,7 @@ from twincar.data.annotations import Annotation, PreparedData
 from twincar.errors import TwinCarError, UsageError, storage_errors
 from twincar.files import RunFolder, write_bytes, write_text
 from twincar.modeling.engine_torch import TorchEngine, open_network
-from twincar.modeling.engines import OPENVINO_HEADER, OPENVINO_MODEL, Engine, open_engine, read_logits, softmax
+from twincar.modeling.engines import OPENVINO_HEADER, OPENVINO_MODEL, Engine, open_engine, read_logits
 from twincar.modeling.gradcam import HeadWeights
 from twincar.modeling.onnx_graph import OPSET, add_head_outputs, halve_weights, quantise, sensitive_nodes, to_onnx
 from twincar.modeling.spec import HEADER_KEY, ModelSpec
@@ -139,7 +139,7 @@ class _Judge:
         to_model = data.classes.indices_in(spec.classes)
         self.labels = np.array([-1 if photo.label is None else to_model[photo.label] for photo in chosen])
         self.paths = [data.path(photo) for photo in chosen]
-        self.preprocessing = spec.preprocessing
+        self.preprocessing, self.calibration = spec.preprocessing, spec.calibration
         self.expected = self._probabilities(engine, on_photo)
 
     def compare(self, path: Path, format: ExportFormat) -> Comparison:
@@ -156,7 +156,8 @@ class _Judge:
         )
 
     def _probabilities(self, engine: Engine, on_photo: OnPhoto | None) -> NDArray[np.float32]:
-        return softmax(read_logits(engine, self.preprocessing, self.paths, on_photo=on_photo)[:, 0])
+        logits = read_logits(engine, self.preprocessing, self.paths, on_photo=on_photo)[:, 0]
+        return self.calibration.probabilities(logits)
 
 
 def _failure(precision: Arithmetic, comparison: Comparison) -> str | None:

@@ -21,6 +21,7 @@ ReportRow = dict[str, str | float | int]
 """One class in `per_class_report`."""
 
 _KEPT = 5  # likeliest classes of each photo
+_BINS = 15  # of confidence
 _RESAMPLES = 2000
 _MOST_SHOWN = 200  # classes; with more, a picture of the matrix shows a part of them
 _PART = 100  # classes in that part
@@ -53,6 +54,8 @@ class Answers:
     """Of the true class, N."""
     ahead: NDArray[np.int64]
     """How many other classes are at least as likely as the true one, N."""
+    squares: Probabilities
+    """Sum of the squares of all probabilities, N."""
 
     @classmethod
     def read(cls, labels: Labels, probabilities: Probabilities) -> Answers:
@@ -65,7 +68,8 @@ class Answers:
             best[:, place] = left.argmax(axis=1)
             left[rows, best[:, place]] = -np.inf
         ahead = (probabilities >= of_truth[:, None]).sum(axis=1) - 1  # less the true class itself
-        return cls(labels, best, np.take_along_axis(probabilities, best, axis=1), of_truth, ahead)
+        squares = np.einsum("nk,nk->n", probabilities, probabilities)
+        return cls(labels, best, np.take_along_axis(probabilities, best, axis=1), of_truth, ahead, squares)
 
     @classmethod
     def join(cls, parts: Iterable[Answers]) -> Answers:
@@ -78,6 +82,22 @@ class Answers:
         return self.best[:, 0]
 
     @property
+    def confidence(self) -> Probabilities:
+        """Probability of the likeliest class, N."""
+        return self.probabilities[:, 0]
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether the likeliest class is the true one, N."""
+        right: NDArray[np.bool_] = self.predictions == self.labels
+        return right
+
+    @property
+    def brier(self) -> float:
+        """Mean over photos of the summed squared error of all probabilities (Brier, 1950), 0 to 2."""
+        return float((1 - 2 * self.of_truth.astype(np.float64) + self.squares).mean())
+
+    @property
     def loss(self) -> float:
         """Mean of -log p(true class), nats."""
         likely = np.maximum(self.of_truth.astype(np.float64), np.finfo(np.float64).tiny)
@@ -87,8 +107,9 @@ class Answers:
 def answer_metrics(answers: Answers) -> dict[str, float]:
     """Loss, accuracy, precision, recall, F1 and the other columns of the published log.
 
-    The loss is in nats, kappa and Matthews lie in -1 to 1, all others in 0 to 1. Macro averages are over the classes
-    that occur among the labels or the predictions; the precision of a class that was never predicted is 0.
+    The loss is in nats, kappa and Matthews lie in -1 to 1, Brier in 0 to 2, all others in 0 to 1. Macro averages are
+    over the classes that occur among the labels or the predictions; the precision of a class that was never predicted
+    is 0.
     """
     labels, predictions = answers.labels, answers.predictions
     result = {"loss": answers.loss, "acc": sk.accuracy_score(labels, predictions)}
@@ -105,6 +126,8 @@ def answer_metrics(answers: Answers) -> dict[str, float]:
         "jaccard_macro": sk.jaccard_score(labels, predictions, average="macro", zero_division=0),
         "top3": top_k_accuracy(answers, 3),
         "top5": top_k_accuracy(answers, 5),
+        "ece": expected_calibration_error(answers.confidence, answers.right),
+        "brier": answers.brier,
     }
     return {name: float(value) for name, value in result.items()}
 
@@ -112,6 +135,22 @@ def answer_metrics(answers: Answers) -> dict[str, float]:
 def top_k_accuracy(answers: Answers, k: int) -> float:
     """Share of photos whose true class is among the k likeliest; ties count against the model."""
     return float((answers.ahead < k).mean())
+
+
+def expected_calibration_error(confidence: Probabilities, right: NDArray[np.bool_]) -> float:
+    """Mean distance of confidence from accuracy over 15 bins of equal width, weighted by photos (Guo et al., 2017).
+
+    Args:
+        confidence: probability of each answer, N.
+        right: whether it is right, N.
+    """
+    gaps = np.bincount(bin_of(confidence), weights=confidence - right.astype(np.float64), minlength=_BINS)
+    return float(abs(gaps).sum() / len(right))
+
+
+def bin_of(confidence: Probabilities) -> NDArray[np.int64]:
+    """The bin, N, of each confidence: 0 for up to a fifteenth, 14 for above fourteen of them."""
+    return np.clip(np.digitize(confidence, np.linspace(0, 1, _BINS + 1), right=True) - 1, 0, _BINS - 1)
 
 
 def accuracy_interval(labels: Labels, predictions: Labels) -> Interval:
@@ -200,7 +239,7 @@ def per_class_report(matrix: sparse.csr_array, names: tuple[str, ...]) -> list[R
 
 
 def _columns(answers: Answers) -> tuple[NDArray[Any], ...]:
-    return answers.labels, answers.best, answers.probabilities, answers.of_truth, answers.ahead
+    return answers.labels, answers.best, answers.probabilities, answers.of_truth, answers.ahead, answers.squares
 
 
 def _agreement(labels: Labels, predictions: Labels) -> tuple[float, float]:

@@ -8,7 +8,7 @@ Shapes: K classes, H×W pixels of a photo.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,6 +165,60 @@ def _confusion_colours(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     )
     colours[shares == 0] = 1.0
     return colours
+
+
+def reliability_figure(series: Mapping[str, Sequence[tuple[float, float, int]]], title: str) -> Figure:
+    """Reliability diagrams side by side: bins as (confidence, accuracy, photos), by what is written above them.
+
+    A bar's height is the accuracy of its bin; the line is where it should end. The darker, the more photos.
+    """
+    figure = _figure(5.2 * len(series), 5.4)
+    figure.suptitle(title, fontweight="bold", fontsize=11)
+    most = max(photos for bins in series.values() for *_, photos in bins)
+    for axes, (label, bins) in zip(figure.subplots(1, len(series), squeeze=False).flat, series.items(), strict=True):
+        for confidence, accuracy, photos in bins:
+            axes.bar(confidence, accuracy, width=0.05, color=_BLUE, alpha=0.25 + 0.75 * photos / most)
+            axes.annotate(str(photos), (confidence, accuracy), (0, 2), textcoords="offset points", ha="center", size=7)
+        axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1)
+        axes.set(xlim=(0, 1.03), ylim=(0, 1.08), xlabel="confidence", ylabel="accuracy", aspect="equal")
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_title(label, fontsize=10)
+        _tidy(axes, grid="both")
+    return figure
+
+
+def risk_coverage_figure(coverage: Sequence[float], risk: Sequence[float], title: str) -> Figure:
+    """Share of wrong answers over the share of photos that are answered."""
+    figure = _figure(7, 4.2)
+    axes = figure.subplots()
+    axes.plot(coverage, risk, color=_BLUE, linewidth=2, drawstyle="steps-post")
+    axes.set(xlim=(0, 1.01), ylim=(0, None), xlabel="photos answered, the surest first", ylabel="wrong among them")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_title(title, loc="left", fontweight="bold")
+    _tidy(axes, grid="both")
+    return figure
+
+
+def score_figure(scores: Mapping[str, NDArray[np.float32]], threshold: float) -> Figure:
+    """How high photos of each kind score: a row a kind, a dot a photo, a line at the threshold below which it is turned
+    away, and beside each name the share that passes."""
+    figure = _figure(9, 1.6 + 0.5 * len(scores))
+    axes = figure.subplots()
+    rng = np.random.default_rng(0)
+    for row, values in enumerate(scores.values()):
+        height = row + rng.uniform(-0.3, 0.3, len(values))
+        axes.scatter(values, height, s=7, color=_BLUE if row == 0 else _ORANGE, alpha=0.5, linewidths=0)
+    labels = [f"{name}: {(values >= threshold).mean():.0%} of {len(values)} pass" for name, values in scores.items()]
+    axes.set_yticks(range(len(scores)), labels)
+    axes.invert_yaxis()
+    if np.isfinite(threshold):
+        axes.axvline(threshold, color="black", linestyle="--", linewidth=1)
+    axes.set_xlabel("maximum logit")
+    axes.set_title("How much photos look like a car the model knows", loc="left", fontweight="bold")
+    _tidy(axes, grid="x")
+    return figure
 
 
 def overlay(explained: Explained) -> NDArray[np.uint8]:

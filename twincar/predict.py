@@ -13,19 +13,27 @@ import glob
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from twincar.choices import EngineName
+from twincar.choices import CONFIDENCE, FALSE_REJECTION, EngineName
 from twincar.errors import PhotoError, UsageError
 from twincar.labels import CarName, ClassNames
-from twincar.modeling.engines import Engine, open_engine, softmax
+from twincar.modeling.calibration import known_score
+from twincar.modeling.engines import Engine, open_engine
 from twincar.modeling.gradcam import grad_cam_plus_plus
+from twincar.modeling.levels import ANSWERED, CLASS, SINGLE, Level, levels_of
 from twincar.modeling.spec import ModelSpec
 from twincar.preprocess import PHOTO_SUFFIXES, Photo, iterate_batches, read_photo, read_views
+
+Reason = Literal["", "not sure", "not a car this model knows"]
+"""Why there is no answer; empty if there is one."""
+
+_OPEN = 3  # classes told of a group, at most
+_OPEN_SHARE = 0.1  # of the likeliest one's probability; what is less likely than that is not told
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,20 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class LevelAnswer:
+    """What can be said of a car at one level, such as its make."""
+
+    level: str
+    """'class', 'model and body', 'model', 'make and body', 'make', 'body' or 'year'."""
+    name: str
+    """What all cars of that level's group share, such as 'BMW Sedan'."""
+    probability: float
+    """The sum over those cars, calibrated."""
+    open: tuple[str, ...] = ()
+    """Classes of that group that it may be, the likeliest first; empty if the answer is a class itself."""
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The answer for one photo."""
 
@@ -47,6 +69,17 @@ class Prediction:
     """Path of the photo, or what it is where it has none."""
     topk: tuple[Candidate, ...]
     """The likeliest classes, the likeliest first."""
+    answer: LevelAnswer | None
+    """The most specific level that is probable enough; None if none is, or if the car is not a known one."""
+    levels: tuple[LevelAnswer, ...]
+    """The likeliest make, model, body and year, each for itself, where class names tell them."""
+    reason: Reason
+    """Why there is no answer; empty if there is one."""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether there is an answer."""
+        return self.answer is not None
 
     @property
     def top1(self) -> Candidate:
@@ -80,14 +113,22 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
+        answer = self.answer
         return {
             "photo": self.photo,
+            "accepted": self.accepted,
+            "reason": self.reason,
+            "answer": answer.name if answer else "",
+            "level": answer.level if answer else "",
+            "level_probability": round(answer.probability, 6) if answer else None,
+            "open": list(answer.open) if answer else [],
             "class_name": self.top1.name,
             "confidence": round(self.confidence, 6),
             "make": self.make,
             "model": self.model,
             "body": self.body,
             "year": self.year,
+            "levels": {found.level: [found.name, round(found.probability, 6)] for found in self.levels},
             "topk": [{"class_name": c.name, "probability": round(c.probability, 6)} for c in self.topk],
         }
 
@@ -118,11 +159,24 @@ class Failure:
 
 
 class Classifier:
-    """A trained model, ready to answer."""
+    """A trained model, ready to answer, and what makes an answer good enough to be given."""
 
-    def __init__(self, engine: Engine, spec: ModelSpec) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        spec: ModelSpec,
+        *,
+        confidence: float = CONFIDENCE,
+        false_rejection: float = FALSE_REJECTION,
+    ) -> None:
+        for name, share in (("confidence", confidence), ("false_rejection", false_rejection)):
+            if not 0 <= share <= 1:
+                raise UsageError(f"Expected {name} to be a share from 0 to 1, and found {share}.")
         self.spec = spec
         self.engine = engine
+        self.confidence = confidence
+        self.threshold = spec.calibration.threshold(false_rejection)
+        self.levels = levels_of(spec.classes)
 
     @classmethod
     def load(
@@ -132,17 +186,28 @@ class Classifier:
         engine: EngineName = "auto",
         classes: ClassNames | None = None,
         backbone: str = "",
+        confidence: float = CONFIDENCE,
+        false_rejection: float = FALSE_REJECTION,
     ) -> Classifier:
         """Load a run folder, a `.safetensors` file of ours, published weights (`.pth`), or an exported model.
 
-        Exported models (an `.onnx` file, an OpenVINO folder) need no torch. See `open_engine` for the arguments.
+        Exported models (an `.onnx` file, an OpenVINO folder) need no torch.
+
+        Args:
+            path: the model.
+            engine: what computes; see `open_engine`, also for the next two.
+            classes: names for published weights.
+            backbone: of published weights.
+            confidence: how probable an answer has to be to be given.
+            false_rejection: share of the photos of known cars that may be turned away as unknown.
 
         Raises:
-            UsageError: nothing is there, or that engine does not open such a model.
+            UsageError: nothing is there, that engine does not open such a model, or a share is out of range.
             CheckpointError: it is damaged, not safe to open, or does not fit.
             MissingExtraError: the engine is not installed.
         """
-        return cls(*open_engine(Path(path), engine, classes=classes, backbone=backbone))
+        opened, spec = open_engine(Path(path), engine, classes=classes, backbone=backbone)
+        return cls(opened, spec, confidence=confidence, false_rejection=false_rejection)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -166,7 +231,7 @@ class Classifier:
         """
         if not isinstance(photos, list):  # one photo is quicker without threads that read ahead
             views = read_views(photos, self.spec.preprocessing, tta=tta)
-            return Prediction(_name_of(photos), self._candidates(self._probabilities(views[None])[0], top_k))
+            return self._prediction(_name_of(photos), self._logits(views[None]), top_k)
         answers = []
         for answer in self.stream(photos, top_k=top_k, tta=tta):
             if isinstance(answer, Failure):
@@ -190,7 +255,7 @@ class Classifier:
         logits, features = self.engine.logits_and_features(np.stack([self.spec.preprocessing(image)]))
         chosen = logits.argmax(axis=1) if target is None else np.array([self.spec.classes.index(target)])
         return Explanation(
-            prediction=Prediction(_name_of(photo), self._candidates(softmax(logits)[0], top_k)),
+            prediction=self._prediction(_name_of(photo), logits, top_k),
             target=self.class_names[chosen[0]],
             heat=grad_cam_plus_plus(features, self.engine.head, chosen)[0],
             seen=self.spec.preprocessing.seen_box(image.width, image.height),
@@ -212,15 +277,41 @@ class Classifier:
                 position: Failure(names[position], error) for position, error in batch.failures.items()
             }
             if batch.positions:
-                for position, row in zip(batch.positions, self._probabilities(batch.images), strict=True):
-                    answers[position] = Prediction(names[position], self._candidates(row, top_k))
+                for position, row in zip(batch.positions, self._logits(batch.images), strict=True):
+                    answers[position] = self._prediction(names[position], row[None], top_k)
             for position in sorted(answers):
                 del names[position]
                 yield answers[position]
 
-    def _probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Of the classes, N×K, averaged over the views of N×V×H×W×3."""
-        return softmax(self.engine.view_logits(images).mean(axis=1))
+    def _logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits, N×K, averaged over the views of N×V×H×W×3."""
+        logits: NDArray[np.float32] = self.engine.view_logits(images).mean(axis=1)
+        return logits
+
+    def _prediction(self, photo: str, logits: NDArray[np.float32], top_k: int) -> Prediction:
+        """The answer for a photo of this name, of its logits, 1×K."""
+        probabilities = self.spec.calibration.probabilities(logits)
+        found = {name: self._level_answer(level, probabilities) for name, level in self.levels.items()}
+        answer = next((found[name] for name in ANSWERED if found[name].probability >= self.confidence), None)
+        reason: Reason = "" if answer else "not sure"
+        if known_score(logits)[0] < self.threshold:
+            answer, reason = None, "not a car this model knows"
+        return Prediction(
+            photo=photo,
+            topk=self._candidates(probabilities[0], top_k),
+            answer=answer,
+            levels=tuple(found[name] for name in SINGLE if found[name].name),
+            reason=reason,
+        )
+
+    def _level_answer(self, level: Level, probabilities: NDArray[np.float32]) -> LevelAnswer:
+        groups, shares = level.likeliest(probabilities)
+        members = np.flatnonzero(level.group_of == groups[0])
+        likeliest = members[np.argsort(-probabilities[0, members], kind="stable")][:_OPEN]
+        enough = _OPEN_SHARE * probabilities[0, likeliest[0]]
+        possible = tuple(self.class_names[member] for member in likeliest if probabilities[0, member] >= enough)
+        is_class = level.name == CLASS
+        return LevelAnswer(level.name, level.groups[groups[0]], float(shares[0]), () if is_class else possible)
 
     def _candidates(self, probabilities: NDArray[np.float32], top_k: int) -> tuple[Candidate, ...]:
         order = np.argsort(-probabilities, kind="stable")[:top_k]

@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
 from torch import Tensor
 
 from twincar.config import TrainConfig, read_yaml
@@ -35,8 +36,9 @@ from twincar.errors import DataError, TwinCarError
 from twincar.files import MONITOR, Epoch, RunFolder, best_epoch, write_csv, write_text
 from twincar.machine import keep_freed_memory
 from twincar.metrics import Answers, answer_metrics
+from twincar.modeling.calibration import softmax
+from twincar.modeling.calibration_fit import fit_calibration
 from twincar.modeling.checkpoint import build_network, save_model
-from twincar.modeling.engines import softmax
 from twincar.modeling.lightning_parts import LIGHTNING_PRECISION, AtomicCheckpoints, AveragedWeights
 from twincar.modeling.mixing import BatchMixer
 from twincar.modeling.network import CarNet, load_pretrained, weight_groups
@@ -156,12 +158,10 @@ class TrainingModule(LightningModule):
         images, labels = batch
         self.validated.append((labels.cpu(), self.network(images.float()).float().cpu()))
 
-    def validation_metrics(self) -> Epoch:
-        """All metrics over the whole validation split, with the prefix `val_`."""
-        labels = torch.cat([labels for labels, _ in self.validated]).numpy()
-        probabilities = softmax(torch.cat([logits for _, logits in self.validated]).numpy())
-        metrics = answer_metrics(Answers.read(labels, probabilities))
-        return {f"val_{name}": value for name, value in metrics.items()}
+    def validation_results(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Labels, N, and logits, N×K, of the whole validation split."""
+        labels, logits = zip(*self.validated, strict=True)
+        return torch.cat(labels).numpy(), torch.cat(logits).numpy()
 
     def configure_gradient_clipping(
         self,
@@ -230,15 +230,17 @@ class Recorder(Callback):
         self.started = time.perf_counter()
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Score the epoch and keep its weights if it is the best; with EMA these are the averaged ones."""
+        """Score the epoch and keep its weights if it is the best, calibrated; with EMA these are the averaged ones."""
         assert isinstance(pl_module, TrainingModule)
-        self.validation = pl_module.validation_metrics()
+        labels, logits = pl_module.validation_results()
+        metrics = answer_metrics(Answers.read(labels, softmax(logits)))
+        self.validation = {f"val_{name}": value for name, value in metrics.items()}
         for name, value in self.validation.items():
             pl_module.log(name, value, prog_bar=name == MONITOR)
         score = self.validation[MONITOR]
         if all(score > row[MONITOR] for row in self.history):
             provenance = {**self.spec.provenance, "epoch": trainer.current_epoch + 1, "validation": self.validation}
-            spec = ModelSpec(**{**vars(self.spec), "provenance": provenance})
+            spec = replace(self.spec, provenance=provenance, calibration=fit_calibration(logits, labels))
             save_model(self.run.best, pl_module.network, spec)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002

@@ -15,9 +15,10 @@ from typing import Any
 
 from twincar.data.annotations import Annotation, PreparedData, count_splits, write_prepared
 from twincar.data.audit import AuditReport, audit_source
+from twincar.data.open_set import OpenSetSplit, hide_unseen, read_open_set
 from twincar.data.sources import DEFAULT_SPLITS, OnPhoto, Source, asked_splits, open_source
 from twincar.errors import DataError, UsageError, storage_errors
-from twincar.files import sha256_of, write_csv
+from twincar.files import sha256_of, sha256_of_file, write_csv
 from twincar.labels import ClassNames, shorten
 from twincar.version import __version__
 
@@ -35,6 +36,7 @@ def prepare(
     seed: int = 0,
     strict: bool = False,
     classes_file: Path | None = None,
+    open_set: Path | None = None,
     on_photo: OnPhoto | None = None,
 ) -> PreparedData:
     """Make a prepared data set of a source, or find that it is made already.
@@ -50,6 +52,7 @@ def prepare(
         seed: Chooses the validation photos.
         strict: Fail if any row is not sound, in place of leaving it out.
         classes_file: A class list for a CSV file whose labels are numbers.
+        open_set: A split of the classes into known and unseen ones, see `read_open_set`.
         on_photo: Told the photos done and the photos there are.
 
     Raises:
@@ -70,11 +73,13 @@ def prepare(
         "val_share": val_share,
         "revision": source.revision,
         "fingerprint": source.fingerprint,
+        "open_set": None if open_set is None else sha256_of_file(open_set),
     }
+    classes = None if open_set is None else read_open_set(open_set, source.classes)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         return _prepared_before(out, settings, strict)
     with storage_errors(out), _staging(out) as folder:
-        _build(source, folder, settings, strict, on_photo)
+        _build(source, folder, settings, strict, classes, on_photo)
     return PreparedData.open(out)
 
 
@@ -85,7 +90,8 @@ def _prepared_before(out: Path, settings: Mapping[str, Any], strict: bool) -> Pr
     except UsageError:
         raise UsageError(f"Expected a new or empty folder to prepare into, and {out} holds something else.") from None
     was = prepared.manifest
-    different = [name for name in ("source", "splits", "seed", "val_share") if was.get(name) != settings[name]]
+    compared = ("source", "splits", "seed", "val_share", "open_set")
+    different = [name for name in compared if was.get(name) != settings[name]]
     if different:
         changes = ", ".join(f"{name} {was.get(name)!r}, not {settings[name]!r}" for name in different)
         raise UsageError(
@@ -118,7 +124,14 @@ def _staging(out: Path) -> Iterator[Path]:
         raise
 
 
-def _build(source: Source, folder: Path, settings: Mapping[str, Any], strict: bool, on_photo: OnPhoto | None) -> None:
+def _build(
+    source: Source,
+    folder: Path,
+    settings: Mapping[str, Any],
+    strict: bool,
+    open_set: OpenSetSplit | None,
+    on_photo: OnPhoto | None,
+) -> None:
     if source.make:
         source = source.make(folder, on_photo)
     report = audit_source(source, on_photo=on_photo, keep=_photo_writer(folder / _PHOTOS))
@@ -127,6 +140,8 @@ def _build(source: Source, folder: Path, settings: Mapping[str, Any], strict: bo
         if strict:
             raise _not_sound(left_out, f"the first are {shorten(row['file'] for row in report.rows())}")
         write_csv(folder / LEFT_OUT, report.rows())
+    if open_set:
+        report = hide_unseen(report, open_set)
     classes, photos = _classes_with_photos(source.classes, report)
     annotations = _with_validation(photos, classes, settings["val_share"], settings["seed"])
     root = source.photo_root or folder / _PHOTOS

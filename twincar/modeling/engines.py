@@ -113,13 +113,6 @@ def read_logits(
     return np.concatenate(parts)
 
 
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities, N×K, of logits, N×K."""
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: NDArray[np.float32] = exponents / exponents.sum(axis=1, keepdims=True)
-    return probabilities
-
-
 def _open_onnx(path: Path, engine: EngineName) -> tuple[Engine, ModelSpec]:
     _check_engine(path, engine, "onnxruntime", "openvino")
     from twincar.modeling.engine_onnxruntime import OnnxRuntimeEngine, read_onnx_spec

@@ -10,6 +10,7 @@ from typing import Any
 from twincar.choices import Arithmetic, Head
 from twincar.errors import CheckpointError, TwinCarError
 from twincar.labels import ClassNames
+from twincar.modeling.calibration import Calibration
 from twincar.preprocess import Preprocessing
 
 HEADER_KEY = "twincar"
@@ -30,6 +31,8 @@ class ModelSpec:
     """In the order of the logits."""
     preprocessing: Preprocessing
     """How photos become its input."""
+    calibration: Calibration = field(default_factory=Calibration)
+    """How far its logits can be trusted; of published weights nothing is known."""
     arithmetic: Arithmetic = "fp32"
     """Of an exported model; a checkpoint is always fp32."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -43,6 +46,7 @@ class ModelSpec:
             "head": self.head,
             "preprocessing": asdict(self.preprocessing),
             "classes": self.classes.to_rows(),
+            "calibration": asdict(self.calibration),
             "arithmetic": self.arithmetic,
             "provenance": dict(self.provenance),
         }
@@ -71,6 +75,7 @@ class ModelSpec:
                 head=header["head"],
                 classes=classes,
                 preprocessing=Preprocessing(**header["preprocessing"]),
+                calibration=_read_calibration(header.get("calibration", {})),
                 arithmetic=header.get("arithmetic", "fp32"),
                 provenance=header["provenance"],
             )
@@ -80,3 +85,11 @@ class ModelSpec:
             raise CheckpointError(
                 f"Expected a TwinCar model in {source}, and its header is damaged: {error!r}"
             ) from None
+
+
+def _read_calibration(values: Mapping[str, Any]) -> Calibration:
+    """From JSON, which has lists for tuples; models made before there was any have none."""
+    calibration = Calibration(**{**values, "score_quantiles": tuple(values.get("score_quantiles", ()))})
+    if not calibration.temperature > 0:
+        raise ValueError(f"a temperature of {calibration.temperature}")
+    return calibration

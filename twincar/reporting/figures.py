@@ -56,7 +56,7 @@ def confusion(matrix: NDArray[np.int64], support: NDArray[np.int64], names: Sequ
     shares = matrix / np.maximum(support, 1)[:, None]
     visible = np.where(shares > 0, 0.35 + 0.65 * shares, 0)  # even the smallest share is told from none
     signs = 2 * np.eye(len(names)) - 1  # right answers above 0, wrong ones below
-    labels = [html.escape(name) for name in names]
+    labels = [_text(name) for name in names]
     cells: Figure = {
         "type": "heatmap",
         "x": labels,
@@ -135,7 +135,7 @@ def risk_coverage(rejection: Rejection) -> Figure:
 
 def corruption_dots(corruptions: Corruptions) -> Figure:
     """Accuracy for each corruption, hardest last, with intervals; the darker a dot, the more severe."""
-    names = [html.escape(name) for name in _hardest_last(corruptions)]
+    names = [_text(name) for name in _hardest_last(corruptions)]
     severities = sorted({row.severity for row in corruptions.rows})
     traces = [
         _corruption_trace(corruptions, severity, _SEVERITIES[min(max(severity, 1), 5) - 1]) for severity in severities
@@ -171,7 +171,7 @@ def _corruption_trace(corruptions: Corruptions, severity: int, colour: str) -> F
     above = [(row.accuracy if row.high is None else row.high) - row.accuracy for row in rows]
     return {
         "x": [row.accuracy for row in rows],
-        "y": [html.escape(row.name) for row in rows],
+        "y": [_text(row.name) for row in rows],
         "mode": "markers",
         "name": f"severity {severity}",
         "marker": {"color": colour, "size": 9},
@@ -219,6 +219,11 @@ def _curves(history: Sequence[Epoch], lines: dict[str, tuple[str, str]], y_axis:
             "yaxis": y_axis,
         },
     }
+
+
+def _text(name: str) -> str:
+    """A name as Plotly shows it unchanged: it takes tags for markup, and knows no &quot;."""
+    return html.escape(name, quote=False)
 
 
 def _finite(value: float | None) -> float | None:

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+
+from twincar.errors import CheckpointError
+from twincar.labels import ClassNames
+from twincar.modeling.calibration import Calibration, energy, known_score, softmax
+from twincar.modeling.calibration_fit import fit_calibration, fit_temperature
+from twincar.modeling.spec import ModelSpec
+from twincar.preprocess import Preprocessing
+
+
+@pytest.fixture(scope="module")
+def drawn() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(20_000, 5)).astype(np.float32) * 2
+    chosen = (softmax(logits).cumsum(axis=1) < rng.random((len(logits), 1))).sum(axis=1)  # drawn from the softmax
+    return logits, chosen.clip(max=4)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
+def test_the_temperature_undoes_a_scale(drawn: tuple[np.ndarray, np.ndarray], scale: float) -> None:
+    logits, labels = drawn
+    assert fit_temperature(logits * np.float32(scale), labels) == pytest.approx(scale, rel=0.03)
+
+
+def test_no_other_temperature_is_likelier(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+    logits, labels = drawn[0][:500], drawn[1][:500]
+    best = fit_temperature(logits, labels)
+    loss = [-log_softmax(logits / t, axis=1)[np.arange(500), labels].mean() for t in (best * 0.98, best, best * 1.02)]
+    assert loss[1] == min(loss)
+
+
+def test_a_network_without_a_mistake_keeps_a_temperature() -> None:
+    assert 0.1 <= fit_temperature(np.eye(4, dtype=np.float32) * 5, np.arange(4)) < 0.2
+
+
+def test_the_softmax_and_the_scores_are_torchs(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+    logits = drawn[0][:50]
+    tensor = torch.from_numpy(logits)
+    np.testing.assert_allclose(softmax(logits), tensor.softmax(1).numpy(), atol=1e-6)
+    np.testing.assert_allclose(energy(logits), tensor.logsumexp(1).numpy(), rtol=1e-6)
+    np.testing.assert_array_equal(known_score(logits), tensor.amax(1).numpy())
+    halved = Calibration(temperature=2.0).probabilities(logits)
+    np.testing.assert_allclose(halved, (tensor / 2).softmax(1).numpy(), atol=1e-6)
+
+
+def test_the_threshold_turns_away_the_share_that_was_asked_for(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+    logits, labels = drawn
+    calibration = fit_calibration(logits, labels)
+    scores = logits.max(axis=1)
+    for share in (0.0, 0.01, 0.05, 0.125, 0.5):
+        assert (scores < calibration.threshold(share)).mean() == pytest.approx(share, abs=2e-3)
+    assert calibration.photos == len(labels)
+    assert Calibration().threshold(0.5) == -np.inf
+
+
+def test_a_calibration_travels_in_the_header() -> None:
+    spec = ModelSpec(
+        backbone="b",
+        head="linear",
+        classes=ClassNames(("A", "B")),
+        preprocessing=Preprocessing(height=32, width=32),
+        calibration=Calibration(temperature=1.25, score_quantiles=(1.0, 2.5, 4.0), photos=7),
+    )
+    header = spec.to_header()
+    assert ModelSpec.from_header(header, "x") == spec
+    assert ModelSpec.from_header(header.replace('"calibration"', '"unused"'), "x").calibration == Calibration()
+    for damage in ("0.0", "-1.0", "NaN", '"hot"'):
+        with pytest.raises(CheckpointError, match="damaged"):
+            ModelSpec.from_header(header.replace("1.25", damage), "x")

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from conftest import CLASSES, write_class_folders
+
+from twincar.data.annotations import PreparedData, count_splits
+from twincar.data.open_set import read_open_set
+from twincar.data.prepare import prepare
+from twincar.errors import DataError, LabelError, UsageError
+from twincar.labels import ClassNames, stanford_cars
+
+SPLIT = {"known_classes": [1, "aurora_falcon coupe 2012"], "unknown_classes": {"Hard": [3], "Easy": [CLASSES[2]]}}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_class_folders(tmp_path_factory.mktemp("open") / "source", {"train": 4, "test": 3})
+
+
+@pytest.fixture
+def split_file(tmp_path: Path) -> Path:
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps(SPLIT))
+    return path
+
+
+def test_unseen_classes_are_neither_trained_on_nor_known(source: Path, split_file: Path, tmp_path: Path) -> None:
+    data = prepare(str(source), tmp_path / "data", open_set=split_file)
+    names = sorted(CLASSES)  # as class folders are
+    assert data.classes.names == tuple(names[:2])
+    assert count_splits(data.annotations) == {"train": 6, "val": 2, "test": 6, "unseen_easy": 3, "unseen_hard": 3}
+    unseen = [photo for photo in data.annotations if photo.split.startswith("unseen")]
+    assert all(photo.label is None for photo in unseen)
+    folders = Counter((photo.split, photo.file.split("/")[-2]) for photo in unseen)
+    assert set(folders) == {("unseen_hard", names[3]), ("unseen_easy", CLASSES[2].replace("/", "-"))}
+
+
+def test_a_data_set_prepared_with_another_split_is_not_taken_for_it(
+    source: Path, split_file: Path, tmp_path: Path
+) -> None:
+    prepare(str(source), tmp_path / "data", open_set=split_file)
+    prepare(str(source), tmp_path / "data", open_set=split_file)
+    with pytest.raises(UsageError, match="never overwritten"):
+        prepare(str(source), tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "words"),
+    [
+        ({"known_classes": [0]}, DataError, "unknown_classes"),
+        ([], DataError, "known_classes"),
+        ({"known_classes": [0], "unknown_classes": [1]}, DataError, "by difficulty"),
+        ({"known_classes": [0, 1], "unknown_classes": {"Hard": [1]}}, DataError, "is both"),
+        ({"known_classes": [0], "unknown_classes": {"Hard": [4]}}, LabelError, "one of 4 classes, from 0, and found 4"),
+        ({"known_classes": [True], "unknown_classes": {}}, DataError, "True"),
+        ({"known_classes": ["Aurora Falkon Sedan 2012"], "unknown_classes": {}}, LabelError, "near are"),
+    ],
+)
+def test_a_file_that_is_no_split_is_told(tmp_path: Path, content: object, error: type[Exception], words: str) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(error, match=words):
+        read_open_set(path, ClassNames(CLASSES))
+
+
+def test_a_bad_photo_of_an_unseen_class_is_left_out_like_any_other(
+    source: Path, split_file: Path, tmp_path: Path
+) -> None:
+    spoiled = shutil.copytree(source, tmp_path / "spoiled")
+    for photo in (spoiled / "train" / CLASSES[3]).iterdir():
+        photo.write_bytes(b"")
+    data = prepare(str(spoiled), tmp_path / "data", open_set=split_file)
+    assert data.manifest["left_out"] == {"empty": 4}
+    assert count_splits(data.annotations)["unseen_hard"] == 3
+
+
+def test_the_published_split_of_stanford_cars(real_photos: Path) -> None:
+    split = read_open_set(real_photos / "open_set_split.json", ClassNames(stanford_cars()))
+    assert (len(split.known), len(split.unseen)) == (98, 98)
+    assert set(split.unseen.values()) == {"easy", "medium", "hard"}
+
+
+def test_a_prepared_data_set_without_unseen_classes_opens(source: Path, tmp_path: Path) -> None:
+    data = prepare(str(source), tmp_path / "plain")
+    assert PreparedData.open(data.folder).manifest["open_set"] is None

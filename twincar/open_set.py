@@ -1,0 +1,156 @@
+"""Measures whether a model turns away what it does not know: cars of unseen classes, and pictures that are no cars.
+
+Shapes: N photos, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twincar import plots
+from twincar.choices import FALSE_REJECTION
+from twincar.config import TrainConfig, read_yaml
+from twincar.data.annotations import PreparedData, count_splits
+from twincar.data.far_away import far_away_pictures
+from twincar.data.loader import labels_of
+from twincar.data.open_set import UNSEEN
+from twincar.files import RunFolder, write_json
+from twincar.modeling.calibration import energy, known_score, softmax
+from twincar.modeling.engines import Engine, open_engine, read_logits
+from twincar.modeling.spec import ModelSpec
+from twincar.reliability import open_set
+
+_FAR_AWAY = 400  # pictures that are no cars
+
+Logits = NDArray[np.float32]
+SCORES: dict[str, Callable[[Logits], NDArray[np.float32]]] = {
+    "maximum logit": known_score,
+    "energy": energy,
+    "maximum probability": lambda logits: softmax(logits).max(axis=1),
+}
+"""What may tell known from unknown, the one that TwinCar uses first; the others are told for comparison."""
+
+
+@dataclass(frozen=True)
+class UnknownGroup:
+    """How well one kind of unknown photos is told from the known ones, by the maximum logit."""
+
+    name: str
+    """Difficulty of unseen classes, or kind of picture that is no car."""
+    is_car: bool
+    photos: int
+    auroc: float
+    fpr95: float
+    oscr: float
+    rejected: float
+    """Share that is turned away at the threshold fitted on validation photos."""
+    auroc_of_score: dict[str, float]
+    """AUROC of every score."""
+
+
+@dataclass(frozen=True)
+class OpenSetEvaluation:
+    """How well a model knows what it does not know."""
+
+    split: str
+    """Of the known photos."""
+    photos: int
+    accuracy: float
+    """Among the known classes."""
+    false_rejection: float
+    """Asked for on validation photos."""
+    rejected: float
+    """Share of the known photos here that is turned away."""
+    groups: list[UnknownGroup]
+    folder: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `open_set.json` and `--json`."""
+        return asdict(self) | {"folder": str(self.folder)}
+
+
+def evaluate_open_set(
+    run_path: Path,
+    *,
+    split: str = "test",
+    data_folder: Path | None = None,
+    false_rejection: float = FALSE_REJECTION,
+    on_photo: Callable[[int, int], None] | None = None,
+) -> OpenSetEvaluation:
+    """Compare the scores of known photos with those of unseen cars and of pictures that are no cars.
+
+    Unseen cars are there if the run's data set was prepared with `--open-set`. Writes `reports/open_set/`.
+
+    Args:
+        run_path: the run folder.
+        split: of the known photos: 'val', 'test' or 'train'.
+        data_folder: a prepared data set other than the one the run was trained on.
+        false_rejection: share of the photos of known cars that may be turned away.
+        on_photo: called with photos done and in all, for a progress bar.
+
+    Raises:
+        UsageError: no such run.
+        DataError: no such split, or photos that cannot be read.
+    """
+    run = RunFolder.open(run_path)
+    engine, spec = open_engine(run.path)
+    data = PreparedData.open(data_folder or Path(TrainConfig.from_values(read_yaml(run.config)).data))
+    known = data.split(split)
+    labels = np.array(data.classes.indices_in(spec.classes))[labels_of(known)]
+    logits = read_logits(engine, spec.preprocessing, [data.path(photo) for photo in known], on_photo=on_photo)[:, 0]
+    right = logits.argmax(axis=1) == labels
+    threshold = spec.calibration.threshold(false_rejection)
+    unknown = [*_unseen_cars(engine, spec, data), *_no_cars(engine, spec)]
+    evaluation = OpenSetEvaluation(
+        split=split,
+        photos=len(labels),
+        accuracy=float(right.mean()),
+        false_rejection=false_rejection,
+        rejected=float((known_score(logits) < threshold).mean()),
+        groups=[_group(name, is_car, logits, right, found, threshold) for name, is_car, found in unknown],
+        folder=run.reports / "open_set",
+    )
+    write_json(evaluation.folder / "open_set.json", evaluation.to_dict())
+    scores = {name: known_score(found) for name, _, found in [("known cars", True, logits), *unknown]}
+    plots.save(plots.score_figure(scores, threshold), evaluation.folder / "scores.png")
+    return evaluation
+
+
+def _unseen_cars(engine: Engine, spec: ModelSpec, data: PreparedData) -> Iterator[tuple[str, bool, Logits]]:
+    """Logits of the test photos of unseen classes by difficulty, and of all together."""
+    parts = []
+    for name in count_splits(data.annotations):
+        if name.startswith(UNSEEN):
+            paths = [data.path(photo) for photo in data.split(name)]
+            parts.append(read_logits(engine, spec.preprocessing, paths)[:, 0])
+            yield name.removeprefix(UNSEEN), True, parts[-1]
+    if len(parts) > 1:
+        yield "all unseen", True, np.concatenate(parts)
+
+
+def _no_cars(engine: Engine, spec: ModelSpec) -> Iterator[tuple[str, bool, Logits]]:
+    kinds, pictures = zip(*far_away_pictures(_FAR_AWAY), strict=True)
+    logits = read_logits(engine, spec.preprocessing, pictures)[:, 0]
+    for kind in dict.fromkeys(kinds):
+        yield kind, False, logits[np.array(kinds) == kind]
+
+
+def _group(
+    name: str, is_car: bool, known: Logits, right: NDArray[np.bool_], unknown: Logits, threshold: float
+) -> UnknownGroup:
+    results = {score: open_set(of(known), right, of(unknown)) for score, of in SCORES.items()}
+    chosen = next(iter(results.values()))
+    return UnknownGroup(
+        name=name,
+        is_car=is_car,
+        photos=len(unknown),
+        **asdict(chosen),
+        rejected=float((known_score(unknown) < threshold).mean()),
+        auroc_of_score={score: result.auroc for score, result in results.items()},
+    )
