@@ -74,43 +74,32 @@ def build_run(
     with pytest.MonkeyPatch.context() as patch:  # the pictures take their time, and the page does not use them
         patch.setattr(evaluate_module, "_draw_classes", lambda *_: None)
         patch.setattr(evaluate_module, "_draw_matrix", lambda *_: None)
+        patch.setattr(evaluate_module, "_draw_reliability", lambda *_: None)
         patch.setattr(evaluate_module.plots, "training_curves", lambda _: {})
-        evaluate_module.report_logits(run, "test", annotations, names, labels, logits)
+        evaluate_module.report_logits(run, "test", annotations, spec, labels, logits)
     return run.path
 
 
 def add_measurements(run: Path) -> None:
-    """What calibration, the open set, corruptions, scored explanations and the audit leave."""
+    """What a calibrated model has, and what the open set, corruptions, scored explanations, audit and compare leave."""
     metrics = json.loads((run / "reports/test/metrics.json").read_text())
-    bins = [{"confidence": 0.6, "accuracy": 0.5, "photos": 4}, {"confidence": 0.9, "accuracy": 0.9, "photos": 12}]
-    metrics |= {
-        "calibration": {
-            "temperature": 1.25,
-            "before": {"ece": 0.0812, "nll": 0.5, "brier": 0.2},
-            "after": {"ece": 0.0234, "nll": 0.4, "brier": 0.1},
-            "bins": bins,
-            "bins_before": bins,
-        },
-        "rejection": {
-            "score": "maximum logit",
-            "threshold": 7.5,
-            "false_rejection_rate": 0.05,
-            "accepted_share": 0.875,
-            "accuracy_of_accepted": 0.786,
-            "risk_coverage": {"coverage": [0.5, 1.0], "risk": [0.1, 0.3], "area": 0.1234},
-        },
-        "levels": {"make": 0.9, "class": 0.6875},
-        "backoff": [{"level": "make", "share": 0.3, "precision": 0.95}, {"level": "none", "share": 0.1}],
-    }
+    metrics["calibration"] |= {"before": {"ece": 0.0812, "nll": 0.5, "brier": 0.2}, "after": {"ece": 0.0234}}
+    metrics["rejection"] |= {"threshold": 7.5, "accepted": 0.875, "accuracy_of_accepted": 0.786}
+    metrics["risk_coverage"]["area"] = 0.1234
+    metrics["levels"] = [
+        {"level": "class", "accuracy": 0.6875, "answered": 0.601, "precision": 0.912},
+        {"level": "year", "accuracy": 0.843, "answered": None, "precision": None},
+    ]
     write_json(run / "reports/test/metrics.json", metrics)
     rows = [{"corruption": "spatter", "severity": s, "accuracy": 0.6 - s / 20, "low": 0.2, "high": 0.7} for s in (1, 5)]
-    write_json(run / "reports/test/corruptions.json", {"clean": 0.6875, "mean": 0.451, "corruptions": rows})
-    far = [{"kind": "noise", "photos": 9, "auroc": 0.987, "fpr95": 0.02, "rejected": 0.97}]
-    unseen = [{"difficulty": "hard", "photos": 8, "auroc": 0.654, "fpr95": 0.5, "oscr": 0.6}]
-    write_json(run / "reports/open_set/open_set.json", {"unseen": unseen, "far_away": far})
-    scores = [{"score": "deletion area", "map": "random", "value": 0.345, "low": 0.3, "high": 0.4, "better": "lower"}]
+    clean = {"value": 0.6875, "low": 0.4, "high": 0.9}
+    write_json(run / "reports/test/corruptions.json", {"clean": clean, "mean": 0.451, "corruptions": rows})
+    far = {"name": "noise", "is_car": False, "photos": 9, "auroc": 0.987, "fpr95": 0.02, "rejected": 0.97}
+    unseen = {"name": "hard", "is_car": True, "photos": 8, "auroc": 0.654, "fpr95": 0.5, "oscr": 0.6, "rejected": 0.1}
+    write_json(run / "reports/open_set/open_set.json", {"accuracy": 0.7, "rejected": 0.05, "groups": [unseen, far]})
+    scores = [{"score": "deletion", "map": "random", "value": 0.345, "low": 0.3, "high": 0.4, "better": "lower"}]
     write_json(run / "reports/test/explanation_scores.json", {"photos": 16, "scores": scores})
-    write_json(run / "reports/audit/audit.json", {"counts": {"near duplicate": 17}})
+    write_json(run / "reports/audit/audit.json", {"photos": 64, "findings": {"near duplicate": 17}, "to_exclude": 13})
     compared = {"first": FALCON, "second": NINE, "page": "falcon-nine.html"}
     write_json(run / "reports/compare/compare.json", {"pairs": [compared]})
 
@@ -155,8 +144,8 @@ def test_the_summary_comes_first(page: Page) -> None:
 
 
 def test_every_measurement_is_shown(page: Page) -> None:
-    calibration, rejection = ("0.081", "0.023", "1.25"), ("7.50", "87.5%", "78.6%", "0.1234")
-    others = ("90.0%", "95.0%", "45.1%", "0.987", "0.654", "0.345", "near duplicate", "falcon-nine.html")
+    calibration, rejection = ("0.081", "0.023"), ("7.50", "87.5%", "78.6%", "0.1234")
+    others = ("91.2%", "84.3%", "45.1%", "0.987", "0.654", "0.345", "near duplicate", "13 of them", "falcon-nine.html")
     for found in (*calibration, *rejection, *others):
         assert found in page.text, found
     assert "To see this here" not in page.text
@@ -168,13 +157,10 @@ def test_a_missing_part_tells_the_command_that_makes_it(large_page: Page) -> Non
     told = re.findall(r"To see this here, run <code>(.*?)</code>", large_page.text)
     run = large_page.run
     assert told == [
-        f"twincar evaluate {run} --split test",
-        f"twincar evaluate {run} --split test",
         f"twincar evaluate {run} --open-set",
-        f"twincar evaluate {run} --split test",
         f"twincar evaluate {run} --split test --corruptions",
         f"twincar explain {run} --split test --score",
-        f"twincar audit {run.parent / 'data'} --deep",
+        f"twincar audit {run.parent / 'data'} --deep --run {run} --out {run / 'reports' / 'audit'}",
     ]
 
 

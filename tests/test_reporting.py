@@ -13,7 +13,7 @@ from twincar.errors import DataError
 from twincar.files import MONITOR, write_csv, write_json, write_text
 from twincar.metrics import Interval
 from twincar.reporting import figures, files
-from twincar.reporting.files import Corruption, Corruptions, ExplanationScore, Quality, Separation
+from twincar.reporting.files import Corruption, Corruptions, ExplanationScore, Quality, UnknownGroup
 
 METRICS = {
     "split": "test",
@@ -29,7 +29,7 @@ def test_metrics_of_an_earlier_version_lack_what_was_not_measured_then(tmp_path:
     metrics = files.read_metrics(tmp_path)
     assert metrics.accuracy == Interval(0.5, 0.2, 0.8)
     assert metrics.values == {"loss": 1.5, "top5": 1.0}
-    assert (metrics.calibration, metrics.rejection, metrics.levels, metrics.backoff) == (None, None, {}, [])
+    assert (metrics.calibration, metrics.rejection, metrics.risk_coverage, metrics.levels) == (None, None, None, [])
 
 
 def test_calibration_and_rejection_may_lack_some_figures(tmp_path: Path) -> None:
@@ -37,9 +37,9 @@ def test_calibration_and_rejection_may_lack_some_figures(tmp_path: Path) -> None
         "calibration": {"temperature": 1.5, "after": {"ece": 0.02}, "bins": [
             {"confidence": 0.9, "accuracy": 1, "photos": 3}, {"confidence": None, "accuracy": None, "photos": 0}
         ]},
-        "rejection": {"score": "energy", "risk_coverage": {"coverage": [0.5, 1], "risk": [0, 0.25]}},
-        "levels": {"make": 0.75},
-        "backoff": [{"level": "make", "share": 0.5, "precision": float("nan")}],
+        "rejection": {"score": "energy", "threshold": float("-inf")},
+        "risk_coverage": {"coverage": [0.5, 1], "risk": [0, 0.25]},
+        "levels": [{"level": "make", "accuracy": 0.75, "answered": 0.0, "precision": None}],
     }  # fmt: skip
     write_json(tmp_path / "metrics.json", {**METRICS, **found})
     metrics = files.read_metrics(tmp_path)
@@ -48,11 +48,13 @@ def test_calibration_and_rejection_may_lack_some_figures(tmp_path: Path) -> None
     assert metrics.calibration.before == Quality(ece=None, nll=None, brier=None)
     assert [(found.confidence, found.photos) for found in metrics.calibration.bins] == [(0.9, 3)]
     assert metrics.rejection
-    assert metrics.rejection.coverage == [0.5, 1]
-    assert metrics.rejection.area is None
-    assert metrics.levels == {"make": 0.75}
-    assert metrics.backoff[0].precision is None  # none was answered there
-    json.loads(pages.script_json([figures.reliability(metrics.calibration), figures.risk_coverage(metrics.rejection)]))
+    assert metrics.rejection.threshold is None  # nothing was fitted: no photo is turned away
+    assert metrics.risk_coverage
+    assert metrics.risk_coverage.coverage == [0.5, 1]
+    assert metrics.risk_coverage.area is None
+    assert metrics.levels == [files.Level("make", 0.75, 0.0, None)]
+    drawn = [figures.reliability(metrics.calibration), figures.risk_coverage(metrics.risk_coverage)]
+    assert json.loads(pages.script_json(drawn)) == drawn
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"split": "test"}', '{"split": "test", "photos": "many"}'])
@@ -96,24 +98,30 @@ def test_what_was_not_measured_is_none(tmp_path: Path) -> None:
 def test_the_other_verbs_files(tmp_path: Path) -> None:
     write_json(
         tmp_path / "open_set" / "open_set.json",
-        {"unseen": [{"difficulty": "hard", "auroc": 0.7}], "far_away": [{"kind": "text", "photos": 5, "rejected": 1}]},
+        {"rejected": 0.05, "groups": [{"name": "hard", "is_car": True, "auroc": 0.7}, {"name": "text", "photos": 5}]},
     )
     assert files.read_open_set(tmp_path) == files.OpenSet(
-        closed_set_accuracy=None,
-        unseen=[Separation("hard", None, 0.7, None, None, None)],
-        far_away=[Separation("text", 5, None, None, None, 1.0)],
+        accuracy=None,
+        rejected=0.05,
+        groups=[
+            UnknownGroup("hard", True, None, 0.7, None, None, None),
+            UnknownGroup("text", False, 5, None, None, None, None),
+        ],
     )
     write_json(
         tmp_path / "corruptions.json",
-        {"clean": 0.9, "corruptions": [{"corruption": "jpeg", "accuracy": 0.5}, {"corruption": "fog"}]},
+        {"clean": {"value": 0.9}, "corruptions": [{"corruption": "jpeg", "accuracy": 0.5}, {"corruption": "fog"}]},
     )
-    assert files.read_corruptions(tmp_path) == Corruptions(0.9, None, [Corruption("jpeg", 3, 0.5, None, None)])
+    assert files.read_corruptions(tmp_path) == Corruptions(0.9, None, [Corruption("jpeg", None, 0.5, None, None)])
     write_json(tmp_path / "explanation_scores.json", {"scores": [{"score": "ROAD", "map": "random", "value": 0.1}]})
     scores = files.read_explanation_scores(tmp_path)
     assert scores
     assert scores.rows == [ExplanationScore("ROAD", "random", 0.1, None, None, "")]
-    write_json(tmp_path / "audit" / "audit.json", {"counts": {"leak": 3}, "page": "audit.html"})
-    assert files.read_audit(tmp_path) == {"leak": 3}
+    write_json(
+        tmp_path / "audit" / "audit.json",
+        {"unsound": {"empty": 1}, "findings": {"leak": 3}, "classes": [{"reason": "order", "detail": "A, B"}]},
+    )
+    assert files.read_audit(tmp_path) == files.Audit(None, {"empty": 1, "leak": 3}, ["order: A, B"], None, None)
     write_json(
         tmp_path / "compare" / "compare.json",
         {"pairs": [{"first": "A", "second": "B", "page": "a-b.html"}, {"first": "A", "second": "C"}]},

@@ -177,6 +177,7 @@ def _trained(run: RunFolder, config: TrainConfig, spec: ModelSpec, data: Prepare
     return {
         "config": config,
         "model_classes": len(spec.classes),
+        "calibrated_on": spec.calibration.photos,
         "training_photos": data.manifest["photos"].get("train") if data else None,
         "source": (provenance.get("data") or {}).get("source") or config.data,
         "epochs": len(history),
@@ -197,7 +198,7 @@ def _measured(run: RunFolder, split: str, confusion: _Confusion) -> dict[str, An
         "quality": figures.quality_curves(history),
         "confusion": matrix,
         "reliability": metrics.calibration and figures.reliability(metrics.calibration),
-        "risk": metrics.rejection and metrics.rejection.coverage and figures.risk_coverage(metrics.rejection),
+        "risk": metrics.risk_coverage and figures.risk_coverage(metrics.risk_coverage),
         "corruptions": corruptions and corruptions.rows and figures.corruption_dots(corruptions),
     }
     return {
@@ -220,8 +221,8 @@ def _commands(run: RunFolder, split: str, data: Path, *, other_data: bool) -> di
         "corruptions": _command("evaluate", *of_split, "--corruptions"),
         "open_set": _command("evaluate", run.path, "--open-set"),
         "scores": _command("explain", *of_split, "--score"),
-        "audit": _command("audit", data, "--deep"),
-        "compare": _command("compare", run.path),
+        "audit": _command("audit", data, "--deep", "--run", run.path, "--out", run.reports / "audit"),
+        "compare": _command("compare", *of_split),
         "report": _command("report", *of_split),
     }
 

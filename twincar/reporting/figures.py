@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twincar.files import Epoch, best_epoch
-from twincar.reporting.files import Bin, Calibration, Corruptions, Rejection
+from twincar.reporting.files import Bin, Calibration, Corruptions, RiskCoverage
 
 Figure = dict[str, Any]
 
@@ -109,24 +109,20 @@ def reliability(calibration: Calibration) -> Figure:
     }
 
 
-def risk_coverage(rejection: Rejection) -> Figure:
+def risk_coverage(curve: RiskCoverage) -> Figure:
     """Share of wrong answers, the more photos are answered, surest first."""
     line = {
-        "x": rejection.coverage,
-        "y": rejection.risk,
+        "x": curve.coverage,
+        "y": curve.risk,
         "mode": "lines",
         "line": {"color": _BLUE, "width": 2},
         "hovertemplate": "of the surest %{x:.0%}<br>wrong: <b>%{y:.1%}</b><extra></extra>",
     }
-    shapes = []
-    if rejection.accepted_share is not None:
-        shapes.append(_upright(rejection.accepted_share))
     return {
         "data": [line],
         "layout": {
             "height": 380,
             "showlegend": False,
-            "shapes": shapes,
             "xaxis": {"title": {"text": "answered, surest first"}, "range": [0, 1.02], "tickformat": ".0%"},
             "yaxis": {"title": {"text": "wrong among them"}, "rangemode": "tozero", "tickformat": ",.2~%"},
         },
@@ -136,10 +132,8 @@ def risk_coverage(rejection: Rejection) -> Figure:
 def corruption_dots(corruptions: Corruptions) -> Figure:
     """Accuracy for each corruption, hardest last, with intervals; the darker a dot, the more severe."""
     names = [_text(name) for name in _hardest_last(corruptions)]
-    severities = sorted({row.severity for row in corruptions.rows})
-    traces = [
-        _corruption_trace(corruptions, severity, _SEVERITIES[min(max(severity, 1), 5) - 1]) for severity in severities
-    ]
+    severities = sorted({row.severity for row in corruptions.rows}, key=lambda severity: severity or 0)
+    traces = [_corruption_trace(corruptions, severity) for severity in severities]
     return {
         "data": traces,
         "layout": {
@@ -165,7 +159,8 @@ def _hardest_last(corruptions: Corruptions) -> list[str]:
     return sorted(found, key=lambda name: -float(np.mean(found[name])))
 
 
-def _corruption_trace(corruptions: Corruptions, severity: int, colour: str) -> Figure:
+def _corruption_trace(corruptions: Corruptions, severity: int | None) -> Figure:
+    colour = _SEVERITIES[min(max(severity or 3, 1), 5) - 1]
     rows = [row for row in corruptions.rows if row.severity == severity]
     below = [row.accuracy - (row.accuracy if row.low is None else row.low) for row in rows]
     above = [(row.accuracy if row.high is None else row.high) - row.accuracy for row in rows]
@@ -173,7 +168,7 @@ def _corruption_trace(corruptions: Corruptions, severity: int, colour: str) -> F
         "x": [row.accuracy for row in rows],
         "y": [_text(row.name) for row in rows],
         "mode": "markers",
-        "name": f"severity {severity}",
+        "name": "" if severity is None else f"severity {severity}",
         "marker": {"color": colour, "size": 9},
         "error_x": {"type": "data", "array": above, "arrayminus": below, "color": colour, "thickness": 1, "width": 0},
         "hovertemplate": "%{y}: <b>%{x:.1%}</b>",

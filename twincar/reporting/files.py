@@ -84,27 +84,38 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Rejection:
-    """What comes of leaving the least sure photos without an answer."""
+    """What comes of turning away photos that do not look like a known car."""
 
     score: str
     threshold: float | None
-    false_rejection_rate: float | None
-    accepted_share: float | None
+    """None where none was fitted."""
+    false_rejection: float | None
+    """Asked for on validation photos."""
+    accepted: float | None
     accuracy_of_accepted: float | None
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """Share of wrong answers, the more photos are answered."""
+
     coverage: list[float]
-    """Share of the photos answered, rising."""
+    """Share of the photos answered, surest first, rising."""
     risk: list[float]
     """Share of wrong answers among those, for each coverage."""
     area: float | None
 
 
 @dataclass(frozen=True)
-class BackOff:
-    """The answers given at one level."""
+class Level:
+    """How good answers are at one level, such as the make."""
 
-    level: str
-    share: float | None
+    name: str
+    accuracy: float | None
+    answered: float | None
+    """Share of all answers that end there; None where none may."""
     precision: float | None
+    """Of those."""
 
 
 @dataclass(frozen=True)
@@ -118,16 +129,18 @@ class Metrics:
     values: dict[str, float]
     calibration: Calibration | None
     rejection: Rejection | None
-    levels: dict[str, float]
-    """Accuracy at each level, coarse to fine."""
-    backoff: list[BackOff]
+    risk_coverage: RiskCoverage | None
+    confidence: float | None
+    """How probable an answer had to be to be given."""
+    levels: list[Level]
 
 
 @dataclass(frozen=True)
-class Separation:
-    """How well known classes are told from one kind of pictures that are none of them."""
+class UnknownGroup:
+    """How well one kind of unknown photos is told from known cars."""
 
-    kind: str
+    name: str
+    is_car: bool
     photos: int | None
     auroc: float | None
     fpr95: float | None
@@ -139,9 +152,11 @@ class Separation:
 class OpenSet:
     """`open_set.json`."""
 
-    closed_set_accuracy: float | None
-    unseen: list[Separation]
-    far_away: list[Separation]
+    accuracy: float | None
+    """Among the known classes."""
+    rejected: float | None
+    """Share of the known photos that is turned away."""
+    groups: list[UnknownGroup]
 
 
 @dataclass(frozen=True)
@@ -149,8 +164,8 @@ class Corruption:
     """Accuracy on photos spoilt in one way, at one severity."""
 
     name: str
-    severity: int
-    """1 to 5; 3 where the data does not say."""
+    severity: int | None
+    """1 to 5; None where the data does not say."""
     accuracy: float
     low: float | None
     high: float | None
@@ -184,6 +199,19 @@ class ExplanationScores:
 
     photos: int | None
     rows: list[ExplanationScore]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """`audit.json`."""
+
+    photos: int | None
+    findings: dict[str, int]
+    """How many of each kind."""
+    class_issues: list[str]
+    to_exclude: int | None
+    label_noise: float | None
+    """Share of labels that are wrong, by estimate."""
 
 
 def read_metrics(folder: Path) -> Metrics:
@@ -265,8 +293,8 @@ def read_explanation_scores(folder: Path) -> ExplanationScores | None:
     return _read(folder / "explanation_scores.json", _explanation_scores)
 
 
-def read_audit(reports: Path) -> dict[str, int] | None:
-    """How many of each kind of finding, from `reports/audit/`.
+def read_audit(reports: Path) -> Audit | None:
+    """What is wrong with the data, from `reports/audit/`.
 
     Raises:
         DataError: the file is damaged.
@@ -275,7 +303,7 @@ def read_audit(reports: Path) -> dict[str, int] | None:
 
 
 def read_comparisons(reports: Path) -> dict[frozenset[str], str]:
-    """The pages that compare two classes, from `reports/compare/`.
+    """The pages in `reports/compare/` that compare two classes, by the two.
 
     Raises:
         DataError: the file is damaged.
@@ -319,11 +347,9 @@ def _metrics(found: Mapping[str, Any]) -> Metrics:
         values={name: float(value) for name, value in found["metrics"].items()},
         calibration=_calibration(found.get("calibration")),
         rejection=_rejection(found.get("rejection")),
-        levels={str(level): float(value) for level, value in (found.get("levels") or {}).items()},
-        backoff=[
-            BackOff(str(row.get("level", "")), _number(row, "share"), _number(row, "precision"))
-            for row in found.get("backoff") or []
-        ],
+        risk_coverage=_risk_coverage(found.get("risk_coverage")),
+        confidence=_number(found, "confidence"),
+        levels=[_level(row) for row in found.get("levels") or []],
     )
 
 
@@ -359,43 +385,47 @@ def _bins(found: list[Mapping[str, Any]] | None) -> list[Bin]:
 def _rejection(found: Mapping[str, Any] | None) -> Rejection | None:
     if not found:
         return None
-    curve = found.get("risk_coverage") or {}
     return Rejection(
         score=str(found.get("score", "")),
         threshold=_number(found, "threshold"),
-        false_rejection_rate=_number(found, "false_rejection_rate"),
-        accepted_share=_number(found, "accepted_share"),
+        false_rejection=_number(found, "false_rejection"),
+        accepted=_number(found, "accepted"),
         accuracy_of_accepted=_number(found, "accuracy_of_accepted"),
-        coverage=[float(value) for value in curve.get("coverage") or []],
-        risk=[float(value) for value in curve.get("risk") or []],
-        area=_number(curve, "area"),
     )
+
+
+def _risk_coverage(found: Mapping[str, Any] | None) -> RiskCoverage | None:
+    if not found:
+        return None
+    coverage, risk = ([float(value) for value in found[name]] for name in ("coverage", "risk"))
+    return RiskCoverage(coverage, risk, _number(found, "area"))
+
+
+def _level(row: Mapping[str, Any]) -> Level:
+    return Level(str(row["level"]), _number(row, "accuracy"), _number(row, "answered"), _number(row, "precision"))
 
 
 def _open_set(found: Mapping[str, Any]) -> OpenSet:
-    return OpenSet(
-        closed_set_accuracy=_number(found, "closed_set_accuracy"),
-        unseen=[_separation(row, "difficulty") for row in found.get("unseen") or []],
-        far_away=[_separation(row, "kind") for row in found.get("far_away") or []],
-    )
-
-
-def _separation(row: Mapping[str, Any], kind: str) -> Separation:
-    return Separation(
-        kind=str(row.get(kind, "")),
-        photos=_count(row, "photos"),
-        auroc=_number(row, "auroc"),
-        fpr95=_number(row, "fpr95"),
-        oscr=_number(row, "oscr"),
-        rejected=_number(row, "rejected"),
-    )
+    groups = [
+        UnknownGroup(
+            name=str(row["name"]),
+            is_car=bool(row.get("is_car")),
+            photos=_count(row, "photos"),
+            auroc=_number(row, "auroc"),
+            fpr95=_number(row, "fpr95"),
+            oscr=_number(row, "oscr"),
+            rejected=_number(row, "rejected"),
+        )
+        for row in found.get("groups") or []
+    ]
+    return OpenSet(_number(found, "accuracy"), _number(found, "rejected"), groups)
 
 
 def _corruptions(found: Mapping[str, Any]) -> Corruptions:
     rows = [
         Corruption(
             name=str(row.get("corruption", "")),
-            severity=int(row.get("severity") or 3),
+            severity=_count(row, "severity"),
             accuracy=float(row["accuracy"]),
             low=_number(row, "low"),
             high=_number(row, "high"),
@@ -403,7 +433,7 @@ def _corruptions(found: Mapping[str, Any]) -> Corruptions:
         for row in found.get("corruptions") or []
         if row.get("accuracy") is not None
     ]
-    return Corruptions(_number(found, "clean"), _number(found, "mean"), rows)
+    return Corruptions(_number(found.get("clean") or {}, "value"), _number(found, "mean"), rows)
 
 
 def _explanation_scores(found: Mapping[str, Any]) -> ExplanationScores:
@@ -421,8 +451,15 @@ def _explanation_scores(found: Mapping[str, Any]) -> ExplanationScores:
     return ExplanationScores(_count(found, "photos"), rows)
 
 
-def _audit(found: Mapping[str, Any]) -> dict[str, int]:
-    return {str(kind): int(count) for kind, count in (found.get("counts") or {}).items()}
+def _audit(found: Mapping[str, Any]) -> Audit:
+    counts = {**(found.get("unsound") or {}), **(found.get("findings") or {})}
+    return Audit(
+        photos=_count(found, "photos"),
+        findings={str(kind): int(count) for kind, count in counts.items()},
+        class_issues=[f"{issue['reason']}: {issue['detail']}" for issue in found.get("classes") or []],
+        to_exclude=_count(found, "to_exclude"),
+        label_noise=_number(found, "estimated_label_noise"),
+    )
 
 
 def _comparisons(found: Mapping[str, Any]) -> dict[frozenset[str], str]:
