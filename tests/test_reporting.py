@@ -110,13 +110,18 @@ def test_the_other_verbs_files(tmp_path: Path) -> None:
     )
     write_json(
         tmp_path / "corruptions.json",
-        {"clean": {"value": 0.9}, "corruptions": [{"corruption": "jpeg", "accuracy": 0.5}, {"corruption": "fog"}]},
+        {
+            "clean": {"value": 0.9},
+            "corruptions": [{"corruption": "motion_blur", "accuracy": 0.5}, {"corruption": "fog"}],
+        },
     )
-    assert files.read_corruptions(tmp_path) == Corruptions(0.9, None, [Corruption("jpeg", None, 0.5, None, None)])
+    assert files.read_corruptions(tmp_path) == Corruptions(
+        0.9, None, [Corruption("motion blur", None, 0.5, None, None)]
+    )
     write_json(tmp_path / "explanation_scores.json", {"scores": [{"score": "ROAD", "map": "random", "value": 0.1}]})
     scores = files.read_explanation_scores(tmp_path)
     assert scores
-    assert scores.rows == [ExplanationScore("ROAD", "random", 0.1, None, None, "")]
+    assert scores.by_score == {"ROAD": [ExplanationScore("ROAD", "random", 0.1, None, None, "")]}
     write_json(
         tmp_path / "audit" / "audit.json",
         {"unsound": {"empty": 1}, "findings": {"leak": 3}, "classes": [{"reason": "order", "detail": "A, B"}]},

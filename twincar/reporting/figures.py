@@ -97,10 +97,11 @@ def reliability(calibration: Calibration) -> Figure:
         "line": {"color": _GREY, "dash": "dash", "width": 1},
         "hoverinfo": "skip",
     }
-    before = _reliability_line(calibration.bins_before, "before", _ORANGE)
-    after = _reliability_line(calibration.bins, "after", _BLUE)
+    lines = [_reliability_line(calibration.bins, "after", _BLUE)]
+    if calibration.bins_before != calibration.bins:
+        lines.insert(0, _reliability_line(calibration.bins_before, "before", _ORANGE))
     return {
-        "data": [diagonal, *(line for line in (before, after) if line["x"])],
+        "data": [diagonal, *lines],
         "layout": {
             "height": 380,
             "xaxis": {"title": {"text": "confidence"}, "range": [0, 1.02], "tickformat": ".0%"},
@@ -130,7 +131,7 @@ def risk_coverage(curve: RiskCoverage) -> Figure:
 
 
 def corruption_dots(corruptions: Corruptions) -> Figure:
-    """Accuracy for each corruption, hardest last, with intervals; the darker a dot, the more severe."""
+    """Accuracy for each corruption, hardest last, with intervals; the darker a dot, the severer."""
     names = [_text(name) for name in _hardest_last(corruptions)]
     severities = sorted({row.severity for row in corruptions.rows}, key=lambda severity: severity or 0)
     traces = [_corruption_trace(corruptions, severity) for severity in severities]

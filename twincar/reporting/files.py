@@ -198,7 +198,8 @@ class ExplanationScores:
     """`explanation_scores.json`."""
 
     photos: int | None
-    rows: list[ExplanationScore]
+    by_score: dict[str, list[ExplanationScore]]
+    """The maps put to each score."""
 
 
 @dataclass(frozen=True)
@@ -424,7 +425,7 @@ def _open_set(found: Mapping[str, Any]) -> OpenSet:
 def _corruptions(found: Mapping[str, Any]) -> Corruptions:
     rows = [
         Corruption(
-            name=str(row.get("corruption", "")),
+            name=str(row["corruption"]).replace("_", " "),
             severity=_count(row, "severity"),
             accuracy=float(row["accuracy"]),
             low=_number(row, "low"),
@@ -437,18 +438,18 @@ def _corruptions(found: Mapping[str, Any]) -> Corruptions:
 
 
 def _explanation_scores(found: Mapping[str, Any]) -> ExplanationScores:
-    rows = [
-        ExplanationScore(
-            score=str(row.get("score", "")),
-            map=str(row.get("map", "")),
+    by_score: dict[str, list[ExplanationScore]] = {}
+    for row in found.get("scores") or []:
+        score = ExplanationScore(
+            score=str(row["score"]),
+            map=str(row["map"]),
             value=_number(row, "value"),
             low=_number(row, "low"),
             high=_number(row, "high"),
             better=str(row.get("better") or ""),
         )
-        for row in found.get("scores") or []
-    ]
-    return ExplanationScores(_count(found, "photos"), rows)
+        by_score.setdefault(score.score, []).append(score)
+    return ExplanationScores(_count(found, "photos"), by_score)
 
 
 def _audit(found: Mapping[str, Any]) -> Audit:
