@@ -7,7 +7,7 @@ from scipy.special import log_softmax
 
 from twincar.errors import CheckpointError
 from twincar.labels import ClassNames
-from twincar.modeling.calibration import Calibration, energy, known_score, softmax
+from twincar.modeling.calibration import Calibration, energy, max_logit, softmax, standing_out
 from twincar.modeling.calibration_fit import fit_calibration, fit_temperature
 from twincar.modeling.spec import ModelSpec
 from twincar.preprocess import Preprocessing
@@ -43,19 +43,42 @@ def test_the_softmax_and_the_scores_are_torchs(drawn: tuple[np.ndarray, np.ndarr
     tensor = torch.from_numpy(logits)
     np.testing.assert_allclose(softmax(logits), tensor.softmax(1).numpy(), atol=1e-6)
     np.testing.assert_allclose(energy(logits), tensor.logsumexp(1).numpy(), rtol=1e-6)
-    np.testing.assert_array_equal(known_score(logits), tensor.amax(1).numpy())
+    np.testing.assert_array_equal(max_logit(logits), tensor.amax(1).numpy())
+    spread = tensor.std(1, correction=0)
+    np.testing.assert_allclose(standing_out(logits), ((tensor.amax(1) - tensor.mean(1)) / spread).numpy(), rtol=1e-4)
     halved = Calibration(temperature=2.0).probabilities(logits)
     np.testing.assert_allclose(halved, (tensor / 2).softmax(1).numpy(), atol=1e-6)
 
 
-def test_the_threshold_turns_away_the_share_that_was_asked_for(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+def test_the_share_that_was_asked_for_is_turned_away(drawn: tuple[np.ndarray, np.ndarray]) -> None:
     logits, labels = drawn
     calibration = fit_calibration(logits, labels)
-    scores = logits.max(axis=1)
-    for share in (0.0, 0.01, 0.05, 0.125, 0.5):
-        assert (scores < calibration.threshold(share)).mean() == pytest.approx(share, abs=2e-3)
+    scores = calibration.known_score(logits)
+    for share in (0.01, 0.05, 0.125, 0.5):
+        assert (scores < share).mean() == pytest.approx(share, abs=5e-3)
     assert calibration.photos == len(labels)
-    assert Calibration().threshold(0.5) == -np.inf
+    assert (Calibration().known_score(logits) == 1).all()
+
+
+def test_either_score_alone_turns_a_photo_away(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+    calibration = fit_calibration(*drawn)
+    middling = np.sort(drawn[0][:1000], axis=1).mean(axis=0, keepdims=True)
+    middling *= np.median(max_logit(drawn[0])) / middling.max()
+    weak, blown_up = middling * 0.01, np.array([[30, 30, 30, -30, -30]], np.float32)  # large, but none stands out
+    assert calibration.known_score(middling.astype(np.float32))[0] > 0.2
+    assert calibration.known_score(weak.astype(np.float32))[0] < 0.1
+    assert max_logit(blown_up)[0] > max_logit(drawn[0]).max()
+    assert calibration.known_score(blown_up)[0] < 0.1
+
+
+def test_of_two_classes_only_the_largest_logit_counts() -> None:
+    """Two logits always stand out by one standard deviation."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(500, 2)).astype(np.float32) * 3
+    scores = fit_calibration(logits, logits.argmax(axis=1)).known_score(logits)
+    order = np.argsort(max_logit(logits))
+    assert (np.diff(scores[order]) >= -1e-3).all()
+    assert (scores < 0.1).mean() == pytest.approx(0.1, abs=0.01)
 
 
 def test_a_calibration_travels_in_the_header() -> None:
@@ -64,7 +87,7 @@ def test_a_calibration_travels_in_the_header() -> None:
         head="linear",
         classes=ClassNames(("A", "B")),
         preprocessing=Preprocessing(height=32, width=32),
-        calibration=Calibration(temperature=1.25, score_quantiles=(1.0, 2.5, 4.0), photos=7),
+        calibration=Calibration(temperature=1.25, max_logit_quantiles=(1.0, 2.5, 4.0), photos=7),
     )
     header = spec.to_header()
     assert ModelSpec.from_header(header, "x") == spec

@@ -74,15 +74,15 @@ def test_public_names_are_frozen() -> None:
 
 FLAGS = {
     "quickstart": "--out",
-    "prepare": "--out --split --val-share --seed --classes --strict",
+    "prepare": "--out --split --val-share --seed --classes --open-set --strict",
     "audit": "--classes --csv --json",
     "train": "--name --runs --resume --recipe --config --backbone --pretrained --image-size --epochs --batch-size "
     "--learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard",
-    "evaluate": "--split --tta --data --json",
+    "evaluate": "--split --tta --data --confidence --false-rejection --corruptions --open-set --json",
     "explain": "--split --count --data",
     "report": "--split --data --out",
     "export": "--format --precision --out --data --force --json",
-    "predict": "--model -m --engine --top-k --tta --classes --backbone --json --csv",
+    "predict": "--model -m --engine --top-k --tta --confidence --false-rejection --classes --backbone --json --csv",
 }
 
 
@@ -118,7 +118,8 @@ def test_predict_for_machines_and_people(small_run: Path, tmp_path: Path) -> Non
     result = run("predict", "--model", small_run, tmp_path / "0.jpg")
     first = result.stdout.splitlines()[0].split("\t")
     assert result.returncode == 0
-    assert (first[0], first[2]) == (str(tmp_path / "0.jpg"), rows[0]["class_name"])
+    assert (first[0], first[3]) == (str(tmp_path / "0.jpg"), rows[0]["class_name"])
+    assert first[1].startswith(rows[0]["reason"] or f"{rows[0]['answer']} ({rows[0]['level_probability']:.1%})")
 
 
 def test_predict_reads_standard_input(small_run: Path, tmp_path: Path) -> None:

@@ -139,16 +139,20 @@ def test_the_file_tells_all_there_is_to_know(exported: dict[str, Exported], smal
     for kind, item in exported.items():
         spec = Classifier.load(item.path).spec
         assert (spec.classes, spec.preprocessing, spec.head) == (network.classes, network.preprocessing, network.head)
+        assert spec.calibration == network.calibration
         assert spec.arithmetic == item.precision
         assert spec.provenance["epoch"] == network.provenance["epoch"]
         assert spec.provenance["export"]["opset"] == 20, kind
 
 
-def test_prediction_from_an_exported_file_imports_no_torch(exported: dict[str, Exported], tmp_path: Path) -> None:
+def test_prediction_from_an_exported_file_imports_no_torch(
+    exported: dict[str, Exported], small_run: Path, tmp_path: Path
+) -> None:
+    """And it is turned away or accepted, at the same level, as from the network itself."""
     PHOTOS[0].save(tmp_path / "car.png")
     code = (
         "import sys\n"
-        "for name in ('torch', 'timm', 'matplotlib', 'pandas', 'cv2'): sys.modules[name] = None\n"
+        "for name in ('torch', 'timm', 'matplotlib', 'pandas', 'cv2', 'scipy', 'sklearn'): sys.modules[name] = None\n"
         "import twincar\n"
         "classifier = twincar.load(sys.argv[1])\n"
         "explanation = classifier.explain(sys.argv[2])\n"
@@ -160,8 +164,9 @@ def test_prediction_from_an_exported_file_imports_no_torch(exported: dict[str, E
         arguments = [sys.executable, "-c", code, str(exported[kind].path), str(tmp_path / "car.png")]
         result = subprocess.run(arguments, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
-        expected = Classifier.load(exported[kind].path).predict(tmp_path / "car.png")
-        assert json.loads(result.stdout)["class_name"] == expected.top1.name
+        expected, found = Classifier.load(small_run).predict(tmp_path / "car.png").to_dict(), json.loads(result.stdout)
+        for told in ("class_name", "accepted", "reason", "answer", "level", "open"):
+            assert found[told] == expected[told], told
 
 
 def test_without_torch_a_run_says_what_to_do(small_run: Path) -> None:

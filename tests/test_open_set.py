@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 from conftest import CLASSES, write_class_folders
+from sklearn.metrics import roc_auc_score
 
 from twincar.data.annotations import PreparedData, count_splits
 from twincar.data.open_set import read_open_set
 from twincar.data.prepare import prepare
 from twincar.errors import DataError, LabelError, UsageError
 from twincar.labels import ClassNames, stanford_cars
+from twincar.modeling.engines import read_logits
+from twincar.open_set import evaluate_open_set
+from twincar.predict import Classifier
 
 SPLIT = {"known_classes": [1, "aurora_falcon coupe 2012"], "unknown_classes": {"Hard": [3], "Easy": [CLASSES[2]]}}
 
@@ -88,3 +92,30 @@ def test_the_published_split_of_stanford_cars(real_photos: Path) -> None:
 def test_a_prepared_data_set_without_unseen_classes_opens(source: Path, tmp_path: Path) -> None:
     data = prepare(str(source), tmp_path / "plain")
     assert PreparedData.open(data.folder).manifest["open_set"] is None
+
+
+def test_known_cars_are_compared_with_unseen_ones_and_with_no_cars(
+    source: Path, split_file: Path, small_run: Path, tmp_path: Path
+) -> None:
+    """The AUROC and the share turned away, worked out again from the answers of the classifier."""
+    data = prepare(str(source), tmp_path / "data", open_set=split_file)
+    found = evaluate_open_set(small_run, split="test", data_folder=data.folder, false_rejection=0.3)
+    groups = {group.name: group for group in found.groups}
+    assert list(groups) == ["easy", "hard", "all unseen", "noise", "text", "plain", "scene"]
+    assert [groups[name].is_car for name in ("easy", "all unseen", "noise")] == [True, True, False]
+    assert groups["all unseen"].photos == groups["easy"].photos + groups["hard"].photos == 6
+    classifier = Classifier.load(small_run, false_rejection=0.3)
+    hard = [classifier.predict(data.path(photo)) for photo in data.split("unseen_hard")]
+    turned_away = [answer.reason == "not a car this model knows" for answer in hard]
+    assert groups["hard"].rejected == pytest.approx(sum(turned_away) / 3)
+    logits = {
+        split: read_logits(
+            classifier.engine, classifier.spec.preprocessing, [data.path(photo) for photo in data.split(split)]
+        )[:, 0]
+        for split in ("test", "unseen_hard")
+    }
+    expected = roc_auc_score([1] * 6 + [0] * 3, [*logits["test"].max(axis=1), *logits["unseen_hard"].max(axis=1)])
+    assert groups["hard"].auroc_by_others["maximum logit"] == pytest.approx(expected)
+    written = json.loads((found.folder / "open_set.json").read_text())
+    assert written == found.to_dict()
+    assert (found.folder / "scores.png").stat().st_size > 0

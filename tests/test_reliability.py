@@ -69,13 +69,12 @@ def test_a_long_curve_is_thinned_but_not_its_area() -> None:
 
 def test_rejection_by_hand() -> None:
     found = rejection(
-        np.array([1.0, 2.0, 3.0, 4.0], np.float32),
+        np.array([0.01, 0.05, 0.3, 0.4], np.float32),
         np.array([False, True, True, False]),
-        threshold=2.0,
-        false_rejection=0.05,
+        0.049,
     )
     assert (found.accepted, found.accuracy_of_accepted, found.accuracy_of_rejected) == (0.75, pytest.approx(2 / 3), 0.0)
-    everything = rejection(np.ones(2, np.float32), np.ones(2, bool), threshold=-np.inf, false_rejection=0.05)
+    everything = rejection(np.ones(2, np.float32), np.ones(2, bool), 0.05)
     assert (everything.accepted, everything.accuracy_of_rejected) == (1.0, None)
 
 

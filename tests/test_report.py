@@ -21,6 +21,7 @@ from twincar.data.annotations import Annotation, write_prepared
 from twincar.errors import DataError, UsageError
 from twincar.files import MONITOR, RunFolder, sha256_of_file, write_csv, write_json, write_text
 from twincar.labels import ClassNames, stanford_cars
+from twincar.modeling.calibration import Calibration
 from twincar.modeling.checkpoint import build_network, save_model
 from twincar.modeling.spec import ModelSpec
 from twincar.preprocess import Preprocessing
@@ -62,6 +63,7 @@ def build_run(
         head="linear",
         classes=names,
         preprocessing=Preprocessing(height=64, width=64),
+        calibration=Calibration(photos=40),
         provenance={"data": {"source": "by hand"}, "versions": {"torch": "2.99"}},
     )
     save_model(run.best, build_network(spec), spec)
@@ -84,7 +86,7 @@ def add_measurements(run: Path) -> None:
     """What a calibrated model has, and what the open set, corruptions, scored explanations, audit and compare leave."""
     metrics = json.loads((run / "reports/test/metrics.json").read_text())
     metrics["calibration"] |= {"before": {"ece": 0.0812, "nll": 0.5, "brier": 0.2}, "after": {"ece": 0.0234}}
-    metrics["rejection"] |= {"threshold": 7.5, "accepted": 0.875, "accuracy_of_accepted": 0.786}
+    metrics["rejection"] |= {"false_rejection": 0.08, "accepted": 0.875, "accuracy_of_accepted": 0.786}
     metrics["risk_coverage"]["area"] = 0.1234
     metrics["levels"] = [
         {"level": "class", "accuracy": 0.6875, "answered": 0.601, "precision": 0.912},
@@ -144,7 +146,7 @@ def test_the_summary_comes_first(page: Page) -> None:
 
 
 def test_every_measurement_is_shown(page: Page) -> None:
-    calibration, rejection = ("0.081", "0.023"), ("7.50", "87.5%", "78.6%", "0.1234")
+    calibration, rejection = ("0.081", "0.023"), ("92% of the validation", "87.5%", "78.6%", "0.1234")
     others = ("91.2%", "84.3%", "45.1%", "0.987", "0.654", "0.345", "near duplicate", "13 of them", "falcon-nine.html")
     for found in (*calibration, *rejection, *others):
         assert found in page.text, found

@@ -37,7 +37,7 @@ def test_calibration_and_rejection_may_lack_some_figures(tmp_path: Path) -> None
         "calibration": {"temperature": 1.5, "after": {"ece": 0.02}, "bins": [
             {"confidence": 0.9, "accuracy": 1, "photos": 3}, {"confidence": None, "accuracy": None, "photos": 0}
         ]},
-        "rejection": {"score": "energy", "threshold": float("-inf")},
+        "rejection": {"accepted": 0.9, "accuracy_of_accepted": float("nan")},
         "risk_coverage": {"coverage": [0.5, 1], "risk": [0, 0.25]},
         "levels": [{"level": "make", "accuracy": 0.75, "answered": 0.0, "precision": None}],
     }  # fmt: skip
@@ -47,8 +47,7 @@ def test_calibration_and_rejection_may_lack_some_figures(tmp_path: Path) -> None
     assert metrics.calibration.after == Quality(ece=0.02, nll=None, brier=None)
     assert metrics.calibration.before == Quality(ece=None, nll=None, brier=None)
     assert [(found.confidence, found.photos) for found in metrics.calibration.bins] == [(0.9, 3)]
-    assert metrics.rejection
-    assert metrics.rejection.threshold is None  # nothing was fitted: no photo is turned away
+    assert metrics.rejection == files.Rejection(false_rejection=None, accepted=0.9, accuracy_of_accepted=None)
     assert metrics.risk_coverage
     assert metrics.risk_coverage.coverage == [0.5, 1]
     assert metrics.risk_coverage.area is None

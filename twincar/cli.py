@@ -28,6 +28,7 @@ from twincar.console import (
     print_export,
     print_json_lines,
     print_open_set,
+    print_robustness,
     print_summary,
     print_table,
     print_training,
@@ -281,6 +282,12 @@ def _evaluate(
     data: DataOption = None,
     confidence: ConfidenceOption = CONFIDENCE,
     false_rejection: FalseRejectionOption = FALSE_REJECTION,
+    corruptions: Annotated[
+        bool,
+        typer.Option(
+            "--corruptions", help="In place of all that: how accurate is it on noisy, blurred, spoilt photos?"
+        ),
+    ] = False,
     open_set: Annotated[
         bool,
         typer.Option(
@@ -290,6 +297,11 @@ def _evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure a run: every metric with intervals, tables, and pictures in RUN/reports."""
+    if corruptions:
+        if tta:
+            raise UsageError("Expected --corruptions without --tta: corrupted photos are seen in one view.")
+        _evaluate_corruptions(run, split, data, as_json)
+        return
     if open_set:
         from twincar.open_set import evaluate_open_set
 
@@ -319,6 +331,18 @@ def _evaluate(
     else:
         print_evaluation(evaluation)
         typer.echo(f"Tables and pictures: {evaluation.folder}")
+
+
+def _evaluate_corruptions(run: Path, split: Split, data: Path | None, as_json: bool) -> None:
+    from twincar.robustness import measure_robustness
+
+    with progress(f"Evaluating corrupted {split} photos") as on_photo:
+        robustness = measure_robustness(run, split=split, data_folder=data, on_photo=on_photo)
+    if as_json:
+        typer.echo(json.dumps(robustness.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        print_robustness(robustness)
+        typer.echo(f"Table and picture: {robustness.folder / 'corruptions.png'}")
 
 
 @app.command(name="explain")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from twincar.export import Exported
     from twincar.open_set import OpenSetEvaluation
     from twincar.predict import Failure, Prediction
+    from twincar.robustness import Robustness
     from twincar.train import TrainResult
 
 
@@ -110,7 +111,7 @@ def print_open_set(evaluation: OpenSetEvaluation) -> None:
         f"{evaluation.photos} {evaluation.split} photos of known cars: accuracy {evaluation.accuracy:.3f}, "
         f"{evaluation.rejected:.1%} turned away ({evaluation.false_rejection:.0%} asked for)"
     )
-    others = list(evaluation.groups[0].auroc_of_score)[1:]
+    others = list(evaluation.groups[0].auroc_by_others)
     header = [
         "unknown",
         "photos",
@@ -118,7 +119,7 @@ def print_open_set(evaluation: OpenSetEvaluation) -> None:
         "FPR at 95% TPR",
         "OSCR",
         "turned away",
-        *(f"AUROC, {s}" for s in scores[1:]),
+        *(f"AUROC, {s}" for s in others),
     ]
     rows = [
         [
@@ -126,12 +127,25 @@ def print_open_set(evaluation: OpenSetEvaluation) -> None:
             str(group.photos),
             *(f"{value:.3f}" for value in (group.auroc, group.fpr95, group.oscr)),
             f"{group.rejected:.1%}",
-            *(f"{group.auroc_of_score[score]:.3f}" for score in others),
+            *(f"{group.auroc_by_others[score]:.3f}" for score in others),
         ]
         for group in evaluation.groups
     ]
     print_table(header, rows)
     typer.echo(f"Tables and pictures: {evaluation.folder}")
+
+
+def print_robustness(robustness: Robustness) -> None:
+    """Accuracy under each corruption at each severity, and the means."""
+    clean = robustness.clean
+    typer.echo(
+        f"{robustness.photos} {robustness.split} photos; accuracy on clean ones {clean}, on corrupted ones "
+        f"{robustness.mean:.3f} in the mean, which is {robustness.relative:.1%} of it"
+    )
+    means, scores = robustness.means, robustness.by_corruption()
+    severities = [f"severity {place}" for place in range(1, 6)] if robustness.generated else ["as given"]
+    rows = [[name, *(f"{a.value:.3f}" for a in found), f"{means[name]:.3f}"] for name, found in scores.items()]
+    print_table(["corruption", *severities, "mean"], rows)
 
 
 def print_export(exported: Exported) -> None:

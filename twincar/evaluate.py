@@ -19,7 +19,6 @@ from twincar.choices import CONFIDENCE, FALSE_REJECTION
 from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import Annotation, PreparedData
 from twincar.data.loader import labels_of
-from twincar.errors import DataError
 from twincar.files import RunFolder, write_csv, write_json
 from twincar.labels import ClassNames
 from twincar.metrics import (
@@ -34,7 +33,7 @@ from twincar.metrics import (
     most_confused,
     per_class_report,
 )
-from twincar.modeling.calibration import known_score, softmax
+from twincar.modeling.calibration import softmax
 from twincar.modeling.engines import open_engine, read_logits
 from twincar.modeling.levels import levels_of
 from twincar.modeling.spec import ModelSpec
@@ -115,12 +114,7 @@ def evaluate(
     run = RunFolder.open(run_path)
     engine, spec = open_engine(run.path)
     data = PreparedData.open(data_folder or Path(TrainConfig.from_values(read_yaml(run.config)).data))
-    annotations = data.split(split)
-    if any(annotation.label is None for annotation in annotations):
-        raise DataError(
-            f"Expected labels in the split {split!r} of {data.folder}, and it has none to compare with. "
-            "Evaluate another split, or look at the answers with twincar predict."
-        )
+    annotations = data.labelled_split(split)
     to_model = np.array(data.classes.indices_in(spec.classes))
     labels = to_model[labels_of(annotations)]
     paths = [data.path(annotation) for annotation in annotations]
@@ -143,7 +137,6 @@ def report_logits(
     answers = _read_answers(labels, plain, calibration.probabilities)
     tta = _read_answers(labels, logits.mean(axis=1), calibration.probabilities) if logits.shape[1] > 1 else None
     before = answers if calibration.temperature == 1 else _read_answers(labels, plain, softmax)
-    threshold = calibration.threshold(false_rejection)
     evaluation = Evaluation(
         split=split,
         photos=len(labels),
@@ -154,7 +147,7 @@ def report_logits(
         calibration=calibration_report(calibration.temperature, before, answers),
         confidence=confidence,
         levels=level_reports(_read_levels(labels, plain, spec), confidence),
-        rejection=rejection(known_score(plain), answers.right, threshold=threshold, false_rejection=false_rejection),
+        rejection=rejection(calibration.known_score(plain), answers.right, false_rejection),
         risk_coverage=risk_coverage(answers.confidence, answers.right),
         folder=run.reports / split,
     )

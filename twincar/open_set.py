@@ -21,7 +21,7 @@ from twincar.data.far_away import far_away_pictures
 from twincar.data.loader import labels_of
 from twincar.data.open_set import UNSEEN
 from twincar.files import RunFolder, write_json
-from twincar.modeling.calibration import energy, known_score, softmax
+from twincar.modeling.calibration import energy, max_logit, softmax
 from twincar.modeling.engines import Engine, open_engine, read_logits
 from twincar.modeling.spec import ModelSpec
 from twincar.reliability import open_set
@@ -29,17 +29,17 @@ from twincar.reliability import open_set
 _FAR_AWAY = 400  # pictures that are no cars
 
 Logits = NDArray[np.float32]
-SCORES: dict[str, Callable[[Logits], NDArray[np.float32]]] = {
-    "maximum logit": known_score,
+COMPARED: dict[str, Callable[[Logits], NDArray[np.float32]]] = {
+    "maximum logit": max_logit,
     "energy": energy,
     "maximum probability": lambda logits: softmax(logits).max(axis=1),
 }
-"""What may tell known from unknown, the one that TwinCar uses first; the others are told for comparison."""
+"""Other scores that may tell known from unknown."""
 
 
 @dataclass(frozen=True)
 class UnknownGroup:
-    """How well one kind of unknown photos is told from the known ones, by the maximum logit."""
+    """How well one kind of unknown photos is told from the known ones, by `Calibration.known_score`."""
 
     name: str
     """Difficulty of unseen classes, or kind of picture that is no car."""
@@ -49,9 +49,9 @@ class UnknownGroup:
     fpr95: float
     oscr: float
     rejected: float
-    """Share that is turned away at the threshold fitted on validation photos."""
-    auroc_of_score: dict[str, float]
-    """AUROC of every score."""
+    """Share that is turned away."""
+    auroc_by_others: dict[str, float]
+    """AUROC of the scores in `COMPARED`."""
 
 
 @dataclass(frozen=True)
@@ -105,20 +105,30 @@ def evaluate_open_set(
     labels = np.array(data.classes.indices_in(spec.classes))[labels_of(known)]
     logits = read_logits(engine, spec.preprocessing, [data.path(photo) for photo in known], on_photo=on_photo)[:, 0]
     right = logits.argmax(axis=1) == labels
-    threshold = spec.calibration.threshold(false_rejection)
+    of_known = spec.calibration.known_score(logits)
     unknown = [*_unseen_cars(engine, spec, data), *_no_cars(engine, spec)]
     evaluation = OpenSetEvaluation(
         split=split,
         photos=len(labels),
         accuracy=float(right.mean()),
         false_rejection=false_rejection,
-        rejected=float((known_score(logits) < threshold).mean()),
-        groups=[_group(name, is_car, logits, right, found, threshold) for name, is_car, found in unknown],
+        rejected=float((of_known < false_rejection).mean()),
+        groups=[
+            UnknownGroup(
+                name=name,
+                is_car=is_car,
+                photos=len(found),
+                **asdict(open_set(of_known, right, of_unknown := spec.calibration.known_score(found))),
+                rejected=float((of_unknown < false_rejection).mean()),
+                auroc_by_others={score: open_set(of(logits), right, of(found)).auroc for score, of in COMPARED.items()},
+            )
+            for name, is_car, found in unknown
+        ],
         folder=run.reports / "open_set",
     )
     write_json(evaluation.folder / "open_set.json", evaluation.to_dict())
-    scores = {name: known_score(found) for name, _, found in [("known cars", True, logits), *unknown]}
-    plots.save(plots.score_figure(scores, threshold), evaluation.folder / "scores.png")
+    scores = {name: spec.calibration.known_score(found) for name, _, found in [("known cars", True, logits), *unknown]}
+    plots.save(plots.score_figure(scores, false_rejection), evaluation.folder / "scores.png")
     return evaluation
 
 
@@ -139,18 +149,3 @@ def _no_cars(engine: Engine, spec: ModelSpec) -> Iterator[tuple[str, bool, Logit
     logits = read_logits(engine, spec.preprocessing, pictures)[:, 0]
     for kind in dict.fromkeys(kinds):
         yield kind, False, logits[np.array(kinds) == kind]
-
-
-def _group(
-    name: str, is_car: bool, known: Logits, right: NDArray[np.bool_], unknown: Logits, threshold: float
-) -> UnknownGroup:
-    results = {score: open_set(of(known), right, of(unknown)) for score, of in SCORES.items()}
-    chosen = next(iter(results.values()))
-    return UnknownGroup(
-        name=name,
-        is_car=is_car,
-        photos=len(unknown),
-        **asdict(chosen),
-        rejected=float((known_score(unknown) < threshold).mean()),
-        auroc_of_score={score: result.auroc for score, result in results.items()},
-    )

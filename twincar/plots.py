@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from twincar.files import MONITOR, Epoch, best_epoch, write_bytes
+from twincar.metrics import Interval
 
 # Okabe and Ito's palette, which stays apart for colour-blind eyes.
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6e6e6e"
@@ -167,6 +168,33 @@ def _confusion_colours(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     return colours
 
 
+def robustness_figure(clean: Interval, corrupted: Mapping[str, Sequence[Interval]], title: str) -> Figure:
+    """Accuracy with its interval under each corruption over its severities, against that on clean photos."""
+    columns = min(4, len(corrupted))
+    rows = -(-len(corrupted) // columns)
+    figure = _figure(max(3 * columns + 0.6, 9), 2.4 * rows + 0.9)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    highest = max(score.high for scores in ([clean], *corrupted.values()) for score in scores)
+    for axes, (name, scores) in zip(grid, corrupted.items(), strict=False):
+        places, values = np.arange(len(scores)) + 1, np.array([score.value for score in scores])
+        reach = np.abs([[score.low, score.high] for score in scores] - values[:, None]).T
+        axes.axhline(clean.value, color=_GREY, linewidth=1.2, linestyle="--", label="clean photos")
+        axes.errorbar(places, values, yerr=reach, color=_BLUE, linewidth=2, marker="o", capsize=3, label="corrupted")
+        axes.set_title(name.replace("_", " "), loc="left", fontsize=10)
+        axes.set_xticks(places, [f"{place}" for place in places] if len(scores) > 1 else ["as given"])
+        axes.set_xlim(0.5, len(scores) + 0.5)
+        axes.set_ylim(0, 1.05 * highest)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        _tidy(axes, grid="y")
+    for axes in grid[len(corrupted) :]:
+        axes.axis("off")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
+    if any(len(scores) > 1 for scores in corrupted.values()):
+        figure.supxlabel("severity", fontsize=10)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
 def reliability_figure(series: Mapping[str, Sequence[tuple[float, float, int]]], title: str) -> Figure:
     """Reliability diagrams side by side: bins as (confidence, accuracy, photos), by what is written above them.
 
@@ -213,9 +241,9 @@ def score_figure(scores: Mapping[str, NDArray[np.float32]], threshold: float) ->
     labels = [f"{name}: {(values >= threshold).mean():.0%} of {len(values)} pass" for name, values in scores.items()]
     axes.set_yticks(range(len(scores)), labels)
     axes.invert_yaxis()
-    if np.isfinite(threshold):
-        axes.axvline(threshold, color="black", linestyle="--", linewidth=1)
-    axes.set_xlabel("maximum logit")
+    axes.axvline(threshold, color="black", linestyle="--", linewidth=1)
+    axes.set_xlabel("share of validation photos that look even less like one")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_title("How much photos look like a car the model knows", loc="left", fontweight="bold")
     _tidy(axes, grid="x")
     return figure

@@ -22,7 +22,6 @@ from PIL import Image
 from twincar.choices import CONFIDENCE, FALSE_REJECTION, EngineName
 from twincar.errors import PhotoError, UsageError
 from twincar.labels import CarName, ClassNames
-from twincar.modeling.calibration import known_score
 from twincar.modeling.engines import Engine, open_engine
 from twincar.modeling.gradcam import grad_cam_plus_plus
 from twincar.modeling.levels import ANSWERED, CLASS, SINGLE, Level, levels_of
@@ -175,7 +174,7 @@ class Classifier:
         self.spec = spec
         self.engine = engine
         self.confidence = confidence
-        self.threshold = spec.calibration.threshold(false_rejection)
+        self.false_rejection = false_rejection
         self.levels = levels_of(spec.classes)
 
     @classmethod
@@ -294,7 +293,7 @@ class Classifier:
         found = {name: self._level_answer(level, probabilities) for name, level in self.levels.items()}
         answer = next((found[name] for name in ANSWERED if found[name].probability >= self.confidence), None)
         reason: Reason = "" if answer else "not sure"
-        if known_score(logits)[0] < self.threshold:
+        if self.spec.calibration.known_score(logits)[0] < self.false_rejection:
             answer, reason = None, "not a car this model knows"
         return Prediction(
             photo=photo,

@@ -92,23 +92,19 @@ def risk_coverage(confidence: Scores, right: Right) -> RiskCoverage:
 class Rejection:
     """What comes of turning away photos that do not look like a known car; all photos here are of known ones."""
 
-    score: str
-    threshold: float
     false_rejection: float
-    """Share of the validation photos that lie below the threshold."""
+    """Share of the validation photos that is turned away, as asked for."""
     accepted: float
-    """Share of the photos here that do not."""
+    """Share of the photos here that is not."""
     accuracy_of_accepted: float
     accuracy_of_rejected: float | None
     """None if there are none."""
 
 
-def rejection(scores: Scores, right: Right, *, threshold: float, false_rejection: float) -> Rejection:
-    """Of the score of each photo, N: see `modeling/calibration.py`."""
-    accepted = scores >= threshold
+def rejection(scores: Scores, right: Right, false_rejection: float) -> Rejection:
+    """Of the known score of each photo, N: see `modeling/calibration.py`."""
+    accepted = scores >= false_rejection
     return Rejection(
-        score="maximum logit",
-        threshold=threshold,
         false_rejection=false_rejection,
         accepted=float(accepted.mean()),
         accuracy_of_accepted=float(right[accepted].mean()) if accepted.any() else 0.0,

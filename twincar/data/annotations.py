@@ -99,6 +99,24 @@ class PreparedData:
             )
         return chosen
 
+    def has_split(self, name: str) -> bool:
+        """Whether any photo is in this split."""
+        return any(annotation.split == name for annotation in self.annotations)
+
+    def labelled_split(self, name: str) -> list[Annotation]:
+        """The photos of one split, all of which have labels.
+
+        Raises:
+            DataError: the split has no photos, or a photo without a label.
+        """
+        chosen = self.split(name)
+        if any(annotation.label is None for annotation in chosen):
+            raise DataError(
+                f"Expected labels in the split {name!r} of {self.folder}, and it has none to compare with. "
+                "Evaluate another split, or look at the answers with twincar predict."
+            )
+        return chosen
+
     def path(self, annotation: Annotation) -> Path:
         """The file of a photo."""
         return self.photo_root / annotation.file

@@ -68,6 +68,8 @@ def hide_unseen(report: AuditReport, split: OpenSetSplit) -> AuditReport:
 
 def _hide(photos: Iterable[Annotation], split: OpenSetSplit) -> Iterator[Annotation]:
     for photo in photos:
+        if photo.label is None:
+            continue
         if photo.label in split.known:
             yield photo
         elif photo.label in split.unseen and photo.split == "test":

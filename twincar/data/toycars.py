@@ -108,6 +108,14 @@ def draw_photo(class_name: str, *, seed: int, split: str = "train", number: int 
     return _photograph(class_name, np.random.default_rng([seed, stream, number]))
 
 
+def draw_empty_place(rng: np.random.Generator) -> Image.Image:
+    """A photo of a place where cars stand, without one; RGB, W×H."""
+    camera, height = _aim_camera(rng, _corners_of_both(TWIN_PAIRS[rng.integers(len(TWIN_PAIRS))]))
+    image = Image.new("RGB", (WIDTH * FINER, height * FINER))
+    draw_place(rng, image, camera)
+    return Image.fromarray(_expose(rng, np.asarray(image.reduce(FINER))))
+
+
 def draw_data_set(
     out: Path,
     *,

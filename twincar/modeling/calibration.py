@@ -1,9 +1,13 @@
 """From logits to probabilities that mean what they say, and whether the photo shows a car the model knows; torch-free.
 
-A single temperature T divides the logits before the softmax (Guo et al., 2017, https://arxiv.org/abs/1706.04599). The
-largest logit, before the softmax, tells known cars from unknown ones (Vaze et al., 2022,
-https://arxiv.org/abs/2110.06207): a photo below the threshold is not of a known car. Both are fitted on validation
-photos (`calibration_fit.py`) and travel in the model file.
+A single temperature T divides the logits before the softmax (Guo et al., 2017, https://arxiv.org/abs/1706.04599).
+
+Two scores tell known cars from what is unknown, and the worse of the two counts. The largest logit (Vaze et al., 2022,
+https://arxiv.org/abs/2110.06207) falls for cars of other classes. It does not for pictures that are no cars at all:
+these may blow up every logit, and on drawn cars whole pages of text passed. Measured in units of the spread of a
+photo's own logits, though, their largest stands out less. Energy was no better than the largest logit anywhere.
+
+All is fitted on validation photos (`calibration_fit.py`) and travels in the model file.
 
 Shapes: N photos, K classes.
 """
@@ -15,19 +19,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from twincar.choices import FALSE_REJECTION
-
 Floats = NDArray[np.float32]
+
+_ROUNDING = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What was learnt on validation photos about how far logits can be trusted; the default is: nothing."""
+    """What was learnt on validation photos about how far logits can be trusted; the default is: nothing.
+
+    Quantiles are evenly spaced, from the lowest to the highest.
+    """
 
     temperature: float = 1.0
     """Logits are divided by it before the softmax; above 1 the network was too sure of itself."""
-    score_quantiles: tuple[float, ...] = ()
-    """Evenly spaced quantiles of the validation photos' `known_score`, from the lowest score to the highest."""
+    max_logit_quantiles: tuple[float, ...] = ()
+    """Of `max_logit`."""
+    standing_out_quantiles: tuple[float, ...] = ()
+    """Of `standing_out`."""
+    worse_quantiles: tuple[float, ...] = ()
+    """Of the lower of the two shares that a photo reaches among these quantiles."""
     photos: int = 0
     """How many validation photos it was fitted on."""
 
@@ -35,12 +46,28 @@ class Calibration:
         """Calibrated probabilities, N×K, of logits, N×K."""
         return softmax(logits / np.float32(self.temperature))
 
-    def threshold(self, false_rejection: float = FALSE_REJECTION) -> float:
-        """The `known_score` below which that share of the validation photos lies; minus infinity if not fitted."""
-        if not self.score_quantiles:
-            return -np.inf
-        shares = np.linspace(0, 1, len(self.score_quantiles))
-        return float(np.interp(false_rejection, shares, self.score_quantiles))
+    def known_score(self, logits: Floats) -> Floats:
+        """How much each photo looks like a car the model knows, N, of logits, N×K; 1 if nothing was fitted.
+
+        It is the share of the validation photos that look so even less. So a threshold of 0.05 turns away 5% of them.
+        """
+        if not self.worse_quantiles:
+            return np.ones(len(logits), np.float32)
+        return share_below(self.worse_share(logits), self.worse_quantiles)
+
+    def worse_share(self, logits: Floats) -> Floats:
+        """The lower of two shares, N: of the validation photos with a lower `max_logit`, and `standing_out`."""
+        return np.minimum(
+            share_below(max_logit(logits), self.max_logit_quantiles),
+            share_below(standing_out(logits), self.standing_out_quantiles),
+        )
+
+
+def share_below(values: Floats, quantiles: tuple[float, ...]) -> Floats:
+    """The share, 0 to 1, of what these quantiles were taken of that lies below each value, N."""
+    # Quantiles are rounded; and where all are equal, as any two logits stand out equally, nothing lies below any.
+    shares: Floats = np.interp(values + _ROUNDING, quantiles, np.linspace(0, 1, len(quantiles))).astype(np.float32)
+    return shares
 
 
 def softmax(logits: Floats) -> Floats:
@@ -50,14 +77,20 @@ def softmax(logits: Floats) -> Floats:
     return probabilities
 
 
-def known_score(logits: Floats) -> Floats:
-    """How much each photo looks like a car the model knows, N, of logits, N×K: the largest logit."""
+def max_logit(logits: Floats) -> Floats:
+    """The largest logit, N, of logits, N×K."""
     score: Floats = logits.max(axis=1)
     return score
 
 
+def standing_out(logits: Floats) -> Floats:
+    """By how many standard deviations the largest logit exceeds the mean of all, N, of logits, N×K."""
+    score: Floats = (logits.max(axis=1) - logits.mean(axis=1)) / np.maximum(logits.std(axis=1), 1e-6)
+    return score
+
+
 def energy(logits: Floats) -> Floats:
-    """The other common score, N, of logits, N×K: the log of the sum of exponentials (Liu et al., 2020)."""
+    """The log of the sum of exponentials, N, of logits, N×K (Liu et al., 2020): a common score, for comparison."""
     highest = logits.max(axis=1, keepdims=True)
     score: Floats = highest[:, 0] + np.log(np.exp(logits - highest).sum(axis=1))
     return score

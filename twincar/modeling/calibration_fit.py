@@ -5,25 +5,34 @@ Shapes: N photos, K classes.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from twincar.modeling.calibration import Calibration, known_score
+from twincar.modeling.calibration import Calibration, max_logit, standing_out
 
 _LIMITS = (0.1, 10.0)  # of the temperature: where every photo is right, the best fit would be 0
 _QUANTILES = 101
 
 
 def fit_calibration(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Calibration:
-    """The temperature with the lowest negative log-likelihood, and the quantiles of the score, of logits, N×K."""
-    scores = np.quantile(known_score(logits), np.linspace(0, 1, _QUANTILES))
-    return Calibration(
+    """Of the logits, N×K, and the truth, N, of validation photos."""
+    scores = Calibration(
+        max_logit_quantiles=_quantiles(max_logit(logits)), standing_out_quantiles=_quantiles(standing_out(logits))
+    )
+    return replace(
+        scores,
         temperature=fit_temperature(logits, labels),
-        score_quantiles=tuple(round(float(score), 5) for score in scores),
+        worse_quantiles=_quantiles(scores.worse_share(logits)),
         photos=len(labels),
     )
+
+
+def _quantiles(scores: NDArray[np.float32]) -> tuple[float, ...]:
+    return tuple(round(float(score), 5) for score in np.quantile(scores, np.linspace(0, 1, _QUANTILES)))
 
 
 def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

@@ -89,7 +89,8 @@ class ModelSpec:
 
 def _read_calibration(values: Mapping[str, Any]) -> Calibration:
     """From JSON, which has lists for tuples; models made before there was any have none."""
-    calibration = Calibration(**{**values, "score_quantiles": tuple(values.get("score_quantiles", ()))})
+    entries: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    calibration = Calibration(**entries)
     if not calibration.temperature > 0:
         raise ValueError(f"a temperature of {calibration.temperature}")
     return calibration

@@ -86,9 +86,6 @@ class Calibration:
 class Rejection:
     """What comes of turning away photos that do not look like a known car."""
 
-    score: str
-    threshold: float | None
-    """None where none was fitted."""
     false_rejection: float | None
     """Asked for on validation photos."""
     accepted: float | None
@@ -387,8 +384,6 @@ def _rejection(found: Mapping[str, Any] | None) -> Rejection | None:
     if not found:
         return None
     return Rejection(
-        score=str(found.get("score", "")),
-        threshold=_number(found, "threshold"),
         false_rejection=_number(found, "false_rejection"),
         accepted=_number(found, "accepted"),
         accuracy_of_accepted=_number(found, "accuracy_of_accepted"),

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import CLASSES, draw_car, write_class_folders
+from PIL import Image
+
+from twincar import plots
+from twincar.cli import main
+from twincar.data.annotations import PreparedData
+from twincar.data.corruptions import CORRUPTIONS, VERSIONS, CorruptedViews
+from twincar.data.prepare import prepare
+from twincar.errors import DataError, PhotoError
+from twincar.metrics import Interval, accuracy_interval
+from twincar.modeling.engines import open_engine
+from twincar.preprocess import Preprocessing, read_photo
+from twincar.robustness import CorruptionScore, Robustness, measure_robustness
+
+
+def copy_of(run: Path, folder: Path) -> Path:
+    """So that no other test meets the reports."""
+    shutil.copytree(run, folder, ignore=shutil.ignore_patterns("reports"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def measured(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Robustness:
+    return measure_robustness(copy_of(small_run, tmp_path_factory.mktemp("run") / "run"), split="test")
+
+
+def test_every_score_is_the_networks_on_that_version(measured: Robustness, small_run: Path, small_data: Path) -> None:
+    """One photo, one version at a time, in place of batches of all versions."""
+    engine, spec = open_engine(small_run)
+    data = PreparedData.open(small_data)
+    views = CorruptedViews(height=64, width=64)
+    annotations = data.split("test")
+    photos = [views.views(read_photo(data.path(annotation))) for annotation in annotations]
+    labels = np.array([annotation.label for annotation in annotations])
+    assert spec.classes.names == data.classes.names
+    assert [(score.corruption, score.severity) for score in measured.scores] == list(VERSIONS[1:])
+    for place in (0, 3, 15, 30, 35):
+        answers = np.array([engine.logits(photo[place][None])[0].argmax() for photo in photos])
+        expected = accuracy_interval(labels, answers)
+        assert (measured.scores[place - 1].accuracy if place else measured.clean) == expected
+
+
+def test_files_hold_what_was_measured(measured: Robustness) -> None:
+    folder = measured.folder
+    assert folder.parts[-2:] == ("reports", "test")
+    found = json.loads((folder / "corruptions.json").read_text())
+    assert found == measured.to_dict()
+    assert found["generated"] is True
+    assert found["photos"] == 12
+    with (folder / "corruptions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(found["corruptions"]) == 35
+    for row, cells in zip(rows, found["corruptions"], strict=True):
+        assert row == {name: str(value) for name, value in cells.items()}
+        assert cells["low"] <= cells["accuracy"] <= cells["high"]
+    with Image.open(folder / "corruptions.png") as image:
+        assert image.width > 900
+        assert np.asarray(image.convert("L")).std() > 5  # not blank
+
+
+def test_means_by_hand() -> None:
+    scores = [("contrast", 1, 0.8), ("contrast", 2, 0.6), ("pixelate", 1, 0.5), ("pixelate", 2, 0.1)]
+    robustness = Robustness(
+        split="test",
+        photos=10,
+        generated=True,
+        clean=Interval(0.8, 0.7, 0.9),
+        scores=tuple(CorruptionScore(name, level, Interval(value, 0, 1), 10) for name, level, value in scores),
+        folder=Path("reports"),
+    )
+    assert robustness.means == pytest.approx({"contrast": 0.7, "pixelate": 0.3})
+    assert robustness.mean == pytest.approx(0.5)
+    assert robustness.relative == pytest.approx(0.625)
+
+
+def write_split(folder: Path, split: str, photos: list[tuple[Image.Image, int]]) -> None:
+    """One parquet file as the hub has them: photos and their labels."""
+    images = [{"bytes": jpeg(photo), "path": f"{split}{number}.jpg"} for number, (photo, _) in enumerate(photos)]
+    table = pa.table({"image": images, "label": [label for _, label in photos]})
+    names = {"label": {"names": list(CLASSES), "_type": "ClassLabel"}}
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": names}})})
+    pq.write_table(table, folder / f"{split}-00000-of-00001.parquet")
+
+
+def jpeg(photo: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    photo.save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def test_corrupted_splits_of_the_data_are_used_for_the_test_photos(small_run: Path, tmp_path: Path) -> None:
+    """A source that has two corruptions: all is grey in one, and as it is in the other, where a class is missing."""
+    cars = [(draw_car(label, number), label) for label in range(4) for number in range(4)]
+    (tmp_path / "source").mkdir()
+    write_split(tmp_path / "source", "train", cars)
+    write_split(tmp_path / "source", "test", cars)
+    write_split(tmp_path / "source", "contrast", [(Image.new("RGB", (96, 64), "grey"), label) for _, label in cars])
+    write_split(tmp_path / "source", "pixelate", cars[4:])
+    splits = ("train", "test", "contrast", "pixelate")
+    data = prepare(str(tmp_path / "source"), tmp_path / "data", splits=splits, val_share=0.25)
+    run, steps = copy_of(small_run, tmp_path / "run"), []
+    measured = measure_robustness(run, split="test", data_folder=data.folder, on_photo=lambda *step: steps.append(step))
+    assert not measured.generated
+    assert [(score.corruption, score.severity, score.photos) for score in measured.scores] == [
+        ("contrast", None, 16), ("pixelate", None, 12)
+    ]  # fmt: skip
+    assert measured.scores[0].accuracy.value == 0.25  # every photo gets the same answer, of four classes
+    engine, spec = open_engine(run)
+    assert spec.classes.names != CLASSES  # the data has the classes in another order than the model
+    inputs = np.stack([Preprocessing(height=64, width=64)(read_photo(jpeg(car))) for car, _ in cars])
+    answers = [spec.classes[index] for index in engine.logits(inputs).argmax(axis=1)]
+    right = [answer == CLASSES[label] for answer, (_, label) in zip(answers, cars, strict=True)]
+    assert {"Aurora Falcon Sedan 2012", "Aurora Falcon Coupe 2012"} & set(answers)
+    assert measured.clean.value == pytest.approx(np.mean(right))
+    assert measured.scores[1].accuracy.value == pytest.approx(np.mean(right[4:]))
+    assert steps == [(16, 16), (16, 16), (12, 12)]
+    assert "contrast,,0.25," in (measured.folder / "corruptions.csv").read_text()
+    assert measure_robustness(run, split="val", data_folder=data.folder).generated
+
+
+def test_data_without_labels_or_a_damaged_photo_is_told(small_run: Path, tmp_path: Path) -> None:
+    source = write_class_folders(tmp_path / "s", {"train": 4, "test": 1})
+    data = prepare(str(source), tmp_path / "p", val_share=0.25)
+    data.path(data.split("test")[0]).write_bytes(b"gone")
+    with pytest.raises(PhotoError, match="no image"):
+        measure_robustness(small_run, split="test", data_folder=data.folder)
+    shutil.rmtree(source / "test")
+    other = prepare(str(source), tmp_path / "q", val_share=0.25)
+    with pytest.raises(DataError, match="'test'"):
+        measure_robustness(small_run, split="test", data_folder=other.folder)
+
+
+def test_the_figure_shows_each_corruption_against_clean_photos() -> None:
+    scores = {
+        name: [Interval(0.9 - 0.1 * level, 0.5 - 0.1 * level, 0.95) for level in range(5)] for name in CORRUPTIONS
+    }
+    figure = plots.robustness_figure(Interval(0.92, 0.9, 0.94), scores, "title")
+    panels = [axes for axes in figure.axes if axes.get_title(loc="left")]
+    assert [axes.get_title(loc="left") for axes in panels] == [name.replace("_", " ") for name in CORRUPTIONS]
+    for axes in panels:
+        lines = [line.get_ydata() for line in axes.lines]
+        assert any(np.allclose(line, 0.92) for line in lines)
+        assert any(len(line) == 5 and np.allclose(line, [0.9, 0.8, 0.7, 0.6, 0.5]) for line in lines)
+
+
+def test_corruptions_are_named_as_the_hub_names_its_splits() -> None:
+    names = "contrast gaussian_noise impulse_noise jpeg_compression motion_blur pixelate spatter"
+    assert sorted(CORRUPTIONS) == names.split()
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The exit code of `twincar evaluate`."""
+    monkeypatch.setattr("sys.argv", ["twincar", "evaluate", *map(str, arguments), "--split", "test", "--corruptions"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return int(stop.value.code or 0)
+
+
+def test_the_command_prints_a_table_or_json(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copy_of(small_run, tmp_path / "run")
+    assert command(monkeypatch, run) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [len(line.split("\t")) for line in lines[1:8]] == [7] * 7  # the corruption, five severities, their mean
+    assert str(run / "reports" / "test" / "corruptions.png") in lines[8]
+    assert command(monkeypatch, run, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["folder"] == str(run / "reports" / "test")
+    assert [f"{found['means'][name]:.3f}" for name in CORRUPTIONS] == [line.split("\t")[6] for line in lines[1:8]]
+    assert command(monkeypatch, run, "--tta") == 2
+    assert "without --tta" in capsys.readouterr().err
