@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 from conftest import draw_car, small_config
 from PIL import Image
+from typer.testing import CliRunner
 
 from twincar import evaluate as evaluate_module
+from twincar.cli import app
 from twincar.data.annotations import Annotation, write_prepared
 from twincar.errors import DataError, UsageError
 from twincar.files import MONITOR, RunFolder, sha256_of_file, write_csv, write_json, write_text
@@ -201,6 +203,12 @@ def test_without_its_data_the_page_has_placeholders(page: Page, tmp_path: Path) 
     text = made.path.read_text()
     assert "No photos are shown: Expected a prepared data set" in text
     assert text.count("photo not found") == 2 * 5 + 2 * 2  # mistakes and twins
+
+
+def test_the_command_tells_where_the_page_is(page: Page, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    result = CliRunner().invoke(app, ["report", str(page.run), "--split", "test", "--out", str(out)])
+    assert result.stdout == f"Page of the test photos: {out} ({out.stat().st_size / 1e6:.1f} MB)\n"
 
 
 def test_a_damaged_table_is_named(page: Page, tmp_path: Path) -> None:
