@@ -81,6 +81,7 @@ FLAGS = {
     "evaluate": "--split --tta --data --confidence --false-rejection --corruptions --open-set --json",
     "explain": "--split --count --score --data --json",
     "compare": "--photo --split --count --data --json",
+    "report": "--split --data --out",
     "export": "--format --precision --out --data --force --json",
     "predict": "--model -m --engine --top-k --tta --confidence --false-rejection --classes --backbone --json --csv",
 }

@@ -117,7 +117,7 @@ def _every_verb(
 def _quickstart(
     out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("quickstart"),
 ) -> None:
-    """Draw cars, train on them, evaluate, explain, predict: the whole road in minutes, without network."""
+    """Draw cars, train on them, evaluate, explain, predict, report: the whole road in minutes, without network."""
     from twincar.quickstart import quickstart
 
     result = quickstart(out)
@@ -134,6 +134,7 @@ def _quickstart(
         ("its confusion matrix", result.evaluation.folder / "confusion_matrix.png"),
         ("what it looked at", result.explanation.grid),
         ("every answer", result.evaluation.folder / "predictions.csv"),
+        ("the whole report", result.report.path),
     ]:
         typer.echo(f"  {what:<21} {path}")
     typer.echo(f"Next: twincar predict --model {run.path} PHOTO...    or on your own cars: twincar prepare --help")
@@ -407,6 +408,23 @@ def _compare(
         typer.echo(json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False))
     else:
         print_comparison(comparison)
+
+
+@app.command(name="report")
+def _report(
+    run: RunArgument,
+    split: Annotated[
+        Split | None, typer.Option(help="Evaluated photos to tell of.  [default: test if evaluated, else val]")
+    ] = None,
+    data: DataOption = None,
+    out: Annotated[Path | None, typer.Option(help="The page.  [default: RUN/reports/report.html]")] = None,
+) -> None:
+    """Write one HTML page that tells all of a run and opens anywhere: no server, no network."""
+    from twincar.report import report
+
+    with progress("Explaining mistakes") as on_photo:
+        page = report(run, split=split, data_folder=data, out=out, on_photo=on_photo)
+    typer.echo(f"Page of the {page.split} photos: {page.path} ({page.bytes / 1e6:.1f} MB)")
 
 
 @app.command(name="export")

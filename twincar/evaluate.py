@@ -25,6 +25,7 @@ from twincar.metrics import (
     ReportRow,
     accuracy_interval,
     answer_metrics,
+    classes_to_show,
     confusion_matrix,
     macro_f1_interval,
     most_confused,
@@ -49,8 +50,6 @@ from twincar.reliability import (
 
 _SHOWN = 20  # classes or pairs in a picture
 _LARGEST_TABLE = 1000  # classes; with more, confusion_matrix.csv would be mostly zeros and too wide for any reader
-_LARGEST_PICTURE = 200  # classes; with more, the picture of the matrix shows a part of them
-_PART = 100  # classes in that part
 
 
 @dataclass(frozen=True)
@@ -247,10 +246,6 @@ def _draw_matrix(folder: Path, split: str, matrix: sparse.csr_array, classes: Cl
 
 def _classes_to_draw(matrix: sparse.csr_array, title: str) -> tuple[list[int], str]:
     """The classes in the picture of the matrix, in their order: all that occur, or a part of them; and its title."""
-    # Classes that occur neither as truth nor as answer would only make the matrix harder to read.
-    present = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1)).tolist()
-    if len(present) <= _LARGEST_PICTURE:
-        return present, title
-    pairs = most_confused(matrix, _PART)
-    worst_first = dict.fromkeys([*(index for first, second, _ in pairs for index in (first, second)), *present])
-    return sorted(list(worst_first)[:_PART]), f"{title}: the {_PART} of {len(present):,} classes most often confused"
+    shown, present = classes_to_show(matrix)
+    part = len(shown) < present
+    return shown, f"{title}: the {len(shown)} of {present:,} classes most often confused" if part else title
