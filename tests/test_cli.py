@@ -74,8 +74,8 @@ def test_public_names_are_frozen() -> None:
 
 FLAGS = {
     "quickstart": "--out",
-    "prepare": "--out --split --val-share --seed --classes --strict",
-    "audit": "--classes --csv --json",
+    "prepare": "--out --split --val-share --seed --classes --strict --exclude",
+    "audit": "--deep --run --folds --out --classes --csv --json",
     "train": "--name --runs --resume --recipe --config --backbone --pretrained --image-size --epochs --batch-size "
     "--learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard",
     "evaluate": "--split --tta --data --json",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from twincar.deep_audit import DeepAudit
     from twincar.evaluate import Evaluation
     from twincar.export import Exported
     from twincar.predict import Failure, Prediction
@@ -71,6 +72,23 @@ def print_evaluation(evaluation: Evaluation) -> None:
             row += [f"{evaluation.tta[metric]:.3f}", f"{evaluation.tta[metric] - value:+.3f}"]
         rows.append(row)
     print_table(header, rows)
+
+
+def print_deep_audit(audit: DeepAudit) -> None:
+    """What was found, by reason; what to do next."""
+    summary = audit.to_dict()
+    typer.echo(f"{summary['photos']} sound photos in {summary['source']}")
+    for defect, count in summary["unsound"].items():
+        typer.echo(f"  unusable: {count} {defect}")
+    for issue in audit.class_issues:
+        typer.echo(f"  {issue.reason}: {issue.detail}")
+    for sentence in summary["judged"]:
+        typer.echo(f"  labels: {sentence}")
+    print_table(["finding", "photos"], ([reason, str(count)] for reason, count in summary["findings"].items()))
+    page, findings = audit.folder / "audit.html", audit.folder / "findings.csv"
+    typer.echo(f"Page: {page}\nList: {findings}, {summary['to_exclude']} photos to exclude")
+    if summary["to_exclude"]:
+        typer.echo(f"Next: twincar prepare {summary['source']} --exclude {findings} --out FOLDER")
 
 
 def print_export(exported: Exported) -> None:
