@@ -85,10 +85,10 @@ def print_deep_audit(audit: DeepAudit) -> None:
     for sentence in summary["judged"]:
         typer.echo(f"  labels: {sentence}")
     print_table(["finding", "photos"], ([reason, str(count)] for reason, count in summary["findings"].items()))
-    page, findings = audit.folder / "audit.html", audit.folder / "findings.csv"
-    typer.echo(f"Page: {page}\nList: {findings}, {summary['to_exclude']} photos to exclude")
+    typer.echo(f"Page: {audit.folder / 'audit.html'}")
+    typer.echo(f"List: {audit.folder / 'findings.csv'}, {summary['to_exclude']} photos to exclude")
     if summary["to_exclude"]:
-        typer.echo(f"Next: twincar prepare {summary['source']} --exclude {findings} --out FOLDER")
+        typer.echo(f"Next: {audit.command}")
 
 
 def print_export(exported: Exported) -> None:

@@ -14,6 +14,7 @@ Shapes: N photos.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -88,6 +89,12 @@ class DeepAudit:
         """The rows of `findings.csv`: those to exclude first."""
         copies = [row for group in self.groups for row in _rows_of_group(self.data, group)]
         return [*copies, *_suspect_rows(self.data, self.judgement), *_outlier_rows(self.data, self.outliers)]
+
+    @property
+    def command(self) -> str:
+        """What leaves out the rows to exclude, as typed into a shell."""
+        list_file = str(self.folder / FINDINGS)
+        return shlex.join(["twincar", "prepare", self.data.source, "--exclude", list_file, "--out", "FOLDER"])
 
     @property
     def is_sound(self) -> bool:
@@ -317,6 +324,7 @@ def _page(audit: DeepAudit) -> str:
         suspects=_suspect_cards(data, audit.judgement),
         outliers=_outlier_cards(data, audit.outliers),
         outliers_total=len(audit.outliers),
+        command=audit.command,
         findings=FINDINGS,
         exclude=EXCLUDE,
     )  # fmt: skip

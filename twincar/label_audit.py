@@ -114,6 +114,8 @@ def judge_labels(
     logits = [_mean_logits(judge, photos, part, spec.classes, on_photo) for judge, part in parts if len(part)]
     probabilities = softmax(np.concatenate(logits))
     labels = known[places]
+    agreed = float((probabilities.argmax(axis=1) == labels).mean())
+    told.append(f"Their likeliest class is the label for {agreed:.1%} of them; the less, the less a suspicion means.")
     return Judgement(places, labels, probabilities, find_label_errors(labels, probabilities), spec.classes, tuple(told))
 
 
