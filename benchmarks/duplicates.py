@@ -2,7 +2,8 @@
 
 python -m benchmarks.duplicates DATA [--photos 120]
 
-The hashes compared are those of DATA with a quarter of their bits changed by chance, as many as Stanford Cars has photos.
+The hashes compared are those of DATA with a quarter of their bits changed by chance, as many as Stanford Cars has
+photos.
 """
 
 from __future__ import annotations

@@ -42,10 +42,17 @@ def test_the_example_worked_by_hand() -> None:
     assert errors.noise == pytest.approx(2 / 7)
 
 
+def test_the_likeliest_class_counts_only_above_its_own_threshold() -> None:
+    labels = np.array([0, 0, 1, 1])
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.55, 0.45], [0.7, 0.3]])
+    # t0 = 0.9, t1 = 0.375: the third is likelier a 0, which is not enough for one; the last is below both.
+    assert confident_classes(labels, probabilities).tolist() == [0, 0, 1, -1]
+
+
 def test_of_several_classes_above_their_thresholds_the_likeliest_counts() -> None:
     labels = np.array([0, 0, 1, 1])
     probabilities = np.array([[0.4, 0.6], [0.5, 0.5], [0.6, 0.4], [0.5, 0.5]])
-    # t0 = 0.45, t1 = 0.45: the first passes for class 1 only, the others for both or for class 0 only.
+    # t0 = t1 = 0.45: the second and the last pass for both classes alike.
     assert confident_classes(labels, probabilities).tolist() == [1, 0, 0, 0]
 
 

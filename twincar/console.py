@@ -85,8 +85,7 @@ def print_deep_audit(audit: DeepAudit) -> None:
     for sentence in summary["judged"]:
         typer.echo(f"  labels: {sentence}")
     print_table(["finding", "photos"], ([reason, str(count)] for reason, count in summary["findings"].items()))
-    typer.echo(f"Page: {audit.folder / 'audit.html'}")
-    typer.echo(f"List: {audit.folder / 'findings.csv'}, {summary['to_exclude']} photos to exclude")
+    typer.echo(f"Page: {audit.page}\nList: {audit.findings}, {summary['to_exclude']} photos to exclude")
     if summary["to_exclude"]:
         typer.echo(f"Next: {audit.command}")
 

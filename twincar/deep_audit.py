@@ -91,10 +91,19 @@ class DeepAudit:
         return [*copies, *_suspect_rows(self.data, self.judgement), *_outlier_rows(self.data, self.outliers)]
 
     @property
+    def page(self) -> Path:
+        """What people look at."""
+        return self.folder / PAGE
+
+    @property
+    def findings(self) -> Path:
+        """What `prepare --exclude` reads."""
+        return self.folder / FINDINGS
+
+    @property
     def command(self) -> str:
         """What leaves out the rows to exclude, as typed into a shell."""
-        list_file = str(self.folder / FINDINGS)
-        return shlex.join(["twincar", "prepare", self.data.source, "--exclude", list_file, "--out", "FOLDER"])
+        return shlex.join(["twincar", "prepare", self.data.source, "--exclude", str(self.findings), "--out", "FOLDER"])
 
     @property
     def is_sound(self) -> bool:
@@ -233,9 +242,9 @@ def _examine(data: AuditedData, out: Path, run: Path | None, folds: int, on_phot
 
 
 def _write(audit: DeepAudit) -> None:
-    write_text(audit.folder / PAGE, _page(audit))
-    write_csv(audit.folder / FINDINGS, audit.rows, COLUMNS)
-    summary = {**audit.to_dict(), "findings_sha256": sha256_of_file(audit.folder / FINDINGS)}
+    write_text(audit.page, _page(audit))
+    write_csv(audit.findings, audit.rows, COLUMNS)
+    summary = {**audit.to_dict(), "findings_sha256": sha256_of_file(audit.findings)}
     write_json(audit.folder / SUMMARY, summary)
 
 
