@@ -16,7 +16,6 @@ from scipy import sparse
 
 from twincar import plots
 from twincar.choices import CONFIDENCE, FALSE_REJECTION
-from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import Annotation, PreparedData
 from twincar.files import RunFolder, write_csv, write_json
 from twincar.labels import ClassNames
@@ -111,7 +110,7 @@ def evaluate(
     """
     run = RunFolder.open(run_path)
     engine, spec = open_engine(run.path)
-    data = PreparedData.open(data_folder or Path(TrainConfig.from_values(read_yaml(run.config)).data))
+    data = PreparedData.of_run(run, data_folder)
     annotations, labels = labelled_split(data, split, spec.classes)
     paths = [data.path(annotation) for annotation in annotations]
     logits = read_logits(engine, spec.preprocessing, paths, tta=tta, on_photo=on_photo)
