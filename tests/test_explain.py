@@ -1,15 +1,29 @@
 from __future__ import annotations
 
+import csv
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import draw_car
 from PIL import Image
 
+from twincar.data.prepare import prepare
+from twincar.data.toycars import CLASS_NAMES, draw_data_set, read_part
 from twincar.errors import PhotoError, UsageError
-from twincar.explain import explain
-from twincar.plots import Explained, explanation_grid, overlay
+from twincar.explain import explain, score_explanations
+from twincar.files import write_text
+from twincar.labels import ClassNames
+from twincar.modeling.checkpoint import save_model
+from twincar.modeling.engine_torch import open_network
+from twincar.modeling.network import CarNet
+from twincar.modeling.randomised import randomised_engines
+from twincar.modeling.spec import ModelSpec
+from twincar.plots import Explained, contrast_overlay, explanation_grid, overlay
+from twincar.preprocess import Preprocessing
 
 
 def test_a_split_is_explained_photo_by_photo_and_in_a_grid(small_run: Path) -> None:
@@ -52,3 +66,80 @@ def test_titles_tell_right_from_wrong(truth: str | None, colour: str) -> None:
     axes = explanation_grid([item]).axes[0]
     assert axes.title.get_color() == colour
     assert "A (50%)" in axes.get_title()
+
+
+def test_a_contrast_is_orange_for_the_one_and_blue_for_the_other() -> None:
+    photo = np.full((60, 100, 3), 128, np.uint8)
+    signed = np.array([[4, 0, -2]], np.float32)
+    result = contrast_overlay(photo, signed, (0, 0, 100, 60)).astype(int)
+    assert result[30, 2, 0] > 180 > 60 > result[30, 2, 2]  # orange
+    assert result[30, 97, 2] > result[30, 97, 1] > result[30, 97, 0]  # blue, and half as strong
+    np.testing.assert_array_equal(contrast_overlay(photo, 0 * signed, (0, 0, 100, 60)), photo)
+
+
+@pytest.fixture
+def toy_run(tmp_path: Path) -> Path:
+    """A run of random weights on a few drawn cars."""
+    draw_data_set(tmp_path / "drawn", photos_per_class={"train": 2, "test": 1})
+    data = prepare(str(tmp_path / "drawn/photos.csv"), tmp_path / "data", val_share=0.5)
+    shutil.copytree(tmp_path / "drawn/masks", data.folder / "masks")
+    names = ClassNames(CLASS_NAMES)
+    size = Preprocessing(height=64, width=96, squash=True)
+    spec = ModelSpec(backbone="tf_efficientnetv2_b0", head="linear", classes=names, preprocessing=size)
+    torch.manual_seed(0)
+    write_text(tmp_path / "run/config.yaml", f"data: {data.folder}\n")
+    save_model(tmp_path / "run/best.safetensors", CarNet(spec.backbone, 24, head="linear").eval(), spec)
+    return tmp_path / "run"
+
+
+def test_the_maps_are_scored(toy_run: Path) -> None:
+    scored = score_explanations(toy_run, split="test", count=6)
+    folder = toy_run / "reports/test"
+    written = json.loads((folder / "explanation_scores.json").read_text())
+    assert written == scored.to_dict()
+    assert written["photos"] == 6
+    with (folder / "explanation_scores.csv").open(newline="") as file:
+        assert [row["score"] for row in csv.DictReader(file)] == [score.score for score in scored.scores]
+    with Image.open(folder / "explanation_scores.png") as picture:
+        assert picture.width > picture.height
+    values = {(score.score, score.map): score.value for score in scored.scores}
+    maps = {"Grad-CAM++", "centred blob", "random blotches"}
+    for kind in ("deletion", "insertion", "ROAD, most relevant first", "ROAD, least relevant first"):
+        assert {name for score, name in values if score == kind} == maps
+        assert all(0 <= values[kind, name] <= 1 for name in maps)
+    assert values["energy in the car's box", "random blotches"] == pytest.approx(0.78, abs=0.08)  # the box's area
+    parts = {name for score, name in values if score == "peak in the part that differs"}
+    assert parts == maps | {"contrast by hiding", "contrast by cell (Finer-CAM)"}
+    randomised = ("classifier", "classifier and last stage", "all weights")
+    assert all(-1 <= values[f"rank correlation, random {name}", "Grad-CAM++"] <= 1 for name in randomised)
+
+
+def test_photos_without_box_or_part_are_scored_without(small_run: Path) -> None:
+    kinds = {score.score for score in score_explanations(small_run, split="test", count=2).scores}
+    assert "deletion" in kinds
+    assert not {kind for kind in kinds if "box" in kind or "part" in kind}
+    with pytest.raises(UsageError, match="at least 1"):
+        score_explanations(small_run, split="test", count=0)
+
+
+def test_weights_are_randomised_from_the_classifier_down(small_run: Path) -> None:
+    network, _ = open_network(small_run)
+    trained = network.state_dict()
+    changed = {}
+    for name, engine in randomised_engines(small_run).items():
+        state = engine.network.state_dict()
+        changed[name] = {key for key in trained if not torch.equal(trained[key], state[key])}
+    assert {key.split(".")[0] for key in changed["classifier"]} == {"head"}
+    assert changed["classifier"] < changed["classifier and last stage"] < changed["all weights"]
+    assert "backbone.conv_stem.weight" in changed["all weights"] - changed["classifier and last stage"]
+
+
+def test_the_part_of_a_drawn_photo(toy_run: Path) -> None:
+    data = toy_run.parent / "data"
+    name = "Aurora Finch Hatchback 2009"
+    part = read_part(data, f"test/{name}/0000.jpg", name)
+    assert part is not None
+    assert (part.car, part.twin) == (name, "Aurora Finch Hatchback 2012")
+    assert 0 < np.asarray(part.mask).mean() < 128
+    assert read_part(data, f"test/{name}/0001.jpg", name) is None
+    assert read_part(data, f"test/{name}/0000.jpg", "Honda Civic 2012") is None

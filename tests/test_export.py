@@ -18,6 +18,8 @@ from twincar.data.annotations import PreparedData
 from twincar.errors import CheckpointError, LabelError, TwinCarError, UsageError
 from twincar.export import Exported, export
 from twincar.modeling.engine_torch import open_network
+from twincar.modeling.gradcam import contrastive_cam
+from twincar.modeling.occlusion import contrastive_occlusion
 from twincar.modeling.onnx_graph import sensitive_nodes, to_onnx
 from twincar.predict import Classifier
 
@@ -83,6 +85,20 @@ def test_heat_maps_without_torch_are_the_networks(exported: dict[str, Exported],
             assert found.target == expected.target
     assert expected.target == "Aurora Falcon Coupe 2012"
     assert expected.heat.max() == 1
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+def test_contrasts_without_torch_are_the_networks(exported: dict[str, Exported], small_run: Path, kind: str) -> None:
+    network, model = Classifier.load(small_run).engine, Classifier.load(exported[kind].path).engine
+    first, second = np.array([0, 1, 2]), np.array([3, 2, 0])
+    by_cell = [
+        contrastive_cam(engine.logits_and_features(BATCH)[1], engine.head, first, second) for engine in (network, model)
+    ]
+    np.testing.assert_allclose(by_cell[1], by_cell[0], atol=1e-4)
+    by_hiding = [contrastive_occlusion(engine.logits, BATCH[0], 0, 3) for engine in (network, model)]
+    np.testing.assert_allclose(by_hiding[1], by_hiding[0], atol=1e-4)
+    assert abs(by_cell[0]).max() > 1e-3
+    assert abs(by_hiding[0]).max() > 1e-3
 
 
 def test_explaining_a_class_the_model_does_not_know_is_told(small_run: Path) -> None:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from pytorch_grad_cam import GradCAMPlusPlus
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from pytorch_grad_cam import FinerCAM, GradCAMPlusPlus
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget, FinerWeightedTarget
 
 from twincar.modeling.engine_torch import TorchEngine
-from twincar.modeling.gradcam import HeadWeights, grad_cam_plus_plus, scale_maps, weigh_features
+from twincar.modeling.gradcam import (
+    HeadWeights,
+    contrastive_cam,
+    grad_cam_plus_plus,
+    resize_map,
+    scale_maps,
+    weigh_features,
+)
 from twincar.modeling.network import CarNet
 
 FAMILIES = [
@@ -65,6 +72,24 @@ def test_equals_the_grad_cam_package(backbone: str, head: str) -> None:
     compare(backbone, head)
 
 
+@pytest.mark.parametrize("head", ["mlp", "linear"])
+def test_the_contrast_equals_the_grad_cam_package(head: str) -> None:
+    torch.manual_seed(0)
+    network = CarNet("tf_efficientnetv2_b0", 7, head=head).eval()  # type: ignore[arg-type]
+    photos = np.random.default_rng(0).integers(0, 256, (2, 96, 128, 3), np.uint8)
+    engine = TorchEngine(network)
+    _, features = engine.logits_and_features(photos)
+    signed = contrastive_cam(features, engine.head, np.array([3, 5]), np.array([0, 6]))
+    ours = torch.from_numpy(scale_maps(np.maximum(signed, 0)))[:, None]
+    resized = torch.nn.functional.interpolate(ours, (96, 128), mode="bilinear", align_corners=False)[:, 0]
+    model = Hookable(network)
+    with FinerCAM(model, [model.layer]) as package:
+        targets = [FinerWeightedTarget(3, [0], 1), FinerWeightedTarget(5, [6], 1)]
+        theirs = package(torch.from_numpy(photos).permute(0, 3, 1, 2).float(), targets)
+    assert theirs.max() > 0.5
+    np.testing.assert_allclose(scale_maps(resized.numpy()), theirs, atol=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", LARGER)
 def test_equals_the_grad_cam_package_on_larger_networks(backbone: str) -> None:
@@ -99,3 +124,23 @@ def test_a_hidden_unit_that_is_off_passes_no_gradient() -> None:
 
 def test_a_flat_map_is_zero() -> None:
     assert abs(scale_maps(np.ones((1, 3, 3), np.float32))).max() == 0
+
+
+def test_the_cells_of_a_contrast_add_up_to_the_difference_of_the_logits() -> None:
+    """Channels [1 2] and [3 0], weights (2, 1) and (0, 1) against each other (2, 0): cells 2·1/2 and 2·2/2."""
+    features = np.array([[[[1, 2]], [[3, 0]]]], np.float32)
+    head = HeadWeights(((np.array([[2, 1], [0, 1]], np.float32), np.zeros(2, np.float32)),))
+    one, other = np.array([0]), np.array([1])
+    signed = contrastive_cam(features, head, one, other)
+    np.testing.assert_allclose(signed, [[[1, 2]]])
+    logits = head.layers[0][0] @ features.mean(axis=(2, 3))[0]
+    assert signed.sum() == logits[0] - logits[1] == 3
+    np.testing.assert_array_equal(contrastive_cam(features, head, other, one), -signed)
+
+
+def test_an_enlarged_map_keeps_its_range() -> None:
+    enlarged = resize_map(np.array([[0, 1], [-1, 0]], np.float32), 20, 30)
+    assert enlarged.shape == (20, 30)
+    assert (enlarged.min(), enlarged.max()) == (-1, 1)
+    assert enlarged[0, -1] == 1
+    assert enlarged[-1, 0] == -1

@@ -11,7 +11,7 @@ import torch
 import torchmetrics.functional.classification as tm
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import sparse
+from scipy import sparse, stats
 from sklearn import metrics as sk
 
 from twincar.metrics import (
@@ -20,6 +20,7 @@ from twincar.metrics import (
     answer_metrics,
     confusion_matrix,
     macro_f1_interval,
+    mean_interval,
     most_confused,
     per_class_report,
     top_k_accuracy,
@@ -200,3 +201,12 @@ def test_per_class_report_by_hand() -> None:
     assert rows[1]["precision"] == pytest.approx(10 / 12)
     assert rows[1]["most_confused_with"] == ""
     assert rows[2]["support"] == rows[2]["f1"] == 0
+
+
+def test_the_interval_of_a_mean_is_scipys() -> None:
+    values = np.random.default_rng(0).gamma(2, size=200)
+    ours = mean_interval(values)
+    theirs = stats.bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(1)).confidence_interval
+    assert ours.value == values.mean()
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
+    assert mean_interval(np.full(5, 0.3)).low == pytest.approx(0.3)

@@ -23,8 +23,11 @@ from twincar.console import (
     CurrentStderr,
     flat_row,
     print_answers,
+    print_comparison,
     print_csv,
+    print_deep_audit,
     print_evaluation,
+    print_explanation_scores,
     print_export,
     print_json_lines,
     print_open_set,
@@ -158,6 +161,13 @@ def _prepare(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at bad rows in place of leaving them out.")] = False,
+    exclude: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of photos to leave out: findings.csv of audit --deep, of which the rows count whose action is "
+            "'exclude', or any list with a column 'file'."
+        ),
+    ] = None,
 ) -> None:
     """Check photos and labels, split them, and write annotations.csv, classes.json and a manifest."""
     from twincar.data.prepare import prepare
@@ -172,6 +182,7 @@ def _prepare(
             strict=strict,
             classes_file=classes,
             open_set=open_set,
+            exclude=exclude,
             on_photo=on_photo,
         )
     print_summary(data.manifest, data.folder, len(data.classes))
@@ -180,11 +191,36 @@ def _prepare(
 @app.command(name="audit")
 def _audit(
     source: SourceArgument,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep",
+            help="Also copies, leaks between splits, contradicting labels, odd photos and classes; SOURCE may be a "
+            "prepared data set. Writes a page and findings.csv for prepare --exclude.",
+        ),
+    ] = False,
+    run: Annotated[
+        Path | None, typer.Option(help="With --deep: a run that judges the labels of photos it was not trained on.")
+    ] = None,
+    folds: Annotated[
+        int, typer.Option(min=0, help="Judge its training photos too, by so many networks trained anew.")
+    ] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for page and list.  [default: audits/<source>]")] = None,
     classes: ClassesOption = None,
     as_csv: CsvOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Look for rows that are missing, damaged, odd, repeated or without a known label; exit code 1 if there are any."""
+    """Look for rows that are missing, damaged, odd, repeated or without a known label; exit code 1 if there are any.
+
+    With --deep, findings.csv lists what to do: action 'exclude' for the copy of a leak that is nearer to training, for
+    all but one of copies within a split, and for all copies of a picture whose classes contradict each other; action
+    'look' for suspect labels and odd photos. Change the word where you decide otherwise.
+    """
+    if deep:
+        _audit_deeply(source, out, run, folds, classes, as_csv, as_json)
+        return
+    if run or folds or out:
+        raise UsageError("Expected --deep with --run, --folds and --out.")
     from twincar.data.audit import audit_source
     from twincar.data.sources import open_source
 
@@ -200,6 +236,23 @@ def _audit(
         counts = ", ".join(f"{count} {defect}" for defect, count in report.counts().items())
         typer.echo(f"{len(report.sound)} sound rows, {len(rows)} bad{': ' + counts if counts else ''}.")
     if rows:
+        raise typer.Exit(1)
+
+
+def _audit_deeply(
+    source: str, out: Path | None, run: Path | None, folds: int, classes: Path | None, as_csv: bool, as_json: bool
+) -> None:
+    from twincar.deep_audit import COLUMNS, deep_audit
+
+    with progress("Looking at photos") as on_photo:
+        audit = deep_audit(source, out, run=run, folds=folds, classes_file=classes, on_photo=on_photo)
+    if as_json:
+        typer.echo(json.dumps(audit.to_dict(), indent=2, ensure_ascii=False))
+    elif as_csv:
+        print_csv(audit.rows, COLUMNS)
+    else:
+        print_deep_audit(audit)
+    if not audit.is_sound:
         raise typer.Exit(1)
 
 
@@ -352,17 +405,60 @@ def _explain(
         list[str] | None, typer.Argument(metavar="[IMAGES]...", help="Photos, folders or patterns; else of --split.")
     ] = None,
     split: Annotated[Split, typer.Option(help="Photos to choose from.")] = Split.VAL,
-    count: Annotated[int, typer.Option(min=1, help="How many of the split.")] = 12,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="How many of the split.  [default: 12; with --score 100]")
+    ] = None,
+    score: Annotated[bool, typer.Option("--score", help="Measure whether the maps are true; no pictures.")] = False,
     data: DataOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --score: print JSON, for machines.")] = False,
 ) -> None:
-    """Show what a run looks at: Grad-CAM++ over photos, one by one and in a grid."""
-    from twincar.explain import explain
+    """Show what a run looks at, Grad-CAM++ over photos one by one and in a grid, or --score whether that is true."""
+    from twincar.explain import explain, score_explanations
     from twincar.predict import find_photos
 
+    if score:
+        if images:
+            raise UsageError("Expected --score without photos: it takes those of --split, as many as --count.")
+        with progress(f"Testing the maps of {split} photos") as on_photo:
+            scored = score_explanations(run, split=split, count=count or 100, data_folder=data, on_photo=on_photo)
+        if as_json:
+            typer.echo(json.dumps(scored.to_dict(), indent=2, ensure_ascii=False))
+        else:
+            print_explanation_scores(scored)
+        return
+    if as_json:
+        raise UsageError("Expected --json with --score only: without it, explain makes pictures.")
     with progress("Explaining photos") as on_photo:
         chosen = list(find_photos(images or []))
-        result = explain(run, images=chosen, split=split, count=count, data_folder=data, on_photo=on_photo)
+        result = explain(run, images=chosen, split=split, count=count or 12, data_folder=data, on_photo=on_photo)
     typer.echo(f"{len(result.photos)} photos explained in {result.grid.parent}\nGrid: {result.grid}")
+
+
+@app.command(name="compare")
+def _compare(
+    run: RunArgument,
+    classes: Annotated[
+        list[str] | None, typer.Argument(metavar="[FIRST SECOND]", help="Two classes; else the pairs most confused.")
+    ] = None,
+    photo: Annotated[
+        Path | None, typer.Option(help="Also this photo: between the two, or else its two likeliest classes.")
+    ] = None,
+    split: Annotated[Split, typer.Option(help="Photos to compare on.")] = Split.VAL,
+    count: Annotated[int, typer.Option(min=1, help="Pairs, where none is named.")] = 6,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show why a run answers one car and not its twin: a page with photos, maps and numbers for each pair."""
+    from twincar.compare import compare
+
+    with progress("Comparing classes") as on_photo:
+        comparison = compare(
+            run, classes or (), photo=photo, split=split, count=count, data_folder=data, on_photo=on_photo
+        )
+    if as_json:
+        typer.echo(json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        print_comparison(comparison)
 
 
 @app.command(name="report")

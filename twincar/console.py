@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from twincar.compare import Comparison
+    from twincar.deep_audit import DeepAudit
     from twincar.evaluate import Evaluation
+    from twincar.explain import ExplanationScores
     from twincar.export import Exported
     from twincar.open_set import OpenSetEvaluation
     from twincar.predict import Failure, Prediction
@@ -148,6 +151,22 @@ def print_robustness(robustness: Robustness) -> None:
     print_table(["corruption", *severities, "mean"], rows)
 
 
+def print_deep_audit(audit: DeepAudit) -> None:
+    """What was found, by reason; what to do next."""
+    summary = audit.to_dict()
+    typer.echo(f"{summary['photos']} sound photos in {summary['source']}")
+    for defect, count in summary["unsound"].items():
+        typer.echo(f"  unusable: {count} {defect}")
+    for issue in audit.class_issues:
+        typer.echo(f"  {issue.reason}: {issue.detail}")
+    for sentence in summary["judged"]:
+        typer.echo(f"  labels: {sentence}")
+    print_table(["finding", "photos"], ([reason, str(count)] for reason, count in summary["findings"].items()))
+    typer.echo(f"Page: {audit.page}\nList: {audit.findings}, {summary['to_exclude']} photos to exclude")
+    if summary["to_exclude"]:
+        typer.echo(f"Next: {audit.command}")
+
+
 def print_export(exported: Exported) -> None:
     """Where the model is, and how it compares with the network it came from."""
     comparison = exported.comparison
@@ -160,6 +179,33 @@ def print_export(exported: Exported) -> None:
         typer.echo(f"{exported.kept_in_fp32} sensitive layers stayed in fp32, because int8 everywhere lost too much.")
     typer.echo(f"Model: {exported.path} ({exported.bytes / 1e6:.1f} MB)")
     typer.echo(f"Next:  twincar predict --model {exported.path} PHOTO...")
+
+
+def print_explanation_scores(scored: ExplanationScores) -> None:
+    """Every score of every map, with its interval and which way is better."""
+    typer.echo(f"{scored.photos} {scored.split} photos; 95% intervals in brackets")
+    rows = [
+        [item.score, item.map, f"{item.value:.3f} ({item.low:.3f} to {item.high:.3f})", item.better]
+        for item in scored.scores
+    ]
+    print_table(["score", "map", "mean", "better"], rows)
+    typer.echo(f"Table and picture: {scored.folder}/explanation_scores.json, .csv, .png")
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """How often the two classes of each pair are taken for each other, and where the page is."""
+    rows = [
+        [
+            *(pair.first, pair.second),
+            f"{pair.first_as_second} of {pair.photos_first}",
+            f"{pair.second_as_first} of {pair.photos_second}",
+        ]
+        for pair in comparison.pairs
+    ]
+    print_table(["first", "second", "first taken for second", "second taken for first"], rows)
+    if not rows:
+        typer.echo(f"No class was taken for another among {comparison.split} photos.")
+    typer.echo(f"Page: {comparison.page}")
 
 
 def print_answers(answers: Iterable[Prediction | Failure]) -> None:

@@ -18,11 +18,9 @@ from twincar import plots
 from twincar.choices import CONFIDENCE, FALSE_REJECTION
 from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import Annotation, PreparedData
-from twincar.data.loader import labels_of
 from twincar.files import RunFolder, write_csv, write_json
 from twincar.labels import ClassNames
 from twincar.metrics import (
-    Answers,
     Interval,
     ReportRow,
     accuracy_interval,
@@ -37,6 +35,7 @@ from twincar.modeling.calibration import softmax
 from twincar.modeling.engines import open_engine, read_logits
 from twincar.modeling.levels import levels_of
 from twincar.modeling.spec import ModelSpec
+from twincar.predictions import labelled_split, photo_blocks, prediction_rows, read_answers
 from twincar.reliability import (
     CalibrationReport,
     LevelAnswers,
@@ -50,7 +49,6 @@ from twincar.reliability import (
 )
 
 _SHOWN = 20  # classes or pairs in a picture
-_BLOCK = 256  # photos whose probabilities are in memory at once
 _LARGEST_TABLE = 1000  # classes; with more, confusion_matrix.csv would be mostly zeros and too wide for any reader
 
 
@@ -114,9 +112,7 @@ def evaluate(
     run = RunFolder.open(run_path)
     engine, spec = open_engine(run.path)
     data = PreparedData.open(data_folder or Path(TrainConfig.from_values(read_yaml(run.config)).data))
-    annotations = data.labelled_split(split)
-    to_model = np.array(data.classes.indices_in(spec.classes))
-    labels = to_model[labels_of(annotations)]
+    annotations, labels = labelled_split(data, split, spec.classes)
     paths = [data.path(annotation) for annotation in annotations]
     logits = read_logits(engine, spec.preprocessing, paths, tta=tta, on_photo=on_photo)
     return report_logits(run, split, annotations, spec, labels, logits, confidence, false_rejection)
@@ -134,9 +130,9 @@ def report_logits(
 ) -> Evaluation:
     """What follows the network: metrics, tables and pictures of logits, N×V×K; the first view is the plain photo."""
     plain, classes, calibration = logits[:, 0], spec.classes, spec.calibration
-    answers = _read_answers(labels, plain, calibration.probabilities)
-    tta = _read_answers(labels, logits.mean(axis=1), calibration.probabilities) if logits.shape[1] > 1 else None
-    before = answers if calibration.temperature == 1 else _read_answers(labels, plain, softmax)
+    answers = read_answers(labels, plain, calibration.probabilities)
+    tta = read_answers(labels, logits.mean(axis=1), calibration.probabilities) if logits.shape[1] > 1 else None
+    before = answers if calibration.temperature == 1 else read_answers(labels, plain, softmax)
     evaluation = Evaluation(
         split=split,
         photos=len(labels),
@@ -154,7 +150,7 @@ def report_logits(
     matrix = confusion_matrix(labels, answers.predictions, len(classes))
     report = [row for row in per_class_report(matrix, classes.names) if row["support"]]
     write_json(evaluation.folder / "metrics.json", evaluation.to_dict())
-    write_csv(evaluation.folder / "predictions.csv", _prediction_rows(annotations, classes, answers))
+    write_csv(evaluation.folder / "predictions.csv", prediction_rows(annotations, classes, answers))
     write_csv(evaluation.folder / "classification_report.csv", [*report, *_average_rows(report[0], evaluation)])
     _write_matrix(evaluation.folder, matrix, classes)
     for name, figure in plots.training_curves(run.read_history()).items():
@@ -165,38 +161,15 @@ def report_logits(
     return evaluation
 
 
-def _read_answers(
-    labels: NDArray[np.int64],
-    logits: NDArray[np.float32],
-    probabilities: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-) -> Answers:
-    """Answers of logits, N×K."""
-    return Answers.join(Answers.read(labels[block], probabilities(logits[block])) for block in _blocks(len(labels)))
-
-
 def _read_levels(labels: NDArray[np.int64], logits: NDArray[np.float32], spec: ModelSpec) -> dict[str, LevelAnswers]:
     """Answers at every level of logits, N×K."""
     levels, probabilities = levels_of(spec.classes), spec.calibration.probabilities
     parts = [
         {name: LevelAnswers.read(level, labels[block], shares) for name, level in levels.items()}
-        for block in _blocks(len(labels))
+        for block in photo_blocks(len(labels))
         for shares in [probabilities(logits[block])]
     ]
     return {name: LevelAnswers.join(part[name] for part in parts) for name in levels}
-
-
-def _blocks(photos: int) -> list[slice]:
-    """Photos a few at a time: the probabilities of all would fill as much memory as the logits again."""
-    return [slice(start, start + _BLOCK) for start in range(0, photos, _BLOCK)]
-
-
-def _prediction_rows(annotations: list[Annotation], classes: ClassNames, answers: Answers) -> Iterator[dict[str, Any]]:
-    rows = zip(annotations, answers.labels, answers.best, answers.probabilities, strict=True)
-    for annotation, label, best, probabilities in rows:
-        cells: dict[str, Any] = {"file": annotation.file, "truth": classes[label], "correct": int(best[0] == label)}
-        for place, (index, probability) in enumerate(zip(best, probabilities, strict=True), start=1):
-            cells |= {f"top{place}": classes[index], f"probability{place}": f"{probability:.6f}"}
-        yield cells
 
 
 def _average_rows(first: ReportRow, evaluation: Evaluation) -> Iterator[dict[str, Any]]:

@@ -92,6 +92,15 @@ def class_key(name: str) -> str:
     return re.sub(r"[\s/\\:_-]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()
 
 
+def slug(name: str) -> str:
+    """A name as a part of a file name: lower-case letters, of any script, and digits, hyphens between.
+
+    >>> slug("Ram C/V Cargo Van Minivan 2012")
+    'ram-c-v-cargo-van-minivan-2012'
+    """
+    return re.sub(r"[\W_]+", "-", class_key(name)).strip("-")
+
+
 @cache
 def stanford_cars() -> tuple[str, ...]:
     """The 196 class names of Stanford Cars, in the order of the devkit's `cars_meta.mat`."""

@@ -8,7 +8,7 @@ Shapes: K classes, H×W pixels of a photo.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +18,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
-from PIL import Image
 
 from twincar.files import MONITOR, Epoch, best_epoch, write_bytes
 from twincar.metrics import Interval
+from twincar.modeling.gradcam import resize_map
 
 # Okabe and Ito's palette, which stays apart for colour-blind eyes.
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6e6e6e"
@@ -41,6 +41,34 @@ class Explained:
     predicted: str
     confidence: float
     truth: str | None = None
+
+
+@dataclass(frozen=True)
+class Contrasted:
+    """One photo between two classes: what it shows, and what in it speaks for which."""
+
+    photo: NDArray[np.uint8]
+    """H×W×3."""
+    caption: str
+    heat: NDArray[np.float32]
+    """Grad-CAM++ of the answer, 0 to 1, of any size; as the next two, it covers `seen`."""
+    cells: NDArray[np.float32]
+    """Signed, in logits, of any size: what speaks for the first class and, below 0, for the second."""
+    hiding: NDArray[np.float32]
+    """The same by hiding parts of the photo, which is finer."""
+    seen: tuple[float, float, float, float]
+    """Left, top, right, bottom of what the network saw, pixels of the photo."""
+
+    def pictures(self) -> dict[str, NDArray[np.uint8]]:
+        """What there is to see, each H×W×3, under its name."""
+        return {
+            "photo": self.photo,
+            "what the answer rests on (Grad-CAM++)": _under_map(
+                self.photo, self.heat, self.seen, mpl.colormaps["turbo"]
+            ),
+            "contrast of the two, by cell (Finer-CAM)": contrast_overlay(self.photo, self.cells, self.seen),
+            "contrast of the two, by hiding parts": contrast_overlay(self.photo, self.hiding, self.seen),
+        }
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -251,16 +279,35 @@ def score_figure(scores: Mapping[str, NDArray[np.float32]], threshold: float) ->
 
 def overlay(explained: Explained) -> NDArray[np.uint8]:
     """The photo, H×W×3, in its own proportions under its heat map; what the network did not see is darkened."""
-    height, width = explained.photo.shape[:2]
-    left, top, right, bottom = (round(edge) for edge in explained.seen)
+    return _under_map(explained.photo, explained.heat, explained.seen, mpl.colormaps["turbo"])
+
+
+def contrast_overlay(
+    photo: NDArray[np.uint8], signed: NDArray[np.float32], seen: tuple[float, float, float, float]
+) -> NDArray[np.uint8]:
+    """The photo, H×W×3, under a signed map: orange speaks for the one class (above 0), blue for the other."""
+    scale = abs(signed).max()
+    first, second = mpl.colors.to_rgb(_ORANGE), mpl.colors.to_rgb(_BLUE)
+    return _under_map(photo, signed / (scale or 1), seen, lambda heat: np.where(heat[..., None] > 0, first, second))
+
+
+def _under_map(
+    photo: NDArray[np.uint8],
+    heat: NDArray[np.float32],
+    seen: tuple[float, float, float, float],
+    colours: Callable[[NDArray[np.float32]], NDArray[np.float64]],
+) -> NDArray[np.uint8]:
+    """A photo, H×W×3, under a map in -1 to 1 that covers `seen`, in the RGB that `colours` gives each value."""
+    height, width = photo.shape[:2]
+    left, top, right, bottom = (round(edge) for edge in seen)
     left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
-    result = explained.photo.astype(np.float32) * 0.35
-    heat = _resized(explained.heat, bottom - top, right - left)
-    colours = mpl.colormaps["turbo"](heat)[..., :3].astype(np.float32) * 255
+    result = photo.astype(np.float32) * 0.35
+    heat = resize_map(heat, bottom - top, right - left)
+    colour = colours(heat)[..., :3].astype(np.float32) * 255
     # The hotter, the more of the colour: cool parts stay a photo.
-    strength = (0.65 * heat)[..., None]
-    seen = explained.photo[top:bottom, left:right].astype(np.float32)
-    result[top:bottom, left:right] = (1 - strength) * seen + strength * colours
+    strength = (0.65 * abs(heat))[..., None]
+    shown = photo[top:bottom, left:right].astype(np.float32)
+    result[top:bottom, left:right] = (1 - strength) * shown + strength * colour
     return result.clip(0, 255).astype(np.uint8)
 
 
@@ -290,6 +337,43 @@ def explanation_grid(items: Sequence[Explained], columns: int = 4) -> Figure:
         axes.imshow(overlay(item))
         text, colour = _title(item, 36)
         axes.set_title(text, color=colour, fontsize=9, fontweight="bold")
+    return figure
+
+
+def contrast_grid(items: Sequence[Contrasted], title: str) -> Figure:
+    """A row a photo, a column a kind of picture; orange speaks for the first class of the pair, blue for the second."""
+    shown = [item.pictures() for item in items]
+    names = list(shown[0])
+    heights = [3.4 * item.photo.shape[0] / item.photo.shape[1] + 0.3 for item in items]
+    figure = _figure(3.4 * len(names), sum(heights) + 0.6, dpi=80)
+    grid = figure.subplots(len(items), len(names), squeeze=False, height_ratios=heights)
+    for axes, picture in zip(grid.flat, (picture for row in shown for picture in row.values()), strict=True):
+        axes.imshow(picture)
+        axes.axis("off")
+    for axes, name in zip(grid[0], names, strict=True):
+        axes.set_title(name, fontsize=9, color=_GREY)
+    for axes, item in zip(grid[:, 0], items, strict=True):
+        axes.text(0, -0.03, _short(item.caption, 90), transform=axes.transAxes, va="top", fontsize=9)
+    figure.suptitle(title, fontsize=11, fontweight="bold")
+    return figure
+
+
+def removal_curves(curves: Mapping[str, Mapping[str, NDArray[np.float32]]], title: str) -> Figure:
+    """Mean probability of the answer over the share of pixels exchanged: a panel a kind, a line a map."""
+    figure = _figure(10, 4.2)
+    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+    for axes, (kind, lines) in zip(panels, curves.items(), strict=True):
+        for (name, curve), colour in zip(lines.items(), (_BLUE, _ORANGE, _GREY), strict=False):
+            axes.plot(np.linspace(0, 1, len(curve)), curve, color=colour, linewidth=2, label=name)
+        axes.set_title(kind, fontsize=10)
+        axes.set_xlabel("pixels exchanged, hottest first")
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_ylim(0, 1.02)
+        _tidy(axes, grid="both")
+    panels[0].set_ylabel("probability of the answer")
+    panels[0].legend(frameon=False, fontsize=9)
+    figure.suptitle(title, fontsize=11, fontweight="bold")
     return figure
 
 
@@ -325,11 +409,6 @@ def _title(explained: Explained, width: int) -> tuple[str, str]:
     if explained.truth == explained.predicted:
         return answer, "#1a7f37"
     return f"{answer}\ntrue: {_short(explained.truth, width)}", "#c4180c"
-
-
-def _resized(heat: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
-    picture = Image.fromarray(heat.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
-    return np.asarray(picture, np.float32).clip(0, 1)
 
 
 def _figure(width: float, height: float, dpi: int = 120) -> Figure:

@@ -29,6 +29,8 @@ Box = tuple[int, int, int, int]
 SPLITS = ("train", "val", "test")
 FORMAT = 1
 ANNOTATIONS, CLASSES, MANIFEST = "annotations.csv", "classes.json", "manifest.json"
+CACHE = ".cache"
+"""Folder of what can be computed again, below the data: what is deleted with the data needs no other care."""
 _BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 _COLUMNS = ("file", "label", "class_name", "split", "width", "height", *_BOX_COLUMNS, "sha256")
 

@@ -28,6 +28,7 @@ from twincar.data.toyscenes import FINER, PAINTS, draw_obstacle, draw_place
 from twincar.data.toyshapes import Array, Colour, shaded
 from twincar.errors import storage_errors
 from twincar.files import write_json, write_text
+from twincar.preprocess import read_photo
 
 WIDTH = 192
 """Of every photo, pixels; the height, about 85 to 140, goes with the car's."""
@@ -54,6 +55,15 @@ class ToyPhoto:
     image: Image.Image  # RGB, W×H
     box: tuple[int, int, int, int]  # the car's x1, y1, x2, y2 in pixels, half-open
     part_mask: NDArray[np.uint8]  # H×W, 255 where this car or its twin shows the part they differ in, else 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """What tells the car in a drawn photo from its twin."""
+
+    car: str
+    twin: str
+    mask: Image.Image  # as `ToyPhoto.part_mask`
 
 
 def _twins(first: str, second: str, part: str, other: str, design: Design) -> tuple[TwinPair, Design, Design]:
@@ -162,6 +172,21 @@ def draw_data_set(
     write_text(out / "photos.csv", table.getvalue())
     pairs = [asdict(pair) for pair in TWIN_PAIRS]
     write_json(out / "toycars.json", {"seed": seed, "photos_per_class": dict(photos_per_class), "twin_pairs": pairs})
+
+
+def read_part(folder: Path, file: str, class_name: str) -> Part | None:
+    """What tells the car of one photo from its twin, or None where the photo was not drawn here.
+
+    Args:
+        folder: of a data set drawn by `draw_data_set`, or of any other.
+        file: the photo's place below `photos/`.
+        class_name: of its car.
+    """
+    mask = folder / "masks" / Path(file).with_suffix(".png")
+    pair = _PAIR.get(class_name)
+    if pair is None or not mask.is_file():
+        return None
+    return Part(class_name, pair.second if class_name == pair.first else pair.first, read_photo(mask).convert("L"))
 
 
 # ------------------------------------------------------------------------------------------------ one photo

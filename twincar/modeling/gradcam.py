@@ -1,4 +1,7 @@
-"""Grad-CAM++ (Chattopadhyay et al., 2018, https://arxiv.org/abs/1710.11063) in closed form, torch-free.
+"""Grad-CAM++ and the contrast of two classes in closed form, torch-free.
+
+Grad-CAM++ is by Chattopadhyay et al., 2018, https://arxiv.org/abs/1710.11063; the contrast is Finer-CAM by Zhang et
+al., 2025, https://arxiv.org/abs/2501.11309.
 
 After the last feature map A come only the mean over its cells and a small classifier, so the gradient of a class's
 score Y is the same in every cell and follows from the classifier's weights: no backward pass is needed. With the score
@@ -8,7 +11,11 @@ passed through an exponential, its higher derivatives are powers of the first (s
     w_k     = Σ_ij alpha_k relu(g_k)                                            (equation 5)
     map_ij  = relu(Σ_k w_k A_k,ij)                                              (equation 2 with these weights)
 
-Shapes: N photos, C channels of an h×w feature map, K classes, D units of a hidden layer.
+Finer-CAM explains the difference of two scores, Y - Y', in place of one. With Grad-CAM's weights, g_k - g'_k as they
+are, the map is the exact share of each cell in that difference where the classifier is linear, and the map for the
+other class against this one is its negative: one signed map tells both directions.
+
+Shapes: N photos, C channels of an h×w feature map, K classes, D units of a hidden layer, H×W pixels.
 """
 
 from __future__ import annotations
@@ -18,6 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 Floats = NDArray[np.float32]
 
@@ -60,6 +68,27 @@ def grad_cam_plus_plus(features: Floats, head: HeadWeights, targets: NDArray[np.
     return scale_maps(weigh_features(features, gradient))
 
 
+def contrastive_cam(
+    features: Floats, head: HeadWeights, targets: NDArray[np.int64], others: NDArray[np.int64]
+) -> Floats:
+    """What speaks for one class a photo (above 0) and for another (below 0): signed maps, N×h×w, in logits.
+
+    With a linear classifier the cells of a map add up to the difference of the two logits, but for that of the biases.
+    The positive part is Finer-CAM's map, with its comparison strength at 1.
+
+    Args:
+        features: the feature map before pooling, N×C×h×w.
+        head: the classifier behind it.
+        targets: the one class for each photo, N.
+        others: the class it is told from, N.
+    """
+    cells = features.shape[2] * features.shape[3]
+    pooled: Floats = features.mean(axis=(2, 3))
+    gradient = (head.gradient(pooled, targets) - head.gradient(pooled, others)) / cells
+    maps: Floats = np.einsum("nc,nchw->nhw", gradient, features)
+    return maps
+
+
 def weigh_features(features: Floats, gradient: Floats) -> Floats:
     """Equations 19, 5 and 2: maps, N×h×w, of features, N×C×h×w, and their gradient, N×C, the same in every cell."""
     squared = gradient**2
@@ -76,3 +105,10 @@ def scale_maps(maps: Floats) -> Floats:
     span = maps.max(axis=(1, 2), keepdims=True) - lowest
     scaled: Floats = (maps - lowest) / np.where(span > 0, span, 1)
     return scaled
+
+
+def resize_map(heat: Floats, height: int, width: int) -> Floats:
+    """A map, h×w, over H×W pixels, smoothly; never beyond its own lowest and highest value."""
+    picture = Image.fromarray(heat.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+    resized: Floats = np.asarray(picture, np.float32).clip(heat.min(), heat.max())
+    return resized

@@ -1,0 +1,139 @@
+"""Scores of explanations, on networks whose answer follows from known pixels, and against the grad-cam package."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from pytorch_grad_cam.metrics.road import NoisyLinearImputer
+
+from twincar.explanation_scores import (
+    Score,
+    area,
+    centred_map,
+    deletion_curve,
+    energy_within,
+    impute,
+    insertion_curve,
+    peak_within,
+    random_map,
+    rank_correlation,
+    road,
+)
+
+SIDE = 16
+LEFT_IS_HOT = np.repeat(np.linspace(1, 0, SIDE, dtype=np.float32)[None], SIDE, axis=0)
+
+
+def as_logits(probability: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Logits of two classes, N×2, whose softmax is the probability and its rest."""
+    return np.log(np.stack([probability, 1 - probability], axis=1)).astype(np.float32)
+
+
+def brightness(photos: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The probability of class 0 is how bright the photo is."""
+    return as_logits((photos.mean(axis=(1, 2, 3)) / 255).clip(0.001, 0.999))
+
+
+def test_deletion_by_hand() -> None:
+    """The left half is white, the right black, the mean grey: without the left the photo is half as bright, then
+    grey altogether and as bright as before; the other way round it is half as bright again in between."""
+    photo = np.zeros((SIDE, SIDE, 3), np.uint8)
+    photo[:, : SIDE // 2] = 255
+    curve = deletion_curve(brightness, photo, LEFT_IS_HOT, 0)
+    assert len(curve) == 21
+    np.testing.assert_allclose(curve[[0, 10, 20]], [0.5, 0.25, 0.5], atol=0.005)
+    assert area(curve) == pytest.approx(0.375, abs=0.005)
+    assert area(deletion_curve(brightness, photo, -LEFT_IS_HOT, 0)) == pytest.approx(0.625, abs=0.005)
+
+
+def test_insertion_by_hand() -> None:
+    """The network knows the photo by a corner of 16 pixels; a step brings 12 or 13 of 256, so two bring the corner."""
+    photo = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+
+    def knows_the_corner(photos: NDArray[np.uint8]) -> NDArray[np.float32]:
+        there = (photos[:, :4, :4] == photo[:4, :4]).all(axis=(1, 2, 3))
+        return as_logits(np.where(there, 0.9, 0.1))
+
+    heat = np.zeros((SIDE, SIDE), np.float32)
+    heat[:4, :4] = 1
+    curve = insertion_curve(knows_the_corner, photo, heat, 0)
+    np.testing.assert_allclose(curve, [0.1] * 2 + [0.9] * 19, atol=1e-6)
+    assert area(curve) == pytest.approx((0.05 + 0.1 + 18 * 0.9 + 0.45) / 20)
+    np.testing.assert_allclose(insertion_curve(knows_the_corner, photo, -heat, 0)[:20], 0.1, atol=1e-6)
+
+
+def test_imputation_by_hand() -> None:
+    """Inside, the four near neighbours weigh 1/6 each and the four across corners 1/12; a corner has three left."""
+    photo = np.zeros((4, 4, 3), np.uint8)
+    photo[0, 1] = photo[1, 0] = photo[1, 2] = photo[2, 1] = 60
+    hidden = np.zeros((4, 4), bool)
+    hidden[1, 1] = True
+    np.testing.assert_allclose(impute(photo, hidden)[1, 1], 40)
+    hidden[:] = False
+    hidden[0, 0] = True
+    np.testing.assert_allclose(impute(photo, hidden)[0, 0], 60 * (1 / 6 + 1 / 6) / (1 / 6 + 1 / 6 + 1 / 12))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.8])
+def test_imputation_equals_the_grad_cam_packages(share: float) -> None:
+    rng = np.random.default_rng(0)
+    photo = rng.integers(0, 256, (24, 31, 3), np.uint8)
+    hidden = rng.random((24, 31)) < share
+    theirs = NoisyLinearImputer(noise=0)(
+        torch.from_numpy(photo).permute(2, 0, 1).float(), torch.from_numpy(~hidden).float()
+    )
+    ours = impute(photo, hidden)
+    np.testing.assert_allclose(ours, theirs.permute(1, 2, 0).numpy(), atol=0.01)
+    np.testing.assert_array_equal(ours[~hidden], photo[~hidden])
+
+
+def test_road_tells_a_true_map_from_its_opposite() -> None:
+    """Stripes on the left are all the network sees; imputation smooths them away."""
+    photo = np.full((SIDE, SIDE, 3), 128, np.uint8)
+    photo[::2, :6], photo[1::2, :6] = 228, 28
+
+    def stripes(photos: NDArray[np.uint8]) -> NDArray[np.float32]:
+        left = photos[:, :, :6].astype(np.float64)
+        return as_logits((abs(np.diff(left, axis=1)).mean(axis=(1, 2, 3)) / 201).clip(0.001, 0.999))
+
+    most, least = road(stripes, photo, LEFT_IS_HOT, 0, np.random.default_rng(0))
+    assert most < 0.3
+    assert least > 0.7
+    opposite = road(stripes, photo, -LEFT_IS_HOT, 0, np.random.default_rng(0))
+    np.testing.assert_allclose(opposite, (least, most), atol=0.02)
+
+
+def test_energy_and_peak_by_hand() -> None:
+    heat = np.array([[3, -9], [0, 1]], np.float32)
+    mask = np.array([[True, True], [False, False]])
+    assert energy_within(heat, mask) == 0.75
+    assert energy_within(-abs(heat), ~mask) == 0.5  # nothing to share out: as much as its area
+    assert peak_within(heat, mask) == 1
+    assert peak_within(heat, ~mask) == 0
+
+
+def test_rank_correlation() -> None:
+    cells = np.array([[1, 5], [2, 9]], np.float32)
+    assert rank_correlation(cells, cells**3) == pytest.approx(1)
+    assert rank_correlation(cells, -cells) == pytest.approx(-1)
+    assert rank_correlation(cells, np.ones((2, 2), np.float32)) == 0
+
+
+def test_baselines() -> None:
+    middle = centred_map(65, 97)
+    assert np.unravel_index(middle.argmax(), middle.shape) == (32, 48)
+    assert middle[32, 0] == pytest.approx(np.exp(-2))  # two standard deviations away
+    rng = np.random.default_rng(0)
+    mask = np.zeros((64, 96), bool)
+    mask[:16] = True
+    shares = [energy_within(random_map(64, 96, rng), mask) for _ in range(50)]
+    assert np.mean(shares) == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_score_is_the_mean_over_photos_with_its_interval() -> None:
+    score = Score.over_photos("deletion", "Grad-CAM++", [0.2, 0.4, 0.6], "lower")
+    assert score.to_dict().keys() == {"score", "map", "value", "low", "high", "better"}
+    assert score.value == pytest.approx(0.4)
+    assert 0.2 <= score.low < 0.4 < score.high <= 0.6

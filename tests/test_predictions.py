@@ -1,0 +1,41 @@
+"""What a run answers on a split: read from its table where that fits, else computed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from twincar.data.annotations import PreparedData
+from twincar.evaluate import evaluate
+from twincar.files import RunFolder, write_text
+from twincar.modeling.engines import open_engine
+from twincar.predictions import Answered, answer_split
+
+
+def answers(run: Path, data: Path) -> list[Answered]:
+    return answer_split(RunFolder.open(run), *open_engine(run), PreparedData.open(data), "test")
+
+
+def test_answers_are_computed_where_there_are_none_or_others(small_run: Path, small_data: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(small_run, tmp_path / "run", ignore=shutil.ignore_patterns("reports")))
+    computed = answers(run, small_data)
+    assert [answer.truth for answer in computed] == [label for label in range(4) for _ in range(3)]
+    assert all(answer.photo.is_file() and 0.25 < answer.confidence <= 1 for answer in computed)
+
+    evaluate(run, split="test")
+    assert answers(run, small_data) == computed
+
+    table = run / "reports/test/predictions.csv"
+    head, *rows = table.read_text().splitlines()
+    doctored = [",".join([*row.split(",")[:3], "Corvus Nine SUV 2011", "0.5", *row.split(",")[5:]]) for row in rows]
+    write_text(table, "\n".join([head, *doctored]) + "\n")
+    assert {(answer.predicted, answer.confidence) for answer in answers(run, small_data)} == {(3, 0.5)}
+
+    write_text(table, "\n".join([head, *doctored[1:]]) + "\n")  # not all photos of the split
+    assert answers(run, small_data) == computed
+
+    write_text(table, "\n".join([head, *doctored]) + "\n")
+    newer = table.stat().st_mtime + 10
+    os.utime(run / "best.safetensors", (newer, newer))  # trained further since
+    assert answers(run, small_data) == computed

@@ -1,0 +1,112 @@
+"""What a run answers on a labelled split: computed, as the rows of `predictions.csv`, and read back from them.
+
+Shapes: N photos, K classes of the model.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twincar.data.annotations import Annotation, PreparedData
+from twincar.data.loader import labels_of
+from twincar.files import RunFolder
+from twincar.labels import ClassNames
+from twincar.metrics import Answers
+from twincar.modeling.engines import Engine, read_logits
+from twincar.modeling.spec import ModelSpec
+
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One photo of a split and the answer for it; classes are the model's indices."""
+
+    photo: Path
+    truth: int
+    predicted: int
+    confidence: float
+    """Probability of that answer, to six digits."""
+
+
+def labelled_split(data: PreparedData, split: str, classes: ClassNames) -> tuple[list[Annotation], NDArray[np.int64]]:
+    """The photos of a split, and of each its class among the model's, N.
+
+    Raises:
+        DataError: no such split, or one without labels.
+        LabelError: the data has classes the model does not know.
+    """
+    annotations = data.labelled_split(split)
+    to_model = np.array(data.classes.indices_in(classes))
+    return annotations, to_model[labels_of(annotations)]
+
+
+def read_answers(
+    labels: NDArray[np.int64],
+    logits: NDArray[np.float32],
+    probabilities: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+) -> Answers:
+    """Answers of logits, N×K."""
+    return Answers.join(
+        Answers.read(labels[block], probabilities(logits[block])) for block in photo_blocks(len(labels))
+    )
+
+
+def photo_blocks(photos: int) -> list[slice]:
+    """Photos a few at a time: the probabilities of all would fill as much memory as the logits again."""
+    return [slice(start, start + _BLOCK) for start in range(0, photos, _BLOCK)]
+
+
+def prediction_rows(
+    annotations: Sequence[Annotation], classes: ClassNames, answers: Answers
+) -> Iterator[dict[str, Any]]:
+    """The rows of `predictions.csv`: file, truth, correct, and the likeliest classes with their probabilities."""
+    rows = zip(annotations, answers.labels, answers.best, answers.probabilities, strict=True)
+    for annotation, label, best, probabilities in rows:
+        cells: dict[str, Any] = {"file": annotation.file, "truth": classes[label], "correct": int(best[0] == label)}
+        for place, (index, probability) in enumerate(zip(best, probabilities, strict=True), start=1):
+            cells |= {f"top{place}": classes[index], f"probability{place}": f"{probability:.6f}"}
+        yield cells
+
+
+def answer_split(
+    run: RunFolder,
+    engine: Engine,
+    spec: ModelSpec,
+    data: PreparedData,
+    split: str,
+    on_photo: Callable[[int, int], None] | None = None,
+) -> list[Answered]:
+    """The answers for a split: from its `predictions.csv` where that is of these photos and weights, else computed.
+
+    Raises:
+        DataError: no such split, or one without labels, or photos that cannot be read.
+        LabelError: the data has classes the model does not know.
+    """
+    annotations, labels = labelled_split(data, split, spec.classes)
+    paths = [data.path(annotation) for annotation in annotations]
+    table = run.reports / split / "predictions.csv"
+    if table.is_file() and table.stat().st_mtime >= run.best.stat().st_mtime:
+        rows = _read_rows(table)
+        if [row["file"] for row in rows] == [annotation.file for annotation in annotations]:
+            index = spec.classes.index
+            return [
+                Answered(path, int(label), index(row["top1"]), float(row["probability1"]))
+                for path, label, row in zip(paths, labels, rows, strict=True)
+            ]
+    logits = read_logits(engine, spec.preprocessing, paths, on_photo=on_photo)
+    answers = read_answers(labels, logits[:, 0], spec.calibration.probabilities)
+    columns = zip(paths, labels, answers.predictions, answers.probabilities[:, 0], strict=True)
+    return [Answered(path, int(label), int(best), round(float(sure), 6)) for path, label, best, sure in columns]
+
+
+def _read_rows(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.DictReader(file))
