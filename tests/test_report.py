@@ -184,6 +184,15 @@ def test_the_page_stays_small_and_says_what_it_leaves_out(large_page: Page) -> N
     assert large_page.path.read_text().count("* plotly.js v") == 1
 
 
+def test_without_room_for_pictures_it_says_so(
+    large_page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twincar.report.LARGEST", 0)
+    text = report(large_page.run, out=tmp_path / "page.html").path.read_text()
+    assert "predictions.csv</code> lists the 196 wrong answers" in text
+    assert "<img src" not in text
+
+
 def test_names_cannot_end_the_script_they_are_in(page: Page) -> None:
     assert SCRIPT not in page.text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.text
