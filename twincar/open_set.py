@@ -23,7 +23,7 @@ from twincar.modeling.calibration import energy, max_logit, softmax
 from twincar.modeling.engines import Engine, open_engine, read_logits
 from twincar.modeling.spec import ModelSpec
 from twincar.predictions import labelled_split
-from twincar.reliability import open_set
+from twincar.reliability import UnknownGroup, open_set
 
 _FAR_AWAY = 400  # pictures that are no cars
 
@@ -34,23 +34,6 @@ COMPARED: dict[str, Callable[[Logits], NDArray[np.float32]]] = {
     "maximum probability": lambda logits: softmax(logits).max(axis=1),
 }
 """Other scores that may tell known from unknown."""
-
-
-@dataclass(frozen=True)
-class UnknownGroup:
-    """How well one kind of unknown photos is told from the known ones, by `Calibration.known_score`."""
-
-    name: str
-    """Difficulty of unseen classes, or kind of picture that is no car."""
-    is_car: bool
-    photos: int
-    auroc: float
-    fpr95: float
-    oscr: float
-    rejected: float
-    """Share that is turned away."""
-    auroc_by_others: dict[str, float]
-    """AUROC of the scores in `COMPARED`."""
 
 
 @dataclass(frozen=True)

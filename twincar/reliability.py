@@ -193,6 +193,23 @@ class OpenSet:
     et al., 2018)."""
 
 
+@dataclass(frozen=True)
+class UnknownGroup:
+    """How well one kind of unknown photos is told from the known ones, by the known score."""
+
+    name: str
+    """Difficulty of unseen classes, or kind of picture that is no car."""
+    is_car: bool
+    photos: int
+    auroc: float
+    fpr95: float
+    oscr: float
+    rejected: float
+    """Share that is turned away."""
+    auroc_by_others: dict[str, float]
+    """AUROC of other scores."""
+
+
 def open_set(known: Scores, right: Right, unknown: Scores) -> OpenSet:
     """Of the scores of known photos, N, whether their answers are right, N, and the scores of unknown ones, M."""
     is_known = np.concatenate([np.ones(len(known)), np.zeros(len(unknown))])

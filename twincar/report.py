@@ -197,9 +197,9 @@ def _measured(run: RunFolder, split: str, confusion: _Confusion) -> dict[str, An
         "loss": figures.loss_curves(history),
         "quality": figures.quality_curves(history),
         "confusion": matrix,
-        "reliability": metrics.calibration and figures.reliability(metrics.calibration),
-        "risk": metrics.risk_coverage and figures.risk_coverage(metrics.risk_coverage),
-        "corruptions": corruptions and corruptions.rows and figures.corruption_dots(corruptions),
+        "reliability": figures.reliability(metrics.calibration),
+        "risk": figures.risk_coverage(metrics.risk_coverage),
+        "corruptions": corruptions and figures.corruption_dots(corruptions),
     }
     return {
         "metrics": metrics,

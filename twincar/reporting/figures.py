@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twincar.files import Epoch, best_epoch
-from twincar.reporting.files import Bin, Calibration, Corruptions, RiskCoverage
+from twincar.reliability import CalibrationReport, ReliabilityBin, RiskCoverage
+from twincar.reporting.files import Corruptions
 
 Figure = dict[str, Any]
 
@@ -87,7 +88,7 @@ def confusion(matrix: NDArray[np.int64], support: NDArray[np.int64], names: Sequ
     }
 
 
-def reliability(calibration: Calibration) -> Figure:
+def reliability(calibration: CalibrationReport) -> Figure:
     """How often answers of some confidence are right, before and after the temperature."""
     diagonal = {
         "x": [0, 1],
@@ -133,14 +134,14 @@ def risk_coverage(curve: RiskCoverage) -> Figure:
 def corruption_dots(corruptions: Corruptions) -> Figure:
     """Accuracy for each corruption, hardest last, with intervals; the darker a dot, the severer."""
     names = [_text(name) for name in _hardest_last(corruptions)]
-    severities = sorted({row.severity for row in corruptions.rows}, key=lambda severity: severity or 0)
+    severities = sorted({row.severity for row in corruptions.corruptions}, key=lambda severity: severity or 0)
     traces = [_corruption_trace(corruptions, severity) for severity in severities]
     return {
         "data": traces,
         "layout": {
             "height": 110 + 44 * len(names),
             "showlegend": len(traces) > 1,
-            "shapes": [] if corruptions.clean is None else [_upright(corruptions.clean)],
+            "shapes": [_upright(corruptions.clean.value)],
             "xaxis": {"range": [0, 1.02], "tickformat": ".0%", "title": {"text": "accuracy; dashed: clean photos"}},
             "yaxis": {
                 "type": "category",
@@ -155,16 +156,16 @@ def corruption_dots(corruptions: Corruptions) -> Figure:
 
 def _hardest_last(corruptions: Corruptions) -> list[str]:
     found: dict[str, list[float]] = {}
-    for row in corruptions.rows:
+    for row in corruptions.corruptions:
         found.setdefault(row.name, []).append(row.accuracy)
     return sorted(found, key=lambda name: -float(np.mean(found[name])))
 
 
 def _corruption_trace(corruptions: Corruptions, severity: int | None) -> Figure:
     colour = _SEVERITIES[min(max(severity or 3, 1), 5) - 1]
-    rows = [row for row in corruptions.rows if row.severity == severity]
-    below = [row.accuracy - (row.accuracy if row.low is None else row.low) for row in rows]
-    above = [(row.accuracy if row.high is None else row.high) - row.accuracy for row in rows]
+    rows = [row for row in corruptions.corruptions if row.severity == severity]
+    below = [row.accuracy - row.low for row in rows]
+    above = [row.high - row.accuracy for row in rows]
     return {
         "x": [row.accuracy for row in rows],
         "y": [_text(row.name) for row in rows],
@@ -176,7 +177,7 @@ def _corruption_trace(corruptions: Corruptions, severity: int | None) -> Figure:
     }
 
 
-def _reliability_line(bins: Sequence[Bin], name: str, colour: str) -> Figure:
+def _reliability_line(bins: Sequence[ReliabilityBin], name: str, colour: str) -> Figure:
     return {
         "x": [found.confidence for found in bins],
         "y": [found.accuracy for found in bins],
