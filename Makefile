@@ -2,16 +2,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --non-interactive)
 
 # Byte code matters: without it, importing torchvision alone takes seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test check benchmark install lock clean
+.PHONY: quickstart test check browser benchmark install lock clean
 
 quickstart: install
 	$(BIN)/twincar quickstart --out quickstart
 
-test: install check
+test: install check browser
 	$(BIN)/python -m pytest -m "not slow" -n 2 --cov --cov-report=term
 	$(BIN)/python -m pytest -m slow
 
@@ -20,6 +21,13 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Pages are tested in Debian's chromium, which is installed where it can be; elsewhere those tests skip and say so.
+browser:
+	@if command -v chromium; then :; \
+	elif command -v apt-get && $(AS_ROOT) true; then \
+		$(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium; \
+	else echo "No chromium, and no apt-get with the rights to install it: pages are not tested in a browser."; fi
 
 # Half an hour on two cores, during which nothing else should run. DATA is a prepared data set; without it, toy cars.
 benchmark: install

@@ -25,7 +25,8 @@ from twincar.config import AugmentConfig
 from twincar.data import augment as stages
 from twincar.data.annotations import Annotation, PreparedData
 from twincar.data.augment import Draw, Pixels, draw, fit_of
-from twincar.data.loader import PhotoLoader, TrainingPhotos, decode_reduced, training_loader
+from twincar.data.decode import decode_reduced
+from twincar.data.loader import PhotoLoader, TrainingPhotos, training_loader
 from twincar.machine import keep_freed_memory
 from twincar.preprocess import Preprocessing, read_photo_bytes
 

@@ -200,7 +200,7 @@ def test_rows_are_read_no_further_than_a_few_ahead(monkeypatch: pytest.MonkeyPat
             assert read[0] - done[0] <= 12
             yield row(WHOLE, f"{number}.jpg")
 
-    def slow(photo: SourceRow) -> audit.Finding:
+    def slow(photo: SourceRow, exclude: object) -> audit.Finding:  # noqa: ARG001
         time.sleep(0.001)
         return audit.Finding(photo.name, Defect.EMPTY, "")
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from benchmarks.label_errors import plant
 from benchmarks.measuring import ROUNDS, Section, in_turn, ratio, spread
 from benchmarks.picture import Bar, draw_ratios, read_ratios
+from twincar.data.annotations import Annotation
 
 
 def test_ways_take_turns_and_the_warm_up_is_not_counted() -> None:
@@ -43,3 +45,14 @@ def test_the_committed_results_have_their_pictures() -> None:
     for name in ("ratios", "growth_photos", "growth_classes"):
         assert f"results/{name}.png" in text
         assert (folder / "results" / f"{name}.png").exists()
+
+
+def test_planted_labels_are_wrong_and_no_others_change() -> None:
+    photos = [
+        Annotation(file=str(i), label=i % 4, split="val", width=9, height=9, box=None, sha256="") for i in range(100)
+    ]
+    wrong, planted = plant(photos, list(range(50, 100)), 4, 0.2, 0)
+    assert len(wrong) == 10
+    assert wrong == {i for i in range(100) if planted[i].label != photos[i].label}
+    assert min(wrong) >= 50
+    assert {photo.label for photo in planted} == {0, 1, 2, 3}

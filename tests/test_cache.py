@@ -13,8 +13,7 @@ import pytest
 
 from twincar.config import AugmentConfig
 from twincar.data import cache as cache_module
-from twincar.data.annotations import PreparedData
-from twincar.data.cache import FOLDER
+from twincar.data.annotations import CACHE, PreparedData
 from twincar.data.loader import TrainingPhotos, training_loader
 from twincar.errors import PhotoError, StorageError, UsageError
 from twincar.preprocess import Preprocessing
@@ -42,7 +41,7 @@ def photos(data: PreparedData, *, cache: bool = True, augment: AugmentConfig = C
 
 
 def files(data: PreparedData) -> list[Path]:
-    return sorted((data.folder / FOLDER).iterdir())
+    return sorted((data.folder / CACHE).iterdir())
 
 
 def test_the_same_draws_give_the_same_pictures(data: PreparedData) -> None:
@@ -130,8 +129,8 @@ def test_a_build_that_stops_half_way_leaves_nothing_that_is_used(
 
 
 def test_what_a_killed_build_left_is_removed(data: PreparedData) -> None:
-    (data.folder / FOLDER).mkdir()
-    killed, running = (data.folder / FOLDER / name for name in (".a.bin.x.part", ".b.bin.x.part"))
+    (data.folder / CACHE).mkdir()
+    killed, running = (data.folder / CACHE / name for name in (".a.bin.x.part", ".b.bin.x.part"))
     killed.touch()
     running.touch()
     os.utime(killed, (time.time() - 7200,) * 2)

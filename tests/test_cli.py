@@ -14,9 +14,11 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from conftest import REAL_PHOTOS, draw_car, write_class_folders
+from PIL import Image
 
 import twincar
 from twincar.cli import app, main
@@ -74,13 +76,14 @@ def test_public_names_are_frozen() -> None:
 
 FLAGS = {
     "quickstart": "--out",
-    "prepare": "--out --split --val-share --seed --classes --open-set --strict",
-    "audit": "--classes --csv --json",
+    "prepare": "--out --split --val-share --seed --classes --open-set --strict --exclude",
+    "audit": "--deep --run --folds --out --classes --csv --json",
     "train": "--name --runs --resume --recipe --config --backbone --pretrained --image-size --epochs --batch-size "
     "--learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard",
     "evaluate": "--split --tta --data --confidence --false-rejection --corruptions --open-set --json",
     "explain": "--split --count --score --data --json",
     "compare": "--photo --split --count --data --json",
+    "report": "--split --data --out",
     "export": "--format --precision --out --data --force --json",
     "predict": "--model -m --engine --top-k --tta --confidence --false-rejection --classes --backbone --json --csv",
 }
@@ -109,6 +112,25 @@ def test_compare_and_explain_score_for_machines_and_people(small_run: Path) -> N
     assert "names of two classes" in refused(2, "compare", small_run, names[0])
     assert "--score without photos" in refused(2, "explain", small_run, "car.jpg", "--score")
     assert "--json with --score only" in refused(2, "explain", small_run, "--json")
+
+
+def test_audit_deep_for_machines_and_people(tmp_path: Path) -> None:
+    source = tmp_path / "cars"
+    for number, name in enumerate(("A", "B")):
+        (source / "train" / name).mkdir(parents=True)
+        image = Image.fromarray(np.random.default_rng(number).integers(0, 256, (8, 12, 3), np.uint8)).resize((96, 64))
+        image.save(source / "train" / name / "1.png")
+        image.save(source / "train" / name / "2.png")
+    result = run("audit", source, "--deep", "--out", tmp_path / "out")
+    assert (result.returncode, result.stderr) == (1, "")
+    assert "exact duplicate\t2\n" in result.stdout
+    assert f"Next: twincar prepare {source} --exclude {tmp_path / 'out' / 'findings.csv'} --out FOLDER" in result.stdout
+    rows = list(csv.DictReader(io.StringIO(run("audit", source, "--deep", "--csv", "--out", tmp_path / "out").stdout)))
+    assert [(row["file"], row["action"]) for row in rows] == [(f"train/{name}/2.png", "exclude") for name in "AB"]
+    summary = json.loads(run("audit", source, "--deep", "--json", "--out", tmp_path / "out").stdout)
+    assert summary["findings"] == {"exact duplicate": 2}
+    assert "Expected --deep" in refused(2, "audit", source, "--folds", 3)
+    assert "no config.yaml" in refused(2, "audit", source, "--deep", "--run", tmp_path, "--out", tmp_path / "out")
 
 
 def test_predict_for_machines_and_people(small_run: Path, tmp_path: Path) -> None:

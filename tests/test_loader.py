@@ -11,11 +11,11 @@ from PIL import Image
 
 from twincar.config import AugmentConfig
 from twincar.data.annotations import PreparedData
+from twincar.data.decode import decode_reduced
 from twincar.data.loader import (
     EpochSampler,
     PhotoLoader,
     TrainingPhotos,
-    decode_reduced,
     evaluation_loader,
     training_loader,
 )

@@ -11,7 +11,7 @@ import torch
 from conftest import small_config
 from test_files import files_no_larger_than
 
-from twincar.config import TrainConfig, read_yaml
+from twincar.config import TrainConfig
 from twincar.data.annotations import PreparedData
 from twincar.data.loader import labels_of
 from twincar.errors import DataError, PhotoError, StorageError, TwinCarError, UsageError
@@ -61,7 +61,7 @@ def test_the_weights_that_are_kept_are_calibrated_on_the_validation_photos(small
     """The temperature and the quantiles, fitted again to what the saved network says."""
     run = RunFolder.open(small_run)
     spec = load_model(run.best)[1]
-    data = PreparedData.open(Path(TrainConfig.from_values(read_yaml(run.config)).data))
+    data = PreparedData.of_run(run)
     photos = data.split("val")
     engine, _ = open_engine(run.path)
     logits = read_logits(engine, spec.preprocessing, [data.path(photo) for photo in photos])[:, 0]

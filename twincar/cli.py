@@ -25,6 +25,7 @@ from twincar.console import (
     print_answers,
     print_comparison,
     print_csv,
+    print_deep_audit,
     print_evaluation,
     print_explanation_scores,
     print_export,
@@ -117,7 +118,7 @@ def _every_verb(
 def _quickstart(
     out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("quickstart"),
 ) -> None:
-    """Draw cars, train on them, evaluate, explain, predict: the whole road in minutes, without network."""
+    """Draw cars, train on them, evaluate, explain, predict, report: the whole road in minutes, without network."""
     from twincar.quickstart import quickstart
 
     result = quickstart(out)
@@ -134,6 +135,7 @@ def _quickstart(
         ("its confusion matrix", result.evaluation.folder / "confusion_matrix.png"),
         ("what it looked at", result.explanation.grid),
         ("every answer", result.evaluation.folder / "predictions.csv"),
+        ("the whole report", result.report.path),
     ]:
         typer.echo(f"  {what:<21} {path}")
     typer.echo(f"Next: twincar predict --model {run.path} PHOTO...    or on your own cars: twincar prepare --help")
@@ -159,6 +161,13 @@ def _prepare(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at bad rows in place of leaving them out.")] = False,
+    exclude: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of photos to leave out: findings.csv of audit --deep, of which the rows count whose action is "
+            "'exclude', or any list with a column 'file'."
+        ),
+    ] = None,
 ) -> None:
     """Check photos and labels, split them, and write annotations.csv, classes.json and a manifest."""
     from twincar.data.prepare import prepare
@@ -173,6 +182,7 @@ def _prepare(
             strict=strict,
             classes_file=classes,
             open_set=open_set,
+            exclude=exclude,
             on_photo=on_photo,
         )
     print_summary(data.manifest, data.folder, len(data.classes))
@@ -181,11 +191,36 @@ def _prepare(
 @app.command(name="audit")
 def _audit(
     source: SourceArgument,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep",
+            help="Also copies, leaks between splits, contradicting labels, odd photos and classes; SOURCE may be a "
+            "prepared data set. Writes a page and findings.csv for prepare --exclude.",
+        ),
+    ] = False,
+    run: Annotated[
+        Path | None, typer.Option(help="With --deep: a run that judges the labels of photos it was not trained on.")
+    ] = None,
+    folds: Annotated[
+        int, typer.Option(min=0, help="Judge its training photos too, by so many networks trained anew.")
+    ] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for page and list.  [default: audits/<source>]")] = None,
     classes: ClassesOption = None,
     as_csv: CsvOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Look for rows that are missing, damaged, odd, repeated or without a known label; exit code 1 if there are any."""
+    """Look for rows that are missing, damaged, odd, repeated or without a known label; exit code 1 if there are any.
+
+    With --deep, findings.csv lists what to do: action 'exclude' for the copy of a leak that is nearer to training, for
+    all but one of copies within a split, and for all copies of a picture whose classes contradict each other; action
+    'look' for suspect labels and odd photos. Change the word where you decide otherwise.
+    """
+    if deep:
+        _audit_deeply(source, out, run, folds, classes, as_csv, as_json)
+        return
+    if run or folds or out:
+        raise UsageError("Expected --deep with --run, --folds and --out.")
     from twincar.data.audit import audit_source
     from twincar.data.sources import open_source
 
@@ -201,6 +236,23 @@ def _audit(
         counts = ", ".join(f"{count} {defect}" for defect, count in report.counts().items())
         typer.echo(f"{len(report.sound)} sound rows, {len(rows)} bad{': ' + counts if counts else ''}.")
     if rows:
+        raise typer.Exit(1)
+
+
+def _audit_deeply(
+    source: str, out: Path | None, run: Path | None, folds: int, classes: Path | None, as_csv: bool, as_json: bool
+) -> None:
+    from twincar.deep_audit import COLUMNS, deep_audit
+
+    with progress("Looking at photos") as on_photo:
+        audit = deep_audit(source, out, run=run, folds=folds, classes_file=classes, on_photo=on_photo)
+    if as_json:
+        typer.echo(json.dumps(audit.to_dict(), indent=2, ensure_ascii=False))
+    elif as_csv:
+        print_csv(audit.rows, COLUMNS)
+    else:
+        print_deep_audit(audit)
+    if not audit.is_sound:
         raise typer.Exit(1)
 
 
@@ -407,6 +459,23 @@ def _compare(
         typer.echo(json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False))
     else:
         print_comparison(comparison)
+
+
+@app.command(name="report")
+def _report(
+    run: RunArgument,
+    split: Annotated[
+        Split | None, typer.Option(help="Evaluated photos to tell of.  [default: test if evaluated, else val]")
+    ] = None,
+    data: DataOption = None,
+    out: Annotated[Path | None, typer.Option(help="The page.  [default: RUN/reports/report.html]")] = None,
+) -> None:
+    """Write one HTML page that tells all of a run and opens anywhere: no server, no network."""
+    from twincar.report import report
+
+    with progress("Explaining mistakes") as on_photo:
+        page = report(run, split=split, data_folder=data, out=out, on_photo=on_photo)
+    typer.echo(f"Page of the {page.split} photos: {page.path} ({page.bytes / 1e6:.1f} MB)")
 
 
 @app.command(name="export")

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from twincar import plots
-from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import PreparedData
 from twincar.errors import UsageError
 from twincar.files import RunFolder, read_json, write_json, write_text
@@ -112,7 +111,7 @@ def compare(
     viewer = _Viewer(engine, spec)
     if photo and not named:
         named = [viewer.likeliest_two(photo)]
-    data = PreparedData.open(data_folder or Path(TrainConfig.from_values(read_yaml(run.config)).data))
+    data = PreparedData.of_run(run, data_folder)
     answers = answer_split(run, engine, spec, data, split, on_photo)
     pairs = named or _twins(answers, len(spec.classes), count)
     page = _page_name(spec.classes, named, photo)

@@ -15,6 +15,7 @@ import typer
 
 if TYPE_CHECKING:
     from twincar.compare import Comparison
+    from twincar.deep_audit import DeepAudit
     from twincar.evaluate import Evaluation
     from twincar.explain import ExplanationScores
     from twincar.export import Exported
@@ -148,6 +149,22 @@ def print_robustness(robustness: Robustness) -> None:
     severities = [f"severity {place}" for place in range(1, 6)] if robustness.generated else ["as given"]
     rows = [[name, *(f"{a.value:.3f}" for a in found), f"{means[name]:.3f}"] for name, found in scores.items()]
     print_table(["corruption", *severities, "mean"], rows)
+
+
+def print_deep_audit(audit: DeepAudit) -> None:
+    """What was found, by reason; what to do next."""
+    summary = audit.to_dict()
+    typer.echo(f"{summary['photos']} sound photos in {summary['source']}")
+    for defect, count in summary["unsound"].items():
+        typer.echo(f"  unusable: {count} {defect}")
+    for issue in audit.class_issues:
+        typer.echo(f"  {issue.reason}: {issue.detail}")
+    for sentence in summary["judged"]:
+        typer.echo(f"  labels: {sentence}")
+    print_table(["finding", "photos"], ([reason, str(count)] for reason, count in summary["findings"].items()))
+    typer.echo(f"Page: {audit.page}\nList: {audit.findings}, {summary['to_exclude']} photos to exclude")
+    if summary["to_exclude"]:
+        typer.echo(f"Next: {audit.command}")
 
 
 def print_export(exported: Exported) -> None:

@@ -52,6 +52,8 @@ class Defect(StrEnum):
     ODD_SHAPE = "odd shape"
     REPEATED = "repeated row"
     UNKNOWN_LABEL = "unknown label"
+    EXCLUDED = "excluded"
+    """Nothing is wrong with it by itself; the user's list says that it should go."""
 
 
 class PhotoError(DataError):

@@ -16,7 +16,6 @@ from scipy import sparse
 
 from twincar import plots
 from twincar.choices import CONFIDENCE, FALSE_REJECTION
-from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import Annotation, PreparedData
 from twincar.files import RunFolder, write_csv, write_json
 from twincar.labels import ClassNames
@@ -25,6 +24,7 @@ from twincar.metrics import (
     ReportRow,
     accuracy_interval,
     answer_metrics,
+    classes_to_show,
     confusion_matrix,
     macro_f1_interval,
     most_confused,
@@ -49,8 +49,6 @@ from twincar.reliability import (
 
 _SHOWN = 20  # classes or pairs in a picture
 _LARGEST_TABLE = 1000  # classes; with more, confusion_matrix.csv would be mostly zeros and too wide for any reader
-_LARGEST_PICTURE = 200  # classes; with more, the picture of the matrix shows a part of them
-_PART = 100  # classes in that part
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ def evaluate(
     """
     run = RunFolder.open(run_path)
     engine, spec = open_engine(run.path)
-    data = PreparedData.open(data_folder or Path(TrainConfig.from_values(read_yaml(run.config)).data))
+    data = PreparedData.of_run(run, data_folder)
     annotations, labels = labelled_split(data, split, spec.classes)
     paths = [data.path(annotation) for annotation in annotations]
     logits = read_logits(engine, spec.preprocessing, paths, tta=tta, on_photo=on_photo)
@@ -247,10 +245,6 @@ def _draw_matrix(folder: Path, split: str, matrix: sparse.csr_array, classes: Cl
 
 def _classes_to_draw(matrix: sparse.csr_array, title: str) -> tuple[list[int], str]:
     """The classes in the picture of the matrix, in their order: all that occur, or a part of them; and its title."""
-    # Classes that occur neither as truth nor as answer would only make the matrix harder to read.
-    present = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1)).tolist()
-    if len(present) <= _LARGEST_PICTURE:
-        return present, title
-    pairs = most_confused(matrix, _PART)
-    worst_first = dict.fromkeys([*(index for first, second, _ in pairs for index in (first, second)), *present])
-    return sorted(list(worst_first)[:_PART]), f"{title}: the {_PART} of {len(present):,} classes most often confused"
+    shown, present = classes_to_show(matrix)
+    part = len(shown) < present
+    return shown, f"{title}: the {len(shown)} of {present:,} classes most often confused" if part else title

@@ -16,7 +16,6 @@ from PIL import Image
 
 from twincar import explanation_scores as scores
 from twincar import plots
-from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import Annotation, Box, PreparedData
 from twincar.data.toycars import Part, read_part
 from twincar.errors import UsageError
@@ -88,7 +87,7 @@ def explain(
     if images:
         chosen: list[tuple[Path, str | None]] = [(Path(image), None) for image in images]
     else:
-        data = _open_data(run, data_folder)
+        data = PreparedData.of_run(run, data_folder)
         chosen = [
             (data.path(annotation), None if annotation.label is None else data.classes[annotation.label])
             for annotation in _spread_over(data.split(split), count)
@@ -134,7 +133,7 @@ def score_explanations(
         PhotoError: a photo cannot be read.
     """
     run = RunFolder.open(run_path)
-    data = _open_data(run, data_folder)
+    data = PreparedData.of_run(run, data_folder)
     chosen = _spread_over(data.split(split), count)
     judge = _Judge(*open_engine(run.path), randomised_engines(run.path))
     for done, annotation in enumerate(chosen, start=1):
@@ -148,10 +147,6 @@ def score_explanations(
     title = f"Does the answer rest on what the maps mark? {len(chosen)} {split} photos"
     plots.save(plots.removal_curves(judge.curves(), title), result.folder / "explanation_scores.png")
     return result
-
-
-def _open_data(run: RunFolder, folder: Path | None) -> PreparedData:
-    return PreparedData.open(folder or Path(TrainConfig.from_values(read_yaml(run.config)).data))
 
 
 def _spread_over(annotations: Sequence[Annotation], count: int) -> list[Annotation]:

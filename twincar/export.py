@@ -21,7 +21,6 @@ import onnx
 from numpy.typing import NDArray
 
 from twincar.choices import Arithmetic, ExportFormat
-from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import Annotation, PreparedData
 from twincar.errors import TwinCarError, UsageError, storage_errors
 from twincar.files import RunFolder, write_bytes, write_text
@@ -229,9 +228,7 @@ def _check_arguments(format: ExportFormat, precision: Arithmetic, out: Path) -> 
 def _open_data(model_path: Path, data_folder: Path | None) -> PreparedData:
     if data_folder is None and model_path.is_file():
         raise UsageError(f"Expected --data DATA: the exported model is compared with {model_path} on its photos.")
-    return PreparedData.open(
-        data_folder or Path(TrainConfig.from_values(read_yaml(RunFolder.open(model_path).config)).data)
-    )
+    return PreparedData.open(data_folder) if data_folder else PreparedData.of_run(RunFolder.open(model_path))
 
 
 def _spread(photos: list[Annotation], count: int) -> list[Annotation]:

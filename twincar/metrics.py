@@ -23,6 +23,8 @@ ReportRow = dict[str, str | float | int]
 _KEPT = 5  # likeliest classes of each photo
 _BINS = 15  # of confidence
 _RESAMPLES = 2000
+_MOST_SHOWN = 200  # classes; with more, a picture of the matrix shows a part of them
+_PART = 100  # classes in that part
 _QUANTILE = 1.959963984540054  # of the standard normal distribution, for 95% two-sided
 
 
@@ -198,6 +200,20 @@ def most_confused(matrix: sparse.csr_array, count: int) -> list[tuple[int, int, 
         swap = matrix[second, first] > matrix[first, second]
         pairs.append((second, first, times) if swap else (first, second, times))
     return pairs
+
+
+def classes_to_show(matrix: sparse.csr_array) -> tuple[list[int], int]:
+    """The classes to draw a matrix of, in their order, and how many occur at all.
+
+    All that occur as truth or as answer, as the others would only make it harder to read; of more than 200, the 100
+    that are most often confused.
+    """
+    present = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1)).tolist()
+    if len(present) <= _MOST_SHOWN:
+        return present, len(present)
+    pairs = most_confused(matrix, _PART)
+    worst_first = dict.fromkeys([*(index for first, second, _ in pairs for index in (first, second)), *present])
+    return sorted(list(worst_first)[:_PART]), len(present)
 
 
 def per_class_report(matrix: sparse.csr_array, names: tuple[str, ...]) -> list[ReportRow]:

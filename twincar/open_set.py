@@ -15,15 +15,14 @@ from numpy.typing import NDArray
 
 from twincar import plots
 from twincar.choices import FALSE_REJECTION
-from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import PreparedData, count_splits
 from twincar.data.far_away import far_away_pictures
-from twincar.data.loader import labels_of
 from twincar.data.open_set import UNSEEN
 from twincar.files import RunFolder, write_json
 from twincar.modeling.calibration import energy, max_logit, softmax
 from twincar.modeling.engines import Engine, open_engine, read_logits
 from twincar.modeling.spec import ModelSpec
+from twincar.predictions import labelled_split
 from twincar.reliability import open_set
 
 _FAR_AWAY = 400  # pictures that are no cars
@@ -100,9 +99,8 @@ def evaluate_open_set(
     """
     run = RunFolder.open(run_path)
     engine, spec = open_engine(run.path)
-    data = PreparedData.open(data_folder or Path(TrainConfig.from_values(read_yaml(run.config)).data))
-    known = data.split(split)
-    labels = np.array(data.classes.indices_in(spec.classes))[labels_of(known)]
+    data = PreparedData.of_run(run, data_folder)
+    known, labels = labelled_split(data, split, spec.classes)
     logits = read_logits(engine, spec.preprocessing, [data.path(photo) for photo in known], on_photo=on_photo)[:, 0]
     right = logits.argmax(axis=1) == labels
     of_known = spec.calibration.known_score(logits)

@@ -1,7 +1,8 @@
-"""Values in, self-contained HTML pages out; the only user of Jinja.
+"""Values in, self-contained HTML pages out; the only user of Jinja and of Plotly's script.
 
-A page is one file that opens offline: styles, pictures and scripts are inside. Names and paths are escaped by the
-templates (`assets/pages/`), where every value is text unless it comes from here as `Markup`.
+A page is one file that opens offline: styles, pictures and scripts are inside, and its content policy forbids the
+browser to ask for anything else. Names and paths are escaped by the templates (`assets/pages/`), where every value is
+text unless it comes from here as `Markup`.
 
 Shapes: H×W pixels of a photo.
 """
@@ -10,15 +11,19 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from functools import cache
+from importlib import resources
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
 _QUALITY = 80  # of the pictures inside a page
+_DASH = "–"
 
 
 def render(template: str, **values: Any) -> str:
@@ -40,13 +45,36 @@ def picture_uri(picture: Image.Image | NDArray[np.uint8], longest: int = 320) ->
     return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
-def percent(share: float, digits: int = 1) -> str:
-    """A share as people read it.
+def script_json(value: object) -> Markup:
+    """A value as JSON inside `<script type="application/json">`, which no text in it can end."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def plotly_script() -> Markup:
+    """Plotly itself, 4.8 MB: the only bundle its package ships that needs nothing around it."""
+    script = resources.files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")
+    return Markup(script)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share as people read it; a dash where there is none.
 
     >>> percent(0.9312)
     '93.1%'
     """
-    return f"{share:.{digits}%}"
+    return _DASH if share is None else f"{share:.{digits}%}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure as people read it; a dash where there is none.
+
+    >>> number(1896, 0)
+    '1,896'
+    """
+    return _DASH if value is None else f"{value:,.{digits}f}"
 
 
 @cache
@@ -58,5 +86,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent
+    environment.filters |= {"percent": percent, "number": number}
     return environment

@@ -13,6 +13,7 @@ from twincar.errors import UsageError
 from twincar.evaluate import Evaluation, evaluate
 from twincar.explain import Explanation, explain
 from twincar.predict import Classifier, Prediction
+from twincar.report import Report, report
 from twincar.train import TrainResult, train
 
 log = logging.getLogger(__name__)
@@ -30,11 +31,12 @@ class Quickstart:
     explanation: Explanation
     photo: Path
     prediction: Prediction
+    report: Report
     seconds: float
 
 
 def quickstart(out: Path) -> Quickstart:
-    """Draw the toy data set, prepare, train, evaluate, explain and predict below `out`.
+    """Draw the toy data set, prepare, train, evaluate, explain, predict and report below `out`.
 
     Raises:
         UsageError: `out` holds an earlier quickstart.
@@ -50,8 +52,10 @@ def quickstart(out: Path) -> Quickstart:
     run = trained.run.path
     log.info("3/4 Evaluating on cars it has not seen.")
     evaluation = evaluate(run, split="test", tta=True)
-    log.info("4/4 Explaining and predicting.")
+    log.info("4/4 Explaining, predicting and reporting.")
     explanation = explain(run, split="test")
     photo = data.path(data.split("test")[0])
     prediction = Classifier.load(run).predict(photo)
-    return Quickstart(data.folder, trained, evaluation, explanation, photo, prediction, time.perf_counter() - started)
+    page = report(run)
+    seconds = time.perf_counter() - started
+    return Quickstart(data.folder, trained, evaluation, explanation, photo, prediction, page, seconds)

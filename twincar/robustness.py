@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twincar import plots
-from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import PreparedData
 from twincar.data.corruptions import CORRUPTIONS, VERSIONS, CorruptedViews
-from twincar.data.loader import labels_of
 from twincar.files import RunFolder, write_csv, write_json
 from twincar.metrics import Interval, accuracy_interval
 from twincar.modeling.engines import Engine, open_engine
 from twincar.modeling.spec import ModelSpec
+from twincar.predictions import labelled_split
 from twincar.preprocess import Preprocessing, iterate_batches
 
 _INPUTS = 72  # at once
@@ -117,7 +116,7 @@ def measure_robustness(
     """
     run = RunFolder.open(run_path)
     engine, spec = open_engine(run.path)
-    data = PreparedData.open(data_folder or Path(TrainConfig.from_values(read_yaml(run.config)).data))
+    data = PreparedData.of_run(run, data_folder)
     there = [name for name in CORRUPTIONS if split == _CORRUPTED_SPLIT and data.has_split(name)]
     if there:
         clean, scores = _measure_splits(engine, spec, data, [split, *there], on_photo)
@@ -166,8 +165,7 @@ def _answer(
     engine: Engine, spec: ModelSpec, data: PreparedData, split: str, views: Preprocessing, on_photo: _OnPhoto
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The labels of a split, N, and the likeliest classes, N×V; each photo is decoded once for all its versions."""
-    annotations = data.labelled_split(split)
-    labels = np.array(data.classes.indices_in(spec.classes))[labels_of(annotations)]
+    annotations, labels = labelled_split(data, split, spec.classes)
     several = isinstance(views, CorruptedViews)
     batch_size = _INPUTS // len(VERSIONS) if several else _INPUTS
     paths = [data.path(annotation) for annotation in annotations]

@@ -19,8 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from twincar.config import TrainConfig, read_yaml
 from twincar.errors import DataError, UsageError
-from twincar.files import read_json, sha256_of, write_csv, write_json
+from twincar.files import RunFolder, read_json, sha256_of, write_csv, write_json
 from twincar.labels import ClassNames
 
 Box = tuple[int, int, int, int]
@@ -29,6 +30,8 @@ Box = tuple[int, int, int, int]
 SPLITS = ("train", "val", "test")
 FORMAT = 1
 ANNOTATIONS, CLASSES, MANIFEST = "annotations.csv", "classes.json", "manifest.json"
+CACHE = ".cache"
+"""Folder of what can be computed again, below the data: what is deleted with the data needs no other care."""
 _BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 _COLUMNS = ("file", "label", "class_name", "split", "width", "height", *_BOX_COLUMNS, "sha256")
 
@@ -82,6 +85,16 @@ class PreparedData:
                 "Put them back there, or prepare the data set again from where they are now."
             )
         return cls(folder, photo_root, classes, annotations, manifest)
+
+    @classmethod
+    def of_run(cls, run: RunFolder, folder: Path | None = None) -> PreparedData:
+        """Open the data set a run was trained on, or the one in `folder` in its place.
+
+        Raises:
+            UsageError: the folder is gone, or was not prepared.
+            DataError: as of `open`.
+        """
+        return cls.open(folder or Path(TrainConfig.from_values(read_yaml(run.config)).data))
 
     def split(self, name: str) -> list[Annotation]:
         """The photos of one split.

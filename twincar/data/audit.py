@@ -6,9 +6,8 @@ all sound: preprocessing deals with the former, and the latter are no defect of 
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from tempfile import TemporaryDirectory
 import simplejpeg
 
 from twincar.data.annotations import Annotation, Box
-from twincar.data.sources import OnPhoto, Source, SourceRow, is_outside
+from twincar.data.sources import OnPhoto, Source, SourceRow, file_key, is_outside
 from twincar.errors import Defect, PhotoError
 from twincar.files import sha256_of
 from twincar.labels import ClassNames, shorten
@@ -64,6 +63,7 @@ def audit_source(
     *,
     on_photo: OnPhoto | None = None,
     keep: Callable[[Annotation, bytes], None] | None = None,
+    exclude: Mapping[str, str] | None = None,
     threads: int = 2,
 ) -> AuditReport:
     """Read and decode every photo of a source; a bad one is reported and stops nothing.
@@ -72,14 +72,15 @@ def audit_source(
         source: An opened source; one that draws its photos does so in a temporary folder.
         on_photo: Told the photos done and the photos there are, after each.
         keep: Given each sound photo that the source has as bytes only, in the source's order.
+        exclude: Files to leave out and why, see `read_exclusions`.
         threads: Photos decoded at once; memory holds a few for each, however many there are.
     """
     if source.make is not None:
         with TemporaryDirectory() as folder:
             drawn = source.make(Path(folder), on_photo)
-            return audit_source(drawn, on_photo=on_photo, keep=keep, threads=threads)
+            return audit_source(drawn, on_photo=on_photo, keep=keep, exclude=exclude, threads=threads)
     rows: list[tuple[SourceRow, Annotation | Finding]] = []
-    for done, (row, result) in enumerate(_checked_in_order(source.rows(), threads), start=1):
+    for done, (row, result) in enumerate(_checked_in_order(source.rows(), exclude or {}, threads), start=1):
         if keep and isinstance(row.photo, bytes) and isinstance(result, Annotation):
             keep(result, row.photo)
         rows.append((replace(row, photo=b""), result))
@@ -92,12 +93,14 @@ def audit_source(
     )
 
 
-def _checked_in_order(rows: Iterable[SourceRow], threads: int) -> Iterator[tuple[SourceRow, Annotation | Finding]]:
+def _checked_in_order(
+    rows: Iterable[SourceRow], exclude: Mapping[str, str], threads: int
+) -> Iterator[tuple[SourceRow, Annotation | Finding]]:
     ahead: deque[tuple[SourceRow, Future[Annotation | Finding]]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
         for row in rows:
-            ahead.append((row, pool.submit(_check, row)))
+            ahead.append((row, pool.submit(_check, row, exclude)))
             if len(ahead) > threads * _AHEAD:
                 first, future = ahead.popleft()
                 yield first, future.result()
@@ -107,7 +110,9 @@ def _checked_in_order(rows: Iterable[SourceRow], threads: int) -> Iterator[tuple
         pool.shutdown(cancel_futures=True)
 
 
-def _check(row: SourceRow) -> Annotation | Finding:
+def _check(row: SourceRow, exclude: Mapping[str, str]) -> Annotation | Finding:
+    if (why := exclude.get(_key(row))) is not None:
+        return Finding(row.name, Defect.EXCLUDED, why, row.label)
     try:
         return _annotate(row)
     except PhotoError as error:
@@ -202,4 +207,4 @@ def _without_repeats(
 
 
 def _key(row: SourceRow) -> str:
-    return unicodedata.normalize("NFC", row.name)
+    return file_key(row.name)

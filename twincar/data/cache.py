@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.progress import track
 
 from twincar.config import AugmentConfig
-from twincar.data.annotations import ANNOTATIONS, Annotation, PreparedData
+from twincar.data.annotations import ANNOTATIONS, CACHE, Annotation, PreparedData
 from twincar.data.augment import Fit, fit_of, fit_photo
 from twincar.errors import StorageError, UsageError, storage_errors
 from twincar.files import atomic_path, sha256_of
@@ -38,8 +38,6 @@ from twincar.preprocess import Preprocessing
 
 log = logging.getLogger(__name__)
 
-FOLDER = ".cache"
-"""Where the files lie, below the prepared data: what is deleted with the data needs no other care."""
 _FORMAT = 1  # to be raised when `fit_photo` or the decoding changes what the pixels are
 _HEADER = 4096
 _DIGEST = hashlib.sha256().digest_size
@@ -87,7 +85,7 @@ def open_cache(
     fits = _fits(annotations, augment, preprocessing)
     header = _header(data, annotations, augment, preprocessing)
     cache = PhotoCache(
-        data.folder / FOLDER / f"photos-{sha256_of(header)[:16]}.bin", [(f.width, f.height) for f in fits]
+        data.folder / CACHE / f"photos-{sha256_of(header)[:16]}.bin", [(f.width, f.height) for f in fits]
     )
     size = cache.starts[-1] + _DIGEST
     if _is_whole(cache.path, header, size):

@@ -9,15 +9,12 @@ in), with int64 labels, N.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import simplejpeg
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, WeightedRandomSampler
 
@@ -25,11 +22,11 @@ from twincar.config import AugmentConfig
 from twincar.data.annotations import Annotation, PreparedData
 from twincar.data.augment import Fit, Pixels, apply_draw, apply_draw_to_fitted, draw
 from twincar.data.cache import open_cache
+from twincar.data.decode import decode_reduced
 from twincar.errors import PhotoError
 from twincar.machine import available_cores, keep_freed_memory
-from twincar.preprocess import Preprocessing, decode_photo, read_photo, read_photo_bytes
+from twincar.preprocess import Preprocessing, read_photo, read_photo_bytes
 
-_EXIF_ORIENTATION = 0x0112
 Key = tuple[int, int, int]
 """What the sampler asks for: index of the photo, epoch, place in the epoch."""
 Sample = tuple[Pixels, int]
@@ -179,31 +176,9 @@ def labels_of(annotations: Sequence[Annotation]) -> NDArray[np.int64]:
     return np.array(labels, np.int64)
 
 
-def decode_reduced(data: bytes, name: str, shrink: float) -> NDArray[np.uint8]:
-    """Decode a photo, a JPEG at the smallest scale its format offers that is not below 1/`shrink`; RGB, h×w×3."""
-    try:
-        if not _is_turned(data):
-            height, width, *_ = simplejpeg.decode_jpeg_header(data)
-            pixels = simplejpeg.decode_jpeg(
-                data, min_height=int(height / shrink), min_width=int(width / shrink), min_factor=1, fastdct=True
-            )
-            return np.asarray(pixels, np.uint8)
-    except ValueError:
-        pass  # another format, or CMYK: Pillow knows them all
-    return np.array(decode_photo(data, name))  # a copy: Pillow's own memory is not writable, which torch warns of
-
-
 def default_workers() -> int:
     """Loader processes: leave most cores to the network where it runs on the CPU, else use up to eight."""
     return max(1, min(8, available_cores() // 2))
-
-
-def _is_turned(data: bytes) -> bool:
-    """Whether EXIF says that the picture must be turned; only then is it worth Pillow's slower way."""
-    if b"Exif\0" not in data[: 1 << 16]:
-        return False
-    with Image.open(io.BytesIO(data)) as image:
-        return bool(image.getexif().get(_EXIF_ORIENTATION, 1) != 1)
 
 
 def _loader(

@@ -5,6 +5,7 @@ What is drawn depends on the seed and on the photos' bytes alone, not on their n
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,12 +16,15 @@ from typing import Any
 
 from twincar.data.annotations import Annotation, PreparedData, count_splits, write_prepared
 from twincar.data.audit import AuditReport, audit_source
+from twincar.data.exclusions import read_exclusions
 from twincar.data.open_set import OpenSetSplit, hide_unseen, read_open_set
 from twincar.data.sources import DEFAULT_SPLITS, OnPhoto, Source, asked_splits, open_source
-from twincar.errors import DataError, UsageError, storage_errors
+from twincar.errors import DataError, Defect, UsageError, storage_errors
 from twincar.files import sha256_of, sha256_of_file, write_csv
 from twincar.labels import ClassNames, shorten
 from twincar.version import __version__
+
+log = logging.getLogger(__name__)
 
 LEFT_OUT = "left_out.csv"
 """The rows that were left out and why: file, defect, detail; there only if there are any."""
@@ -37,6 +41,7 @@ def prepare(
     strict: bool = False,
     classes_file: Path | None = None,
     open_set: Path | None = None,
+    exclude: Path | None = None,
     on_photo: OnPhoto | None = None,
 ) -> PreparedData:
     """Make a prepared data set of a source, or find that it is made already.
@@ -53,6 +58,7 @@ def prepare(
         strict: Fail if any row is not sound, in place of leaving it out.
         classes_file: A class list for a CSV file whose labels are numbers.
         open_set: A split of the classes into known and unseen ones, see `read_open_set`.
+        exclude: A CSV file that lists photos to leave out, see `read_exclusions`.
         on_photo: Told the photos done and the photos there are.
 
     Raises:
@@ -65,6 +71,7 @@ def prepare(
         raise UsageError(f"Expected a share of validation photos between 0 and 1, and found {val_share}.")
     out = Path(out).expanduser().resolve()
     splits = asked_splits(splits)
+    excluded = read_exclusions(exclude) if exclude else {}
     source = open_source(spec, splits=splits, classes_file=classes_file)
     settings = {
         "source": source.description,
@@ -74,12 +81,13 @@ def prepare(
         "revision": source.revision,
         "fingerprint": source.fingerprint,
         "open_set": None if open_set is None else sha256_of_file(open_set),
+        "exclude": _digest(excluded),
     }
     classes = None if open_set is None else read_open_set(open_set, source.classes)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         return _prepared_before(out, settings, strict)
     with storage_errors(out), _staging(out) as folder:
-        _build(source, folder, settings, strict, classes, on_photo)
+        _build(source, folder, settings, excluded, strict, classes, on_photo)
     return PreparedData.open(out)
 
 
@@ -90,7 +98,7 @@ def _prepared_before(out: Path, settings: Mapping[str, Any], strict: bool) -> Pr
     except UsageError:
         raise UsageError(f"Expected a new or empty folder to prepare into, and {out} holds something else.") from None
     was = prepared.manifest
-    compared = ("source", "splits", "seed", "val_share", "open_set")
+    compared = ("source", "splits", "seed", "val_share", "open_set", "exclude")
     different = [name for name in compared if was.get(name) != settings[name]]
     if different:
         changes = ", ".join(f"{name} {was.get(name)!r}, not {settings[name]!r}" for name in different)
@@ -102,8 +110,8 @@ def _prepared_before(out: Path, settings: Mapping[str, Any], strict: bool) -> Pr
             f"{settings['source']} has changed since {out} was prepared from it, and nothing is overwritten. "
             f"Prepare it into another folder, or delete {out} first."
         )
-    if strict and was["left_out"]:
-        raise _not_sound(was["left_out"], f"see {out / LEFT_OUT}")
+    if strict and (not_sound := _unwanted(was["left_out"])):
+        raise _not_sound(not_sound, f"see {out / LEFT_OUT}")
     return prepared
 
 
@@ -128,17 +136,20 @@ def _build(
     source: Source,
     folder: Path,
     settings: Mapping[str, Any],
+    excluded: Mapping[str, str],
     strict: bool,
     open_set: OpenSetSplit | None,
     on_photo: OnPhoto | None,
 ) -> None:
     if source.make:
         source = source.make(folder, on_photo)
-    report = audit_source(source, on_photo=on_photo, keep=_photo_writer(folder / _PHOTOS))
+    report = audit_source(source, on_photo=on_photo, keep=photo_writer(folder / _PHOTOS), exclude=excluded)
     left_out = {str(defect): count for defect, count in report.counts().items()}
+    _check_exclusions(excluded, left_out)
     if report.findings:
-        if strict:
-            raise _not_sound(left_out, f"the first are {shorten(row['file'] for row in report.rows())}")
+        if strict and (not_sound := _unwanted(left_out)):
+            first = (found.file for found in report.findings if found.defect is not Defect.EXCLUDED)
+            raise _not_sound(not_sound, f"the first are {shorten(first)}")
         write_csv(folder / LEFT_OUT, report.rows())
     if open_set:
         report = hide_unseen(report, open_set)
@@ -157,13 +168,37 @@ def _build(
     write_prepared(folder, classes, annotations, manifest)
 
 
-def _photo_writer(root: Path) -> Callable[[Annotation, bytes], None]:
+def photo_writer(root: Path) -> Callable[[Annotation, bytes], None]:
+    """Writes photos that their source has as bytes to where they belong below `root`; for `audit_source`."""
+
     def write(annotation: Annotation, photo: bytes) -> None:
         path = root / annotation.file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(photo)
 
     return write
+
+
+def _digest(excluded: Mapping[str, str]) -> str | None:
+    """Changes with the list of files to leave out, so that another list makes another data set."""
+    return sha256_of("\n".join(sorted(excluded)).encode("utf-8", "surrogateescape"))[:16] if excluded else None
+
+
+def _check_exclusions(excluded: Mapping[str, str], left_out: Mapping[str, int]) -> None:
+    """A list that fits another source must not pass in silence."""
+    found = left_out.get(Defect.EXCLUDED, 0)
+    if excluded and not found:
+        raise DataError(
+            f"Expected files of this source in the list of photos to leave out, and none of its {len(excluded)} is "
+            f"one: {shorten(excluded)}. Give the list of this source's own audit."
+        )
+    if found < len(excluded):
+        log.warning("%d of the %d photos to leave out are not in this source.", len(excluded) - found, len(excluded))
+
+
+def _unwanted(left_out: Mapping[str, int]) -> dict[str, int]:
+    """The rows that were left out though nobody asked for it."""
+    return {defect: count for defect, count in left_out.items() if defect != Defect.EXCLUDED}
 
 
 def _not_sound(left_out: Mapping[str, int], where: str) -> DataError:

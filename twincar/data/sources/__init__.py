@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from twincar.data.annotations import MANIFEST
-from twincar.data.sources.base import OnPhoto, Source, SourceRow, asked_splits, is_outside
+from twincar.data.sources.base import OnPhoto, Source, SourceRow, asked_splits, file_key, is_outside
 from twincar.data.sources.table import open_table, read_class_file
 from twincar.errors import UsageError
 
@@ -25,6 +25,7 @@ __all__ = [
     "Source",
     "SourceRow",
     "asked_splits",
+    "file_key",
     "is_outside",
     "open_source",
     "read_class_file",
@@ -43,7 +44,13 @@ _FORMS = (
 _TABLES = ("annotations.csv", "labels.csv", "photos.csv")
 
 
-def open_source(spec: str, *, splits: Iterable[str] = DEFAULT_SPLITS, classes_file: Path | None = None) -> Source:
+def open_source(
+    spec: str,
+    *,
+    splits: Iterable[str] = DEFAULT_SPLITS,
+    classes_file: Path | None = None,
+    allow_untrained: bool = False,
+) -> Source:
     """Recognise a source and read what it lists; photos are not looked at yet.
 
     A validation split of the source's own comes with the split 'train'.
@@ -53,6 +60,7 @@ def open_source(spec: str, *, splits: Iterable[str] = DEFAULT_SPLITS, classes_fi
             folders below `train/`, `val/`, `test/` or alone), a CSV file, or `toycars[:SEED]`.
         splits: Names of the splits to read; only those are fetched.
         classes_file: What the numbers in the label column of a CSV file mean, see `read_class_file`.
+        allow_untrained: Also take a source with classes that have no place in its training split; they come last.
 
     Raises:
         UsageError: `spec` has none of the forms, or an argument does not go with it.
@@ -71,27 +79,27 @@ def open_source(spec: str, *, splits: Iterable[str] = DEFAULT_SPLITS, classes_fi
     if kind == "hub":
         from twincar.data.sources.hub import open_hub
 
-        return open_hub(rest, asked)
+        return open_hub(rest, asked, allow_untrained=allow_untrained)
     if kind == "toycars":
         from twincar.data.sources.toy import open_toycars
 
         return open_toycars(rest or "0", asked)
     if table is not None:
-        return open_table(table, asked, classes_file)
+        return open_table(table, asked, classes_file, allow_untrained=allow_untrained)
     if spec and path.is_dir():
-        return _open_folder(path, asked)
+        return _open_folder(path, asked, allow_untrained=allow_untrained)
     found = "which is another kind of file" if path.is_file() else "which is no file or folder here"
     raise UsageError(f"Expected a source ({'; '.join(_FORMS)}), and found {spec!r}, {found}.")
 
 
-def _open_folder(folder: Path, splits: tuple[str, ...]) -> Source:
+def _open_folder(folder: Path, splits: tuple[str, ...], *, allow_untrained: bool) -> Source:
     from twincar.data.sources import devkit, folders, parquet
 
     if parquet.holds_parquet(folder):
-        return parquet.open_parquet(folder, splits, description=str(folder))
+        return parquet.open_parquet(folder, splits, description=str(folder), allow_untrained=allow_untrained)
     if devkit.find_in_release(folder, devkit.META):
         return devkit.open_devkit(folder, splits)
-    return folders.open_folders(folder, splits)
+    return folders.open_folders(folder, splits, allow_untrained=allow_untrained)
 
 
 def _table_in(folder: Path) -> Path | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from twincar.data.annotations import SPLITS, Box
@@ -51,6 +52,8 @@ class Source:
     """The rows, one after the other; memory never holds all photos."""
     photo_root: Path | None
     """The folder the names of the rows start from; None where the rows bring bytes."""
+    class_lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The classes as each split or file of the source names and orders them, where they do so on their own."""
     make: Callable[[Path, OnPhoto | None], Source] | None = None
     """For a source that draws its photos: does so in a folder, and gives the source of what it drew."""
 
@@ -86,19 +89,31 @@ def is_outside(name: str) -> bool:
     return PurePosixPath(name).is_absolute() or windows.is_absolute() or ".." in windows.parts
 
 
-def check_classes_trained(train: ClassNames, others: Mapping[str, Iterable[str]]) -> None:
-    """Every class of another split must be one of the training split; the reverse is no harm.
+def file_key(name: str) -> str:
+    """What two spellings of one file name have in common: systems store 'é' as one sign or as two."""
+    return unicodedata.normalize("NFC", name)
+
+
+def classes_of_all(
+    train: ClassNames, others: Mapping[str, Iterable[str]], *, allow_untrained: bool = False
+) -> ClassNames:
+    """The classes of the training split; with `allow_untrained`, followed by those that only other splits have.
+
+    That the training split has classes that others lack is no harm.
 
     Raises:
-        DataError: a class has nothing to learn from.
+        DataError: a class of another split has nothing to learn from, and that is not allowed.
     """
-    for split, names in others.items():
-        missing = [name for name in names if train.find(name) is None]
-        if missing:
+    names = list(train.names)
+    for split, listed in others.items():
+        missing = [name for name in listed if train.find(name) is None]
+        if missing and not allow_untrained:
             raise DataError(
                 f"Expected every class of the split '{split}' in the training split too, and {len(missing)} "
                 f"are not: {shorten(missing)}. Add training photos of them, or take them out of '{split}'."
             )
+        names += [name for name in missing if ClassNames(tuple(names)).find(name) is None]
+    return ClassNames(tuple(names))
 
 
 def row_fingerprint(rows: Sequence[SourceRow], *parts: str) -> str:

@@ -9,8 +9,8 @@ from twincar.data.sources.base import (
     SPLIT_WORDS,
     Source,
     SourceRow,
-    check_classes_trained,
     check_split_words,
+    classes_of_all,
     row_fingerprint,
 )
 from twincar.errors import DataError
@@ -18,8 +18,8 @@ from twincar.labels import ClassNames, canonical_name, shorten
 from twincar.preprocess import PHOTO_SUFFIXES
 
 
-def open_folders(folder: Path, splits: tuple[str, ...]) -> Source:
-    """Read the names of folders and photos.
+def open_folders(folder: Path, splits: tuple[str, ...], *, allow_untrained: bool = False) -> Source:
+    """Read the names of folders and photos; for `allow_untrained` see `classes_of_all`.
 
     Raises:
         DataError: no class folders, an empty one, or a class that has no training folder.
@@ -35,12 +35,14 @@ def open_folders(folder: Path, splits: tuple[str, ...]) -> Source:
     if "train" not in classes:
         raise _no_class_folders(folder)
     train = ClassNames(tuple(sorted(classes["train"].names)))
-    check_classes_trained(train, {split: found.names for split, found in classes.items()})
-    rows = [row for split, found in trees.items() for row in _rows_of(folder, split, found, train)]
+    lists = {split: found.names for split, found in classes.items()}
+    known = classes_of_all(train, lists, allow_untrained=allow_untrained)
+    rows = [row for split, found in trees.items() for row in _rows_of(folder, split, found, known)]
     return Source(
         description=str(folder),
         revision="",
-        classes=train,
+        classes=known,
+        class_lists=lists,
         fingerprint=row_fingerprint(rows),
         total=len(rows),
         rows=lambda: rows,

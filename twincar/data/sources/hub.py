@@ -18,8 +18,8 @@ _SPEC = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^\s@]+))?")
 _WAYS_OUT = "Or fetch its parquet files elsewhere and give their folder, or begin with the embedded data set 'toycars'."
 
 
-def open_hub(spec: str, splits: tuple[str, ...]) -> Source:
-    """Fetch the data set `owner/name[@revision]`, or take it from the cache.
+def open_hub(spec: str, splits: tuple[str, ...], *, allow_untrained: bool = False) -> Source:
+    """Fetch the data set `owner/name[@revision]`, or take it from the cache; see `open_parquet`.
 
     Raises:
         UsageError: `spec` has another form.
@@ -31,7 +31,13 @@ def open_hub(spec: str, splits: tuple[str, ...]) -> Source:
         raise UsageError(f"Expected hub:owner/name or hub:owner/name@revision, and found 'hub:{spec}'.")
     folder = _fetch(match["repo"], match["revision"], splits)
     # The library names the folder of a snapshot after its commit.
-    return open_parquet(folder, splits, description=f"hub:{match['repo']}", revision=folder.name)
+    return open_parquet(
+        folder,
+        splits,
+        description=f"hub:{match['repo']}",
+        revision=folder.name,
+        allow_untrained=allow_untrained,
+    )
 
 
 def _fetch(repo: str, revision: str | None, splits: tuple[str, ...]) -> Path:

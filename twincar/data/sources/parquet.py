@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from twincar.data.sources.base import OPTIONAL_SPLITS, SPLIT_WORDS, Source, SourceRow, check_classes_trained
+from twincar.data.sources.base import OPTIONAL_SPLITS, SPLIT_WORDS, Source, SourceRow, classes_of_all
 from twincar.errors import DataError
 from twincar.files import sha256_of
 from twincar.labels import ClassNames, canonical_name, shorten
@@ -50,8 +50,10 @@ def _files_by_split(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def open_parquet(folder: Path, splits: tuple[str, ...], *, description: str, revision: str = "") -> Source:
-    """Read a folder that holds such files, directly or in `data/`.
+def open_parquet(
+    folder: Path, splits: tuple[str, ...], *, description: str, revision: str = "", allow_untrained: bool = False
+) -> Source:
+    """Read a folder that holds such files, directly or in `data/`; for `allow_untrained` see `classes_of_all`.
 
     Raises:
         DataError: a file is missing, damaged, or has no photos with labels.
@@ -70,12 +72,13 @@ def open_parquet(folder: Path, splits: tuple[str, ...], *, description: str, rev
     first, *others = sorted(parts, key=lambda part: (part.split != "train", part.path))
     classes = ClassNames(first.names)
     for part in others:
-        check_classes_trained(classes, {part.split: part.names})
+        classes = classes_of_all(classes, {part.split: part.names}, allow_untrained=allow_untrained)
     sizes = [f"{part.path.name}\t{part.path.stat().st_size}" for part in parts]
     return Source(
         description=description,
         revision=revision,
         classes=classes,
+        class_lists={part.path.name: part.names for part in (first, *others)},
         fingerprint=sha256_of("\n".join([revision, *sorted(sizes)]).encode()),
         total=sum(part.total for part in parts),
         rows=partial(_rows_of, parts, classes),

@@ -19,8 +19,8 @@ from twincar.data.sources.base import (
     SPLIT_WORDS,
     Source,
     SourceRow,
-    check_classes_trained,
     check_split_words,
+    classes_of_all,
     is_outside,
     row_fingerprint,
 )
@@ -44,8 +44,12 @@ class _Line:
     box: Box | None
 
 
-def open_table(path: Path, splits: tuple[str, ...], classes_file: Path | None = None) -> Source:
+def open_table(
+    path: Path, splits: tuple[str, ...], classes_file: Path | None = None, *, allow_untrained: bool = False
+) -> Source:
     """Read a CSV file; its photos lie beside it, or beside it in `images/` or `photos/`.
+
+    For `allow_untrained` see `classes_of_all`.
 
     Raises:
         UsageError: `classes_file` is not there.
@@ -56,7 +60,7 @@ def open_table(path: Path, splits: tuple[str, ...], classes_file: Path | None = 
     lines = [line for line in _read_lines(path) if line.split in splits]
     listed = read_class_file(class_list) if class_list else None
     numbered = _is_numbered(path, lines, listed)
-    classes = listed or _classes_of(path, lines)
+    classes = listed or _classes_of(path, lines, allow_untrained=allow_untrained)
     root = _photo_root(path.parent, lines)
     rows = [
         SourceRow(
@@ -171,8 +175,8 @@ def _is_numbered(path: Path, lines: Iterable[_Line], listed: ClassNames | None) 
     return True
 
 
-def _classes_of(path: Path, lines: Iterable[_Line]) -> ClassNames:
-    """The classes of a file without a class list: those of the training photos, sorted."""
+def _classes_of(path: Path, lines: Iterable[_Line], *, allow_untrained: bool) -> ClassNames:
+    """The classes of a file without a class list: those of the training photos, sorted; see `classes_of_all`."""
     names: dict[str, set[str]] = {}
     for line in lines:
         if line.label:
@@ -180,8 +184,8 @@ def _classes_of(path: Path, lines: Iterable[_Line]) -> ClassNames:
     if "train" not in names:
         raise DataError(f"Expected labelled training photos in {path}, and found none.")
     train = ClassNames(tuple(sorted(names["train"])))
-    check_classes_trained(train, {split: sorted(found) for split, found in names.items()})
-    return train
+    others = {split: sorted(found) for split, found in names.items()}
+    return classes_of_all(train, others, allow_untrained=allow_untrained)
 
 
 def _label(text: str, classes: ClassNames, numbered: bool) -> int | str:

@@ -1,0 +1,271 @@
+"""A small data set with one of each defect: what is found, what is written, what `prepare --exclude` makes of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import small_config
+from PIL import Image
+
+from twincar import label_audit
+from twincar.data.annotations import PreparedData
+from twincar.data.exclusions import read_exclusions
+from twincar.data.prepare import prepare
+from twincar.data.toycars import CLASS_NAMES, draw_photo
+from twincar.deep_audit import COLUMNS, DeepAudit, deep_audit
+from twincar.errors import DataError, UsageError
+from twincar.files import RunFolder, write_csv
+from twincar.label_audit import Photos, judge_labels
+from twincar.modeling.checkpoint import build_network, save_model
+from twincar.train import model_spec
+
+NAMES = ("<script>alert(1)</script>", "Aurora Falcon Sedan 2012", "Bellwood Mercer Sedan 2012")
+DRAWN = dict(zip(NAMES, CLASS_NAMES[::8], strict=True))
+
+
+def draw(name: str, number: int) -> Image.Image:
+    return Image.fromarray(np.asarray(draw_photo(DRAWN[name], seed=5, number=number).image))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes, six photos each to train on and two to test on, and six copies."""
+    folder = tmp_path_factory.mktemp("source")
+    rows = []
+    for label, name in enumerate(NAMES):
+        for number in range(8):
+            file = f"{label}-{number}.png"
+            draw(name, number).save(folder / file)
+            rows.append({"filename": file, "label": name, "split": "train" if number < 6 else "test"})
+
+    def add(file: str, label: str, split: str) -> Path:
+        rows.append({"filename": file, "label": label, "split": split})
+        return folder / file
+
+    shutil.copy(folder / "0-0.png", add("exact.png", NAMES[0], "train"))
+    draw(NAMES[0], 1).resize((100, 70)).save(add("near.jpg", NAMES[0], "train"))
+    draw(NAMES[1], 6).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(add("leak.jpg", NAMES[1], "train"))
+    draw(NAMES[1], 2).save(add("conflict.jpg", NAMES[2], "train"))
+    add("gone.jpg", NAMES[2], "train")
+    write_csv(folder / "annotations.csv", rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def audit(source: Path, tmp_path_factory: pytest.TempPathFactory) -> DeepAudit:
+    return deep_audit(str(source), tmp_path_factory.mktemp("audits") / "cars")
+
+
+EXPECTED = {
+    ("exact.png", "exact duplicate"),
+    ("near.jpg", "near duplicate"),
+    ("leak.jpg", "leak"),
+    ("1-2.png", "class conflict"),
+    ("conflict.jpg", "class conflict"),
+}
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_what_is_found_and_which_photo_should_go(audit: DeepAudit) -> None:
+    rows = read_rows(audit.folder / "findings.csv")
+    assert tuple(rows[0]) == COLUMNS
+    going = {(row["file"], row["reason"]) for row in rows if row["action"] == "exclude"}
+    assert going == EXPECTED
+    assert all(row["action"] == "look" for row in rows if row["reason"].startswith("odd"))
+    (leak,) = [row for row in rows if row["reason"] == "leak"]
+    assert leak["split"] == "train"
+    assert "1-6.png (Aurora Falcon Sedan 2012, test), which is kept" in leak["detail"]
+    assert not audit.is_sound
+    summary = json.loads((audit.folder / "audit.json").read_text())
+    assert summary["unsound"] == {"missing": 1}
+    assert summary["to_exclude"] == 5
+    assert [path.name for path in sorted(audit.folder.iterdir())] == ["audit.html", "audit.json", "findings.csv"]
+
+
+def test_the_page_is_one_file_and_shows_names_as_text(audit: DeepAudit) -> None:
+    page = (audit.folder / "audit.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.count('src="data:image/webp;base64,') == page.count("<img") >= 8
+    assert "Leaks between splits (1)" in page
+    assert "Copies with different classes (1)" in page
+
+
+def test_prepare_leaves_out_what_should_go(audit: DeepAudit, source: Path, tmp_path: Path) -> None:
+    data = prepare(str(source), tmp_path / "clean", exclude=audit.folder / "findings.csv")
+    assert data.manifest["left_out"] == {"excluded": 5, "missing": 1}
+    left_out = {row["file"]: row for row in read_rows(data.folder / "left_out.csv")}
+    assert left_out["leak.jpg"]["defect"] == "excluded"
+    assert left_out["leak.jpg"]["detail"].startswith("leak: same picture as 1-6.png")
+    assert not {file for file, row in left_out.items() if row["defect"] == "excluded"} & {
+        p.file for p in data.annotations
+    }
+    again = deep_audit(str(data.folder), tmp_path / "again")
+    assert (again.groups, again.data.unsound.findings) == ([], ())
+    assert prepare(str(source), tmp_path / "clean", exclude=audit.folder / "findings.csv").manifest == data.manifest
+    with pytest.raises(UsageError, match="was made with exclude"):
+        prepare(str(source), tmp_path / "clean")
+
+
+def test_a_change_of_mind_counts(audit: DeepAudit, source: Path, tmp_path: Path) -> None:
+    rows = read_rows(audit.folder / "findings.csv")
+    for row in rows:
+        row["action"] = "look" if row["reason"] == "leak" else row["action"]
+    write_csv(tmp_path / "mine.csv", rows)
+    assert prepare(str(source), tmp_path / "clean", exclude=tmp_path / "mine.csv").manifest["left_out"]["excluded"] == 4
+
+
+def test_an_edited_list_is_not_written_over(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    deep_audit(str(source), out)
+    deep_audit(str(source), out)  # as it was written: nothing is lost
+    (out / "findings.csv").write_text("file\n0-1.png\n")
+    with pytest.raises(UsageError, match="has been edited"):
+        deep_audit(str(source), out)
+    assert (out / "findings.csv").read_text() == "file\n0-1.png\n"
+
+
+def test_lists_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text("file\nété.jpg\n")
+    assert read_exclusions(path) == {"été.jpg": "listed in list.csv"}
+    path.write_text("file,reason,detail,action\na,r,d,Exclude\nb,r,d,look\nc,r,d,\nd,r,,exclude\n")
+    assert read_exclusions(path) == {"a": "r: d", "d": "r"}
+    path.write_text("file,action\na,delete\n")
+    with pytest.raises(DataError, match="line 2 has 'delete'"):
+        read_exclusions(path)
+    path.write_text("filename\na\n")
+    with pytest.raises(DataError, match="column file"):
+        read_exclusions(path)
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_exclusions(tmp_path / "none.csv")
+
+
+def test_a_list_of_another_source_is_refused(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("file\nother.jpg\n")
+    with pytest.raises(DataError, match=r"none of its 1 is one: 'other\.jpg'"):
+        prepare(str(source), tmp_path / "out", exclude=tmp_path / "list.csv")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_class_without_training_photos_is_a_finding(tmp_path: Path) -> None:
+    for split, names in (("train", NAMES[1:2]), ("test", NAMES[1:])):
+        for name in names:
+            (tmp_path / "s" / split / name).mkdir(parents=True)
+            draw(name, 0 if split == "train" else 1).save(tmp_path / "s" / split / name / "1.jpg")
+    issues = deep_audit(str(tmp_path / "s"), tmp_path / "out").class_issues
+    assert [(issue.reason, "train has no photo of 1 of 2" in issue.detail) for issue in issues] == [("class set", True)]
+
+
+def test_classes_in_another_order_are_a_finding(tmp_path: Path) -> None:
+    orders = {"train": NAMES[1:], "test": NAMES[:0:-1]}
+    for split, names in orders.items():
+        images = []
+        for number, name in enumerate(names):
+            draw(name, 10 * (split == "test") + number).save(tmp_path / "photo.png")
+            images.append({"bytes": (tmp_path / "photo.png").read_bytes(), "path": f"{number}.png"})
+        features = {"label": {"_type": "ClassLabel", "names": list(names)}}
+        schema = pa.schema(
+            [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.int64())],
+            metadata={"huggingface": json.dumps({"info": {"features": features}})},
+        )
+        table = pa.table({"image": images, "label": list(range(len(names)))}, schema=schema)
+        (tmp_path / "source").mkdir(exist_ok=True)
+        pq.write_table(table, tmp_path / "source" / f"{split}.parquet")
+    audit = deep_audit(str(tmp_path / "source"), tmp_path / "out")
+    (issue,) = audit.class_issues
+    assert issue.reason == "class order"
+    assert "test.parquet numbers 2 of its 2 classes differently from train.parquet" in issue.detail
+    assert audit.groups == []
+
+
+def test_folds_need_a_run(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--run RUN with --folds"):
+        deep_audit(str(source), tmp_path / "out", folds=3)
+
+
+@pytest.fixture(scope="module")
+def run(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was not trained, on the source as it is."""
+    folder = tmp_path_factory.mktemp("run")
+    data = prepare(str(source), folder / "data", val_share=0.2)
+    config = small_config(data.folder, epochs=1)
+    run = RunFolder.create(folder / "run")
+    run.config.write_text(config.to_yaml())
+    spec = model_spec(config, data)
+    save_model(run.best, build_network(spec), spec)
+    return run.path
+
+
+def test_only_photos_the_run_has_not_seen_are_judged(run: Path, source: Path, tmp_path: Path) -> None:
+    data = PreparedData.open(run.parent / "data")
+    audit = deep_audit(str(run.parent / "data"), tmp_path / "out", run=run)
+    assert audit.judgement
+    judged = [data.annotations[place] for place in audit.judgement.photos.tolist()]
+    # Of the six test photos one is a mirrored copy of a training photo.
+    assert {photo.split for photo in judged} == {"val", "test"}
+    assert "1-6.png" not in {photo.file for photo in judged}
+    assert "photos not judged: the run was trained on them" in " ".join(audit.judgement.told)
+    page = (audit.folder / "audit.html").read_text(encoding="utf-8")
+    assert f"{len(judged)} photos (" in page
+    # The same from the raw source, whose photos are the same bytes.
+    raw = deep_audit(str(source), tmp_path / "raw", run=run).judgement
+    assert raw
+    assert len(raw.photos) == len(judged)
+
+
+def test_each_training_photo_is_judged_by_a_network_that_has_not_seen_it(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = PreparedData.open(run.parent / "data")
+    trained_on: list[set[str]] = []
+
+    def pretend(config, run_path, **_):  # type: ignore[no-untyped-def]
+        trained_on.append({photo.sha256 for photo in PreparedData.open(Path(config.data)).split("train")})
+        shutil.copytree(run, run_path)
+        return type("Result", (), {"run": RunFolder(run_path)})
+
+    monkeypatch.setattr(label_audit, "train", pretend)
+    monkeypatch.setattr(label_audit, "resume", lambda path: type("Result", (), {"run": RunFolder(path)}))
+    asked: list[tuple[Path, set[str]]] = []
+    mean_logits = label_audit._mean_logits
+
+    def watched(judge, photos, places, *rest):  # type: ignore[no-untyped-def]
+        asked.append((judge.path, {photos.annotations[place].sha256 for place in places.tolist()}))
+        return mean_logits(judge, photos, places, *rest)
+
+    monkeypatch.setattr(label_audit, "_mean_logits", watched)
+    groups = np.arange(len(data.annotations))
+    photos = Photos(data.annotations, data.classes, data.photo_root, groups)
+    judgement = judge_labels(run, photos, tmp_path / "folds", folds=2)
+    assert sorted(judgement.photos.tolist()) == list(range(len(data.annotations)))
+    assert len(trained_on) == 2
+    for seen, (_, judged) in zip(trained_on, asked[1:], strict=True):
+        assert judged
+        assert not seen & judged
+    judge_labels(run, photos, tmp_path / "folds", folds=2)  # folds that are there are not trained again
+    assert len(trained_on) == 2
+
+
+def test_folds_that_cannot_be(run: Path, tmp_path: Path) -> None:
+    data = PreparedData.open(run.parent / "data")
+    photos = Photos(data.annotations, data.classes, data.photo_root, np.arange(len(data.annotations)))
+    with pytest.raises(UsageError, match="at least 2 folds"):
+        judge_labels(run, photos, tmp_path, folds=1)
+    with pytest.raises(UsageError, match="at least 40 training photos of every class"):
+        judge_labels(run, photos, tmp_path, folds=40)
+    train = Photos(data.split("train"), data.classes, data.photo_root, np.arange(len(data.split("train"))))
+    with pytest.raises(DataError, match="trained on all of them"):
+        judge_labels(run, train, tmp_path)

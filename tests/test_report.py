@@ -1,0 +1,381 @@
+"""The page of a run, read as text and opened in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import draw_car, small_config
+from PIL import Image
+from typer.testing import CliRunner
+
+from twincar import evaluate as evaluate_module
+from twincar.cli import app
+from twincar.data.annotations import Annotation, write_prepared
+from twincar.errors import DataError, UsageError
+from twincar.files import MONITOR, RunFolder, sha256_of_file, write_csv, write_json, write_text
+from twincar.labels import ClassNames, stanford_cars
+from twincar.modeling.calibration import Calibration
+from twincar.modeling.checkpoint import build_network, save_model
+from twincar.modeling.spec import ModelSpec
+from twincar.preprocess import Preprocessing
+from twincar.report import LARGEST, report
+
+SCRIPT = "<script>alert(1)</script>"
+FALCON, VAN, NINE = "Aurora Falcon Coupe 2012", 'Borealis <i>"C/V"</i> &amp; Van 2009', "Corvus Nine SUV 2011"
+CLASSES = (SCRIPT, FALCON, VAN, NINE)
+# (truth, answer, confidence): by hand, F1 is 0.8, 4/9, 1 and 0.4 in the order of the classes.
+ANSWERS = [
+    *[(0, 0, 0.9)] * 4,
+    (1, 1, 0.9), (1, 1, 0.9), (1, 0, 0.95), (1, 0, 0.55),
+    *[(2, 2, 0.9)] * 4,
+    (3, 3, 0.9), (3, 1, 0.85), (3, 1, 0.75), (3, 1, 0.65),
+]  # fmt: skip
+LOST = "06.jpg"  # the photo of the surest mistake
+
+
+def build_run(
+    root: Path, classes: Sequence[str], answers: Sequence[tuple[int, int, float]], draw: Callable[[int], Image.Image]
+) -> Path:
+    """A run that was never trained, on photos `00.jpg`, `01.jpg`, ..., with the given answers to its test photos."""
+    data, names = root / "data", ClassNames(tuple(classes))
+    (data / "photos").mkdir(parents=True)
+    annotations = []
+    for number, (truth, _, _) in enumerate(answers):
+        draw(number).save(data / "photos" / f"{number:02d}.jpg", quality=90)
+        annotations.append(
+            Annotation(file=f"{number:02d}.jpg", label=truth, split="test", width=96, height=64, box=None, sha256="")
+        )
+    write_prepared(data, names, annotations, {"photo_root": "photos", "photos": {"train": 48}, "source": "by hand"})
+
+    run = RunFolder.create(root / "run")
+    config = small_config(data)
+    write_text(run.config, config.to_yaml())
+    write_csv(run.metrics, [{"epoch": 1, "train_loss": 1.5, "train_acc": 0.5, "val_loss": 1, "val_acc": 1, MONITOR: 1}])
+    spec = ModelSpec(
+        backbone=config.backbone,
+        head="linear",
+        classes=names,
+        preprocessing=Preprocessing(height=64, width=64),
+        calibration=Calibration(photos=40),
+        provenance={"data": {"source": "by hand"}, "versions": {"torch": "2.99"}},
+    )
+    save_model(run.best, build_network(spec), spec)
+
+    logits = np.empty((len(answers), 1, len(classes)), np.float32)
+    for row, (_, answer, confidence) in zip(logits[:, 0], answers, strict=True):
+        row[:] = np.log((1 - confidence) / (len(classes) - 1))
+        row[answer] = np.log(confidence)
+    labels = np.array([truth for truth, _, _ in answers])
+    with pytest.MonkeyPatch.context() as patch:  # the pictures take their time, and the page does not use them
+        patch.setattr(evaluate_module, "_draw_classes", lambda *_: None)
+        patch.setattr(evaluate_module, "_draw_matrix", lambda *_: None)
+        patch.setattr(evaluate_module, "_draw_reliability", lambda *_: None)
+        patch.setattr(evaluate_module.plots, "training_curves", lambda _: {})
+        evaluate_module.report_logits(run, "test", annotations, spec, labels, logits)
+    return run.path
+
+
+def add_measurements(run: Path) -> None:
+    """What a calibrated model has, and what the open set, corruptions, scored explanations, audit and compare leave."""
+    metrics = json.loads((run / "reports/test/metrics.json").read_text())
+    metrics["calibration"] |= {"before": {"ece": 0.0812, "nll": 0.5, "brier": 0.2}, "after": {"ece": 0.0234}}
+    metrics["rejection"] |= {"false_rejection": 0.08, "accepted": 0.875, "accuracy_of_accepted": 0.786}
+    metrics["risk_coverage"]["area"] = 0.1234
+    metrics["levels"] = [
+        {"level": "class", "accuracy": 0.6875, "answered": 0.601, "precision": 0.912},
+        {"level": "year", "accuracy": 0.843, "answered": None, "precision": None},
+    ]
+    write_json(run / "reports/test/metrics.json", metrics)
+    rows = [{"corruption": "spatter", "severity": s, "accuracy": 0.6 - s / 20, "low": 0.2, "high": 0.7} for s in (1, 5)]
+    clean = {"value": 0.6875, "low": 0.4, "high": 0.9}
+    write_json(run / "reports/test/corruptions.json", {"clean": clean, "mean": 0.451, "corruptions": rows})
+    far = {"name": "noise", "is_car": False, "photos": 9, "auroc": 0.987, "fpr95": 0.02, "rejected": 0.97}
+    unseen = {"name": "hard", "is_car": True, "photos": 8, "auroc": 0.654, "fpr95": 0.5, "oscr": 0.6, "rejected": 0.1}
+    write_json(run / "reports/open_set/open_set.json", {"accuracy": 0.7, "rejected": 0.05, "groups": [unseen, far]})
+    scores = [{"score": "deletion", "map": "random", "value": 0.345, "low": 0.3, "high": 0.4, "better": "lower"}]
+    write_json(run / "reports/test/explanation_scores.json", {"photos": 16, "scores": scores})
+    write_json(run / "reports/audit/audit.json", {"photos": 64, "findings": {"near duplicate": 17}, "to_exclude": 13})
+    compared = {"first": FALCON, "second": NINE, "page": "falcon-nine.html"}
+    write_json(run / "reports/compare/compare.json", {"pairs": [compared]})
+
+
+@dataclass(frozen=True)
+class Page:
+    run: Path
+    path: Path
+
+    @property
+    def text(self) -> str:
+        """Without Plotly, which is longer than all else."""
+        return re.sub(r"<script>/\*\*\n\* plotly.js.*?</script>", "", self.path.read_text(), flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """With all its parts, and one photo that has gone."""
+    run = build_run(tmp_path_factory.mktemp("small"), CLASSES, ANSWERS, lambda number: draw_car(number % 4, number))
+    add_measurements(run)
+    (run.parent / "data" / "photos" / LOST).unlink()
+    return Page(run, report(run).path)
+
+
+@pytest.fixture(scope="module")
+def large_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """All 196 classes, half of the answers wrong, and photos that hardly shrink: more than fits."""
+    noise = np.random.default_rng(0).integers(0, 256, (4, 240, 320, 3), np.uint8)
+    answers = [(number % 196, (number + number // 196) % 196, 0.5 + number / 1000) for number in range(392)]
+    run = build_run(
+        tmp_path_factory.mktemp("large"), stanford_cars(), answers, lambda number: Image.fromarray(noise[number % 4])
+    )
+    return Page(run, report(run, out=run.parent / "sent by mail.html").path)
+
+
+def test_the_summary_comes_first(page: Page) -> None:
+    text = re.sub(r"\s+", " ", page.text)
+    assert "right on <strong>68.8%</strong> of 16 test photos, which it had never seen." in text
+    assert text.index("macro-F1") < text.index('id="curves"')
+    assert "trained on 48 photos from by hand. Kept is epoch 1 of 1." in text
+    assert f"{NINE} and {FALCON}: 3" in text
+
+
+def test_every_measurement_is_shown(page: Page) -> None:
+    calibration, rejection = ("0.081", "0.023"), ("92% of the validation", "87.5%", "78.6%", "0.1234")
+    others = ("91.2%", "84.3%", "45.1%", "0.987", "0.654", "0.345", "near duplicate", "13 of them", "falcon-nine.html")
+    for found in (*calibration, *rejection, *others):
+        assert found in page.text, found
+    assert "To see this here" not in page.text
+    drawn = json.loads(re.search(r'id="figures">(.*?)</script>', page.text).group(1))  # type: ignore[union-attr]
+    assert set(drawn) == {"loss", "quality", "confusion", "reliability", "risk", "corruptions"}
+
+
+def test_a_missing_part_tells_the_command_that_makes_it(large_page: Page) -> None:
+    told = re.findall(r"To see this here, run <code>(.*?)</code>", large_page.text)
+    run = large_page.run
+    assert told == [
+        f"twincar evaluate {run} --open-set",
+        f"twincar evaluate {run} --split test --corruptions",
+        f"twincar explain {run} --split test --score",
+        f"twincar audit {run.parent / 'data'} --deep --run {run} --out {run / 'reports' / 'audit'}",
+    ]
+
+
+def test_the_origin_names_hashes_and_commands(page: Page) -> None:
+    for file in (page.run / "best.safetensors", page.run.parent / "data" / "manifest.json"):
+        assert sha256_of_file(file) in page.text
+    assert f"twincar report {page.run} --split test" in page.text
+    assert "learning_rate: 0.001" in page.text
+    assert "2.99" in page.text
+
+
+def test_the_page_stays_small_and_says_what_it_leaves_out(large_page: Page) -> None:
+    assert 10_000_000 < large_page.path.stat().st_size < LARGEST
+    shown = large_page.text.count('<figure class="card"')
+    assert 20 < shown < 120
+    assert f"The surest {shown} of 196 wrong answers" in large_page.text
+    assert large_page.path.read_text().count("* plotly.js v") == 1
+
+
+def test_without_room_for_pictures_it_says_so(
+    large_page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twincar.report.LARGEST", 0)
+    text = report(large_page.run, out=tmp_path / "page.html").path.read_text()
+    assert "predictions.csv</code> lists the 196 wrong answers" in text
+    assert "<img src" not in text
+
+
+def test_names_cannot_end_the_script_they_are_in(page: Page) -> None:
+    assert SCRIPT not in page.text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.text
+
+
+def test_a_run_without_evaluation_tells_what_to_do(page: Page, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"on test photos only. First run: twincar evaluate \S+ --split val"):
+        report(page.run, split="val")
+    bare = shutil.copytree(page.run, tmp_path / "bare", ignore=shutil.ignore_patterns("reports"))
+    with pytest.raises(UsageError, match=r"on none. First run: twincar evaluate \S+bare --split test"):
+        report(bare)
+    assert not (bare / "reports").exists()
+
+
+def test_without_its_data_the_page_has_placeholders(page: Page, tmp_path: Path) -> None:
+    made = report(page.run, data_folder=tmp_path / "gone", out=tmp_path / "page.html")
+    text = made.path.read_text()
+    assert "No photos are shown: Expected a prepared data set" in text
+    assert text.count("photo not found") == 2 * 5 + 2 * 2  # mistakes and twins
+
+
+def test_the_command_tells_where_the_page_is(page: Page, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    result = CliRunner().invoke(app, ["report", str(page.run), "--split", "test", "--out", str(out)])
+    assert result.stdout == f"Page of the test photos: {out} ({out.stat().st_size / 1e6:.1f} MB)\n"
+
+
+def test_a_damaged_table_is_named(page: Page, tmp_path: Path) -> None:
+    run = shutil.copytree(page.run, tmp_path / "run")
+    (run / "reports/test/predictions.csv").write_text("file,truth\nx,y\n")
+    with pytest.raises(DataError, match=r"predictions\.csv as TwinCar writes it"):
+        report(run)
+
+
+# In a browser.
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium on the PATH; make browser installs it where there is apt-get")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield started
+        started.close()
+
+
+@contextmanager
+def opened(browser: Any, path: Path, viewport: dict[str, int] = DESKTOP, scheme: str = "light") -> Iterator[Any]:
+    """The page in a tab of its own; whatever it complains of or asks the network for fails the test."""
+    trouble: list[str] = []
+    context = browser.new_context(viewport=viewport, color_scheme=scheme, has_touch=viewport is PHONE)
+    context.set_default_timeout(10_000)
+
+    def only_the_file(route: Any) -> None:
+        if route.request.url == path.as_uri():
+            route.continue_()
+        else:
+            trouble.append(f"asked for {route.request.url}")
+            route.abort()
+
+    context.route(lambda url: not url.startswith("data:"), only_the_file)
+    tab = context.new_page()
+    tab.on("console", lambda message: trouble.append(message.text))
+    tab.on("pageerror", lambda error: trouble.append(str(error)))
+    tab.on("dialog", lambda dialog: (trouble.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    tab.goto(path.as_uri())
+    yield tab
+    context.close()
+    assert trouble == []
+
+
+def luminance(colour: str) -> float:
+    """0 black to 1 white, of a computed 'rgb(r, g, b)'."""
+    return float(np.mean([int(part) for part in re.findall(r"\d+", colour)[:3]])) / 255
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_and_follows_the_colour_scheme(browser: Any, page: Page, viewport: dict[str, int], scheme: str) -> None:
+    with opened(browser, page.path, viewport, scheme) as tab:
+        assert tab.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+        ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+        ink = tab.evaluate("getComputedStyle(document.querySelector('#figure-loss .xtick text')).fill")
+        assert (luminance(ground) > 0.8) == (luminance(ink) < 0.3) == (scheme == "light")
+        assert tab.locator("[data-figure] .plot-container").count() == tab.locator("[data-figure]").count() == 6
+
+
+def test_many_classes_and_mistakes_fit_a_phone(browser: Any, large_page: Page) -> None:
+    with opened(browser, large_page.path, PHONE) as tab:
+        assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        shown = tab.locator("#gallery .card:not([hidden])")
+        assert shown.count() == 24
+        tab.get_by_role("button", name="Show all").click()
+        assert shown.count() == tab.locator("#gallery .card").count() > 24
+        assert tab.get_by_role("button", name="Show all").count() == 0
+
+
+def names_in(tab: Any, visible: bool = False) -> list[str]:
+    rows = "#class-table tbody tr" + (":not([hidden])" if visible else "")
+    return [name.strip() for name in tab.locator(f"{rows} th").all_inner_texts()]
+
+
+def test_the_table_sorts_and_filters(browser: Any, page: Page) -> None:
+    with opened(browser, page.path) as tab:
+        assert names_in(tab) == sorted(CLASSES)
+        heading = tab.locator("#class-table th", has_text="F1")
+        heading.locator("button").click()
+        assert names_in(tab) == [NINE, FALCON, SCRIPT, VAN]
+        assert heading.get_attribute("aria-sort") == "ascending"
+        tab.keyboard.press("Enter")  # the button still has the focus
+        assert names_in(tab) == [VAN, SCRIPT, FALCON, NINE]
+        assert heading.get_attribute("aria-sort") == "descending"
+        assert tab.locator("[aria-sort]").count() == 1
+
+        tab.get_by_label("Show classes with").fill("2011 corvus")
+        assert names_in(tab, visible=True) == [NINE]
+        assert tab.locator("#class-count").inner_text() == "1 of 4 classes"
+        tab.get_by_label("Show classes with").fill("")
+        assert len(names_in(tab, visible=True)) == 4
+
+
+def test_the_gallery_begins_with_the_worst_and_filters(browser: Any, page: Page) -> None:
+    with opened(browser, page.path) as tab:
+        cards = tab.locator("#gallery .card")
+        sure = [int(text) for text in re.findall(r"(\d+)% sure", " ".join(cards.all_inner_texts()))]
+        assert sure == [95, 85, 75, 65, 55]
+        assert cards.nth(0).locator(".placeholder").count() == 2  # its photo has gone
+        cards.nth(1).scroll_into_view_if_needed()
+        assert cards.nth(1).locator("img").evaluate_all(
+            "images => Promise.all(images.map(image => image.decode().then(() => image.naturalWidth)))"
+        ) == [96, 96]  # the photo and its heat map
+        choice = tab.get_by_label("Show mistakes with")
+        for name, shown in [(NINE, 3), (SCRIPT, 2), (FALCON, 5)]:
+            choice.select_option(name)
+            assert tab.locator("#gallery .card:not([hidden])").count() == shown
+        choice.select_option(SCRIPT)
+        assert tab.locator("#mistake-count").inner_text() == "2 of 5 mistakes"
+
+
+def hover(tab: Any, truth: int, answer: int) -> str:
+    """What is said of a cell of the matrix, told by the places of its classes."""
+    figure = tab.locator("#figure-confusion")
+    figure.scroll_into_view_if_needed()
+    x, y = figure.evaluate(
+        """(figure, [truth, answer]) => {
+            const { xaxis, yaxis } = figure._fullLayout, box = figure.getBoundingClientRect();
+            return [box.x + xaxis._offset + xaxis.c2p(answer), box.y + yaxis._offset + yaxis.c2p(truth)];
+        }""",
+        [truth, answer],
+    )
+    tab.mouse.move(x, y)
+    return str(tab.locator(".hoverlayer .hovertext").text_content())
+
+
+def test_a_cell_of_the_matrix_tells_both_names_and_the_count(browser: Any, page: Page, large_page: Page) -> None:
+    with opened(browser, page.path) as tab:
+        assert hover(tab, 1, 0) == f"true: {FALCON}answered: {SCRIPT}photos: 2"
+    cars = stanford_cars()
+    with opened(browser, large_page.path) as tab:
+        assert hover(tab, 195, 0) == f"true: {cars[195]}answered: {cars[0]}photos: 1"
+        buttons = tab.locator(".modebar-btn").evaluate_all("all => all.map(button => button.dataset.title)")
+        assert buttons == ["Zoom in", "Zoom out", "Reset axes"]  # none that sends the figure anywhere
+
+
+def test_markup_in_a_name_is_text(browser: Any, page: Page) -> None:
+    with opened(browser, page.path) as tab:
+        assert {SCRIPT, VAN} <= set(names_in(tab))
+        assert {SCRIPT, VAN} <= set(tab.locator("#figure-confusion .ytick text").all_text_contents())
+        assert SCRIPT in tab.locator("#mistake-filter option").all_text_contents()
+        assert tab.locator("script").count() == 3  # Plotly, the figures, and ours

@@ -1,0 +1,44 @@
+"""The list of photos to leave out: `findings.csv` of a deep audit, or any CSV file with a column `file`.
+
+Where there is a column `action`, only the rows that say 'exclude' count; the others are there to be looked at. The
+columns `reason` and `detail` are passed on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from twincar.data.sources import file_key
+from twincar.errors import DataError, UsageError
+
+EXCLUDE, LOOK = "exclude", "look"
+"""What can stand in the column `action`."""
+
+
+def read_exclusions(path: Path) -> dict[str, str]:
+    """The files to leave out, by `file_key`, and why.
+
+    Raises:
+        UsageError: there is no such file.
+        DataError: it is no CSV file with a column `file`, or has another word in the column `action`.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+    except OSError as error:
+        raise UsageError(f"Expected a CSV file at {path}, and it cannot be read: {error.strerror}.") from None
+    rows = csv.DictReader(io.StringIO(text, newline=""), restval="")
+    if "file" not in (rows.fieldnames or ()):
+        raise DataError(f"Expected the column file in the first line of {path}, and it is not there.")
+    excluded: dict[str, str] = {}
+    for row in rows:
+        action = row.get("action", EXCLUDE).strip().casefold() or LOOK
+        if action not in (EXCLUDE, LOOK):
+            raise DataError(
+                f"Expected {EXCLUDE} or {LOOK} in the column action of {path}, and line {rows.line_num} has {action!r}."
+            )
+        if action == EXCLUDE and row["file"]:
+            why = [part for part in (row.get("reason"), row.get("detail")) if part]
+            excluded.setdefault(file_key(row["file"]), ": ".join(why) or f"listed in {path.name}")
+    return excluded

@@ -1,0 +1,231 @@
+"""Writes one page that tells all of a run: one HTML file that opens anywhere, offline, without a server.
+
+It shows what the other verbs left in `RUN/reports`; a part whose file is not there yet says which command makes it.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from twincar.config import TrainConfig, read_yaml
+from twincar.data.annotations import MANIFEST, PreparedData
+from twincar.errors import TwinCarError, UsageError
+from twincar.files import RunFolder, best_epoch, sha256_of_file, write_text
+from twincar.labels import ClassNames
+from twincar.metrics import classes_to_show, confusion_matrix, most_confused
+from twincar.modeling.engines import open_engine
+from twincar.modeling.spec import ModelSpec
+from twincar.pages import plotly_script, render, script_json
+from twincar.reporting import figures, files
+from twincar.reporting.files import Answer
+from twincar.reporting.photos import Album, show_mistakes, show_twins
+from twincar.version import __version__
+
+log = logging.getLogger(__name__)
+
+LARGEST = 15_000_000  # bytes of a page, so that it can be sent by mail
+_WITHOUT_PICTURES = 6_000_000  # bytes of it for all else; Plotly takes 4.8 million
+_A_CLASS = 1_000  # bytes of it for a class's row and choice
+_TWINS = 12  # pairs
+
+
+@dataclass(frozen=True)
+class Report:
+    """The page."""
+
+    path: Path
+    split: str
+    """Whose photos it is about."""
+    bytes: int
+
+
+@dataclass(frozen=True)
+class _Confusion:
+    """Which classes are taken for which; K×K cells, truth by answer."""
+
+    matrix: sparse.csr_array
+    classes: ClassNames
+
+    @classmethod
+    def of(cls, answers: Sequence[Answer], classes: ClassNames) -> _Confusion:
+        truth, predicted = (
+            np.array([classes.index(name) for name in names], np.int64)
+            for names in ([answer.truth for answer in answers], [answer.answer for answer in answers])
+        )
+        return cls(confusion_matrix(truth, predicted, len(classes)), classes)
+
+    def pairs(self, count: int) -> list[tuple[str, str, int, int]]:
+        """The twins: (first, second, first taken for second, second for first), most often first."""
+        names, matrix = self.classes, self.matrix
+        return [
+            (names[first], names[second], int(matrix[first, second]), int(matrix[second, first]))
+            for first, second, _ in most_confused(matrix, count)
+        ]
+
+    def figure(self) -> tuple[figures.Figure, int, int]:
+        """The figure, how many classes it shows, and of how many."""
+        shown, present = classes_to_show(self.matrix)
+        cells, support = self.matrix[shown][:, shown].toarray(), self.matrix.sum(axis=1)[shown]
+        return figures.confusion(cells, support, [self.classes[index] for index in shown]), len(shown), present
+
+
+def report(
+    run_path: Path,
+    *,
+    split: str | None = None,
+    data_folder: Path | None = None,
+    out: Path | None = None,
+    on_photo: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Write the page of a run.
+
+    Args:
+        run_path: the run folder.
+        split: an evaluated split, 'val', 'test' or 'train'; the test photos where evaluated, else those of validation.
+        data_folder: a prepared data set other than the one the run was trained on, if it was evaluated on that.
+        out: the file; `reports/report.html` in the run folder unless given.
+        on_photo: called with mistakes shown and in all, for a progress bar.
+
+    Raises:
+        UsageError: no such run, or it was not evaluated on that split.
+        DataError: a file of the run is damaged.
+        CheckpointError: the weights are damaged.
+        StorageError: the page cannot be written.
+    """
+    run = RunFolder.open(run_path)
+    split = _evaluated_split(run, split)
+    config = TrainConfig.from_values(read_yaml(run.config))
+    engine, spec = open_engine(run.path)
+    data, no_data = _open_data(data_folder or Path(config.data))
+    answers, classes = files.read_answers(run.reports / split), files.read_classes(run.reports / split)
+    room = LARGEST - _WITHOUT_PICTURES - _A_CLASS * len(classes)
+    album = Album(data.photo_root if data else None, room)
+    confusion = _Confusion.of(answers, spec.classes)
+    wrong = [answer for answer in answers if not answer.correct]
+    twins = show_twins(confusion.pairs(_TWINS), answers, {row.name: row.photos for row in classes}, album)
+    mistakes = show_mistakes(wrong, album, engine, spec, on_photo)
+    page = render(
+        "report.html.jinja",
+        title=f"TwinCar report: {run.path.resolve().name}",
+        classes=classes,
+        wrong=len(wrong),
+        surety=_surety(answers),
+        mistakes=mistakes,
+        mistaken=sorted({name for mistake in mistakes for name in (mistake.answer.truth, mistake.answer.answer)}),
+        twins=twins,
+        comparisons=files.read_comparisons(run.reports),
+        no_data=no_data,
+        unreadable=len(album.missing),
+        plotly=plotly_script(),
+        commands=_commands(run, split, data_folder or Path(config.data), other_data=data_folder is not None),
+        **_trained(run, config, spec, data),
+        **_measured(run, split, confusion),
+    )
+    path = out or run.reports / "report.html"
+    write_text(path, page)
+    return Report(path, split, path.stat().st_size)
+
+
+def _evaluated_split(run: RunFolder, wanted: str | None) -> str:
+    evaluated = [split for split in ("test", "val", "train") if (run.reports / split / files.METRICS).exists()]
+    if wanted is None and evaluated:
+        return evaluated[0]
+    if wanted is None or wanted not in evaluated:
+        found = f"on {' and '.join(evaluated)} photos only" if evaluated else "on none"
+        raise UsageError(
+            f"Expected {run.path} to be evaluated{f' on {wanted} photos' if wanted else ''}, and it was {found}. "
+            f"First run: {_command('evaluate', run.path, '--split', wanted or 'test')}"
+        )
+    return wanted
+
+
+def _open_data(folder: Path) -> tuple[PreparedData | None, str]:
+    """The prepared data set; where it has gone, None and why: the page is then made without photos."""
+    try:
+        return PreparedData.open(folder), ""
+    except TwinCarError as error:
+        log.warning("The page shows no photos. %s", error)
+        return None, str(error)
+
+
+def _surety(answers: Sequence[Answer]) -> dict[str, float | None]:
+    """Mean confidence of all answers, of the right and of the wrong ones."""
+    groups = {
+        "all": answers,
+        "right": [answer for answer in answers if answer.correct],
+        "wrong": [answer for answer in answers if not answer.correct],
+    }
+    return {name: fmean(answer.confidence for answer in group) if group else None for name, group in groups.items()}
+
+
+def _trained(run: RunFolder, config: TrainConfig, spec: ModelSpec, data: PreparedData | None) -> dict[str, Any]:
+    """What was trained, how and from what."""
+    history = run.read_history()
+    provenance = spec.provenance
+    hashes = {"best.safetensors": sha256_of_file(run.best)}
+    if data:
+        hashes["manifest.json of the data"] = sha256_of_file(data.folder / MANIFEST)
+    return {
+        "config": config,
+        "model_classes": len(spec.classes),
+        "calibrated_on": spec.calibration.photos,
+        "training_photos": data.manifest["photos"].get("train") if data else None,
+        "source": (provenance.get("data") or {}).get("source") or config.data,
+        "epochs": len(history),
+        "best_epoch": int(best_epoch(history)["epoch"]),
+        "config_text": run.config.read_text(encoding="utf-8"),
+        "versions": {**(provenance.get("versions") or {}), "report by twincar": __version__},
+        "hashes": hashes,
+    }
+
+
+def _measured(run: RunFolder, split: str, confusion: _Confusion) -> dict[str, Any]:
+    """What the verbs measured, and the figures of it."""
+    folder, history = run.reports / split, run.read_history()
+    metrics, corruptions = files.read_metrics(folder), files.read_corruptions(folder)
+    matrix, shown, present = confusion.figure()
+    drawn = {
+        "loss": figures.loss_curves(history),
+        "quality": figures.quality_curves(history),
+        "confusion": matrix,
+        "reliability": metrics.calibration and figures.reliability(metrics.calibration),
+        "risk": metrics.risk_coverage and figures.risk_coverage(metrics.risk_coverage),
+        "corruptions": corruptions and corruptions.rows and figures.corruption_dots(corruptions),
+    }
+    return {
+        "metrics": metrics,
+        "corruptions": corruptions,
+        "in_matrix": {"shown": shown, "present": present},
+        "open_set": files.read_open_set(run.reports),
+        "scores": files.read_explanation_scores(folder),
+        "audit": files.read_audit(run.reports),
+        "figures": script_json({name: figure for name, figure in drawn.items() if figure}),
+    }
+
+
+def _commands(run: RunFolder, split: str, data: Path, *, other_data: bool) -> dict[str, str]:
+    """What to type for each part of the page."""
+    of_split = [run.path, "--split", split, *(["--data", data] if other_data else [])]
+    return {
+        "train": _command("train", data, "--config", run.config),
+        "evaluate": _command("evaluate", *of_split),
+        "corruptions": _command("evaluate", *of_split, "--corruptions"),
+        "open_set": _command("evaluate", run.path, "--open-set"),
+        "scores": _command("explain", *of_split, "--score"),
+        "audit": _command("audit", data, "--deep", "--run", run.path, "--out", run.reports / "audit"),
+        "compare": _command("compare", *of_split),
+        "report": _command("report", *of_split),
+    }
+
+
+def _command(*words: object) -> str:
+    return shlex.join(["twincar", *map(str, words)])
