@@ -103,11 +103,11 @@ def test_the_maps_are_scored(toy_run: Path) -> None:
     with Image.open(folder / "explanation_scores.png") as picture:
         assert picture.width > picture.height
     values = {(score.score, score.map): score.value for score in scored.scores}
-    maps = {"Grad-CAM++", "centred blob", "random blotches"}
+    maps = {"Grad-CAM++", "centred blob", "random blocks"}
     for kind in ("deletion", "insertion", "ROAD, most relevant first", "ROAD, least relevant first"):
         assert {name for score, name in values if score == kind} == maps
         assert all(0 <= values[kind, name] <= 1 for name in maps)
-    assert values["energy in the car's box", "random blotches"] == pytest.approx(0.78, abs=0.08)  # the box's area
+    assert values["energy in the car's box", "random blocks"] == pytest.approx(0.78, abs=0.08)  # the box's area
     parts = {name for score, name in values if score == "peak in the part that differs"}
     assert parts == maps | {"contrast by hiding", "contrast by cell (Finer-CAM)"}
     randomised = ("classifier", "classifier and last stage", "all weights")

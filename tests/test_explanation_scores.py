@@ -128,8 +128,9 @@ def test_baselines() -> None:
     rng = np.random.default_rng(0)
     mask = np.zeros((64, 96), bool)
     mask[:16] = True
-    shares = [energy_within(random_map(64, 96, rng), mask) for _ in range(50)]
-    assert np.mean(shares) == pytest.approx(0.25, abs=0.02)
+    maps = [random_map(64, 96, rng) for _ in range(400)]
+    assert np.mean([energy_within(heat, mask) for heat in maps]) == pytest.approx(0.25, abs=0.02)
+    assert np.mean([peak_within(heat, mask) for heat in maps]) == pytest.approx(0.25, abs=0.06)
 
 
 def test_a_score_is_the_mean_over_photos_with_its_interval() -> None:

@@ -115,7 +115,7 @@ def score_explanations(
 ) -> ExplanationScores:
     """Measure whether the maps are true, and write `reports/<split>/explanation_scores` as JSON, CSV and PNG.
 
-    Every map is of the class that is answered. Grad-CAM++ and, as baselines, a blob in the middle and random blotches
+    Every map is of the class that is answered. Grad-CAM++ and, as baselines, a blob in the middle and random blocks
     are put to deletion, insertion and ROAD; compared with the car's box, where boxes are known; and Grad-CAM++ with its
     own maps once the network's weights are randomised from the classifier down (Adebayo et al., 2018,
     https://arxiv.org/abs/1810.03292). On the drawn cars, of which it is known what tells twins apart, these maps and
@@ -262,7 +262,7 @@ class _Judge:
         return {
             _CAM: resize_map(cells, height, width),
             "centred blob": scores.centred_map(height, width),
-            "random blotches": scores.random_map(height, width, self._rng),
+            "random blocks": scores.random_map(height, width, self._rng),
         }
 
     def _seen(self, mask: Image.Image) -> Mask:

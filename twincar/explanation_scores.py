@@ -17,12 +17,13 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import sparse, stats
 from scipy.sparse.linalg import spsolve
 
 from twincar.metrics import mean_interval
 from twincar.modeling.calibration import softmax
-from twincar.modeling.gradcam import Floats, resize_map
+from twincar.modeling.gradcam import Floats
 from twincar.modeling.occlusion import Logits, blur, grid_of
 
 Pixels = NDArray[np.uint8]
@@ -145,9 +146,10 @@ def rank_correlation(first: Floats, second: Floats) -> float:
 
 
 def random_map(height: int, width: int, rng: np.random.Generator) -> Floats:
-    """Random blotches, H×W: what any map must beat."""
-    rows, columns = grid_of(height, width)
-    return resize_map(rng.random((rows, columns), np.float32), height, width)
+    """Random blocks, H×W: what any map must beat."""
+    cells = Image.fromarray(rng.random(grid_of(height, width), np.float32))
+    # Not smoothed: that would move the peak, among so many cells that are almost as high, towards the border.
+    return np.asarray(cells.resize((width, height), Image.Resampling.NEAREST))
 
 
 def centred_map(height: int, width: int) -> Floats:
