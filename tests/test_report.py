@@ -87,23 +87,26 @@ def build_run(
 def add_measurements(run: Path) -> None:
     """What a calibrated model has, and what the open set, corruptions, scored explanations, audit and compare leave."""
     metrics = json.loads((run / "reports/test/metrics.json").read_text())
-    metrics["calibration"] |= {"before": {"ece": 0.0812, "nll": 0.5, "brier": 0.2}, "after": {"ece": 0.0234}}
+    metrics["calibration"] |= {"before": {"ece": 0.0812, "nll": 0.5, "brier": 0.2}}
+    metrics["calibration"]["after"]["ece"] = 0.0234
     metrics["rejection"] |= {"false_rejection": 0.08, "accepted": 0.875, "accuracy_of_accepted": 0.786}
     metrics["risk_coverage"]["area"] = 0.1234
     metrics["levels"] = [
-        {"level": "class", "accuracy": 0.6875, "answered": 0.601, "precision": 0.912},
-        {"level": "year", "accuracy": 0.843, "answered": None, "precision": None},
+        {"level": "class", "photos": 16, "ece": 0.1, "accuracy": 0.6875, "answered": 0.601, "precision": 0.912},
+        {"level": "year", "photos": 16, "ece": 0.1, "accuracy": 0.843, "answered": None, "precision": None},
     ]
     write_json(run / "reports/test/metrics.json", metrics)
     rows = [{"corruption": "spatter", "severity": s, "accuracy": 0.6 - s / 20, "low": 0.2, "high": 0.7} for s in (1, 5)]
     clean = {"value": 0.6875, "low": 0.4, "high": 0.9}
     write_json(run / "reports/test/corruptions.json", {"clean": clean, "mean": 0.451, "corruptions": rows})
-    far = {"name": "noise", "is_car": False, "photos": 9, "auroc": 0.987, "fpr95": 0.02, "rejected": 0.97}
-    unseen = {"name": "hard", "is_car": True, "photos": 8, "auroc": 0.654, "fpr95": 0.5, "oscr": 0.6, "rejected": 0.1}
+    same = {"fpr95": 0.5, "oscr": 0.6, "rejected": 0.1, "auroc_by_others": {}}
+    far = {**same, "name": "noise", "is_car": False, "photos": 9, "auroc": 0.987}
+    unseen = {**same, "name": "hard", "is_car": True, "photos": 8, "auroc": 0.654}
     write_json(run / "reports/open_set/open_set.json", {"accuracy": 0.7, "rejected": 0.05, "groups": [unseen, far]})
     scores = [{"score": "deletion", "map": "random", "value": 0.345, "low": 0.3, "high": 0.4, "better": "lower"}]
     write_json(run / "reports/test/explanation_scores.json", {"photos": 16, "scores": scores})
-    write_json(run / "reports/audit/audit.json", {"photos": 64, "findings": {"near duplicate": 17}, "to_exclude": 13})
+    audit = {"photos": 64, "unsound": {}, "findings": {"near duplicate": 17}, "classes": [], "to_exclude": 13}
+    write_json(run / "reports/audit/audit.json", {**audit, "estimated_label_noise": None})
     compared = {"first": FALCON, "second": NINE, "page": "falcon-nine.html"}
     write_json(run / "reports/compare/compare.json", {"pairs": [compared]})
 

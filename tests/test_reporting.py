@@ -10,48 +10,42 @@ import pytest
 
 from twincar import pages
 from twincar.errors import DataError
+from twincar.explanation_scores import Score
 from twincar.files import MONITOR, write_csv, write_json, write_text
 from twincar.metrics import Interval
+from twincar.reliability import LevelReport, Rejection, ReliabilityBin, UnknownGroup
 from twincar.reporting import figures, files
-from twincar.reporting.files import Corruption, Corruptions, ExplanationScore, Quality, UnknownGroup
+from twincar.reporting.files import Corruption, Corruptions
 
+FIGURES = {"ece": 0.02, "nll": 0.5, "brier": 0.3}
+BINS = [{"confidence": 0.9, "accuracy": 1, "photos": 3}]
 METRICS = {
     "split": "test",
     "photos": 8,
     "accuracy": {"value": 0.5, "low": 0.2, "high": 0.8},
     "macro_f1": {"value": 0.4, "low": 0.1, "high": 0.7},
     "metrics": {"loss": 1.5, "top5": 1},
-}
+    "calibration": {"temperature": 1.5, "before": FIGURES, "after": FIGURES, "bins_before": BINS, "bins": BINS},
+    "confidence": 0.8,
+    "levels": [
+        {"level": "make", "photos": 8, "accuracy": 0.75, "ece": 0.1, "answered": 0.0, "precision": None},
+        {"level": "year", "photos": 8, "accuracy": 0.5, "ece": 0.1, "answered": None, "precision": None},
+    ],
+    "rejection": {
+        "false_rejection": 0.05, "accepted": 1.0, "accuracy_of_accepted": 0.5, "accuracy_of_rejected": None
+    },
+    "risk_coverage": {"coverage": [0.5, 1], "risk": [0, 0.25], "area": 0.125},
+}  # fmt: skip
 
 
-def test_metrics_of_an_earlier_version_lack_what_was_not_measured_then(tmp_path: Path) -> None:
-    write_json(tmp_path / "metrics.json", METRICS)
+def test_metrics_are_what_evaluate_writes(tmp_path: Path) -> None:
+    write_json(tmp_path / "metrics.json", {**METRICS, "tta": None, "folder": "unused"})
     metrics = files.read_metrics(tmp_path)
     assert metrics.accuracy == Interval(0.5, 0.2, 0.8)
-    assert metrics.values == {"loss": 1.5, "top5": 1.0}
-    assert (metrics.calibration, metrics.rejection, metrics.risk_coverage, metrics.levels) == (None, None, None, [])
-
-
-def test_calibration_and_rejection_may_lack_some_figures(tmp_path: Path) -> None:
-    found = {
-        "calibration": {"temperature": 1.5, "after": {"ece": 0.02}, "bins": [
-            {"confidence": 0.9, "accuracy": 1, "photos": 3}, {"confidence": None, "accuracy": None, "photos": 0}
-        ]},
-        "rejection": {"accepted": 0.9, "accuracy_of_accepted": float("nan")},
-        "risk_coverage": {"coverage": [0.5, 1], "risk": [0, 0.25]},
-        "levels": [{"level": "make", "accuracy": 0.75, "answered": 0.0, "precision": None}],
-    }  # fmt: skip
-    write_json(tmp_path / "metrics.json", {**METRICS, **found})
-    metrics = files.read_metrics(tmp_path)
-    assert metrics.calibration
-    assert metrics.calibration.after == Quality(ece=0.02, nll=None, brier=None)
-    assert metrics.calibration.before == Quality(ece=None, nll=None, brier=None)
-    assert [(found.confidence, found.photos) for found in metrics.calibration.bins] == [(0.9, 3)]
-    assert metrics.rejection == files.Rejection(false_rejection=None, accepted=0.9, accuracy_of_accepted=None)
-    assert metrics.risk_coverage
-    assert metrics.risk_coverage.coverage == [0.5, 1]
-    assert metrics.risk_coverage.area is None
-    assert metrics.levels == [files.Level("make", 0.75, 0.0, None)]
+    assert metrics.metrics == {"loss": 1.5, "top5": 1.0}
+    assert metrics.calibration.bins == [ReliabilityBin(0.9, 1.0, 3)]
+    assert metrics.rejection == Rejection(0.05, 1.0, 0.5, None)
+    assert metrics.levels[0] == LevelReport("make", 8, 0.75, 0.1, 0.0, None)
     drawn = [figures.reliability(metrics.calibration), figures.risk_coverage(metrics.risk_coverage)]
     assert json.loads(pages.script_json(drawn)) == drawn
 
@@ -95,47 +89,36 @@ def test_what_was_not_measured_is_none(tmp_path: Path) -> None:
 
 
 def test_the_other_verbs_files(tmp_path: Path) -> None:
-    write_json(
-        tmp_path / "open_set" / "open_set.json",
-        {"rejected": 0.05, "groups": [{"name": "hard", "is_car": True, "auroc": 0.7}, {"name": "text", "photos": 5}]},
-    )
-    assert files.read_open_set(tmp_path) == files.OpenSet(
-        accuracy=None,
-        rejected=0.05,
-        groups=[
-            UnknownGroup("hard", True, None, 0.7, None, None, None),
-            UnknownGroup("text", False, 5, None, None, None, None),
-        ],
-    )
-    write_json(
-        tmp_path / "corruptions.json",
-        {
-            "clean": {"value": 0.9},
-            "corruptions": [{"corruption": "motion_blur", "accuracy": 0.5}, {"corruption": "fog"}],
-        },
-    )
-    assert files.read_corruptions(tmp_path) == Corruptions(
-        0.9, None, [Corruption("motion blur", None, 0.5, None, None)]
-    )
-    write_json(tmp_path / "explanation_scores.json", {"scores": [{"score": "ROAD", "map": "random", "value": 0.1}]})
+    group = {"name": "hard", "is_car": True, "photos": 5, "auroc": 0.7, "fpr95": 0.6, "oscr": 0.5, "rejected": 0.1}
+    group["auroc_by_others"] = {"energy": 0.6}
+    write_json(tmp_path / "open_set" / "open_set.json", {"accuracy": 0.9, "rejected": 0.05, "groups": [group]})
+    assert files.read_open_set(tmp_path) == files.OpenSet(accuracy=0.9, rejected=0.05, groups=[UnknownGroup(**group)])
+    row = {"corruption": "motion_blur", "severity": None, "accuracy": 0.5, "low": 0.4, "high": 0.6, "photos": 8}
+    clean = {"value": 0.9, "low": 0.8, "high": 0.95}
+    write_json(tmp_path / "corruptions.json", {"clean": clean, "corruptions": [row], "mean": 0.5})
+    corruptions = files.read_corruptions(tmp_path)
+    assert corruptions == Corruptions(Interval(0.9, 0.8, 0.95), 0.5, [Corruption("motion_blur", None, 0.5, 0.4, 0.6)])
+    assert corruptions.corruptions[0].name == "motion blur"
+    score = {"score": "ROAD", "map": "random", "value": 0.1, "low": 0.0, "high": 0.2, "better": "lower"}
+    write_json(tmp_path / "explanation_scores.json", {"photos": 3, "scores": [score]})
     scores = files.read_explanation_scores(tmp_path)
     assert scores
-    assert scores.by_score == {"ROAD": [ExplanationScore("ROAD", "random", 0.1, None, None, "")]}
-    write_json(
-        tmp_path / "audit" / "audit.json",
-        {"unsound": {"empty": 1}, "findings": {"leak": 3}, "classes": [{"reason": "order", "detail": "A, B"}]},
-    )
-    assert files.read_audit(tmp_path) == files.Audit(None, {"empty": 1, "leak": 3}, ["order: A, B"], None, None)
-    write_json(
-        tmp_path / "compare" / "compare.json",
-        {"pairs": [{"first": "A", "second": "B", "page": "a-b.html"}, {"first": "A", "second": "C"}]},
-    )
+    assert scores.by_score() == {"ROAD": [Score(**score)]}
+    issue = {"reason": "order", "detail": "A, B"}
+    audit = {"photos": 9, "unsound": {"empty": 1}, "findings": {"leak": 3}, "classes": [issue], "to_exclude": 2}
+    write_json(tmp_path / "audit" / "audit.json", {**audit, "estimated_label_noise": None})
+    found = files.read_audit(tmp_path)
+    assert found
+    assert found.counts() == {"empty": 1, "leak": 3}
+    assert (found.to_exclude, found.classes) == (2, [files.ClassIssue("order", "A, B")])
+    pair = {"first": "A", "second": "B", "page": "a-b.html", "photos_first": 3}
+    write_json(tmp_path / "compare" / "compare.json", {"pairs": [pair]})
     assert files.read_comparisons(tmp_path) == {frozenset("BA"): "a-b.html"}
 
 
 def test_other_damaged_files_are_named(tmp_path: Path) -> None:
     write_json(tmp_path / "corruptions.json", {"corruptions": [{"accuracy": "good"}]})
-    with pytest.raises(DataError, match=r"corruptions\.json as TwinCar writes it"):
+    with pytest.raises(DataError, match=r"corruptions\.json as TwinCar writes it, and it is damaged \(clean: "):
         files.read_corruptions(tmp_path)
 
 
@@ -151,9 +134,9 @@ def test_the_matrix_tells_right_from_wrong_by_its_sign() -> None:
 
 
 def test_corruptions_are_drawn_hardest_last_and_by_severity() -> None:
-    rows = [Corruption(name, severity, accuracy, None, 0.95) for name, severity, accuracy in
+    rows = [Corruption(name, severity, accuracy, accuracy, 0.95) for name, severity, accuracy in
         [("fog", 1, 0.5), ("fog", 5, 0.3), ("jpeg", 1, 0.8), ("jpeg", 5, 0.6)]]  # fmt: skip
-    figure = figures.corruption_dots(Corruptions(0.9, 0.55, rows))
+    figure = figures.corruption_dots(Corruptions(Interval(0.9, 0.8, 0.95), 0.55, rows))
     assert figure["layout"]["yaxis"]["categoryarray"] == ["fog", "jpeg"]  # from below
     light, heavy = figure["data"]
     assert (light["name"], light["x"]) == ("severity 1", [0.5, 0.8])

@@ -146,6 +146,10 @@ class Audit:
     estimated_label_noise: float | None
     """Share of wrong labels; None if labels were not judged."""
 
+    def counts(self) -> dict[str, int]:
+        """Photos by what is wrong with them."""
+        return {**self.unsound, **self.findings}
+
 
 @dataclass(frozen=True)
 class _Pair:
