@@ -7,7 +7,7 @@ from scipy.special import log_softmax
 
 from twincar.errors import CheckpointError
 from twincar.labels import ClassNames
-from twincar.modeling.calibration import Calibration, energy, max_logit, softmax, standing_out
+from twincar.modeling.calibration import Calibration, energy, max_logit, share_below, softmax, standing_out
 from twincar.modeling.calibration_fit import fit_calibration, fit_temperature
 from twincar.modeling.spec import ModelSpec
 from twincar.preprocess import Preprocessing
@@ -69,6 +69,11 @@ def test_either_score_alone_turns_a_photo_away(drawn: tuple[np.ndarray, np.ndarr
     assert calibration.known_score(weak.astype(np.float32))[0] < 0.1
     assert max_logit(blown_up)[0] > max_logit(drawn[0]).max()
     assert calibration.known_score(blown_up)[0] < 0.1
+
+
+def test_shares_by_hand_go_on_beyond_the_quantiles() -> None:
+    found = share_below(np.array([-2, 0, 1, 3, 4, 6], np.float32), (0.0, 2.0, 4.0))
+    np.testing.assert_allclose(found, [-0.5, 0, 0.25, 0.75, 1, 1.5], atol=1e-3)
 
 
 def test_of_two_classes_only_the_largest_logit_counts() -> None:

@@ -245,13 +245,20 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(small_data: Path, tmp_path: 
         "--backbone", "tf_efficientnetv2_b0", "--epochs", 1000, "--workers", 0, "--set", "patience=1000",
     ]  # fmt: skip
     process = subprocess.Popen(
-        [sys.executable, "-m", "twincar", *map(str, arguments)], stderr=subprocess.PIPE, env=ENVIRONMENT
+        [sys.executable, "-m", "twincar", *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+        # Of a shell's background job, as these tests may be, the children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    while not (tmp_path / "r" / "last.ckpt").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    message = process.communicate(timeout=120)[1].decode()
+    try:
+        while not (tmp_path / "r" / "last.ckpt").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        message = process.communicate(timeout=120)[1].decode()
+    finally:
+        process.kill()  # it would train on for hours
     assert process.returncode == 130
     assert f"twincar train --resume {tmp_path / 'r'}" in message
     assert "Traceback" not in message

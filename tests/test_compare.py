@@ -72,7 +72,7 @@ def test_the_page_shows_exemplars_and_mistakes_and_is_one_file(run: Path) -> Non
     # one right sedan, two wrong ones, one wrong coupe, one right one: photo, Grad-CAM++ and both contrasts of each
     assert page.count('src="data:image/webp;base64,') == 5 * 4
     assert page.count("src=") == 5 * 4
-    assert "http" not in page
+    assert "://" not in page
     with Image.open(comparison.page.with_suffix(".png")) as picture:
         assert picture.height > picture.width / 2
 

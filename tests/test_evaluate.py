@@ -32,8 +32,10 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def evaluated(small_run: Path) -> Path:
-    return evaluate(small_run, split="test", tta=True).folder
+def evaluated(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("evaluated") / "run"
+    shutil.copytree(small_run, run, ignore=shutil.ignore_patterns("reports"))  # other tests write theirs
+    return evaluate(run, split="test", tta=True).folder
 
 
 def test_everything_is_written(evaluated: Path) -> None:

@@ -208,7 +208,7 @@ def test_a_file_that_answers_differently_is_not_written(
     assert list((tmp_path / "out").iterdir()) == []
     forced = export(small_run, out=tmp_path / "out" / "model.onnx", force=True)
     assert forced.path.is_file()
-    assert forced.comparison.largest_difference > 0.1
+    assert forced.comparison.largest_difference > 1e-3  # which is what is let through
 
 
 def test_int8_that_loses_accuracy_is_tried_with_sensitive_layers_kept_and_then_refused(

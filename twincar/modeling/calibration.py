@@ -49,7 +49,8 @@ class Calibration:
     def known_score(self, logits: Floats) -> Floats:
         """How much each photo looks like a car the model knows, N, of logits, N×K; 1 if nothing was fitted.
 
-        It is the share of the validation photos that look so even less. So a threshold of 0.05 turns away 5% of them.
+        It is the share of the validation photos that look so even less, so that a threshold of 0.05 turns away 5% of
+        them; below 0 for a photo that looks so less than any.
         """
         if not self.worse_quantiles:
             return np.ones(len(logits), np.float32)
@@ -64,9 +65,18 @@ class Calibration:
 
 
 def share_below(values: Floats, quantiles: tuple[float, ...]) -> Floats:
-    """The share, 0 to 1, of what these quantiles were taken of that lies below each value, N."""
+    """The share of what these quantiles were taken of that lies below each value, N.
+
+    Values below them all go on falling, below 0, and values above them all go on rising, above 1, so that these too can
+    be ranked.
+    """
     # Quantiles are rounded; and where all are equal, as any two logits stand out equally, nothing lies below any.
-    shares: Floats = np.interp(values + _ROUNDING, quantiles, np.linspace(0, 1, len(quantiles))).astype(np.float32)
+    values = values + np.float32(_ROUNDING)
+    lowest, middle, highest = quantiles[0], quantiles[len(quantiles) // 2], quantiles[-1]
+    below = np.minimum(values - lowest, 0) / max(middle - lowest, _ROUNDING)
+    above = np.maximum(values - highest, 0) / max(highest - middle, _ROUNDING)
+    within = np.interp(values, quantiles, np.linspace(0, 1, len(quantiles)))
+    shares: Floats = (within + (below + above) / 2).astype(np.float32)
     return shares
 
 
