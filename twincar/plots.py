@@ -25,6 +25,7 @@ from twincar.modeling.gradcam import resize_map
 
 # Okabe and Ito's palette, which stays apart for colour-blind eyes.
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6e6e6e"
+_BEYOND = 0.25  # how far below 0 and above 1 a known score is drawn
 _MANY_CLASSES = 40  # from here on the confusion matrix has no room for counts in its cells
 
 
@@ -265,7 +266,14 @@ def score_figure(scores: Mapping[str, NDArray[np.float32]], threshold: float) ->
     rng = np.random.default_rng(0)
     for row, values in enumerate(scores.values()):
         height = row + rng.uniform(-0.3, 0.3, len(values))
-        axes.scatter(values, height, s=7, color=_BLUE if row == 0 else _ORANGE, alpha=0.5, linewidths=0)
+        axes.scatter(
+            values.clip(-_BEYOND, 1 + _BEYOND),
+            height,
+            s=7,
+            color=_BLUE if row == 0 else _ORANGE,
+            alpha=0.5,
+            linewidths=0,
+        )
     labels = [f"{name}: {(values >= threshold).mean():.0%} of {len(values)} pass" for name, values in scores.items()]
     axes.set_yticks(range(len(scores)), labels)
     axes.invert_yaxis()
