@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import CLASSES, write_class_folders
 from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
 
+from twincar.cli import app
 from twincar.data.annotations import PreparedData, count_splits
 from twincar.data.open_set import read_open_set
 from twincar.data.prepare import prepare
@@ -119,3 +121,8 @@ def test_known_cars_are_compared_with_unseen_ones_and_with_no_cars(
     written = json.loads((found.folder / "open_set.json").read_text())
     assert written == found.to_dict()
     assert (found.folder / "scores.png").stat().st_size > 0
+    arguments = ["evaluate", str(small_run), "--open-set", "--split", "test", "--data", str(data.folder)]
+    lines = CliRunner().invoke(app, [*arguments, "--false-rejection", "0.3"]).stdout.splitlines()
+    assert lines[0].startswith("6 test photos of known cars: ")
+    assert [line.split("\t")[0] for line in lines[1:-1]] == list(groups)
+    assert lines[2].split("\t")[2] == f"{groups['hard'].auroc:.3f}"

@@ -181,4 +181,4 @@ def test_the_command_prints_a_table_or_json(
     assert found["folder"] == str(run / "reports" / "test")
     assert [f"{found['means'][name]:.3f}" for name in CORRUPTIONS] == [line.split("\t")[6] for line in lines[1:8]]
     assert command(monkeypatch, run, "--tta") == 2
-    assert "without --tta" in capsys.readouterr().err
+    assert "one of --tta, --corruptions and --open-set" in capsys.readouterr().err

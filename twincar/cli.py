@@ -350,22 +350,13 @@ def _evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure a run: every metric with intervals, tables, and pictures in RUN/reports."""
+    if corruptions + open_set + tta > 1:
+        raise UsageError("Expected one of --tta, --corruptions and --open-set at a time: each is a run of its own.")
     if corruptions:
-        if tta:
-            raise UsageError("Expected --corruptions without --tta: corrupted photos are seen in one view.")
         _evaluate_corruptions(run, split, data, as_json)
         return
     if open_set:
-        from twincar.open_set import evaluate_open_set
-
-        with progress(f"Scoring {split} photos") as on_photo:
-            found = evaluate_open_set(
-                run, split=split, data_folder=data, false_rejection=false_rejection, on_photo=on_photo
-            )
-        if as_json:
-            typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
-        else:
-            print_open_set(found)
+        _evaluate_open_set(run, split, data, false_rejection, as_json)
         return
     from twincar.evaluate import evaluate
 
@@ -384,6 +375,19 @@ def _evaluate(
     else:
         print_evaluation(evaluation)
         typer.echo(f"Tables and pictures: {evaluation.folder}")
+
+
+def _evaluate_open_set(run: Path, split: Split, data: Path | None, false_rejection: float, as_json: bool) -> None:
+    from twincar.open_set import evaluate_open_set
+
+    with progress(f"Scoring {split} photos") as on_photo:
+        found = evaluate_open_set(
+            run, split=split, data_folder=data, false_rejection=false_rejection, on_photo=on_photo
+        )
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        print_open_set(found)
 
 
 def _evaluate_corruptions(run: Path, split: Split, data: Path | None, as_json: bool) -> None:
