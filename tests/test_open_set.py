@@ -55,6 +55,12 @@ def test_a_data_set_prepared_with_another_split_is_not_taken_for_it(
         prepare(str(source), tmp_path / "data")
 
 
+def test_a_split_that_is_not_there_is_told(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"Expected the file .*split\.json, and it is not there"):
+        prepare(str(source), tmp_path / "data", open_set=tmp_path / "split.json")
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "error", "words"),
     [

@@ -73,6 +73,7 @@ def prepare(
     splits = asked_splits(splits)
     excluded = read_exclusions(exclude) if exclude else {}
     source = open_source(spec, splits=splits, classes_file=classes_file)
+    known_and_unseen = None if open_set is None else read_open_set(open_set, source.classes)
     settings = {
         "source": source.description,
         "splits": list(splits),
@@ -83,11 +84,10 @@ def prepare(
         "open_set": None if open_set is None else sha256_of_file(open_set),
         "exclude": _digest(excluded),
     }
-    classes = None if open_set is None else read_open_set(open_set, source.classes)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         return _prepared_before(out, settings, strict)
     with storage_errors(out), _staging(out) as folder:
-        _build(source, folder, settings, excluded, strict, classes, on_photo)
+        _build(source, folder, settings, excluded, strict, known_and_unseen, on_photo)
     return PreparedData.open(out)
 
 
