@@ -93,13 +93,14 @@ class SayingEngine(Engine):
 
     @property
     def head(self) -> HeadWeights:  # type: ignore[override]
-        raise NotImplementedError
+        """Of one feature that is always 0: the biases are the logits."""
+        return HeadWeights(((np.zeros((self.said.shape[1], 1), np.float32), self.said[0]),))
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         return np.repeat(self.said, len(images), axis=0)
 
     def logits_and_features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        raise NotImplementedError
+        return self.logits(images), np.zeros((len(images), 1, 2, 2), np.float32)
 
 
 BMWS = ("BMW 3 Series Sedan 2012", "BMW M3 Sedan 2012", "BMW X5 SUV 2007", "Audi S4 Sedan 2012")
@@ -168,6 +169,8 @@ def test_why_there_is_no_answer() -> None:
     assert (unknown.accepted, unknown.reason) == (False, "not a car this model knows")
     assert unknown.to_dict()["level_probability"] is None
     assert unknown.top1.name == BMWS[0]
+    explained = bmw_classifier(sure, scale=5.9).explain(photo).prediction
+    assert (explained.accepted, explained.reason) == (False, unknown.reason)
     assert bmw_classifier(sure, scale=6.1).predict(photo).accepted
     assert bmw_classifier(sure, scale=5.9, false_rejection=0.01).predict(photo).accepted
     assert not bmw_classifier(sure, scale=6.1, false_rejection=0.5).predict(photo).accepted

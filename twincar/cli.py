@@ -6,7 +6,6 @@ Results go to standard output, logs and progress to standard error. Exit codes: 
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from twincar.console import (
     print_evaluation,
     print_explanation_scores,
     print_export,
+    print_json,
     print_json_lines,
     print_open_set,
     print_robustness,
@@ -247,7 +247,7 @@ def _audit_deeply(
     with progress("Looking at photos") as on_photo:
         audit = deep_audit(source, out, run=run, folds=folds, classes_file=classes, on_photo=on_photo)
     if as_json:
-        typer.echo(json.dumps(audit.to_dict(), indent=2, ensure_ascii=False))
+        print_json(audit.to_dict())
     elif as_csv:
         print_csv(audit.rows, COLUMNS)
     else:
@@ -371,7 +371,7 @@ def _evaluate(
             on_photo=on_photo,
         )
     if as_json:
-        typer.echo(json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False))
+        print_json(evaluation.to_dict())
     else:
         print_evaluation(evaluation)
         typer.echo(f"Tables and pictures: {evaluation.folder}")
@@ -385,7 +385,7 @@ def _evaluate_open_set(run: Path, split: Split, data: Path | None, false_rejecti
             run, split=split, data_folder=data, false_rejection=false_rejection, on_photo=on_photo
         )
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        print_json(found.to_dict())
     else:
         print_open_set(found)
 
@@ -396,7 +396,7 @@ def _evaluate_corruptions(run: Path, split: Split, data: Path | None, as_json: b
     with progress(f"Evaluating corrupted {split} photos") as on_photo:
         robustness = measure_robustness(run, split=split, data_folder=data, on_photo=on_photo)
     if as_json:
-        typer.echo(json.dumps(robustness.to_dict(), indent=2, ensure_ascii=False))
+        print_json(robustness.to_dict())
     else:
         print_robustness(robustness)
         typer.echo(f"Table and picture: {robustness.folder / 'corruptions.png'}")
@@ -426,7 +426,7 @@ def _explain(
         with progress(f"Testing the maps of {split} photos") as on_photo:
             scored = score_explanations(run, split=split, count=count or 100, data_folder=data, on_photo=on_photo)
         if as_json:
-            typer.echo(json.dumps(scored.to_dict(), indent=2, ensure_ascii=False))
+            print_json(scored.to_dict())
         else:
             print_explanation_scores(scored)
         return
@@ -460,7 +460,7 @@ def _compare(
             run, classes or (), photo=photo, split=split, count=count, data_folder=data, on_photo=on_photo
         )
     if as_json:
-        typer.echo(json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False))
+        print_json(comparison.to_dict())
     else:
         print_comparison(comparison)
 
@@ -506,7 +506,7 @@ def _export(
             on_photo=on_photo,
         )
     if as_json:
-        typer.echo(json.dumps(exported.to_dict(), indent=2))
+        print_json(exported.to_dict())
     else:
         print_export(exported)
 

@@ -253,6 +253,11 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     Console().print(table)
 
 
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object, to be read by people too."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
 def print_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
     """One JSON object a line."""
     for row in rows:
