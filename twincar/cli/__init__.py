@@ -1,0 +1,76 @@
+"""The command line: parses, prints, maps errors to exit codes; holds no logic.
+
+Results go to standard output, logs and progress to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage,
+130 interrupted. Each verb imports what it needs when it runs, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+import twincar
+from twincar.cli import answering, data, judging, training
+from twincar.console import CurrentStderr
+from twincar.errors import MissingExtraError, TwinCarError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Tells look-alike cars apart: from a photo to make, model, body and year.",
+    epilog="New here? 'twincar quickstart' draws cars, trains on them and shows every result, without network.",
+)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    try:
+        app()
+    except TwinCarError as error:
+        _fail(error)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "twincar":
+            raise
+        _fail(MissingExtraError(f"This needs {error.name}, which is not installed: pip install 'twincar[train]'"))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(twincar.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _every_verb(
+    version: Annotated[  # noqa: ARG001  # acted on by its callback
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no log; errors only.")] = False,
+) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[CurrentStderr()])
+    logging.getLogger("twincar").setLevel(logging.ERROR if quiet else logging.INFO)
+
+
+def _fail(error: TwinCarError) -> None:
+    typer.echo(f"twincar: {error}", err=True)
+    sys.exit(error.exit_code)
+
+
+# In the order people meet them, which is that of --help.
+for verb in (
+    training.quickstart,
+    data.prepare,
+    data.audit,
+    training.train,
+    judging.evaluate,
+    judging.explain,
+    judging.compare,
+    judging.report,
+    answering.export,
+    answering.predict,
+):
+    app.command()(verb)

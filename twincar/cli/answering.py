@@ -1,0 +1,132 @@
+"""Verbs that put a trained model to use: export, predict."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twincar.choices import CONFIDENCE, FALSE_REJECTION, Arithmetic, EngineName, ExportFormat
+from twincar.cli.options import (
+    ClassesOption,
+    ConfidenceOption,
+    CsvOption,
+    DataOption,
+    FalseRejectionOption,
+    JsonOption,
+)
+from twincar.console import (
+    flat_row,
+    print_answers,
+    print_csv,
+    print_export,
+    print_json,
+    print_json_lines,
+    progress,
+)
+from twincar.errors import UsageError
+
+if TYPE_CHECKING:
+    from twincar.predict import Failure, Prediction
+
+
+def export(
+    model: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, .safetensors file, or published .pth.")],
+    format: Annotated[ExportFormat, typer.Option(help="One ONNX file, or a folder for OpenVINO.")] = "onnx",
+    precision: Annotated[Arithmetic, typer.Option(help="What is stored and computed in.")] = "fp32",
+    out: Annotated[Path | None, typer.Option(help="Where to.  [default: beside the weights]")] = None,
+    data: DataOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Write it even if it answers differently.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Export a model for answering without torch, checked against the network on validation photos."""
+    from twincar.export import export
+
+    with progress("Computing the network's answers") as on_photo:
+        exported = export(
+            model,
+            format=format,
+            precision=precision,
+            out=out,
+            data_folder=data,
+            force=force,
+            on_photo=on_photo,
+        )
+    if as_json:
+        print_json(exported.to_dict())
+    else:
+        print_export(exported)
+
+
+def predict(
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGES...", help="Photos, folders, patterns, or - for a photo or paths on stdin."),
+    ],
+    model: Annotated[
+        Path,
+        typer.Option(
+            "--model", "-m", help="Run folder, .safetensors, exported .onnx or OpenVINO folder, or published .pth."
+        ),
+    ],
+    engine: Annotated[EngineName, typer.Option(help="What computes; auto is the fastest there.")] = "auto",
+    top_k: Annotated[int, typer.Option(min=1, help="Candidates a photo.")] = 3,
+    tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored and wider views.")] = False,
+    confidence: ConfidenceOption = CONFIDENCE,
+    false_rejection: FalseRejectionOption = FALSE_REJECTION,
+    classes: ClassesOption = None,
+    backbone: Annotated[str, typer.Option(help="Of .pth weights.  [default: efficientnetv2_rw_s]")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """Name the cars in photos; a photo that cannot be read gets an error row and the exit code becomes 1."""
+    from twincar.predict import Classifier, Failure, find_photos
+
+    photos = _photos_from_stdin() if images == ["-"] else find_photos(images)
+    names = None
+    if classes:
+        from twincar.data.sources import read_class_file  # it knows .mat files, which takes a while to import
+
+        names = read_class_file(classes)
+    classifier = Classifier.load(
+        model,
+        engine=engine,
+        classes=names,
+        backbone=backbone,
+        confidence=confidence,
+        false_rejection=false_rejection,
+    )
+    failed = 0
+
+    def counted() -> Iterator[Prediction | Failure]:
+        nonlocal failed
+        for answer in classifier.stream(photos, top_k=top_k, tta=tta):
+            failed += isinstance(answer, Failure)
+            yield answer
+
+    if as_json:
+        print_json_lines(answer.to_dict() for answer in counted())
+    elif as_csv:
+        columns = ["photo", "answer", "level", "reason", "class_name", "confidence", "make", "model", "body", "year"]
+        columns += [f"{what}{place}" for place in range(2, top_k + 1) for what in ("class_name", "probability")]
+        print_csv((flat_row(answer) for answer in counted()), [*columns, "error"])
+    else:
+        print_answers(counted())
+    if failed:
+        typer.echo(f"{failed} photos could not be read.", err=True)
+        raise typer.Exit(1)
+
+
+def _photos_from_stdin() -> Iterator[str | bytes]:
+    """Standard input holds one photo, or paths, one a line."""
+    data = sys.stdin.buffer.read()
+    if not data.strip():
+        raise UsageError("Expected a photo or paths of photos on standard input, and it is empty.")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return iter([data])
+    return iter([data] if "\0" in text else [line for line in text.splitlines() if line.strip()])

@@ -1,0 +1,138 @@
+"""Verbs that look at photos before anything is trained: prepare, audit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twincar.cli.options import (
+    ClassesOption,
+    CsvOption,
+    JsonOption,
+    SourceArgument,
+)
+from twincar.console import (
+    print_csv,
+    print_deep_audit,
+    print_json,
+    print_json_lines,
+    print_summary,
+    print_table,
+    progress,
+)
+from twincar.errors import UsageError
+
+
+def prepare(
+    source: SourceArgument = "hub:tanganke/stanford_cars",
+    out: Annotated[Path, typer.Option(help="Folder of the prepared data set.")] = Path("data/stanford_cars"),
+    split: Annotated[
+        list[str] | None, typer.Option("--split", help="Split to fetch; may be repeated.  [default: train, test]")
+    ] = None,
+    val_share: Annotated[
+        float, typer.Option(min=0.01, max=0.5, help="Share of the training photos to validate on.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
+    classes: ClassesOption = None,
+    open_set: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON file of known_classes and unknown_classes: the latter are never trained on, to find out whether "
+            "the model turns them away."
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at bad rows in place of leaving them out.")] = False,
+    exclude: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of photos to leave out: findings.csv of audit --deep, of which the rows count whose action is "
+            "'exclude', or any list with a column 'file'."
+        ),
+    ] = None,
+) -> None:
+    """Check photos and labels, split them, and write annotations.csv, classes.json and a manifest."""
+    from twincar.data.prepare import prepare
+
+    with progress("Checking photos") as on_photo:
+        data = prepare(
+            source,
+            out,
+            splits=tuple(split or ("train", "test")),
+            val_share=val_share,
+            seed=seed,
+            strict=strict,
+            classes_file=classes,
+            open_set=open_set,
+            exclude=exclude,
+            on_photo=on_photo,
+        )
+    print_summary(data.manifest, data.folder, len(data.classes))
+
+
+def audit(
+    source: SourceArgument,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep",
+            help="Also copies, leaks between splits, contradicting labels, odd photos and classes; SOURCE may be a "
+            "prepared data set. Writes a page and findings.csv for prepare --exclude.",
+        ),
+    ] = False,
+    run: Annotated[
+        Path | None, typer.Option(help="With --deep: a run that judges the labels of photos it was not trained on.")
+    ] = None,
+    folds: Annotated[
+        int, typer.Option(min=0, help="Judge its training photos too, by so many networks trained anew.")
+    ] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for page and list.  [default: audits/<source>]")] = None,
+    classes: ClassesOption = None,
+    as_csv: CsvOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for rows that are missing, damaged, odd, repeated or without a known label; exit code 1 if there are any.
+
+    With --deep, findings.csv lists what to do: action 'exclude' for the copy of a leak that is nearer to training, for
+    all but one of copies within a split, and for all copies of a picture whose classes contradict each other; action
+    'look' for suspect labels and odd photos. Change the word where you decide otherwise.
+    """
+    if deep:
+        _audit_deeply(source, out, run, folds, classes, as_csv, as_json)
+        return
+    if run or folds or out:
+        raise UsageError("Expected --deep with --run, --folds and --out.")
+    from twincar.data.audit import audit_source
+    from twincar.data.sources import open_source
+
+    with progress("Auditing photos") as on_photo:
+        report = audit_source(open_source(source, classes_file=classes), on_photo=on_photo)
+    rows = report.rows()
+    if as_json:
+        print_json_lines(rows)
+    elif as_csv:
+        print_csv(rows, ["file", "defect", "detail"])
+    else:
+        print_table(["file", "defect", "detail"], ([row[c] for c in ("file", "defect", "detail")] for row in rows))
+        counts = ", ".join(f"{count} {defect}" for defect, count in report.counts().items())
+        typer.echo(f"{len(report.sound)} sound rows, {len(rows)} bad{': ' + counts if counts else ''}.")
+    if rows:
+        raise typer.Exit(1)
+
+
+def _audit_deeply(
+    source: str, out: Path | None, run: Path | None, folds: int, classes: Path | None, as_csv: bool, as_json: bool
+) -> None:
+    from twincar.deep_audit import COLUMNS, deep_audit
+
+    with progress("Looking at photos") as on_photo:
+        audit = deep_audit(source, out, run=run, folds=folds, classes_file=classes, on_photo=on_photo)
+    if as_json:
+        print_json(audit.to_dict())
+    elif as_csv:
+        print_csv(audit.rows, COLUMNS)
+    else:
+        print_deep_audit(audit)
+    if not audit.is_sound:
+        raise typer.Exit(1)

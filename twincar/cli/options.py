@@ -1,0 +1,43 @@
+"""Arguments and options that several verbs share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Split(StrEnum):
+    """Parts of a data set."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run, such as runs/cars.")]
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="hub:OWNER/NAME, a folder of parquet files, of the original release (devkit), or of class folders, a CSV "
+        "(filename,label[,split]), or toycars.",
+    ),
+]
+ClassesOption = Annotated[
+    Path | None,
+    typer.Option("--classes", help="Class names in order: one a line, classes.json, or the devkit's cars_meta.mat."),
+]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="Another prepared data set than the one the run was trained on.")
+]
+ConfidenceOption = Annotated[
+    float, typer.Option(min=0, max=1, help="How probable an answer has to be to be given; else a coarser one is.")
+]
+FalseRejectionOption = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of photos of known cars that may be turned away as unknown.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV, for machines.")]

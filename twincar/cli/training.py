@@ -1,0 +1,121 @@
+"""Verbs that train: quickstart, train."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twincar.console import (
+    print_answers,
+    print_evaluation,
+    print_training,
+)
+from twincar.errors import UsageError
+
+
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("quickstart"),
+) -> None:
+    """Draw cars, train on them, evaluate, explain, predict, report: the whole road in minutes, without network."""
+    from twincar.quickstart import quickstart
+
+    result = quickstart(out)
+    run = result.trained.run
+    print_training(result.trained)
+    print_evaluation(result.evaluation)
+    typer.echo(f"\n{result.photo}:")
+    print_answers([result.prediction])
+    typer.echo(f"\nDone in {result.seconds:.0f} s. Look at:")
+    for what, path in [
+        ("the drawn cars", result.data / "photos"),
+        ("the trained model", run.best),
+        ("its learning curves", run.reports / "curve_accuracy_f1.png"),
+        ("its confusion matrix", result.evaluation.folder / "confusion_matrix.png"),
+        ("what it looked at", result.explanation.grid),
+        ("every answer", result.evaluation.folder / "predictions.csv"),
+        ("the whole report", result.report.path),
+    ]:
+        typer.echo(f"  {what:<21} {path}")
+    typer.echo(f"Next: twincar predict --model {run.path} PHOTO...    or on your own cars: twincar prepare --help")
+
+
+def train(
+    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Folder of a prepared data set.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run.  [default: the data folder's]")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run after its last whole epoch.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="stanford, published or toycars.  [default: stanford]")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings; flags win over it.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Any timm EfficientNetV2.")] = None,
+    pretrained: Annotated[str | None, typer.Option(help="First weights: hub, none, or a file.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Height and width of the network's input, pixels.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most this many passes over the data.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Photos a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    compile: Annotated[
+        bool | None, typer.Option("--compile", help="Compile the network: minutes at first, then quicker steps.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that load photos; -1 chooses.")] = None,
+    cache: Annotated[
+        bool | None,
+        typer.Option("--cache", help="Keep the photos decoded in a file below DATA; its size is told first."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only this many batches a pass, to try everything out.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of config.yaml, such as augment.flip=0."),
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
+) -> None:
+    """Train a network on a prepared data set, or go on with a run."""
+    from twincar.config import TrainConfig, parse_settings
+    from twincar.train import resume as resume_run
+    from twincar.train import train
+
+    flags = {
+        "backbone": backbone,
+        "pretrained": pretrained,
+        "image_height": image_size,
+        "image_width": image_size,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "precision": precision,
+        "compile": compile,
+        "workers": workers,
+        "cache": cache,
+        "seed": seed,
+        "limit": limit,
+        **parse_settings(settings or []),
+    }
+    if resume:
+        if data or name or recipe or config or any(value is not None for value in flags.values()):
+            raise UsageError("Expected --resume RUN alone: a run goes on with the settings it was started with.")
+        run = resume
+        with _resumable(run):
+            result = resume_run(run, tensorboard=tensorboard)
+    else:
+        if data is None:
+            raise UsageError("Expected the folder of a prepared data set: twincar train DATA (see twincar prepare).")
+        run = runs / (name or data.resolve().name)
+        resolved = TrainConfig.resolve(recipe=recipe, yaml_file=config, flags={**flags, "data": str(data.resolve())})
+        with _resumable(run):
+            result = train(resolved, run, tensorboard=tensorboard)
+    print_training(result)
+    typer.echo(f"Model: {result.run.best}\nNext:  twincar evaluate {result.run.path}")
+
+
+@contextmanager
+def _resumable(run: Path) -> Iterator[None]:
+    """Tell how to go on when training is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"\nInterrupted. Go on with: twincar train --resume {run}", err=True)
+        raise
