@@ -86,4 +86,4 @@ def _under_map(
 
 def _rgb(colour: str) -> Floats:
     """Red, green and blue, 0 to 1, of '#rrggbb'."""
-    return np.array(ImageColor.getrgb(colour), np.float32) / 255
+    return np.array(ImageColor.getrgb(colour), np.float32) / np.float32(255)
