@@ -23,7 +23,7 @@ from PIL import Image
 from twincar.errors import MissingExtraError, PhotoError, UsageError
 from twincar.overlays import heat_overlay
 from twincar.pages import percent, picture_uri, render
-from twincar.predict import Classifier, Explanation, LevelAnswer, Prediction, find_photos
+from twincar.predict import Classifier, Explanation, Prediction, find_photos
 from twincar.preprocess import decode_photo, read_photo
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when it is imported
@@ -38,6 +38,7 @@ MAX_BYTES = 50_000_000
 _EXAMPLES = 24  # are shown; all of a large folder would be copied at the start
 _LONGEST = 800  # pixels of a heat map's longer side
 _KEPT_SECONDS = 3600  # an uploaded photo stays so long
+_UNKNOWN = "not a car this model knows"
 _NOT_TOLD = {
     "model and body": "which model year",
     "model": "which body and year",
@@ -175,7 +176,7 @@ def answer_page(classifier: Classifier, photo: Image.Image) -> str:
     return _page(
         **_wording(prediction, classifier),
         prediction=prediction,
-        facts=[(found.level, _value(found, prediction), found.probability) for found in prediction.levels],
+        facts=_facts(prediction),
         heats=[(explained.target, _heat_picture(photo, explained)) for explained in (first, *others)],
     )
 
@@ -183,7 +184,7 @@ def answer_page(classifier: Classifier, photo: Image.Image) -> str:
 def _wording(prediction: Prediction, classifier: Classifier) -> dict[str, str]:
     """State, chip, headline and text of an answer."""
     answer = prediction.answer
-    if prediction.reason == "not a car this model knows":
+    if prediction.reason == _UNKNOWN:
         text = (
             f"It looks less like one than {1 - classifier.false_rejection:.0%} of the photos the model was checked "
             "with. What is below is what it would have said."
@@ -230,10 +231,15 @@ def _page(
     )
 
 
-def _value(found: LevelAnswer, prediction: Prediction) -> str:
-    """What a fact says: the model without the make, which stands beside it."""
-    make = next((level.name for level in prediction.levels if level.level == "make"), "")
-    return found.name.removeprefix(f"{make} ") if found.level == "model" else found.name
+def _facts(prediction: Prediction) -> list[tuple[str, str, float]]:
+    """What is told one by one, with its probability; the model without the make, which stands beside it."""
+    if prediction.reason == _UNKNOWN:
+        return []
+    make = next((f"{found.name} " for found in prediction.levels if found.level == "make"), "")
+    return [
+        (found.level, found.name.removeprefix(make) if found.level == "model" else found.name, found.probability)
+        for found in prediction.levels
+    ]
 
 
 def _heat_picture(photo: Image.Image, explained: Explanation) -> str:
