@@ -86,6 +86,8 @@ FLAGS = {
     "report": "--split --data --out",
     "export": "--format --precision --out --data --force --json",
     "predict": "--model -m --engine --top-k --tta --confidence --false-rejection --classes --backbone --json --csv",
+    "push": "--private --license --data --out --json",
+    "pull": "--json",
 }
 
 
