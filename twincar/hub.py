@@ -117,7 +117,7 @@ def fetch(repository: Repository, patterns: Sequence[str], *, otherwise: str) ->
     folder = Path(name)
     for pattern in patterns:
         for path in folder.glob(pattern):
-            _check(path, repository)
+            _check(path, path.relative_to(folder).as_posix(), repository)
     return folder
 
 
@@ -191,8 +191,8 @@ def _check_private(api: HfApi, repository: Repository) -> None:
         )
 
 
-def _check(path: Path, repository: Repository) -> None:
-    """Compare a file in the cache with its hash, and take it out if it differs."""
+def _check(path: Path, name: str, repository: Repository) -> None:
+    """Compare a file in the cache, `name` in its repository, with its hash, and take it out if it differs."""
     if not path.is_symlink():
         return
     blob = path.parent / path.readlink()
@@ -201,7 +201,7 @@ def _check(path: Path, repository: Repository) -> None:
     for file in (path.resolve(), blob, path):  # the blob may itself be a link, into a store that repositories share
         file.unlink(missing_ok=True)
     raise HubError(
-        f"Expected {path.name} of {repository} as the hub describes it, and what was fetched has another hash. It was "
+        f"Expected {name} of {repository} as the hub describes it, and what was fetched has another hash. It was "
         "taken out of the cache; run the same command again. If that does not help, something on the way changes files."
     )
 
