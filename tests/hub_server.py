@@ -12,7 +12,9 @@ import base64
 import hashlib
 import json
 import re
+import socket
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -59,6 +61,8 @@ class HubServer:
         """Path and Range header of every GET of a file."""
         self.requests: list[str] = []
         """Method and path of every request."""
+        self.connections: list[socket.socket] = []
+        """All that were ever opened; some stay open for further requests."""
         self.uploaded: dict[str, bytes] = {}
         """Large files by their SHA-256."""
         handler = type("Handler", (_Handler,), {"hub": self})
@@ -90,6 +94,9 @@ class HubServer:
     ) -> None:
         self._server.shutdown()
         self._server.server_close()
+        for connection in self.connections:
+            with suppress(OSError):  # the other side may have closed it
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class HubClient:
@@ -137,6 +144,10 @@ def sha256(data: bytes) -> str:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     hub: HubServer
+
+    def setup(self) -> None:
+        super().setup()
+        self.hub.connections.append(self.connection)
 
     def do_GET(self) -> None:
         path = unquote(self.path.split("?")[0])

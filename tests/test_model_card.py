@@ -95,6 +95,7 @@ def test_what_was_not_measured_is_not_told() -> None:
     assert "corrupted" not in text
     assert "AUROC" not in text
     assert "nor were spoilt photos" in text
+    assert "0.020 (not calibrated)" in text
     assert "It was not taught when to turn a photo away" in text
     group = UnknownGroup("hard", is_car=True, photos=1200, auroc=0.75, fpr95=1, oscr=0, rejected=0, auroc_by_others={})
     text = card_of(
@@ -105,6 +106,7 @@ def test_what_was_not_measured_is_not_told() -> None:
     assert "| AUROC of known cars against cars of other classes: hard (1,200) | 0.750 |" in text
     assert "| accuracy on corrupted photos, mean | 0.321 |" in text
     assert "Calibrated on 1,216 validation photos." in text
+    assert "0.020 (before calibration 0.020)" in text
     assert "It turns away what looks like none of them" in text
 
 
@@ -132,7 +134,7 @@ def test_names_do_nothing_in_the_text_or_the_metadata() -> None:
     text = card_of(spec).to_markdown()
     card = HubCard(text)
     assert card.data.license is None
-    assert card.data.eval_results[0].dataset_name == "a --- license: mit <b>|[x](y)</b>"
+    assert card.data.eval_results[0].dataset_name == "folder a --- license: mit <b>|[x](y)</b>"
     tokens = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(card.text)
     flat = [inner for token in tokens for inner in (token, *(token.children or []))]
     html = [token.content.strip() for token in flat if token.type in ("html_block", "html_inline")]
@@ -157,4 +159,4 @@ def test_the_base_model_is_named_where_there_is_one(pretrained: str, expected: s
 def test_the_data_set_has_the_name_others_know() -> None:
     assert DataFacts.of(spec_of("toycars:0")).name == "TwinCar's drawn cars"
     assert DataFacts.of(spec_of("hub:a/b")) == DataFacts("a/b", "a/b", "")
-    assert DataFacts.of(spec_of("crops", stanford_cars())).name == "Stanford Cars (crops)"
+    assert DataFacts.of(spec_of("crops", stanford_cars())).name == "Stanford Cars (folder crops)"

@@ -47,7 +47,7 @@ class DataFacts:
         data = spec.provenance.get("data") or {}
         source = str(data.get("source") or "unknown")
         hub_name = source.removeprefix("hub:") if source.startswith("hub:") else None
-        named = {_TOYCARS: "TwinCar's drawn cars"}.get(source.partition(":")[0], hub_name or source)
+        named = {_TOYCARS: "TwinCar's drawn cars"}.get(source.partition(":")[0], hub_name or f"folder {source}")
         is_stanford = not source.startswith(_TOYCARS) and is_stanford_cars(spec.classes)
         return cls(
             name=f"Stanford Cars ({named})" if is_stanford else named,
