@@ -260,9 +260,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _validate(self, card: str) -> None:
         from huggingface_hub import ModelCard
 
-        metadata = ModelCard(card).data.to_dict()
-        errors = [] if isinstance(metadata, dict) and metadata else [{"message": "no metadata"}]
-        self._send_json({"errors": errors, "warnings": []})
+        known = ModelCard(card).data.license in (None, "other", "mit", "apache-2.0", "cc-by-4.0")
+        errors = [] if known else [{"message": '"license" must be one of apache-2.0, mit and others'}]
+        self._send_json({"errors": errors, "warnings": []}, 200 if known else 400)
 
     def _send_file(self, revision: str, name: str) -> None:
         found = self.hub.at(revision)
@@ -316,8 +316,8 @@ class _Handler(BaseHTTPRequestHandler):
         if stop is not None:
             self.close_connection = True
 
-    def _send_json(self, value: object) -> None:
-        self.send_response(200)
+    def _send_json(self, value: object, status: int = 200) -> None:
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self._finish(json.dumps(value).encode())
 

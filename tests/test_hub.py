@@ -234,3 +234,12 @@ def test_who_may_not_publish_is_told_before_and_by_the_hub(hub_client: HubClient
         with pytest.raises(HubError, match="HF_HUB_OFFLINE is set"):
             put(folder)
         assert hub.commits == {}
+
+
+def test_a_card_the_hub_does_not_take_is_told_with_its_reason(hub_client: HubClient, folder: Path) -> None:
+    (folder / "README.md").write_text("---\nlicense: nonsense\n---\nA card.\n")
+    with HubServer({}, kind="models", token="secret") as hub:
+        hub_client.use(hub, token="secret")
+        with pytest.raises(HubError, match=r'"license" must be one of apache-2\.0'):
+            put(folder)
+        assert hub.commits == {COMMIT: {}}

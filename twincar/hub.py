@@ -151,8 +151,8 @@ def publish(folder: Path, repository: Repository, *, private: bool, message: str
             name,
             repo_type=repository.kind,
             operations=[
-                *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in files.items()),
-                *(CommitOperationDelete(path_in_repo=name) for name in ours if name in there and name not in files),
+                *(CommitOperationAdd(path_in_repo=file, path_or_fileobj=path) for file, path in files.items()),
+                *(CommitOperationDelete(path_in_repo=file) for file in ours if file in there and file not in files),
             ],
             commit_message=message,
         )
@@ -232,7 +232,9 @@ def _why_not(repository: Repository, error: Exception) -> str:
 
     expected = f"Expected {repository} from {constants.ENDPOINT}"
     status = _status(error)
-    reason = next(iter(str(error).splitlines()), "").removeprefix("Got: ").rstrip(".") or type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    # Of a wrong value, such as a licence in a card that the hub does not know, the lines after the first say which.
+    reason = (" ".join(lines) if isinstance(error, ValueError) else lines[0]).removeprefix("Got: ").rstrip(".")
     if isinstance(error, errors.HFValidationError):
         return f"Expected a name that a repository can have, and found '{repository.name}': {reason}."
     if isinstance(error, errors.RevisionNotFoundError):

@@ -33,12 +33,12 @@ from twincar.modeling.repository import (
     CARD,
     CLASSES_FILE,
     EVALUATION_FILE,
-    MODEL_FILES,
     ONNX_FILE,
     PICTURES,
     REPOSITORY_FILES,
     TIMM_CONFIG,
     TIMM_WEIGHTS,
+    WEIGHTS_FILE,
 )
 from twincar.modeling.spec import ModelSpec
 from twincar.reporting import files
@@ -46,6 +46,8 @@ from twincar.reporting import files
 log = logging.getLogger(__name__)
 
 OnPhoto = Callable[[int, int], None]
+
+_OURS = (ONNX_FILE, WEIGHTS_FILE, *REPOSITORY_FILES)
 
 
 @dataclass(frozen=True)
@@ -110,27 +112,25 @@ def push(
     network, spec = open_network(run.path)
     spec = without_paths(spec)
     split = _evaluated_split(run, data, on_photo)
+    card = _card(repository, run, data, spec, split, licence)
     with _folder(out) as folder:
+        write_text(folder / CARD, card.to_markdown())
         _write_run(folder, run, network, spec)
         _write_tables(folder, run.reports / split, spec)
-        if spec.head == "linear":
+        if card.loads_in_timm:
             _write_for_timm(folder, network, spec)
         log.info("Exporting it, and comparing the exported model with the network.")
         export(folder, out=folder / ONNX_FILE, data_folder=data.folder, on_photo=on_photo)
-        card = _card(repository, run, data, spec, split, licence)
-        write_text(folder / CARD, card.to_markdown())
         sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-        commit = None
-        if out is None:
-            log.info("Publishing %d files, %.1f MB.", len(sizes), sum(sizes.values()) / 1e6)
-            message = f"A {spec.backbone} of {len(spec.classes)} classes, accuracy {card.metrics.accuracy.value:.3f}"
-            ours = (*MODEL_FILES[:2], *REPOSITORY_FILES)
-            commit = publish(folder, repository, private=private, message=message, ours=ours)
+        log.info("%d files, %.1f MB.", len(sizes), sum(sizes.values()) / 1e6)
+        accuracy = card.metrics.accuracy.value
+        message = f"A {spec.backbone} of {len(spec.classes)} classes, accuracy {accuracy:.3f}"
+        commit = publish(folder, repository, private=private, message=message, ours=_OURS) if out is None else None
     return Pushed(
         repository=repository.name,
         files=sizes,
         split=split,
-        accuracy=card.metrics.accuracy.value,
+        accuracy=accuracy,
         loads_in_timm=card.loads_in_timm,
         folder=out,
         commit=commit,
