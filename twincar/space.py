@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from importlib import resources
 from importlib.metadata import version
@@ -12,10 +11,10 @@ from string import Template
 from twincar.demo import find_examples
 from twincar.errors import UsageError, storage_errors
 from twincar.files import write_text
+from twincar.hub import find_repository
 from twincar.predict import Classifier
 from twincar.version import __version__
 
-_HUB = re.compile(r"(hub:)?(?P<name>[\w.-]+/[\w.-]+)(@[^\s@]+)?")
 _MODEL, _EXAMPLES = "model.onnx", "examples"
 
 
@@ -70,13 +69,13 @@ def _repository(model: str) -> str:
     path = Path(model)
     if path.suffix == ".onnx" and path.is_file():
         return ""
-    on_hub = _HUB.fullmatch(model)
-    if on_hub is None or path.exists() or path.suffix in (".onnx", ".safetensors", ".pth"):
+    on_hub = find_repository(model)
+    if on_hub is None:
         raise UsageError(
             "Expected an exported .onnx file, or owner/name on the hub, for a space without torch, and found "
             f"{model}. Make one: twincar export RUN"
         )
-    return on_hub["name"]
+    return on_hub.name
 
 
 def _asset(name: str) -> str:
