@@ -71,7 +71,9 @@ def test_help_and_version_import_neither_torch_nor_matplotlib() -> None:
 
 
 def test_public_names_are_frozen() -> None:
-    assert sorted(twincar.__all__) == ["TwinCarError", "__version__", "load"]
+    names = ["Classifier", "Explanation", "Failure", "Prediction", "TwinCarError", "__version__", "load"]
+    assert sorted(twincar.__all__) == names
+    assert all(hasattr(twincar, name) for name in names)
 
 
 FLAGS = {
@@ -86,6 +88,7 @@ FLAGS = {
     "report": "--split --data --out",
     "export": "--format --precision --out --data --force --json",
     "predict": "--model -m --engine --top-k --tta --confidence --false-rejection --classes --backbone --json --csv",
+    "info": "--json",
 }
 
 
