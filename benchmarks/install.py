@@ -10,6 +10,7 @@ Writes `benchmarks/results/install.md`.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -19,9 +20,6 @@ import venv
 from functools import partial
 from pathlib import Path
 
-import torch
-
-from benchmarks import yardstick
 from benchmarks.measuring import ROUNDS, Section, describe_machine, in_turn, spread
 from twincar.data.toycars import CLASS_NAMES, draw_photo
 
@@ -97,6 +95,10 @@ def _draw(path: Path) -> Path:
 
 def _cold(python: Path, model: Path, photo: Path, backbone: str, folder: Path) -> dict[str, list[float]]:
     """Seconds of whole processes, those of ours in the fresh installation, in turn."""
+    import torch  # deferred, with the yardstick: both take seconds
+
+    from benchmarks import yardstick
+
     weights = folder / "weights.pth"
     torch.save(yardstick.build_network(backbone).state_dict(), weights)
     ours = [python, "-m", "twincar"]
@@ -106,9 +108,10 @@ def _cold(python: Path, model: Path, photo: Path, backbone: str, folder: Path) -
         "help": ([*ours, "--help"], folder),
         "info": ([*ours, "info"], folder),
     }
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # the wheel's code, no checkout's
     return in_turn(
         {
-            name: partial(subprocess.run, command, cwd=where, check=True, capture_output=True)
+            name: partial(subprocess.run, command, cwd=where, env=own, check=True, capture_output=True)
             for name, (command, where) in commands.items()
         }
     )

@@ -45,6 +45,7 @@ RECIPE = "toycars" if DATA == "toycars" else "stanford"
 QUICK = {"epochs": 1, "limit": 20} if "TWINCAR_WALKTHROUGH_QUICK" in os.environ else {}  # to try the notebook itself
 
 logging.getLogger("twincar").setLevel(logging.ERROR)
+pd.set_option("display.max_colwidth", None)
 
 
 def show(picture, width=860):
@@ -159,7 +160,9 @@ history = pd.DataFrame(trained.history).set_index("epoch")
 history[["train_loss", "val_loss", "train_acc", "val_acc", "val_f1_macro", "val_top5"]].round(3)
 
 # %%
-show(run.reports / "curve_accuracy_f1.png")
+from twincar import plots
+
+show(plots.training_curves(trained.history)["curve_accuracy_f1"])
 
 # %% [markdown]
 # ## How good is it, honestly? · `twincar evaluate`
@@ -175,7 +178,7 @@ print(f"{evaluation.photos} photos: accuracy {evaluation.accuracy}, macro-F1 {ev
 pd.DataFrame({"plain": evaluation.metrics, "with TTA": evaluation.tta}).round(3)
 
 # %% [markdown]
-# What is taken for what. Nearly all that is off the diagonal is a twin.
+# What is taken for what. Most of what is off the diagonal is a twin.
 
 # %%
 show(evaluation.folder / "confusion_matrix.png")
@@ -192,7 +195,7 @@ show(evaluation.folder / "reliability.png", 560)
 # with the year left open.
 
 # %%
-pd.DataFrame([vars(level) for level in evaluation.levels]).round(3).fillna("")
+pd.DataFrame([vars(level) for level in evaluation.levels]).round(3).astype(object).fillna("")
 
 # %% [markdown]
 # ## What did it look at? · `twincar explain`
@@ -217,9 +220,9 @@ show(explanation.grid)
 from twincar.compare import compare
 
 comparison = compare(run.path, split="test", count=1)
-for pair in comparison.pairs:
-    print(f"{pair.first} was taken for {pair.second} in {pair.first_as_second} of {pair.photos_first} photos,")
-    print(f"the other way round in {pair.second_as_first} of {pair.photos_second}.")
+pair = comparison.pairs[0]
+print(f"{pair.first} was taken for {pair.second} in {pair.first_as_second} of {pair.photos_first} photos,")
+print(f"the other way round in {pair.second_as_first} of {pair.photos_second}.")
 show(comparison.page.parent / pair.pngs[0])
 
 # %% [markdown]
@@ -241,24 +244,22 @@ print("a probability differs by less than 0.001:", compared.largest_difference <
 # ## Name the cars · `twincar predict`
 #
 # `twincar.load` opens a run, an exported file or published weights, and `predict` takes a path, bytes, a Pillow image,
-# an array, or a list of them.
+# an array, or a list of them. Here is a hard one, a car of the pair above.
 
 # %%
 classifier = twincar.load(exported.path)
-photo = data.split("test")[4]
+photo = next(photo for photo in data.split("test") if data.classes[photo.label] == pair.first)
 answer = classifier.predict(data.path(photo))
 
 print("The truth: ", data.classes[photo.label])
 print("The answer:", answer.answer.name if answer.accepted else answer.reason)
-print("In parts:  ", answer.make, "·", answer.model, "·", answer.body, "·", answer.year)
+print("The likeliest class in parts:", answer.make, "·", answer.model, "·", answer.body, "·", answer.year)
 pd.DataFrame([{"class": one.name, "probability": round(one.probability, 3)} for one in answer.topk])
 
 # %% [markdown]
 # The heat map comes from the same file:
 
 # %%
-from twincar import plots
-
 why = classifier.explain(data.path(photo))
 pixels = np.asarray(Image.open(data.path(photo)).convert("RGB"))
 heat = plots.overlay(plots.Explained(pixels, why.heat, why.seen, why.target, answer.confidence))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import venv
 import zipfile
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 from conftest import draw_car
 
 import twincar
@@ -114,6 +116,20 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {"twincar/py.typed", "twincar/assets/stanford_cars_196.txt"} <= names
     assert "License-Expression: Apache-2.0" in told
     assert set(re.findall(r"Provides-Extra: (.+)", told)) == {"all", "cluster", "demo", "openvino", "serve", "train"}
+
+
+def test_what_is_told_about_the_package_in_several_places_agrees() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    pythons = [line.rpartition(" ")[2] for line in project["classifiers"] if ":: Python :: 3." in line]
+    assert (citation["version"], citation["license"]) == (twincar.__version__, project["license"])
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == pythons
+    assert (f">={pythons[0]}", pythons[-1]) == (project["requires-python"].partition(",")[0], "3.13")
+    assert workflow["permissions"] == {"contents": "read"}
+    for reference in citation["references"]:
+        assert reference["authors"]
+        assert {"doi", "url"} & set(reference)
 
 
 def test_the_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path) -> None:
