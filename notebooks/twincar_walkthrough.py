@@ -28,6 +28,7 @@ import logging
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,7 @@ RECIPE = "toycars" if DATA == "toycars" else "stanford"
 QUICK = {"epochs": 1, "limit": 20} if "TWINCAR_WALKTHROUGH_QUICK" in os.environ else {}  # to try the notebook itself
 
 logging.getLogger("twincar").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's, where there are no widgets
 pd.set_option("display.max_colwidth", None)
 
 
