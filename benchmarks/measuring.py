@@ -5,14 +5,21 @@ A machine that is busy with something else slows all ways alike, so a ratio stay
 
 from __future__ import annotations
 
+import platform
 import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
+from twincar.machine import available_cores
+
 ROUNDS = 5
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless", "simplejpeg", "onnxruntime",
+             "openvino", "nncf", "lightning")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,19 @@ def peak_memory() -> int:
     if status.exists():  # ru_maxrss would count what the process that started this one held
         return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def describe_machine() -> str:
+    """The day, the processor and the versions, in one sentence."""
+    cpu = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.processor(),
+    )
+    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    return (
+        f"{date.today():%d %B %Y}, {available_cores()} cores of an {cpu}, {platform.system()}, Python "
+        f"{platform.python_version()}; {packages}."
+    )
 
 
 def _line(cells: list[str]) -> str:

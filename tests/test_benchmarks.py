@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
+from benchmarks.install import _megabytes
 from benchmarks.label_errors import plant
 from benchmarks.measuring import ROUNDS, Section, in_turn, ratio, spread
 from benchmarks.picture import Bar, draw_ratios, read_ratios
@@ -56,3 +58,11 @@ def test_planted_labels_are_wrong_and_no_others_change() -> None:
     assert wrong == {i for i in range(100) if planted[i].label != photos[i].label}
     assert min(wrong) >= 50
     assert {photo.label for photo in planted} == {0, 1, 2, 3}
+
+
+def test_a_folder_weighs_what_du_says(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "file").write_bytes(b"x" * 3_000_001)
+    told = subprocess.run(["du", "-s", "--block-size=1", tmp_path], capture_output=True, text=True, check=True)
+    assert _megabytes(tmp_path) * 1e6 == int(told.stdout.split()[0])
+    assert _megabytes(tmp_path) > 3

@@ -71,7 +71,9 @@ def test_help_and_version_import_neither_torch_nor_matplotlib() -> None:
 
 
 def test_public_names_are_frozen() -> None:
-    assert sorted(twincar.__all__) == ["TwinCarError", "__version__", "load"]
+    names = ["Classifier", "Explanation", "Failure", "Prediction", "TwinCarError", "__version__", "load"]
+    assert sorted(twincar.__all__) == names
+    assert all(hasattr(twincar, name) for name in names)
 
 
 FLAGS = {
@@ -89,6 +91,7 @@ FLAGS = {
     "demo": "--examples --space --host --port",
     "push": "--private --license --data --out --json",
     "pull": "--json",
+    "info": "--json",
 }
 
 

@@ -11,15 +11,15 @@ Importing this package imports neither torch nor matplotlib; `load` imports torc
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twincar.errors import TwinCarError
 from twincar.version import __version__
 
 if TYPE_CHECKING:
-    from twincar.predict import Classifier
+    from twincar.predict import Classifier, Explanation, Failure, Prediction
 
-__all__ = ["TwinCarError", "__version__", "load"]
+__all__ = ["Classifier", "Explanation", "Failure", "Prediction", "TwinCarError", "__version__", "load"]
 
 
 def load(model: str | Path, *, revision: str | None = None) -> Classifier:
@@ -35,3 +35,14 @@ def load(model: str | Path, *, revision: str | None = None) -> Classifier:
     from twincar.predict import Classifier  # deferred: it imports numpy and more
 
     return Classifier.load(model, revision=revision)
+
+
+if not TYPE_CHECKING:  # to a type checker it would make every name a right one
+
+    def __getattr__(name: str) -> Any:
+        """The classes that answer, imported when they are first named: they bring numpy and Pillow."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from twincar import predict
+
+        return getattr(predict, name)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from twincar.evaluate import Evaluation
     from twincar.explain import ExplanationScores
     from twincar.export import Exported
+    from twincar.info import Info
     from twincar.open_set import OpenSetEvaluation
     from twincar.predict import Failure, Prediction
     from twincar.publish import Pushed
@@ -234,6 +235,30 @@ def print_comparison(comparison: Comparison) -> None:
     if not rows:
         typer.echo(f"No class was taken for another among {comparison.split} photos.")
     typer.echo(f"Page: {comparison.page}")
+
+
+def print_info(info: Info) -> None:
+    """What is there, and the command that brings what is missing."""
+    cpu, gpus, cache = info.cpu, info.gpus, info.hub_cache
+    typer.echo(f"TwinCar {info.version} in {info.folder}, Python {info.python}, {info.system}")
+    typer.echo(f"CPU: {cpu.model}, {cpu.cores} cores to use; {' '.join(cpu.speedups) or 'no known speed-ups'}")
+    typer.echo(f"GPU: {', '.join(gpus.names) or 'none'} ({gpus.note})\n")
+    for extra in info.extras:
+        name = f"twincar[{extra.name}]" if extra.name else "twincar"
+        there = [f"{package} {version}" for package, version in extra.packages.items() if version]
+        typer.echo(f"{name}: {'complete' if not extra.missing else f'{len(extra.missing)} missing'}")
+        if there:
+            typer.echo(f"  {', '.join(there)}")
+        if extra.missing:
+            typer.echo(f"  missing: {', '.join(extra.missing)}; pip install '{name}'")
+    typer.echo("\nWhat answers, unless --engine says otherwise:")
+    for model, engine in info.engines.items():
+        typer.echo(f"  {model}: {engine or 'nothing that is installed'}")
+    typer.echo(f"\nDownloads: {cache.folder} ({cache.files} files, {cache.bytes / 1e6:.1f} MB)")
+    typer.echo("Decoded photos (train --cache): in the folder of their data set")
+    typer.echo(
+        f"Environment: {' '.join(f'{name}={value}' for name, value in info.environment.items()) or 'nothing set'}"
+    )
 
 
 def print_answers(answers: Iterable[Prediction | Failure]) -> None:

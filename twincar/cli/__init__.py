@@ -14,9 +14,10 @@ from typing import Annotated
 import typer
 
 import twincar
-from twincar.cli import answering, data, judging, serving, sharing, training
+from twincar.cli import about, answering, data, judging, serving, sharing, training
 from twincar.console import CurrentStderr
 from twincar.errors import MissingExtraError, TwinCarError
+from twincar.extras import how_to_install
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,9 +35,10 @@ def main() -> None:
     except TwinCarError as error:
         _fail(error)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "twincar":
+        missing = error.name or ""
+        if missing.partition(".")[0] in ("", "twincar"):
             raise
-        _fail(MissingExtraError(f"This needs {error.name}, which is not installed: pip install 'twincar[train]'"))
+        _fail(MissingExtraError(f"This needs {missing}, which is not installed: {how_to_install(missing, sys.argv)}"))
 
 
 def _print_version(wanted: bool) -> None:
@@ -78,5 +80,6 @@ for verb in (
     serving.demo,
     sharing.push,
     sharing.pull,
+    about.info,
 ):
     app.command()(verb)

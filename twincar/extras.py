@@ -1,0 +1,61 @@
+"""What each installation brings, `twincar` itself and its extras, as the installed package's own metadata tells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from importlib import metadata
+
+BASE = ""
+"""Stands for what is installed without naming any extra."""
+
+ALL = "all"
+"""The extra that is all others."""
+
+# Distributions whose module has another name, beyond hyphens for underscores.
+_DISTRIBUTION_OF = {"cv2": "opencv-python-headless", "pil": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+_REQUIREMENT = re.compile(r"(?P<package>[\w.-]+)[^;]*(;.*extra == ['\"](?P<extra>[\w-]+)['\"])?")
+
+
+def packages_by_extra() -> dict[str, list[str]]:
+    """Names of the packages that `BASE` and each extra but `ALL` bring; empty where there is no metadata."""
+    found: dict[str, list[str]] = {}
+    for requirement in _requirements():
+        match = _REQUIREMENT.match(requirement)
+        if match and match["extra"] != ALL:
+            found.setdefault(match["extra"] or BASE, []).append(match["package"])
+    return found
+
+
+def installed_version(package: str) -> str | None:
+    """The version of a package, without importing it; None if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def how_to_install(module: str, words: Collection[str] = ()) -> str:
+    """The command that brings a module that is missing.
+
+    Args:
+        module: its name, such as 'cv2' or 'lightning.pytorch'.
+        words: those of the command that needs it. Of several extras with the module, the one whose name is among them
+            is chosen, such as 'serve'; else the one to train, as most verbs need more of it.
+    """
+    top = module.partition(".")[0].lower()
+    package = _DISTRIBUTION_OF.get(top, top.replace("_", "-"))
+    extras = [extra for extra, packages in packages_by_extra().items() if package in packages]
+    if BASE in extras:
+        return "pip install twincar"
+    if not extras:
+        return f"pip install 'twincar[{ALL}]'"
+    named = [extra for extra in extras if extra in words]
+    return f"pip install 'twincar[{(named or sorted(extras, key=lambda extra: extra != 'train'))[0]}]'"
+
+
+def _requirements() -> list[str]:
+    try:
+        return metadata.requires("twincar") or []
+    except metadata.PackageNotFoundError:  # a checkout that was never installed
+        return []
