@@ -84,23 +84,23 @@ def run(classifier: Classifier, *, name: str, host: str, port: int, queue: int) 
     """See `twincar.serving.serve`."""
     limits = Limits()
     limits = replace(limits, queue=queue, photos=min(limits.photos, queue))
-    bound = _listen(host, port)
-    where = f"[{host}]" if ":" in host else host
-    logger.info("Serving %s at http://%s:%d (Ctrl-C stops it)", name, where, bound.getsockname()[1])
-    for log in ("uvicorn", "uvicorn.error"):  # what clients do wrong is in the counters
-        logging.getLogger(log).setLevel(logging.ERROR)
+    made = server(create_app(classifier, name=name, limits=limits), limits)
     # When it has stopped, uvicorn raises the signal again that told it to; of SIGTERM, the process would die.
-    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    before = signal.signal(signal.SIGTERM, lambda *_: setattr(made, "should_exit", True))
     try:
-        server(create_app(classifier, name=name, limits=limits), limits).run([bound])
+        with _listen(host, port) as bound:
+            where = f"[{host}]" if ":" in host else host
+            logger.info("Serving %s at http://%s:%d (Ctrl-C stops it)", name, where, bound.getsockname()[1])
+            made.run([bound])
     finally:
         signal.signal(signal.SIGTERM, before)
-        bound.close()
     logger.info("Stopped; every request that was under way is answered.")
 
 
 def server(app: object, limits: Limits, protocol: type[PatientProtocol] = PatientProtocol) -> uvicorn.Server:
     """A uvicorn server for an application."""
+    for log in ("uvicorn", "uvicorn.error"):  # what clients do wrong is in the counters
+        logging.getLogger(log).setLevel(logging.ERROR)
     return uvicorn.Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type]
@@ -123,6 +123,7 @@ def _listen(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen()  # from here on clients may come; they are answered as soon as the loop runs
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
