@@ -411,6 +411,11 @@ def test_slow_clients_are_let_go(classifier: Classifier) -> None:
             answer = b"".join(iter(lambda: slow.recv(10_000), b""))
             assert answer.startswith(b"HTTP/1.1 408")
             assert b"whole request" in answer
+        with socket.create_connection(address, timeout=20) as other:
+            other.sendall(b"\x16\x03\x01\x02\r\n\r\n")
+            answer = b"".join(iter(lambda: other.recv(10_000), b""))
+            assert answer.startswith(b"HTTP/1.1 400")
+            assert "an HTTP request" in json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
         assert get(address, "/healthz")[0] == 200
 
 

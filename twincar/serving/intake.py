@@ -144,7 +144,8 @@ def _from_form(boundary: bytes, body: bytes, limits: Limits) -> tuple[list[Uploa
 def _from_json(body: bytes, limits: Limits) -> tuple[list[Upload | Failure], PhotosAsJson]:
     # Base64 has neither of these characters. A megabyte of '[],' is forty in memory: it is refused unparsed.
     if sum(body.count(character) for character in (b",", b"[", b"{")) > 2 * limits.photos + _SPARE_VALUES:
-        raise _too_many(limits.photos)
+        message = f"Expected an object with at most {limits.photos} photos, and found more values than that can have."
+        raise Refusal(413, "too large", message)
     asked = _understood(lambda: PhotosAsJson.model_validate_json(body))
     if len(asked.photos) > limits.photos:
         raise _too_many(limits.photos)

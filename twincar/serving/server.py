@@ -37,8 +37,7 @@ class PatientProtocol(H11Protocol):
         """Begin to wait for a request."""
         super().connection_made(transport)
         if len(self.connections) > self.most_connections:
-            transport.write(_too_many_connections())
-            transport.close()
+            self._turn_away("503 Service Unavailable", "Too many connections are open. Try again in a second.")
         else:
             self._wait_at_most(self.head_seconds)
 
@@ -69,6 +68,18 @@ class PatientProtocol(H11Protocol):
         """Wait for another request; uvicorn's own timer ends that, unless bytes go on coming."""
         self._wait_no_more()
         super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # its parent's text
+        """Answer what is no HTTP."""
+        self._turn_away("400 Bad Request", "Expected an HTTP request with headers of at most 16 KB, and found none.")
+
+    def _turn_away(self, status: str, message: str) -> None:
+        body = json.dumps({"error": message})
+        headers = (
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close"
+        )
+        self.transport.write(f"HTTP/1.1 {status}\r\n{headers}\r\n\r\n{body}".encode())
+        self.transport.close()
 
     def _wait_at_most(self, seconds: float) -> None:
         self._wait_no_more()
@@ -131,9 +142,3 @@ def _listen(host: str, port: int) -> socket.socket:
             "one) or --host."
         ) from None
     return bound
-
-
-def _too_many_connections() -> bytes:
-    body = json.dumps({"error": "Too many connections are open. Try again in a second."}).encode()
-    head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-    return f"{head}Retry-After: 1\r\nConnection: close\r\n\r\n".encode() + body
