@@ -209,19 +209,12 @@ def measure_load(model: Path, photos: Sequence[Path], seconds: float) -> Section
     with serving(model) as (pid, address):
         load(address, pid, bodies, 8, 2)  # not counted
         rows = [load(address, pid, bodies, clients, seconds) for clients in CLIENTS]
-    header = [
-        "clients",
-        "seconds",
-        "requests",
-        "requests/s",
-        "p50, ms",
-        "p99, ms",
-        "errors",
-        "RSS before, MiB",
-        "after",
-    ]
+    header = ["clients", "seconds", "requests", "requests/s", "p50, ms", "p99, ms", "errors", "MiB before", "MiB after"]
     size = np.mean([len(body) for body in bodies]) / 1024
-    note = f"{model.name}, {len(bodies)} photos of {size:.0f} KB on average, one a request; {available_cores()} cores, clients on the same machine."
+    note = (
+        f"{model.name}, {len(bodies)} photos of {size:.0f} KB on average, one a request; {available_cores()} cores, "
+        "clients on the same machine. MiB are what the server has resident."
+    )
     return Section("Load", header, rows, [note])
 
 

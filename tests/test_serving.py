@@ -320,7 +320,8 @@ def test_bytes_of_all_uploads_together_are_bounded(classifier: Classifier) -> No
     with ask_app(classifier, held_bytes=5_000) as client:
         refused(response := client.post("/v1/predict", files=files(b"x" * 6_000)), 503, "upload")
         assert response.headers["retry-after"] == "1"
-        assert client.post("/v1/predict", files=files(jpeg())).status_code == 200  # given back
+        for _ in range(10):  # more than there is room for, but one after the other
+            assert client.post("/v1/predict", files=files(jpeg())).status_code == 200
 
 
 def test_what_takes_too_long_is_given_up(classifier: Classifier) -> None:

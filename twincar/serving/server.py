@@ -75,10 +75,8 @@ class PatientProtocol(H11Protocol):
 
     def _turn_away(self, status: str, message: str) -> None:
         body = json.dumps({"error": message})
-        headers = (
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close"
-        )
-        self.transport.write(f"HTTP/1.1 {status}\r\n{headers}\r\n\r\n{body}".encode())
+        head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        self.transport.write(f"{head}Retry-After: 1\r\nConnection: close\r\n\r\n{body}".encode())
         self.transport.close()
 
     def _wait_at_most(self, seconds: float) -> None:
