@@ -247,7 +247,10 @@ def main() -> None:
     arguments = parser.parse_args()
     photos = [Path(photo) for photo in find_photos([str(arguments.photos)])][:200]
     sections = [measure_load(arguments.model, photos, arguments.seconds), measure_attacks(arguments.model, photos[0])]
-    text = "# The server under load and under attack\n\n" + "\n".join(section.to_markdown() for section in sections)
+    command = f"`python -m benchmarks.serve_load {arguments.model.name} PHOTOS --seconds {arguments.seconds:g}`"
+    text = f"# The server under load and under attack\n\n{command}\n\n" + "\n".join(
+        section.to_markdown() for section in sections
+    )
     if arguments.out:
         write_text(arguments.out, text)
     else:
