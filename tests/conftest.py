@@ -1,4 +1,4 @@
-"""What several tests share: small photos, a small prepared data set, a small trained run, and the real photos."""
+"""What several tests share: small photos, a small prepared data set, a small run, the real photos, a browser."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hub_server import HubClient
 from PIL import Image, ImageDraw
 
 REAL_PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "stanford_cars"
@@ -26,6 +31,12 @@ def real_photos() -> Path:
     if not REAL_PHOTOS.is_dir():
         pytest.skip(f"no real photos at {REAL_PHOTOS}")
     return REAL_PHOTOS
+
+
+@pytest.fixture
+def hub_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> HubClient:
+    """The hub's library with an empty cache and nobody logged in."""
+    return HubClient(monkeypatch, tmp_path / "hf_home")
 
 
 def draw_car(label: int, number: int, size: tuple[int, int] = (96, 64)) -> Image.Image:
@@ -87,3 +98,35 @@ def small_config(data: Path, **changes: object):  # type: ignore[no-untyped-def]
         "precision": "fp32",
     }
     return TrainConfig.from_values({**values, **changes})
+
+
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+_CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's chromium, driven by Playwright."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium on the PATH; make browser installs it where there is apt-get")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=_CHROMIUM_FLAGS)
+        yield started
+        started.close()
+
+
+def luminance(colour: str) -> float:
+    """0 black to 1 white, of a computed 'rgb(r, g, b)'."""
+    return float(np.mean([int(part) for part in re.findall(r"\d+", colour)[:3]])) / 255

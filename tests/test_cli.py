@@ -87,6 +87,9 @@ FLAGS = {
     "export": "--format --precision --out --data --force --json",
     "predict": "--model -m --engine --top-k --tta --confidence --false-rejection --classes --backbone --json --csv",
     "serve": "--host --port --engine --max-queue --confidence --false-rejection",
+    "demo": "--examples --space --host --port",
+    "push": "--private --license --data --out --json",
+    "pull": "--json",
 }
 
 
