@@ -88,6 +88,7 @@ FLAGS = {
     "report": "--split --data --out",
     "export": "--format --precision --out --data --force --json",
     "predict": "--model -m --engine --top-k --tta --confidence --false-rejection --classes --backbone --json --csv",
+    "serve": "--host --port --engine --max-queue --confidence --false-rejection",
     "demo": "--examples --space --host --port",
     "push": "--private --license --data --out --json",
     "pull": "--json",

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -25,7 +25,7 @@ from twincar.hub import find_repository
 from twincar.labels import CarName, ClassNames
 from twincar.modeling.engines import Engine, open_engine
 from twincar.modeling.gradcam import grad_cam_plus_plus
-from twincar.modeling.levels import ANSWERED, CLASS, SINGLE, Level, levels_of
+from twincar.modeling.levels import ANSWERED, CLASS, SINGLE, Level, LevelName, levels_of
 from twincar.modeling.repository import fetch_model
 from twincar.modeling.spec import ModelSpec
 from twincar.preprocess import PHOTO_SUFFIXES, Photo, iterate_batches, read_photo, read_views
@@ -146,6 +146,15 @@ class Explanation:
     seen: tuple[float, float, float, float]
     """The part of the photo that the cells cover: left, top, right, bottom, pixels of the upright photo."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON: those of the answer, and `explanation` beside them."""
+        explanation = {
+            "target": self.target,
+            "heat": [[round(float(cell), 4) for cell in row] for row in self.heat],
+            "seen": [round(edge, 1) for edge in self.seen],
+        }
+        return {**self.prediction.to_dict(), "explanation": explanation}
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -157,6 +166,30 @@ class Failure:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return {"photo": self.photo, "error": str(self.error)}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about one photo."""
+
+    top_k: int = 5
+    """How many candidates the answer holds."""
+    level: LevelName | None = None
+    """The level to answer at; unless given, the most specific one that is probable enough."""
+    explain: bool = False
+    """Whether to show where the model looked."""
+
+
+@dataclass(frozen=True)
+class PreparedPhoto:
+    """A photo as the network takes it."""
+
+    name: str
+    """What the answer calls it."""
+    image: NDArray[np.uint8]
+    """H×W×3."""
+    seen: tuple[float, float, float, float]
+    """The part of the photo that is left in it: left, top, right, bottom, pixels of the upright photo."""
 
 
 class Classifier:
@@ -258,15 +291,38 @@ class Classifier:
             PhotoError: the photo cannot be read.
             LabelError: the model knows no class of that name.
         """
-        image = read_photo(photo)
-        logits, features = self.engine.logits_and_features(np.stack([self.spec.preprocessing(image)]))
-        chosen = logits.argmax(axis=1) if target is None else np.array([self.spec.classes.index(target)])
-        return Explanation(
-            prediction=self._prediction(_name_of(photo), logits, top_k),
-            target=self.class_names[chosen[0]],
-            heat=grad_cam_plus_plus(features, self.engine.head, chosen)[0],
-            seen=self.spec.preprocessing.seen_box(image.width, image.height),
-        )
+        prepared = self.prepare(read_photo(photo), _name_of(photo))
+        logits, features = self.engine.logits_and_features(prepared.image[None])
+        chosen = None if target is None else self.spec.classes.index(target)
+        return self._explanation(prepared, self._prediction(prepared.name, logits, top_k), logits, features, chosen)
+
+    def prepare(self, photo: Image.Image, name: str) -> PreparedPhoto:
+        """What `answer` needs of a photo.
+
+        Args:
+            photo: upright and RGB, as `read_photo` and `decode_photo` give it.
+            name: what the answer calls it.
+        """
+        preprocessing = self.spec.preprocessing
+        return PreparedPhoto(name, preprocessing(photo), preprocessing.seen_box(photo.width, photo.height))
+
+    def answer(self, photos: Sequence[PreparedPhoto], questions: Sequence[Question]) -> list[Prediction | Explanation]:
+        """Answer for one batch of photos, of each its own question; an `Explanation` for those that ask for it."""
+        images = np.stack([photo.image for photo in photos])
+        features = None
+        if any(question.explain for question in questions):
+            logits, features = self.engine.logits_and_features(images)
+        else:
+            logits = self.engine.logits(images)
+        answers: list[Prediction | Explanation] = []
+        for row, (photo, question) in enumerate(zip(photos, questions, strict=True)):
+            own = slice(row, row + 1)
+            answer = self._prediction(photo.name, logits[own], question.top_k, question.level)
+            if question.explain and features is not None:
+                answers.append(self._explanation(photo, answer, logits[own], features[own]))
+            else:
+                answers.append(answer)
+        return answers
 
     def stream(
         self, photos: Iterable[Photo], *, top_k: int = 5, tta: bool = False, batch_size: int = 32
@@ -295,11 +351,14 @@ class Classifier:
         logits: NDArray[np.float32] = self.engine.view_logits(images).mean(axis=1)
         return logits
 
-    def _prediction(self, photo: str, logits: NDArray[np.float32], top_k: int) -> Prediction:
+    def _prediction(
+        self, photo: str, logits: NDArray[np.float32], top_k: int, level: LevelName | None = None
+    ) -> Prediction:
         """The answer for a photo of this name, of its logits, 1×K."""
         probabilities = self.spec.calibration.probabilities(logits)
-        found = {name: self._level_answer(level, probabilities) for name, level in self.levels.items()}
-        answer = next((found[name] for name in ANSWERED if found[name].probability >= self.confidence), None)
+        found = {name: self._level_answer(group, probabilities) for name, group in self.levels.items()}
+        wanted = (level,) if level else ANSWERED
+        answer = next((found[name] for name in wanted if found[name].probability >= self.confidence), None)
         reason: Reason = "" if answer else "not sure"
         if self.spec.calibration.known_score(logits)[0] < self.false_rejection:
             answer, reason = None, "not a car this model knows"
@@ -310,6 +369,19 @@ class Classifier:
             levels=tuple(found[name] for name in SINGLE if found[name].name),
             reason=reason,
         )
+
+    def _explanation(
+        self,
+        photo: PreparedPhoto,
+        prediction: Prediction,
+        logits: NDArray[np.float32],
+        features: NDArray[np.float32],
+        target: int | None = None,
+    ) -> Explanation:
+        """Of a photo's logits, 1×K, and feature map, 1×C×h×w; of the likeliest class unless told otherwise."""
+        chosen = logits.argmax(axis=1) if target is None else np.array([target])
+        heat = grad_cam_plus_plus(features, self.engine.head, chosen)[0]
+        return Explanation(prediction, self.class_names[chosen[0]], heat, photo.seen)
 
     def _level_answer(self, level: Level, probabilities: NDArray[np.float32]) -> LevelAnswer:
         groups, shares = level.likeliest(probabilities)

@@ -73,20 +73,20 @@ def read_photo_bytes(path: Path) -> bytes:
     return data
 
 
-def decode_photo(data: bytes, name: str = "the photo") -> Image.Image:
+def decode_photo(data: bytes, name: str = "the photo", *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode the bytes of a photo file; `name` is what messages call it. See `read_photo`."""
     if not data:
         raise PhotoError(Defect.EMPTY, f"Expected a photo in {name}, and it is empty.")
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError:
-        raise _too_large(name) from None
+        raise _too_large(name, max_pixels) from None
     except UnidentifiedImageError:
         raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo in {name}, and it is no image.") from None
     except Exception as error:  # a damaged header makes Pillow's readers raise almost anything
         raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo in {name}, and it is damaged: {error}") from None
-    if image.width * image.height > MAX_PIXELS:
-        raise _too_large(name)
+    if image.width * image.height > max_pixels:
+        raise _too_large(name, max_pixels)
     try:
         image.load()
         return _to_rgb(image)
@@ -236,8 +236,8 @@ def _from_array(array: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(array).convert("RGB")
 
 
-def _too_large(name: str) -> PhotoError:
+def _too_large(name: str, max_pixels: int) -> PhotoError:
     return PhotoError(
         Defect.TOO_LARGE,
-        f"Expected a photo of at most {MAX_PIXELS // 1_000_000} megapixels in {name}, and it is larger.",
+        f"Expected a photo of at most {max_pixels // 1_000_000} megapixels in {name}, and it is larger.",
     )

@@ -77,6 +77,7 @@ for verb in (
     judging.report,
     answering.export,
     answering.predict,
+    serving.serve,
     serving.demo,
     sharing.push,
     sharing.pull,

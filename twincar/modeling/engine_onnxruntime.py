@@ -74,6 +74,8 @@ def _open_session(path: Path, *, optimise: bool) -> onnxruntime.InferenceSession
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = available_cores()
+    # Threads that spin while they wait take the cores from whatever else is busy, such as decoding the next photos.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:

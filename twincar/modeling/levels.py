@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +28,11 @@ _PARTS = {
     "body": ("body",),
     "year": ("year",),
 }
-CLASS = "class"
+LevelName = Literal["class", "model and body", "model", "make and body", "make", "body", "year"]
+"""What can be said of a car."""
+CLASS: LevelName = "class"
 """The most specific level: the class itself."""
-ANSWERED = (CLASS, "model and body", "model", "make and body", "make", "body")
+ANSWERED: tuple[LevelName, ...] = (CLASS, "model and body", "model", "make and body", "make", "body")
 """Levels an answer may have, the most specific first."""
 SINGLE = ("make", "model", "body", "year")
 """Levels that are told one by one."""
@@ -69,7 +72,7 @@ class Level:
 
 def levels_of(classes: ClassNames) -> dict[str, Level]:
     """Every level of a set of classes, by name."""
-    levels = {CLASS: Level(CLASS, classes.names, np.arange(len(classes)))}
+    levels: dict[str, Level] = {CLASS: Level(CLASS, classes.names, np.arange(len(classes)))}
     for name, parts in _PARTS.items():
         texts = [_text(car, parts) for car in classes.cars]
         groups = tuple(sorted(set(texts)))
