@@ -441,15 +441,6 @@ def test_wrong_use_is_told_in_a_sentence(tmp_path: Path, site: Site) -> None:
     assert f"Expected port {taken} to be free" in str(result.exception)
 
 
-def test_without_gradio_it_says_what_to_install() -> None:
-    code = (
-        "import sys; sys.modules['gradio'] = None; sys.argv = ['twincar', 'demo', 'model.onnx']\n"
-        "from twincar.cli import main; main()"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (result.returncode, result.stderr) == (1, "twincar: The demo needs gradio: pip install 'twincar[demo]'\n")
-
-
 def test_help_imports_no_gradio() -> None:
     code = (
         "import sys; sys.modules['gradio'] = None; sys.argv = ['twincar', 'demo', '--help']\n"

@@ -180,6 +180,7 @@ NEEDS = {
     "report": (["run"], "train"),
     "export": (["run"], "train"),
     "predict": (["--model", "run", "car.jpg"], "train"),
+    "serve": (["model.onnx"], "serve"),
     "demo": (["model.onnx"], "demo"),
     "push": (["run", "me/cars"], "train"),
     "info": ([], ""),

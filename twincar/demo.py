@@ -20,17 +20,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from twincar.errors import MissingExtraError, PhotoError, UsageError
+from twincar.errors import PhotoError, UsageError
 from twincar.overlays import heat_overlay
 from twincar.pages import percent, picture_uri, render
 from twincar.predict import Classifier, Explanation, Prediction, find_photos
 from twincar.preprocess import decode_photo, read_photo
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when it is imported
-try:
-    import gradio as gr
-except ModuleNotFoundError as error:
-    raise MissingExtraError(f"The demo needs {error.name}: pip install 'twincar[demo]'") from error
+import gradio as gr
 
 MAX_BYTES = 50_000_000
 """Largest photo that may be sent."""

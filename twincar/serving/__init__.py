@@ -11,31 +11,6 @@ server.py    the process: socket, slow clients, stopping
 
 from __future__ import annotations
 
-from twincar.errors import MissingExtraError
-from twincar.predict import Classifier
+from twincar.serving.server import serve
 
-
-def serve(classifier: Classifier, *, name: str, host: str = "127.0.0.1", port: int = 8000, queue: int = 128) -> None:
-    """Answer over HTTP until the process is told to stop; what is under way is then finished.
-
-    Args:
-        classifier: the model.
-        name: what clients see of where it comes from.
-        host: address to listen on.
-        port: to listen on; 0 takes a free one.
-        queue: photos that may wait or be worked on at one time; further ones are turned away.
-
-    Raises:
-        MissingExtraError: FastAPI, uvicorn or what they need is not installed.
-        UsageError: nothing can listen there.
-        KeyboardInterrupt: Ctrl-C, once all is finished; on SIGTERM it returns.
-    """
-    try:
-        from twincar.serving.server import run
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "twincar":
-            raise
-        raise MissingExtraError(
-            f"Serving needs {error.name}, which is not installed: pip install 'twincar[serve]'"
-        ) from None
-    run(classifier, name=name, host=host, port=port, queue=queue)
+__all__ = ["serve"]

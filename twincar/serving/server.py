@@ -89,8 +89,20 @@ class PatientProtocol(H11Protocol):
             self._deadline = None
 
 
-def run(classifier: Classifier, *, name: str, host: str, port: int, queue: int) -> None:
-    """See `twincar.serving.serve`."""
+def serve(classifier: Classifier, *, name: str, host: str = "127.0.0.1", port: int = 8000, queue: int = 128) -> None:
+    """Answer over HTTP until the process is told to stop; what is under way is then finished.
+
+    Args:
+        classifier: the model.
+        name: what clients see of where it comes from.
+        host: address to listen on.
+        port: to listen on; 0 takes a free one.
+        queue: photos that may wait or be worked on at one time; further ones are turned away.
+
+    Raises:
+        UsageError: nothing can listen there.
+        KeyboardInterrupt: Ctrl-C, once all is finished; on SIGTERM it returns.
+    """
     limits = Limits()
     limits = replace(limits, queue=queue, photos=min(limits.photos, queue))
     made = server(create_app(classifier, name=name, limits=limits), limits)
