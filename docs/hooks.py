@@ -1,4 +1,4 @@
-"""What the site takes from outside `docs/`: the measurements of speed and their pictures, from where they are written."""
+"""What the site takes from outside `docs/`: the measurements of speed and their pictures."""
 
 from __future__ import annotations
 
