@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +119,16 @@ def test_a_block_that_fails_is_noticed(text: str, tmp_path: Path, monkeypatch: p
 
 @pytest.fixture(scope="module")
 def few_toycars() -> Iterator[None]:
-    """Toy cars are drawn as ever, but fewer of them."""
-    from twincar.data import toycars
+    """Toy cars and what is no car are drawn as ever, but fewer of them, and the recipe takes one epoch."""
+    from twincar import open_set
+    from twincar.config import RECIPES
+    from twincar.data.sources import toy
+    from twincar.data.toycars import draw_data_set
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(toycars, "PHOTOS_PER_CLASS", {"train": 6, "test": 2})
+        patch.setattr(toy, "draw_data_set", partial(draw_data_set, photos_per_class={"train": 5, "test": 2}))
+        patch.setattr(open_set, "_FAR_AWAY", 8)
+        patch.setitem(RECIPES["toycars"], "epochs", 1)
         yield
 
 
@@ -136,7 +142,7 @@ def stage(few_toycars: None, tmp_path_factory: pytest.TempPathFactory) -> Path: 
 
     folder = tmp_path_factory.mktemp("stage")
     data = prepare("toycars", folder / "quickstart" / "toycars")
-    config = TrainConfig.resolve(recipe="toycars", flags={"data": str(data.folder), "epochs": 1, "precision": "fp32"})
+    config = TrainConfig.resolve(recipe="toycars", flags={"data": str(data.folder)})
     train(config, folder / "quickstart" / "run")
     for name in ("my_cars", "stanford_cars"):
         _link(folder / "quickstart" / "toycars", folder / "data" / name)
