@@ -119,7 +119,7 @@ def test_a_block_that_fails_is_noticed(text: str, tmp_path: Path, monkeypatch: p
 
 @pytest.fixture(scope="module")
 def few_toycars() -> Iterator[None]:
-    """Toy cars and what is no car are drawn as ever, but fewer of them, and the recipe takes one epoch."""
+    """Toy cars and what is no car are drawn as ever, but fewer of them, and the recipe takes one epoch in fp32."""
     from twincar import open_set
     from twincar.config import RECIPES
     from twincar.data.sources import toy
@@ -128,7 +128,7 @@ def few_toycars() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(toy, "draw_data_set", partial(draw_data_set, photos_per_class={"train": 5, "test": 2}))
         patch.setattr(open_set, "_FAR_AWAY", 8)
-        patch.setitem(RECIPES["toycars"], "epochs", 1)
+        patch.setitem(RECIPES, "toycars", {**RECIPES["toycars"], "epochs": 1, "precision": "fp32"})
         yield
 
 
