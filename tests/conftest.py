@@ -1,4 +1,4 @@
-"""What several tests share: small photos, a small prepared data set, a small trained run, and the real photos."""
+"""What several tests share: small photos, a small prepared data set, a small run, the real photos, a browser."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,3 +91,35 @@ def small_config(data: Path, **changes: object):  # type: ignore[no-untyped-def]
         "precision": "fp32",
     }
     return TrainConfig.from_values({**values, **changes})
+
+
+DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+_CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's chromium, driven by Playwright."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium on the PATH; make browser installs it where there is apt-get")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=_CHROMIUM_FLAGS)
+        yield started
+        started.close()
+
+
+def luminance(colour: str) -> float:
+    """0 black to 1 white, of a computed 'rgb(r, g, b)'."""
+    return float(np.mean([int(part) for part in re.findall(r"\d+", colour)[:3]])) / 255

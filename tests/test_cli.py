@@ -86,6 +86,7 @@ FLAGS = {
     "report": "--split --data --out",
     "export": "--format --precision --out --data --force --json",
     "predict": "--model -m --engine --top-k --tta --confidence --false-rejection --classes --backbone --json --csv",
+    "demo": "--examples --space --host --port",
 }
 
 

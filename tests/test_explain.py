@@ -22,7 +22,7 @@ from twincar.modeling.engine_torch import open_network
 from twincar.modeling.network import CarNet
 from twincar.modeling.randomised import randomised_engines
 from twincar.modeling.spec import ModelSpec
-from twincar.plots import Explained, contrast_overlay, explanation_grid, overlay
+from twincar.plots import Explained, explanation_grid
 from twincar.preprocess import Preprocessing
 
 
@@ -48,33 +48,12 @@ def test_more_than_there_are_is_all_of_them(small_run: Path) -> None:
         explain(small_run, split="test", count=0)
 
 
-def test_the_overlay_keeps_the_photo_and_marks_what_was_not_seen() -> None:
-    photo = np.full((60, 100, 3), 200, np.uint8)
-    heat = np.zeros((3, 3), np.float32)
-    heat[1, 2] = 1
-    result = overlay(Explained(photo, heat, (20, 0, 80, 60), "A", 0.5))
-    assert result.shape == photo.shape
-    assert result[:, :19].max() < 80  # not seen: dark
-    assert result[:, 81:].max() < 80
-    np.testing.assert_allclose(result[5, 25], 200, atol=3)  # seen and cool: the photo itself
-    assert abs(result[30, 75].astype(int) - 200).max() > 60  # seen and hot: coloured
-
-
 @pytest.mark.parametrize(("truth", "colour"), [("A", "#1a7f37"), ("B", "#c4180c"), (None, "black")])
 def test_titles_tell_right_from_wrong(truth: str | None, colour: str) -> None:
     item = Explained(np.zeros((10, 20, 3), np.uint8), np.ones((2, 2), np.float32), (0, 0, 20, 10), "A", 0.5, truth)
     axes = explanation_grid([item]).axes[0]
     assert axes.title.get_color() == colour
     assert "A (50%)" in axes.get_title()
-
-
-def test_a_contrast_is_orange_for_the_one_and_blue_for_the_other() -> None:
-    photo = np.full((60, 100, 3), 128, np.uint8)
-    signed = np.array([[4, 0, -2]], np.float32)
-    result = contrast_overlay(photo, signed, (0, 0, 100, 60)).astype(int)
-    assert result[30, 2, 0] > 180 > 60 > result[30, 2, 2]  # orange
-    assert result[30, 97, 2] > result[30, 97, 1] > result[30, 97, 0]  # blue, and half as strong
-    np.testing.assert_array_equal(contrast_overlay(photo, 0 * signed, (0, 0, 100, 60)), photo)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import draw_car, small_config
+from conftest import DESKTOP, PHONE, draw_car, luminance, small_config
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -232,31 +232,6 @@ def test_a_damaged_table_is_named(page: Page, tmp_path: Path) -> None:
 
 # In a browser.
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on the PATH; make browser installs it where there is apt-get")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield started
-        started.close()
-
 
 @contextmanager
 def opened(browser: Any, path: Path, viewport: dict[str, int] = DESKTOP, scheme: str = "light") -> Iterator[Any]:
@@ -281,11 +256,6 @@ def opened(browser: Any, path: Path, viewport: dict[str, int] = DESKTOP, scheme:
     yield tab
     context.close()
     assert trouble == []
-
-
-def luminance(colour: str) -> float:
-    """0 black to 1 white, of a computed 'rgb(r, g, b)'."""
-    return float(np.mean([int(part) for part in re.findall(r"\d+", colour)[:3]])) / 255
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])

@@ -120,6 +120,19 @@ class RunFolder:
 
     path: Path
 
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """Check that a run can be made at `path`.
+
+        Raises:
+            UsageError: something is there already; a run is never overwritten.
+        """
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(
+                f"A run is never overwritten, and {path} exists. "
+                f"Go on with it (--resume {path}), choose another --name, or delete it."
+            )
+
     @classmethod
     def create(cls, path: Path) -> RunFolder:
         """Make a new run folder.
@@ -128,11 +141,7 @@ class RunFolder:
             UsageError: something is there already; a run is never overwritten.
             StorageError: the folder cannot be made.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UsageError(
-                f"A run is never overwritten, and {path} exists. "
-                f"Go on with it (--resume {path}), choose another --name, or delete it."
-            )
+        cls.check_free(path)
         with storage_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         return cls(path)

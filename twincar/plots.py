@@ -8,7 +8,7 @@ Shapes: K classes, H×W pixels of a photo.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from twincar.files import MONITOR, Epoch, best_epoch, write_bytes
 from twincar.metrics import Interval
-from twincar.modeling.gradcam import resize_map
+from twincar.overlays import BLUE, ORANGE, contrast_overlay, heat_overlay
 
 # Okabe and Ito's palette, which stays apart for colour-blind eyes.
-_BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#6e6e6e"
+_BLUE, _ORANGE, _GREEN, _RED, _GREY = BLUE, ORANGE, "#009E73", "#D55E00", "#6e6e6e"
 _BEYOND = 0.25  # how far below 0 and above 1 a known score is drawn
 _MANY_CLASSES = 40  # from here on the confusion matrix has no room for counts in its cells
 
@@ -64,9 +64,7 @@ class Contrasted:
         """What there is to see, each H×W×3, under its name."""
         return {
             "photo": self.photo,
-            "what the answer rests on (Grad-CAM++)": _under_map(
-                self.photo, self.heat, self.seen, mpl.colormaps["turbo"]
-            ),
+            "what the answer rests on (Grad-CAM++)": heat_overlay(self.photo, self.heat, self.seen),
             "contrast of the two, by cell (Finer-CAM)": contrast_overlay(self.photo, self.cells, self.seen),
             "contrast of the two, by hiding parts": contrast_overlay(self.photo, self.hiding, self.seen),
         }
@@ -287,36 +285,7 @@ def score_figure(scores: Mapping[str, NDArray[np.float32]], threshold: float) ->
 
 def overlay(explained: Explained) -> NDArray[np.uint8]:
     """The photo, H×W×3, in its own proportions under its heat map; what the network did not see is darkened."""
-    return _under_map(explained.photo, explained.heat, explained.seen, mpl.colormaps["turbo"])
-
-
-def contrast_overlay(
-    photo: NDArray[np.uint8], signed: NDArray[np.float32], seen: tuple[float, float, float, float]
-) -> NDArray[np.uint8]:
-    """The photo, H×W×3, under a signed map: orange speaks for the one class (above 0), blue for the other."""
-    scale = abs(signed).max()
-    first, second = mpl.colors.to_rgb(_ORANGE), mpl.colors.to_rgb(_BLUE)
-    return _under_map(photo, signed / (scale or 1), seen, lambda heat: np.where(heat[..., None] > 0, first, second))
-
-
-def _under_map(
-    photo: NDArray[np.uint8],
-    heat: NDArray[np.float32],
-    seen: tuple[float, float, float, float],
-    colours: Callable[[NDArray[np.float32]], NDArray[np.float64]],
-) -> NDArray[np.uint8]:
-    """A photo, H×W×3, under a map in -1 to 1 that covers `seen`, in the RGB that `colours` gives each value."""
-    height, width = photo.shape[:2]
-    left, top, right, bottom = (round(edge) for edge in seen)
-    left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
-    result = photo.astype(np.float32) * 0.35
-    heat = resize_map(heat, bottom - top, right - left)
-    colour = colours(heat)[..., :3].astype(np.float32) * 255
-    # The hotter, the more of the colour: cool parts stay a photo.
-    strength = (0.65 * abs(heat))[..., None]
-    shown = photo[top:bottom, left:right].astype(np.float32)
-    result[top:bottom, left:right] = (1 - strength) * shown + strength * colour
-    return result.clip(0, 255).astype(np.uint8)
+    return heat_overlay(explained.photo, explained.heat, explained.seen)
 
 
 def explanation_figure(explained: Explained) -> Figure:

@@ -74,6 +74,7 @@ def train(config: TrainConfig, run_path: Path, *, tensorboard: bool = False) -> 
         StorageError: the disk; the run can be resumed from its last whole epoch.
     """
     data = PreparedData.open(Path(config.data))
+    RunFolder.check_free(run_path)  # before the seconds that a network takes
     keep_freed_memory()
     network = _first_network(config, data)
     config = _with_precision(config, network)  # saved with the run: resumed, it must go on in the same

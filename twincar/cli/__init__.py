@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import twincar
-from twincar.cli import answering, data, judging, training
+from twincar.cli import answering, data, judging, serving, training
 from twincar.console import CurrentStderr
 from twincar.errors import MissingExtraError, TwinCarError
 
@@ -72,5 +72,6 @@ for verb in (
     judging.report,
     answering.export,
     answering.predict,
+    serving.demo,
 ):
     app.command()(verb)

@@ -1,0 +1,459 @@
+"""The demo as people meet it, in a real browser, served by a process without torch; and the space that is written."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import onnx
+import pytest
+import yaml
+from conftest import DESKTOP, PHONE, luminance
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from twincar.cli import app
+from twincar.demo import answer_page, find_examples
+from twincar.errors import PhotoError, UsageError
+from twincar.labels import ClassNames
+from twincar.modeling.calibration import Calibration
+from twincar.modeling.spec import HEADER_KEY, ModelSpec
+from twincar.predict import Classifier
+from twincar.preprocess import Preprocessing
+from twincar.space import write_space
+
+SCRIPT, TEMPLATE = "<script>alert(1)</script>", "${alert(2)} {{value}} <b>bold</b>"
+# Each a weight for red, green and blue: a colour is a car.
+CLASSES = {
+    "BMW M3 Sedan 2012": (20, 0, 0),
+    "Audi S4 Sedan 2011": (17, 0, 0),
+    "Volvo C30 Hatchback 2012": (0, 20, 0),
+    "Volvo C30 Hatchback 2009": (0, 19.8, 0),
+    SCRIPT: (0, 0, 20),
+    TEMPLATE: (0, 0, 17),
+}
+RED, GREEN, BLUE, YELLOW, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 0, 0)
+# Of classes with logits 20 and 17, and four of 0.
+SURE = 1 / (1 + np.exp(-3))
+
+
+def write_model(path: Path) -> Path:
+    """A model of ours that tells cars by their colour: mean of 4×4 cells of the photo, and one linear layer."""
+    weight = np.array(list(CLASSES.values()), np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("Transpose", ["floats"], ["channels"], perm=[0, 3, 1, 2]),
+            helper.make_node("Div", ["channels", "white"], ["scaled"]),
+            helper.make_node("AveragePool", ["scaled"], ["features"], kernel_shape=[8, 8], strides=[8, 8]),
+            helper.make_node("GlobalAveragePool", ["features"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["flat"]),
+            helper.make_node("Gemm", ["flat", "weight", "bias"], ["logits"], transB=1),
+            helper.make_node("Identity", ["weight"], ["head.0.weight"]),
+            helper.make_node("Identity", ["bias"], ["head.0.bias"]),
+        ],
+        "colours",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 32, 32, 3])],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(CLASSES)]),
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 3, 4, 4]),
+            helper.make_tensor_value_info("head.0.weight", TensorProto.FLOAT, weight.shape),
+            helper.make_tensor_value_info("head.0.bias", TensorProto.FLOAT, [len(CLASSES)]),
+        ],
+        [
+            numpy_helper.from_array(np.array(255, np.float32), "white"),
+            numpy_helper.from_array(weight, "weight"),
+            numpy_helper.from_array(np.zeros(len(CLASSES), np.float32), "bias"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    spec = ModelSpec(
+        backbone="colours",
+        head="linear",
+        classes=ClassNames(tuple(CLASSES)),
+        preprocessing=Preprocessing(height=32, width=32, squash=True),
+        calibration=Calibration(  # the largest logit of known cars is 5 to 30
+            max_logit_quantiles=(5.0, 20.0, 30.0),
+            standing_out_quantiles=(0.0, 0.1, 0.2),
+            worse_quantiles=(0.0, 0.5, 1.0),
+            photos=100,
+        ),
+    )
+    helper.set_model_props(model, {HEADER_KEY: spec.to_header()})
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def paint(path: Path, colour: tuple[int, int, int], **options: Any) -> Path:
+    """A photo of one colour."""
+    Image.new("RGB", (120, 80), colour).save(path, **options)
+    return path
+
+
+@dataclass(frozen=True)
+class Site:
+    """A demo that is being served, and what belongs to it."""
+
+    address: str
+    model: Path
+    folder: Path
+
+
+WITHOUT_TORCH = (
+    "import sys\n"
+    "for name in ('torch', 'timm', 'matplotlib', 'sklearn', 'scipy', 'cv2', 'lightning'): sys.modules[name] = None\n"
+)
+
+
+@contextmanager
+def served(code: str, *arguments: object, **environment: str) -> Iterator[str]:
+    """The address that a process without torch serves the demo at, from its first line."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WITHOUT_TORCH + code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+        # Of a shell's background job, as these tests may be, the children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout
+    try:
+        found = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())
+        assert found, process.stdout.read()
+        yield found.group()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) in (130, -signal.SIGINT)  # the command, or a script
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """`twincar demo` on the colours, with two examples."""
+    folder = tmp_path_factory.mktemp("demo")
+    model = write_model(folder / "model.onnx")
+    (folder / "examples").mkdir()
+    paint(folder / "examples" / "a-green.png", GREEN)
+    paint(folder / "examples" / "b-red.png", RED)
+    code = "from twincar.cli import main; main()"
+    uploads = str(folder / "uploads")
+    with served(code, "demo", model, "--examples", folder / "examples", GRADIO_TEMP_DIR=uploads) as address:
+        yield Site(address, model, folder)
+
+
+@contextmanager
+def opened(
+    browser: Any, site: Site, viewport: dict[str, int] = DESKTOP, scheme: str = "light", seen: list[str] | None = None
+) -> Iterator[Any]:
+    """The page in a browser of its own; a script's error, a dialog, or a request to elsewhere fails the test."""
+    trouble: list[str] = []
+    context = browser.new_context(viewport=viewport, color_scheme=scheme, has_touch=viewport is PHONE)
+    context.set_default_timeout(20_000)
+
+    def watch(request: Any) -> None:
+        if seen is not None:
+            seen.append(request.url)
+        if not request.url.startswith((site.address, "data:", "blob:")):
+            trouble.append(f"asked for {request.url}")
+
+    tab = context.new_page()
+    tab.on("request", watch)
+    tab.on("pageerror", lambda error: trouble.append(str(error)))
+    tab.on("dialog", lambda dialog: (trouble.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    tab.goto(site.address)
+    tab.locator(".answer.empty").wait_for()
+    yield tab
+    context.close()
+    assert trouble == []
+
+
+def hand_in(tab: Any, photo: Path) -> None:
+    """Choose a file, as after a click on the photo's place."""
+    tab.locator("#photo input[type=file]").set_input_files(photo)
+
+
+def take_away(tab: Any) -> None:
+    """Press the cross on the photo."""
+    tab.get_by_label("Remove Image").or_(tab.get_by_label("Clear")).first.click()
+    tab.locator(".answer.empty").wait_for()
+
+
+def headline(tab: Any, state: str) -> str:
+    """The headline, once the answer has that state."""
+    return str(tab.locator(f".answer.{state} h2").inner_text())
+
+
+def test_a_photo_gives_an_answer_and_a_heat_map(browser: Any, site: Site, tmp_path: Path) -> None:
+    half = Image.new("RGB", (120, 80), BLACK)
+    half.paste(RED, (60, 0, 120, 80))  # only its right half speaks for the answer
+    half.save(tmp_path / "car.png")
+    with opened(browser, site) as tab:
+        hand_in(tab, tmp_path / "car.png")
+        assert headline(tab, "sure") == "BMW M3 Sedan 2012"  # logits of 10 and 8.5
+        expected = Classifier.load(site.model).predict(tmp_path / "car.png").to_dict()
+        shares = [text.strip("%") for text in tab.locator(".bars .share").all_inner_texts()]
+        assert [float(share) / 100 for share in shares] == pytest.approx(
+            [candidate["probability"] for candidate in expected["topk"]], abs=6e-4
+        )
+        assert tab.locator(".heat img:visible").count() == 1
+        # The darkened photo stays where nothing speaks for the answer; where it does, turbo's dark red lies over it.
+        left, right = (
+            tab.locator(".heat img:visible").evaluate(
+                "async (image, x) => { await image.decode();"
+                "const c = document.createElement('canvas').getContext('2d', {willReadFrequently: true});"
+                "c.canvas.width = image.naturalWidth; c.canvas.height = image.naturalHeight; c.drawImage(image, 0, 0);"
+                "return [...c.getImageData(x * image.naturalWidth, 0.5 * image.naturalHeight, 1, 1).data] }",
+                x,
+            )
+            for x in (0.1, 0.9)
+        )
+        assert max(left[:3]) < 40 < 130 < right[0]
+
+
+def test_what_speaks_for_the_look_alike_is_a_click_away(browser: Any, site: Site, tmp_path: Path) -> None:
+    with opened(browser, site) as tab:
+        hand_in(tab, paint(tmp_path / "red.png", RED))
+        assert headline(tab, "sure") == "BMW M3 Sedan 2012"
+        assert tab.locator(".chip").inner_text() == f"{SURE:.1%} sure"
+        assert tab.locator(".twin").inner_text() == f"Its nearest look-alike: Audi S4 Sedan 2011, {1 - SURE:.1%}."
+        assert "much for BMW M3" in tab.locator(".heat img:visible").get_attribute("alt")
+        tab.get_by_label("its look-alike").check()
+        assert "much for Audi S4" in tab.locator(".heat img:visible").get_attribute("alt")
+        facts = dict(zip(*(tab.locator(f".facts {what}").all_inner_texts() for what in ("dt", "dd b")), strict=True))
+        assert facts == {"Make": "BMW", "Model": "M3", "Body": "Sedan", "Year": "2012"}
+
+
+def test_an_example_is_a_click_away(browser: Any, site: Site) -> None:
+    with opened(browser, site) as tab:
+        tab.locator("#examples button img").first.click()
+        assert headline(tab, "partly") == "Volvo C30 Hatchback"
+        assert "Which model year is open: Volvo C30 Hatchback 2012 or" in tab.locator(".said").inner_text()
+        tab.locator("#examples button img").nth(1).click()
+        assert headline(tab, "sure") == "BMW M3 Sedan 2012"
+
+
+def test_not_sure_and_not_a_known_car_read_well(browser: Any, site: Site, tmp_path: Path) -> None:
+    with opened(browser, site) as tab:
+        hand_in(tab, paint(tmp_path / "yellow.png", YELLOW))
+        assert headline(tab, "unsure") == "Not sure which car this is"
+        assert tab.locator(".bars li").count() == 5
+        take_away(tab)
+        hand_in(tab, paint(tmp_path / "dark.png", (102, 0, 0)))
+        assert headline(tab, "partly") == "Sedan"  # logits of 8 and 6.8
+        said = tab.locator(".said").inner_text()
+        assert "Which make and model is open: BMW M3 Sedan 2012 or Audi S4 Sedan 2011." in said
+        take_away(tab)
+        hand_in(tab, paint(tmp_path / "black.png", BLACK))
+        assert headline(tab, "unknown") == "Not a car this model knows"
+        assert "95% of the photos" in tab.locator(".said").inner_text()
+        assert tab.locator(".facts").count() == 0
+
+
+def test_what_is_no_photo_gets_one_sentence(browser: Any, site: Site, tmp_path: Path) -> None:
+    """Told by the page before it is sent, or by the server, which looks inside; never a red 'Error'."""
+    (tmp_path / "notes.txt").write_text("milk, eggs")
+    (tmp_path / "notes.jpg").write_text("milk, eggs")
+    (tmp_path / "large.jpg").write_bytes(bytes(50_000_001))
+    whole = paint(tmp_path / "cut.png", RED).read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[:-30])
+    Image.new("1", (15_000, 15_000)).save(tmp_path / "giant.png")
+    refused = {
+        "notes.txt": "notes.txt is no photo. Choose a JPEG, PNG or WebP file.",
+        "large.jpg": "large.jpg has 50 MB, and 50 MB are the most. Choose a smaller photo.",
+    }
+    judged = {
+        "notes.jpg": "Expected a photo in notes.jpg, and it is no image.",
+        "cut.png": "Expected a whole photo in cut.png, and it breaks off",
+        "giant.png": "Expected a photo of at most 150 megapixels in giant.png, and it is larger.",
+    }
+    with opened(browser, site) as tab:
+        for name, sentence in refused.items():
+            hand_in(tab, tmp_path / name)
+            tab.locator("#refused", has_text=sentence).wait_for()
+            assert tab.locator(".answer.empty").count() == 1
+        for name, sentence in judged.items():
+            hand_in(tab, tmp_path / name)
+            tab.locator(".answer.refused", has_text=sentence).wait_for()
+            tab.locator("#photo input[type=file]").wait_for(state="attached")  # the place is free again
+            assert not tab.locator("#refused").is_visible()
+        assert tab.get_by_text("Error", exact=True).count() == 0
+        hand_in(tab, paint(tmp_path / "red.png", RED))
+        assert headline(tab, "sure") == "BMW M3 Sedan 2012"
+
+
+def test_a_text_file_that_is_dropped_is_refused_too(browser: Any, site: Site) -> None:
+    with opened(browser, site) as tab:
+        tab.locator("#photo button").first.evaluate(
+            "place => { const dropped = new DataTransfer(); dropped.items.add(new File(['milk'], '<b>notes</b>.txt'));"
+            "place.dispatchEvent(new DragEvent('drop', {dataTransfer: dropped, bubbles: true, cancelable: true})) }"
+        )
+        tab.locator("#refused", has_text="<b>notes</b>.txt is no photo").wait_for()
+        assert tab.get_by_text("Invalid file type").count() == 0
+
+
+def test_two_people_at_once_get_their_own_answers(browser: Any, site: Site, tmp_path: Path) -> None:
+    paint(tmp_path / "red.png", RED)
+    paint(tmp_path / "green.png", GREEN)
+    with opened(browser, site) as one, opened(browser, site) as other:
+        for _ in range(3):  # both are asked before either has answered
+            hand_in(one, tmp_path / "red.png")
+            hand_in(other, tmp_path / "green.png")
+            assert (headline(one, "sure"), headline(other, "partly")) == ("BMW M3 Sedan 2012", "Volvo C30 Hatchback")
+            for tab in (one, other):
+                take_away(tab)
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_follows_the_scheme_and_shows_names_as_text(
+    browser: Any, site: Site, tmp_path: Path, viewport: dict[str, int], scheme: str
+) -> None:
+    seen: list[str] = []
+    with opened(browser, site, viewport, scheme, seen) as tab:
+        hand_in(tab, paint(tmp_path / "blue.png", BLUE))
+        assert headline(tab, "sure") == SCRIPT
+        assert tab.locator(".bars li span").nth(2).inner_text() == TEMPLATE
+        tab.locator("#head summary").click()
+        assert {SCRIPT, TEMPLATE} <= set(tab.locator("#head li").all_inner_texts())
+        assert tab.locator(".answer script, #head script, .answer b b").count() == 0
+        assert tab.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+        ground = tab.locator(".gradio-container").evaluate("e => getComputedStyle(e).backgroundColor")
+        ink = tab.locator(".answer h2").evaluate("e => getComputedStyle(e).color")
+        assert (luminance(ground) > 0.8) == (luminance(ink) < 0.3) == (scheme == "light")
+    assert not [address for address in seen if "/fonts/" in address or address.endswith(".woff2")]
+    assert len(seen) > 10  # they were watched
+
+
+def test_a_photo_is_turned_upright_before_it_is_explained(tmp_path: Path, site: Site) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    from twincar.preprocess import read_photo
+
+    page = answer_page(Classifier.load(site.model), read_photo(paint(tmp_path / "car.jpg", RED, exif=exif)))
+    assert page.count("data:image/webp") == 2
+    assert "BMW M3 Sedan 2012" in page
+
+
+def test_examples_are_checked_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="found none"):
+        find_examples(tmp_path)
+    for number in range(26):
+        paint(tmp_path / f"{number:02d}.png", RED)
+    assert [Path(path).stem for path in find_examples(tmp_path)] == [f"{number:02d}" for number in range(24)]
+    (tmp_path / "00.png").write_text("milk, eggs")
+    with pytest.raises(PhotoError, match=r"00\.png, and it is no image"):
+        find_examples(tmp_path)
+
+
+def test_files_that_were_never_sent_are_not_opened(site: Site, tmp_path: Path) -> None:
+    """Neither one of the server's own, nor what lies at an address inside."""
+    asked = site.address + "gradio_api/call/answer"
+    for path in (paint(tmp_path / "red.png", RED), site.address):
+        sent = {"data": [{"path": str(path), "orig_name": "red.png", "meta": {"_type": "gradio.FileData"}}]}
+        event = httpx.post(asked, json=sent).raise_for_status().json()["event_id"]
+        told = httpx.get(f"{asked}/{event}").text
+        assert told.startswith("event: error")
+        assert "BMW" not in told
+
+
+@pytest.mark.slow
+def test_a_space_serves_as_it_stands(tmp_path: Path) -> None:
+    """Its app in a process without torch, asked through Gradio's own client."""
+    from gradio_client import Client, handle_file
+
+    model = write_model(tmp_path / "colours.onnx")
+    (tmp_path / "photos").mkdir()
+    red = paint(tmp_path / "photos" / "red.PNG", RED)
+    space = write_space(str(model), tmp_path / "space", examples=tmp_path / "photos")
+    assert sorted(str(path.relative_to(space)) for path in space.rglob("*")) == [
+        ".gitattributes", "README.md", "app.py", "examples", "examples/01.png", "model.onnx", "requirements.txt",
+    ]  # fmt: skip
+    code = "import runpy; runpy.run_path(sys.argv[1], run_name='__main__')"
+    with served(code, space / "app.py", GRADIO_TEMP_DIR=str(tmp_path / "uploads")) as address:
+        client = Client(address, verbose=False, analytics_enabled=False)
+        page, _ = client.predict(handle_file(red), api_name="/answer")
+        assert "<h2>BMW M3 Sedan 2012</h2>" in page
+
+
+def card(space: Path) -> dict[str, Any]:
+    """What the hub reads of a space's card."""
+    return dict(yaml.safe_load((space / "README.md").read_text().split("---\n")[1]))
+
+
+def test_the_card_of_a_space_is_the_hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gradio
+
+    import twincar
+
+    model = write_model(tmp_path / "colours.onnx")
+    local = card(write_space(str(model), tmp_path / "local"))
+    assert (local["sdk"], local["sdk_version"], local["app_file"]) == ("gradio", gradio.__version__, "app.py")
+    assert (local["license"], local["python_version"], "models" in local) == ("apache-2.0", "3.11", False)
+    assert "examples=None" in (tmp_path / "local" / "app.py").read_text()
+    assert (tmp_path / "local" / "requirements.txt").read_text() == f"twincar[demo]=={twincar.__version__}\n"
+
+    known = Classifier.load(model)
+    monkeypatch.setattr(Classifier, "load", lambda _: known)  # no hub is within reach
+    hub = write_space("someone/cars@v1", tmp_path / "hub")
+    assert card(hub)["models"] == ["someone/cars"]
+    assert "demo('someone/cars@v1', examples=None" in (hub / "app.py").read_text()
+    assert not (hub / "model.onnx").exists()
+
+
+def test_a_space_overwrites_nothing_and_takes_no_run(tmp_path: Path, small_model: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    with pytest.raises(UsageError, match="full holds something"):
+        write_space(str(small_model), tmp_path / "full")
+    for model in (str(tmp_path / "full"), "gone.onnx", "runs/best.safetensors"):
+        with pytest.raises(UsageError, match="twincar export RUN"):
+            write_space(model, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.txt"]
+
+
+@pytest.fixture
+def small_model(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "colours.onnx")
+
+
+def test_wrong_use_is_told_in_a_sentence(tmp_path: Path, site: Site) -> None:
+    from typer.testing import CliRunner
+
+    written = CliRunner().invoke(app, ["demo", str(site.model), "--space", str(tmp_path / "space")])
+    assert f"Space: {tmp_path / 'space'}" in written.stdout
+    taken = site.address.rstrip("/").rpartition(":")[2]
+    result = CliRunner().invoke(app, ["demo", str(site.model), "--port", taken])
+    assert isinstance(result.exception, UsageError)
+    assert f"Expected port {taken} to be free" in str(result.exception)
+
+
+def test_without_gradio_it_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['gradio'] = None; sys.argv = ['twincar', 'demo', 'model.onnx']\n"
+        "from twincar.cli import main; main()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (1, "twincar: The demo needs gradio: pip install 'twincar[demo]'\n")
+
+
+def test_help_imports_no_gradio() -> None:
+    code = (
+        "import sys; sys.modules['gradio'] = None; sys.argv = ['twincar', 'demo', '--help']\n"
+        "from twincar.cli import main; main()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--space" in result.stdout
