@@ -35,7 +35,7 @@ NOT_RUN = {
     "needs a network": "the tests have none",
     "needs Stanford Cars": "no photo of it is part of the project",
     "runs until it is stopped": "servers are tested in test_serve.py and test_demo.py",
-    "takes minutes": "test_end_to_end.py runs the quickstart; the rest of `make` is what runs these tests",
+    "takes minutes": "tested on less elsewhere: the quickstart in test_end_to_end.py, and `make test` runs this",
 }
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
 
