@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hub_server import HubClient
 from PIL import Image, ImageDraw
 
 REAL_PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "stanford_cars"
@@ -30,6 +31,12 @@ def real_photos() -> Path:
     if not REAL_PHOTOS.is_dir():
         pytest.skip(f"no real photos at {REAL_PHOTOS}")
     return REAL_PHOTOS
+
+
+@pytest.fixture
+def hub_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> HubClient:
+    """The hub's library with an empty cache and nobody logged in."""
+    return HubClient(monkeypatch, tmp_path / "hf_home")
 
 
 def draw_car(label: int, number: int, size: tuple[int, int] = (96, 64)) -> Image.Image:

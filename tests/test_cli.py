@@ -87,6 +87,8 @@ FLAGS = {
     "export": "--format --precision --out --data --force --json",
     "predict": "--model -m --engine --top-k --tta --confidence --false-rejection --classes --backbone --json --csv",
     "demo": "--examples --space --host --port",
+    "push": "--private --license --data --out --json",
+    "pull": "--json",
 }
 
 

@@ -3,23 +3,25 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import draw_car
-from hub_server import COMMIT, HubServer
+from hub_server import COMMIT, HubClient, HubServer
 from scipy.io import savemat
 
+from twincar.data.prepare import prepare
 from twincar.data.sources import Source, SourceRow, open_source, read_class_file
-from twincar.errors import DataError, LabelError, UsageError
+from twincar.errors import DataError, HubError, LabelError, UsageError
 
 VAN = "Ram C/V Cargo Van Minivan 2012"
 NAMES = ["Audi S4 Sedan 2012", VAN, "BMW Z4 Convertible 2012"]
@@ -538,7 +540,7 @@ def test_hub_resumes_after_a_dropped_connection(tmp_path: Path) -> None:
 def test_hub_errors_say_what_to_do(tmp_path: Path, hub_files: dict[str, bytes]) -> None:
     def refused(spec: str, url: str, **environment: str) -> str:
         kind, message = ask_hub(spec, url, tmp_path / "empty", **environment)
-        assert kind == "DataError"
+        assert kind == "HubError"
         return str(message)
 
     with HubServer(hub_files) as hub:
@@ -552,6 +554,27 @@ def test_hub_errors_say_what_to_do(tmp_path: Path, hub_files: dict[str, bytes]) 
     with HubServer(hub_files, token="secret") as hub:
         assert "log in (hf auth login, or HF_TOKEN)" in refused("hub:someone/cars", hub.url)
         assert ask_hub("hub:someone/cars", hub.url, tmp_path / "mine", HF_TOKEN="secret")[0] == COMMIT
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ({"cut_at": 1000}, "run the same command again"),
+        ({"changed": "data/train-00001-of-00002.parquet"}, "data/train-00001-of-00002.parquet of the data set"),
+        ({"token": "secret"}, "not open to you (HTTP 401)"),
+    ],
+)
+def test_nothing_is_prepared_from_files_that_did_not_come_whole(
+    hub_client: HubClient, hub_files: dict[str, bytes], tmp_path: Path, fault: dict[str, Any], told: str
+) -> None:
+    with HubServer(hub_files, **fault) as hub:
+        hub_client.use(hub)
+        with pytest.raises(HubError, match=re.escape(told)):
+            prepare("hub:someone/cars", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        hub.cut_at, hub.changed, hub.token = 0, "", ""
+        photos = prepare("hub:someone/cars", tmp_path / "out").manifest["photos"]
+    assert sum(photos.values()) == 17
 
 
 @pytest.mark.parametrize("spec", ["hub:", "hub:cars", "hub:a/b/c", "hub:a/b@"])

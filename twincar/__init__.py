@@ -5,7 +5,7 @@
 >>> classifier.predict("car.jpg").top1.name                        # doctest: +SKIP
 'Aurora Falcon Sedan 2012'
 
-Importing this package imports neither torch nor matplotlib; `load` does, when it is called.
+Importing this package imports neither torch nor matplotlib; `load` imports torch where the model needs it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["TwinCarError", "__version__", "load"]
 
 
-def load(path: str | Path) -> Classifier:
-    """Load a trained model: a run folder, or a `.safetensors` file.
+def load(model: str | Path, *, revision: str | None = None) -> Classifier:
+    """Load a trained model: a run folder, a model file, an exported model, or one on the hub.
+
+    Args:
+        model: a path, or `owner/name` or `owner/name@revision` on the hub; a path that is there comes first.
+        revision: branch, tag or commit on the hub.
 
     Raises:
         TwinCarError: nothing is there, or what is there is no model of ours; the message says which.
     """
-    from twincar.predict import Classifier  # deferred: it imports torch
+    from twincar.predict import Classifier  # deferred: it imports numpy and more
 
-    return Classifier.load(path)
+    return Classifier.load(model, revision=revision)

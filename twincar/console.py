@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from twincar.export import Exported
     from twincar.open_set import OpenSetEvaluation
     from twincar.predict import Failure, Prediction
+    from twincar.publish import Pushed
+    from twincar.pull import Pulled
     from twincar.robustness import Robustness
     from twincar.train import TrainResult
 
@@ -179,6 +181,32 @@ def print_export(exported: Exported) -> None:
         typer.echo(f"{exported.kept_in_fp32} sensitive layers stayed in fp32, because int8 everywhere lost too much.")
     typer.echo(f"Model: {exported.path} ({exported.bytes / 1e6:.1f} MB)")
     typer.echo(f"Next:  twincar predict --model {exported.path} PHOTO...")
+
+
+def print_pushed(pushed: Pushed) -> None:
+    """What was published and where, or where it can be looked at."""
+    typer.echo(f"Card: accuracy {pushed.accuracy:.3f} on the {pushed.split} photos")
+    if not pushed.loads_in_timm:
+        typer.echo("Plain timm cannot load it, because its head is not linear; the card says so.")
+    size = f"{len(pushed.files)} files, {sum(pushed.files.values()) / 1e6:.1f} MB"
+    if pushed.commit is None:
+        typer.echo(f"Written, not published: {pushed.folder} ({size})")
+        return
+    typer.echo(f"Published: {pushed.page} ({size}), commit {pushed.commit}")
+    typer.echo(f"Next:  twincar predict --model {pushed.repository}@{pushed.commit} PHOTO...")
+
+
+def print_pulled(pulled: Pulled) -> None:
+    """Where a model lies, and what it is."""
+    spec = pulled.spec
+    what = "weights of somebody else's, which tell nothing of themselves"
+    if spec:
+        size = f"{spec.preprocessing.height}×{spec.preprocessing.width} pixels"
+        what = f"{spec.backbone}, {len(spec.classes)} classes, {size}"
+    typer.echo(f"{pulled.repository} at {pulled.commit}: {what}")
+    print_table(["file", "bytes"], ([name, f"{size:,}"] for name, size in pulled.files.items()))
+    typer.echo(f"Folder: {pulled.folder}\nModel: {pulled.model}")
+    typer.echo(f"Next:  twincar predict --model {pulled.repository}@{pulled.commit} PHOTO...")
 
 
 def print_explanation_scores(scored: ExplanationScores) -> None:

@@ -7,6 +7,7 @@
     ├── LabelError                class names that do not fit together
     ├── CheckpointError           a model file that cannot be trusted or does not fit
     ├── PretrainedWeightsError    the backbone's pretrained weights cannot be had
+    ├── HubError                  what a hub was asked for, or to keep: not there, refused, not whole
     ├── StorageError              the disk: full, read-only, no permission
     └── MissingExtraError         a verb whose optional dependencies are not installed
 
@@ -78,6 +79,10 @@ class CheckpointError(TwinCarError):
 
 class PretrainedWeightsError(TwinCarError):
     """The backbone's pretrained weights were asked for and cannot be had."""
+
+
+class HubError(TwinCarError):
+    """A hub does not give what it was asked for, or does not take what it was given."""
 
 
 class StorageError(TwinCarError):

@@ -21,10 +21,12 @@ from PIL import Image
 
 from twincar.choices import CONFIDENCE, FALSE_REJECTION, EngineName
 from twincar.errors import PhotoError, UsageError
+from twincar.hub import find_repository
 from twincar.labels import CarName, ClassNames
 from twincar.modeling.engines import Engine, open_engine
 from twincar.modeling.gradcam import grad_cam_plus_plus
 from twincar.modeling.levels import ANSWERED, CLASS, SINGLE, Level, levels_of
+from twincar.modeling.repository import fetch_model
 from twincar.modeling.spec import ModelSpec
 from twincar.preprocess import PHOTO_SUFFIXES, Photo, iterate_batches, read_photo, read_views
 
@@ -180,20 +182,23 @@ class Classifier:
     @classmethod
     def load(
         cls,
-        path: str | Path,
+        model: str | Path,
         *,
+        revision: str | None = None,
         engine: EngineName = "auto",
         classes: ClassNames | None = None,
         backbone: str = "",
         confidence: float = CONFIDENCE,
         false_rejection: float = FALSE_REJECTION,
     ) -> Classifier:
-        """Load a run folder, a `.safetensors` file of ours, published weights (`.pth`), or an exported model.
+        """Load a run folder, a `.safetensors` file of ours, published weights (`.pth`), an exported model, or one of
+        these from the hub.
 
-        Exported models (an `.onnx` file, an OpenVINO folder) need no torch.
+        Exported models (an `.onnx` file, an OpenVINO folder) need no torch; nor do those that `push` has published.
 
         Args:
-            path: the model.
+            model: a path, or `owner/name` or `owner/name@revision` on the hub; see `find_repository`.
+            revision: branch, tag or commit on the hub, another way to write `@revision`.
             engine: what computes; see `open_engine`, also for the next two.
             classes: names for published weights.
             backbone: of published weights.
@@ -202,10 +207,13 @@ class Classifier:
 
         Raises:
             UsageError: nothing is there, that engine does not open such a model, or a share is out of range.
+            HubError: the hub does not give it.
             CheckpointError: it is damaged, not safe to open, or does not fit.
             MissingExtraError: the engine is not installed.
         """
-        opened, spec = open_engine(Path(path), engine, classes=classes, backbone=backbone)
+        repository = find_repository(model, revision)
+        path = fetch_model(repository, engine) if repository else Path(model)
+        opened, spec = open_engine(path, engine, classes=classes, backbone=backbone)
         return cls(opened, spec, confidence=confidence, false_rejection=false_rejection)
 
     @property

@@ -7,13 +7,14 @@ Results go to standard output, logs and progress to standard error. Exit codes: 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 import twincar
-from twincar.cli import answering, data, judging, serving, training
+from twincar.cli import answering, data, judging, serving, sharing, training
 from twincar.console import CurrentStderr
 from twincar.errors import MissingExtraError, TwinCarError
 
@@ -53,6 +54,8 @@ def _every_verb(
 ) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[CurrentStderr()])
     logging.getLogger("twincar").setLevel(logging.ERROR if quiet else logging.INFO)
+    if quiet or not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the hub's library asks only when it is imported
 
 
 def _fail(error: TwinCarError) -> None:
@@ -73,5 +76,7 @@ for verb in (
     answering.export,
     answering.predict,
     serving.demo,
+    sharing.push,
+    sharing.pull,
 ):
     app.command()(verb)

@@ -67,9 +67,12 @@ def predict(
         typer.Argument(metavar="IMAGES...", help="Photos, folders, patterns, or - for a photo or paths on stdin."),
     ],
     model: Annotated[
-        Path,
+        str,
         typer.Option(
-            "--model", "-m", help="Run folder, .safetensors, exported .onnx or OpenVINO folder, or published .pth."
+            "--model",
+            "-m",
+            help="Run folder, .safetensors, exported .onnx or OpenVINO folder, published .pth, or a model on the hub: "
+            "OWNER/NAME[@REVISION].",
         ),
     ],
     engine: Annotated[EngineName, typer.Option(help="What computes; auto is the fastest there.")] = "auto",

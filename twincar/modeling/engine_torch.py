@@ -21,10 +21,8 @@ from twincar.modeling.checkpoint import load_model, load_published_model
 from twincar.modeling.engines import Engine
 from twincar.modeling.gradcam import HeadWeights
 from twincar.modeling.network import CarNet
+from twincar.modeling.repository import PUBLISHED_BACKBONE
 from twincar.modeling.spec import ModelSpec
-
-PUBLISHED_BACKBONE = "efficientnetv2_rw_s"
-"""Of the weights published as `efficientnetv2_best_model.pth`."""
 
 
 class TorchEngine(Engine):

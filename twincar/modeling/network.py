@@ -96,6 +96,12 @@ def rename_timm_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def timm_weights(network: CarNet) -> dict[str, Tensor]:
+    """The weights of a network whose head is linear, named as a plain timm model names them."""
+    classifier = {f"classifier.{name}": tensor for name, tensor in network.head.state_dict().items()}
+    return {**network.backbone.state_dict(), **classifier}
+
+
 def weight_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups for the optimiser; norms and biases are not decayed."""
     parameters = list(network.parameters())

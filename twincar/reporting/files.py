@@ -20,6 +20,7 @@ from twincar.metrics import Interval
 from twincar.reliability import CalibrationReport, LevelReport, Rejection, RiskCoverage, UnknownGroup
 
 METRICS, PREDICTIONS, CLASSES = "metrics.json", "predictions.csv", "classification_report.csv"
+CORRUPTIONS, OPEN_SET = "corruptions.json", "open_set/open_set.json"
 Kind = TypeVar("Kind")
 
 _AVERAGES = ("macro average", "weighted average")
@@ -223,7 +224,7 @@ def read_open_set(reports: Path) -> OpenSet | None:
     Raises:
         DataError: the file is damaged.
     """
-    return _read(reports / "open_set" / "open_set.json", OpenSet)
+    return _read(reports / OPEN_SET, OpenSet)
 
 
 def read_corruptions(folder: Path) -> Corruptions | None:
@@ -232,7 +233,7 @@ def read_corruptions(folder: Path) -> Corruptions | None:
     Raises:
         DataError: the file is damaged.
     """
-    return _read(folder / "corruptions.json", Corruptions)
+    return _read(folder / CORRUPTIONS, Corruptions)
 
 
 def read_explanation_scores(folder: Path) -> ExplanationScores | None:

@@ -64,7 +64,8 @@ def open_source(
 
     Raises:
         UsageError: `spec` has none of the forms, or an argument does not go with it.
-        DataError: the source is not complete, or cannot be reached.
+        DataError: the source is not complete.
+        HubError: a hub data set cannot be had.
         LabelError: its class names do not fit together.
     """
     asked = asked_splits(splits)
@@ -79,7 +80,7 @@ def open_source(
     if kind == "hub":
         from twincar.data.sources.hub import open_hub
 
-        return open_hub(rest, asked, allow_untrained=allow_untrained)
+        return open_hub(spec, asked, allow_untrained=allow_untrained)
     if kind == "toycars":
         from twincar.data.sources.toy import open_toycars
 
