@@ -7,7 +7,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --non-interactive)
 # Byte code matters: without it, importing torchvision alone takes seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test check browser benchmark install lock clean
+.PHONY: quickstart test check browser docs benchmark install lock clean
 
 quickstart: install
 	$(BIN)/twincar quickstart --out quickstart
@@ -29,6 +29,11 @@ browser:
 		$(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium; \
 	else echo "No chromium, and no apt-get with the rights to install it: pages are not tested in a browser."; fi
 
+# Into site/, which opens without a server; it asks no other host for anything.
+docs: install
+	$(BIN)/python docs/command_line.py
+	$(BIN)/python -m mkdocs build --strict
+
 # Half an hour on two cores, during which nothing else should run. DATA is a prepared data set; without it, toy cars.
 benchmark: install
 	$(BIN)/python -m benchmarks $(DATA)
@@ -48,4 +53,4 @@ lock:
 		--no-annotate --no-header --no-emit-index-url --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage*
+	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage*

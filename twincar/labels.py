@@ -60,7 +60,7 @@ class CarName:
 
 
 def parse_class_name(name: str) -> CarName:
-    """Split a class name of the form 'Make Model [Body] [Year]'.
+    """Split a class name of the form `Make Model [Body] [Year]`.
 
     The body is the last word that is one ('Ram C/V Cargo Van Minivan 2012' is a minivan), else what is known of that
     car, else empty.
