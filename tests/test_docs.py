@@ -134,7 +134,7 @@ def few_toycars() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def stage(few_toycars: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
-    """A folder with what pages name: `quickstart/`, data, a run, an exported model, photos."""
+    """A folder with what pages name: `quickstart/`, runs, an exported model, photos."""
     from twincar.config import TrainConfig
     from twincar.data.prepare import prepare
     from twincar.export import export
@@ -145,7 +145,6 @@ def stage(few_toycars: None, tmp_path_factory: pytest.TempPathFactory) -> Path: 
     config = TrainConfig.resolve(recipe="toycars", flags={"data": str(data.folder)})
     train(config, folder / "quickstart" / "run")
     for name in ("my_cars", "stanford_cars"):
-        _link(folder / "quickstart" / "toycars", folder / "data" / name)
         _link(folder / "quickstart" / "run", folder / "runs" / name)
     export(folder / "quickstart" / "run", out=folder / "model-fp32.onnx", force=True)
     for photo in data.annotations:
