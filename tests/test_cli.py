@@ -81,7 +81,7 @@ FLAGS = {
     "prepare": "--out --split --val-share --seed --classes --open-set --strict --exclude",
     "audit": "--deep --run --folds --out --classes --csv --json",
     "train": "--name --runs --resume --recipe --config --backbone --pretrained --image-size --epochs --batch-size "
-    "--learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard",
+    "--learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard --devices --num-nodes",
     "evaluate": "--split --tta --data --confidence --false-rejection --corruptions --open-set --json",
     "explain": "--split --count --score --data --json",
     "compare": "--photo --split --count --data --json",

@@ -59,7 +59,7 @@ def test_an_epoch_depends_on_seed_and_epoch_only(small_data: Path) -> None:
 
 def test_balanced_sampling_makes_rare_classes_as_frequent() -> None:
     labels = np.repeat([0, 1, 2], [900, 90, 10])
-    sampler = EpochSampler(labels, balanced=True, seed=0)
+    sampler = EpochSampler(labels, batch_size=8, balanced=True, seed=0)
     drawn = []
     for epoch in range(10):
         sampler.set_epoch(epoch)
@@ -68,7 +68,7 @@ def test_balanced_sampling_makes_rare_classes_as_frequent() -> None:
 
 
 def test_unbalanced_sampling_takes_every_photo_once() -> None:
-    sampler = EpochSampler(np.zeros(50, np.int64), balanced=False, seed=0)
+    sampler = EpochSampler(np.zeros(50, np.int64), batch_size=8, balanced=False, seed=0)
     assert sorted(index for index, *_ in sampler) == list(range(50))
     assert [place for *_, place in sampler] == list(range(50))
 

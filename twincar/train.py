@@ -3,6 +3,10 @@
 A run is `config.yaml metrics.csv best.safetensors last.ckpt reports/` in one folder. Everything random is seeded anew
 at the start of each epoch, from the seed and the epoch, so a run resumed after any epoch ends as if never stopped.
 
+Several devices, also on several hosts, train by DDP: each process takes its part of every batch, all of them measure
+the whole validation split, the first one writes. How many there are is no part of the configuration, because the
+batches are the same.
+
 Shapes: N photos of H×W pixels, K classes.
 """
 
@@ -31,8 +35,8 @@ from torch import Tensor
 
 from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import ANNOTATIONS, PreparedData
-from twincar.data.loader import PhotoLoader, default_workers, evaluation_loader, training_loader
-from twincar.errors import DataError, TwinCarError
+from twincar.data.loader import Part, PhotoLoader, default_workers, evaluation_loader, training_loader
+from twincar.errors import DataError, TwinCarError, UsageError
 from twincar.files import MONITOR, Epoch, RunFolder, best_epoch, write_csv, write_text
 from twincar.machine import keep_freed_memory
 from twincar.metrics import Answers, answer_metrics
@@ -43,6 +47,13 @@ from twincar.modeling.lightning_parts import LIGHTNING_PRECISION, AtomicCheckpoi
 from twincar.modeling.mixing import BatchMixer
 from twincar.modeling.network import CarNet, load_pretrained, weight_groups
 from twincar.modeling.precision import choose_precision
+from twincar.modeling.processes import (
+    gather_from_all,
+    is_first_process,
+    is_lost_connection,
+    part_of_process,
+    share_buffers,
+)
 from twincar.modeling.spec import ModelSpec
 from twincar.preprocess import Preprocessing
 from twincar.version import __version__
@@ -65,8 +76,17 @@ class TrainResult:
         return best_epoch(self.history)
 
 
-def train(config: TrainConfig, run_path: Path, *, tensorboard: bool = False) -> TrainResult:
+def train(
+    config: TrainConfig, run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes: int = 1
+) -> TrainResult:
     """Train from the start in a new run folder.
+
+    Args:
+        config: what to train, how and on what.
+        run_path: the run folder to be made.
+        tensorboard: also log for TensorBoard.
+        devices: processes on each host, one a device; the Trainer starts the others unless torchrun or SLURM did.
+        nodes: hosts.
 
     Raises:
         UsageError: the run folder exists, or the configuration does not fit the data or the machine.
@@ -74,18 +94,21 @@ def train(config: TrainConfig, run_path: Path, *, tensorboard: bool = False) -> 
         StorageError: the disk; the run can be resumed from its last whole epoch.
     """
     data = PreparedData.open(Path(config.data))
-    RunFolder.check_free(run_path)  # before the seconds that a network takes
+    part = _part(config, devices, nodes)
+    if is_first_process():
+        RunFolder.check_free(run_path)  # before the seconds that a network takes
     keep_freed_memory()
     network = _first_network(config, data)
-    config = _with_precision(config, network)  # saved with the run: resumed, it must go on in the same
-    run = RunFolder.create(run_path)
-    loaders = _loaders(config, data)
-    write_text(run.config, config.to_yaml())  # not before the photos can be loaded: an empty folder is no run yet
-    return _fit(config, data, run, network, loaders, tensorboard=tensorboard, resume=False)
+    config = _with_precision(config, network, part)  # saved with the run: resumed, it must go on in the same
+    run = RunFolder.create(run_path) if is_first_process() else RunFolder(run_path)
+    loaders = _loaders(config, data, part)
+    if is_first_process():
+        write_text(run.config, config.to_yaml())  # not before the photos can be loaded: an empty folder is no run yet
+    return _fit(config, data, run, network, loaders, devices, nodes, tensorboard=tensorboard, resume=False)
 
 
-def resume(run_path: Path, *, tensorboard: bool = False) -> TrainResult:
-    """Go on with a run after its last whole epoch, with the configuration it was started with.
+def resume(run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes: int = 1) -> TrainResult:
+    """Go on with a run after its last whole epoch, with the configuration it was started with; see `train`.
 
     Raises:
         UsageError: there is no such run.
@@ -94,6 +117,7 @@ def resume(run_path: Path, *, tensorboard: bool = False) -> TrainResult:
     run = RunFolder.open(run_path)
     config = TrainConfig.from_values(read_yaml(run.config))
     data = PreparedData.open(Path(config.data))
+    part = _part(config, devices, nodes)
     if run.metrics.exists() and is_finished(config, history := run.read_history()):
         log.info("This run is finished: %d epochs. Start a new one to train longer.", len(history))
         return TrainResult(run, history)
@@ -102,9 +126,9 @@ def resume(run_path: Path, *, tensorboard: bool = False) -> TrainResult:
     if not begun:
         log.info("No epoch of this run was finished; it starts from the beginning.")
     network = _build(config, data) if begun else _first_network(config, data)
-    config = _with_precision(config, network)
-    loaders = _loaders(config, data)
-    return _fit(config, data, run, network, loaders, tensorboard=tensorboard, resume=begun)
+    config = _with_precision(config, network, part)
+    loaders = _loaders(config, data, part)
+    return _fit(config, data, run, network, loaders, devices, nodes, tensorboard=tensorboard, resume=begun)
 
 
 def model_spec(config: TrainConfig, data: PreparedData) -> ModelSpec:
@@ -124,35 +148,42 @@ def is_finished(config: TrainConfig, history: list[Epoch]) -> bool:
 class TrainingModule(LightningModule):
     """Loss, optimiser and schedule around a network; validation only collects logits for `Recorder`."""
 
-    def __init__(self, network: CarNet, config: TrainConfig, num_classes: int, steps_per_epoch: int) -> None:
+    def __init__(
+        self, network: CarNet, config: TrainConfig, num_classes: int, steps_per_epoch: int, batch_size: int
+    ) -> None:
         super().__init__()
         self.network = network
         self.config = config
         self.mixer = BatchMixer(config, num_classes)
         self.steps_per_epoch = steps_per_epoch
+        self.batch_size = batch_size
         self.compiled = torch.compile(network.forward) if config.compile else None
         self.validated: list[tuple[Tensor, Tensor]] = []
 
     def on_train_epoch_start(self) -> None:
         """Seed dropout, drop path and mixing for this epoch."""
         entropy = np.random.SeedSequence((self.config.seed, self.current_epoch)).generate_state(1)
-        seed_everything(int(entropy[0]), verbose=False)
+        seed_everything(int(entropy[0]), verbose=False)  # mixing, by numpy's dice, is the same in every process
+        if self.global_rank:
+            torch.manual_seed(int(entropy[0]) + self.global_rank)  # dropout and drop path are not
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Loss of one batch; under mixing, a photo counts as right when its larger share is recognised."""
         images, targets = self.mixer(*batch)
         # Compiled for whole batches only: a short last one would be compiled anew, which takes minutes.
-        whole = len(images) == self.config.batch_size
+        whole = len(images) == self.batch_size
         logits = self.compiled(images) if self.compiled and whole else self.network(images)
         loss = F.cross_entropy(logits, targets)
         right = (logits.argmax(1) == targets.argmax(1)).float().mean()
         self.log("loss", loss, prog_bar=True, logger=False)
-        self.log_dict({"train_loss": loss, "train_acc": right}, on_step=False, on_epoch=True, batch_size=len(images))
+        scores = {"train_loss": loss, "train_acc": right}
+        self.log_dict(scores, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         return loss
 
     def on_validation_epoch_start(self) -> None:
         """Forget the epoch before."""
         self.validated = []
+        share_buffers(self.network)
 
     def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
         """Collect labels and logits."""
@@ -160,9 +191,10 @@ class TrainingModule(LightningModule):
         self.validated.append((labels.cpu(), self.network(images.float()).float().cpu()))
 
     def validation_results(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Labels, N, and logits, N×K, of the whole validation split."""
-        labels, logits = zip(*self.validated, strict=True)
-        return torch.cat(labels).numpy(), torch.cat(logits).numpy()
+        """Labels, N, and logits, N×K, of the whole validation split, whichever process has computed them."""
+        own = tuple(torch.cat(parts).numpy() for parts in zip(*self.validated, strict=True))
+        labels, logits = (np.concatenate(parts) for parts in zip(*gather_from_all(own), strict=True))
+        return labels, logits
 
     def configure_gradient_clipping(
         self,
@@ -239,7 +271,7 @@ class Recorder(Callback):
         for name, value in self.validation.items():
             pl_module.log(name, value, prog_bar=name == MONITOR)
         score = self.validation[MONITOR]
-        if all(score > row[MONITOR] for row in self.history):
+        if trainer.is_global_zero and all(score > row[MONITOR] for row in self.history):
             provenance = {**self.spec.provenance, "epoch": trainer.current_epoch + 1, "validation": self.validation}
             spec = replace(self.spec, provenance=provenance, calibration=fit_calibration(logits, labels))
             save_model(self.run.best, pl_module.network, spec)
@@ -254,8 +286,9 @@ class Recorder(Callback):
             )
         row = {"epoch": trainer.current_epoch + 1, **training, **self.validation}
         self.history = [*self.history, row]
-        write_csv(self.run.metrics, self.history)
-        self._tell(row, trainer.max_epochs or 0)
+        if trainer.is_global_zero:
+            write_csv(self.run.metrics, self.history)
+            self._tell(row, trainer.max_epochs or 0)
 
     def _tell(self, row: Epoch, epochs: int) -> None:
         best = best_epoch(self.history)
@@ -279,7 +312,19 @@ def _build(config: TrainConfig, data: PreparedData) -> CarNet:
     return build_network(model_spec(config, data), dropout=config.dropout, drop_path=config.drop_path)
 
 
-def _with_precision(config: TrainConfig, network: CarNet) -> TrainConfig:
+def _part(config: TrainConfig, devices: int, nodes: int) -> Part:
+    part = part_of_process(devices, nodes)
+    if part.count > 1 and config.batch_size % (2 * part.count):
+        raise UsageError(
+            f"Expected a --batch-size that is a multiple of {2 * part.count}, twice the number of devices, and found "
+            f"{config.batch_size}: each takes its part of every batch, in pairs of photos that may be mixed."
+        )
+    return part
+
+
+def _with_precision(config: TrainConfig, network: CarNet, part: Part) -> TrainConfig:
+    if part.count > 1 and config.precision == "auto" and not torch.cuda.is_available():
+        return replace(config, precision="fp32")  # a trial beside others tells nothing, and all must choose the same
     precision = choose_precision(config.precision, network, config.image_height, config.image_width)
     return replace(config, precision=precision)
 
@@ -290,6 +335,8 @@ def _fit(
     run: RunFolder,
     network: CarNet,
     loaders: tuple[PhotoLoader, PhotoLoader],
+    devices: int,
+    nodes: int,
     *,
     tensorboard: bool,
     resume: bool,
@@ -297,14 +344,16 @@ def _fit(
     spec = ModelSpec(**{**vars(model_spec(config, data)), "provenance": _provenance(config, data)})
     training, validation = loaders
     steps = min(len(training), config.limit) if config.limit else len(training)
-    module = TrainingModule(network, config, len(data.classes), steps)
+    module = TrainingModule(network, config, len(data.classes), steps, config.batch_size // (devices * nodes))
     recorder = Recorder(run, spec, data.manifest["sha256"][ANNOTATIONS])
-    trainer = _trainer(config, run, recorder, tensorboard=tensorboard)
-    log.info(
-        "Training %s on %d photos of %d classes, %d×%d pixels, on %s in %s.",
-        config.backbone, len(data.split("train")), len(data.classes), config.image_height, config.image_width,
-        trainer.strategy.root_device, config.precision,
-    )  # fmt: skip
+    trainer = _trainer(config, run, recorder, devices, nodes, tensorboard=tensorboard)
+    if trainer.is_global_zero:
+        where = f"{trainer.world_size} devices" if trainer.world_size > 1 else trainer.strategy.root_device
+        log.info(
+            "Training %s on %d photos of %d classes, %d×%d pixels, on %s in %s.",
+            config.backbone, len(data.split("train")), len(data.classes), config.image_height, config.image_width,
+            where, config.precision,
+        )  # fmt: skip
     try:
         trainer.fit(module, training, validation, ckpt_path=str(run.last) if resume else None, weights_only=True)
     except SystemExit:  # how the Trainer ends after Ctrl-C, once it has tidied up
@@ -321,6 +370,11 @@ def _fit(
                 f"torch could not compile the network: {str(error).strip().splitlines()[0]} It needs a C++ compiler "
                 "such as g++ at run time; install one, or train without --compile."
             ) from None
+        if devices * nodes > 1 and is_lost_connection(error):
+            raise TwinCarError(
+                "Another process of this training has ended, so this one cannot go on; what it said tells why. "
+                f"Go on after the last whole epoch with the same command and --resume {run.path}."
+            ) from None
         if "DataLoader worker" not in str(error):
             raise
         raise TwinCarError(
@@ -330,7 +384,9 @@ def _fit(
     return TrainResult(run, recorder.history)
 
 
-def _trainer(config: TrainConfig, run: RunFolder, recorder: Recorder, *, tensorboard: bool) -> Trainer:
+def _trainer(
+    config: TrainConfig, run: RunFolder, recorder: Recorder, devices: int, nodes: int, *, tensorboard: bool
+) -> Trainer:
     _quieten_lightning()
     show_progress = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
     callbacks: list[Callback] = [
@@ -345,7 +401,11 @@ def _trainer(config: TrainConfig, run: RunFolder, recorder: Recorder, *, tensorb
     limit = config.limit or 1.0
     return Trainer(
         accelerator="auto",
-        devices=1,
+        devices=devices,
+        num_nodes=nodes,
+        strategy="ddp" if devices * nodes > 1 else "auto",
+        # On CPUs each process normalises by its own part of the batch: torch synchronises on GPUs only.
+        sync_batchnorm=devices * nodes > 1 and torch.cuda.is_available(),
         precision=LIGHTNING_PRECISION[config.precision],
         max_epochs=config.epochs,
         gradient_clip_val=config.gradient_clip or None,
@@ -362,7 +422,7 @@ def _trainer(config: TrainConfig, run: RunFolder, recorder: Recorder, *, tensorb
     )
 
 
-def _loaders(config: TrainConfig, data: PreparedData) -> tuple[PhotoLoader, PhotoLoader]:
+def _loaders(config: TrainConfig, data: PreparedData, part: Part) -> tuple[PhotoLoader, PhotoLoader]:
     """Of the training and the validation photos."""
     preprocessing = model_spec(config, data).preprocessing
     workers = default_workers() if config.workers < 0 else config.workers
@@ -375,9 +435,10 @@ def _loaders(config: TrainConfig, data: PreparedData) -> tuple[PhotoLoader, Phot
         seed=config.seed,
         workers=workers,
         cache=config.cache,
+        part=part,
     )
     validation = evaluation_loader(
-        data, "val", preprocessing=preprocessing, batch_size=2 * config.batch_size, workers=workers
+        data, "val", preprocessing=preprocessing, batch_size=2 * config.batch_size, workers=workers, part=part
     )
     return training, validation
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,11 +73,22 @@ def train(
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of config.yaml, such as augment.flip=0."),
     ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="Processes on each host, one a device.  [default: as torchrun says, or 1]")
+    ] = None,
+    num_nodes: Annotated[
+        int | None, typer.Option(min=1, help="Hosts, under torchrun or SLURM.  [default: as torchrun says, or 1]")
+    ] = None,
 ) -> None:
-    """Train a network on a prepared data set, or go on with a run."""
+    """Train a network on a prepared data set, or go on with a run; on several devices and hosts by DDP."""
     from twincar.config import TrainConfig, parse_settings
+    from twincar.modeling.processes import devices_and_nodes, is_first_process
     from twincar.train import resume as resume_run
     from twincar.train import train
+
+    if not is_first_process():  # the first one speaks for all
+        logging.getLogger("twincar").setLevel(logging.ERROR)
+    per_node, nodes = devices_and_nodes(devices, num_nodes)
 
     flags = {
         "backbone": backbone,
@@ -99,16 +111,17 @@ def train(
             raise UsageError("Expected --resume RUN alone: a run goes on with the settings it was started with.")
         run = resume
         with _resumable(run):
-            result = resume_run(run, tensorboard=tensorboard)
+            result = resume_run(run, tensorboard=tensorboard, devices=per_node, nodes=nodes)
     else:
         if data is None:
             raise UsageError("Expected the folder of a prepared data set: twincar train DATA (see twincar prepare).")
         run = runs / (name or data.resolve().name)
         resolved = TrainConfig.resolve(recipe=recipe, yaml_file=config, flags={**flags, "data": str(data.resolve())})
         with _resumable(run):
-            result = train(resolved, run, tensorboard=tensorboard)
-    print_training(result)
-    typer.echo(f"Model: {result.run.best}\nNext:  twincar evaluate {result.run.path}")
+            result = train(resolved, run, tensorboard=tensorboard, devices=per_node, nodes=nodes)
+    if is_first_process():
+        print_training(result)
+        typer.echo(f"Model: {result.run.best}\nNext:  twincar evaluate {result.run.path}")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ in), with int64 labels, N.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,19 @@ Key = tuple[int, int, int]
 """What the sampler asks for: index of the photo, epoch, place in the epoch."""
 Sample = tuple[Pixels, int]
 """H×W×3 and the label."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one of several processes that train together takes of every batch."""
+
+    rank: int = 0
+    """Number of the process, from 0."""
+    count: int = 1
+    """How many there are."""
+
+
+_ALL = Part()
 
 
 class TrainingPhotos(Dataset[Sample]):
@@ -102,12 +116,20 @@ class EpochSampler(Sampler[Key]):
 
     `balanced` draws with replacement so that every class comes equally often in the mean (WeightedRandomSampler, by
     counts of the labels; no photo is opened); otherwise every photo comes once.
+
+    Several processes go through the same batches, each taking its part. A part is as many photos from the front of the
+    batch as from the back, mirrored, so that photo i and photo N-1-i, which may be mixed with each other, are in one.
+    Of a last batch that is short so many photos are left out that all parts are equally large.
     """
 
-    def __init__(self, labels: NDArray[np.int64], *, balanced: bool, seed: int) -> None:
+    def __init__(
+        self, labels: NDArray[np.int64], *, batch_size: int, balanced: bool, seed: int, part: Part = _ALL
+    ) -> None:
         self.labels = labels
+        self.batch_size = batch_size
         self.balanced = balanced
         self.seed = seed
+        self.part = part
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -115,12 +137,25 @@ class EpochSampler(Sampler[Key]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self._places())
 
     def __iter__(self) -> Iterator[Key]:
         generator = torch.Generator().manual_seed(int(np.random.default_rng((self.seed, self.epoch)).integers(2**62)))
-        for place, index in enumerate(self._order(generator)):
-            yield index, self.epoch, place
+        order = self._order(generator)
+        for place in self._places():
+            yield order[place], self.epoch, place
+
+    def _places(self) -> list[int]:
+        """The places of an epoch that this process takes, batch by batch."""
+        total = len(self.labels)
+        if self.part.count == 1:
+            return list(range(total))
+        places = []
+        for first in range(0, total, self.batch_size):
+            half = min(self.batch_size, total - first) // (2 * self.part.count)  # of a part
+            front, end = first + self.part.rank * half, first + 2 * half * self.part.count - self.part.rank * half
+            places += [*range(front, front + half), *range(end - half, end)]
+        return places
 
     def _order(self, generator: torch.Generator) -> Sequence[int]:
         if not self.balanced:
@@ -149,19 +184,24 @@ def training_loader(
     seed: int,
     workers: int,
     cache: bool = False,
+    part: Part = _ALL,
 ) -> PhotoLoader:
-    """Batches of the training photos; the last one may be short. For `cache` see `TrainingPhotos`."""
+    """Batches of the training photos, or this process's part of them; the last one may be short.
+
+    For `cache` see `TrainingPhotos`; `batch_size` is that of all processes together, for `part` see `EpochSampler`.
+    """
     annotations = data.split("train")
     photos = TrainingPhotos(data, annotations, augment, preprocessing, seed, cache=cache)
-    sampler = EpochSampler(photos.labels, balanced=balanced, seed=seed)
-    return _loader(photos, batch_size, workers, sampler)
+    sampler = EpochSampler(photos.labels, batch_size=batch_size, balanced=balanced, seed=seed, part=part)
+    return _loader(photos, batch_size // part.count, workers, sampler)
 
 
 def evaluation_loader(
-    data: PreparedData, split: str, *, preprocessing: Preprocessing, batch_size: int, workers: int
+    data: PreparedData, split: str, *, preprocessing: Preprocessing, batch_size: int, workers: int, part: Part = _ALL
 ) -> PhotoLoader:
-    """Batches of a split's photos, in the order of the annotations."""
-    return _loader(EvaluationPhotos(data, data.split(split), preprocessing), batch_size, workers, None)
+    """Batches of a split's photos in the order of the annotations; of several processes each takes every n-th photo."""
+    annotations = data.split(split)[part.rank :: part.count]
+    return _loader(EvaluationPhotos(data, annotations, preprocessing), batch_size, workers, None)
 
 
 def labels_of(annotations: Sequence[Annotation]) -> NDArray[np.int64]:
