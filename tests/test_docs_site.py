@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import DESKTOP, PHONE
 from test_docs import ROOT
-from test_report import DESKTOP, PHONE, browser  # noqa: F401  # a fixture
 
 FETCHED = re.compile(
     r"<(?:script|link|img|iframe|source|object|embed)\b[^>]*?(?:src|href|data|srcset)=[\"']?([^\"'\s>]+)"
@@ -59,7 +59,7 @@ def test_nothing_comes_from_another_host(site: Path) -> None:
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_pages_open_from_a_disk_without_a_request(site: Path, browser: Any, viewport: dict[str, int]) -> None:  # noqa: F811
+def test_pages_open_from_a_disk_without_a_request(site: Path, browser: Any, viewport: dict[str, int]) -> None:
     trouble: list[str] = []
     context = browser.new_context(viewport=viewport)
     context.set_default_timeout(10_000)
@@ -74,7 +74,7 @@ def test_pages_open_from_a_disk_without_a_request(site: Path, browser: Any, view
     assert trouble == []
 
 
-def test_the_search_works_from_a_disk(site: Path, browser: Any) -> None:  # noqa: F811
+def test_the_search_works_from_a_disk(site: Path, browser: Any) -> None:
     context = browser.new_context(viewport=DESKTOP)
     context.set_default_timeout(10_000)
     tab = context.new_page()
