@@ -1,8 +1,9 @@
-"""What the site takes from outside `docs/`: the measurements of speed and their pictures."""
+"""What the site takes from outside `docs/`: the measurements of speed with their pictures, and the notebook."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -11,8 +12,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add `benchmarks/results.md` and what it shows."""
-    for path in (ROOT / "benchmarks" / "results.md", *sorted((ROOT / "benchmarks" / "results").glob("*.png"))):
+    """Add `benchmarks/results.md`, what it shows, and the notebook to download."""
+    measured, notebook = ROOT / "benchmarks", ROOT / "notebooks" / "twincar_walkthrough.ipynb"
+    for path in (measured / "results.md", *sorted((measured / "results").glob("*.png")), notebook):
         name = path.relative_to(ROOT).as_posix()
         files.append(File(name, str(ROOT), config.site_dir, config.use_directory_urls))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """In the repository they lie beside `docs/`, in the site below it."""
+    return markdown.replace("](../benchmarks/", "](benchmarks/").replace("](../notebooks/", "](notebooks/")

@@ -92,7 +92,7 @@ def test_commands_that_are_shown_are_taken(line: str) -> None:
 def test_pictures_and_files_that_are_named_are_there() -> None:
     for page, text in PAGES.items():
         for target in re.findall(r"\]\(([^)#:]+)", text):
-            outside = ROOT / target if target.startswith("benchmarks/") else page.parent / target  # see docs/hooks.py
+            outside = page.parent / target
             assert outside.exists(), f"{page.name}: {target}"
 
 

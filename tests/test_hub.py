@@ -73,7 +73,7 @@ def test_a_revision_goes_with_a_repository_once() -> None:
         find_repository("someone/cars@v2", "v1")
     with pytest.raises(UsageError, match=r"and cars\.onnx is a path"):
         find_repository("cars.onnx", "v1")
-    with pytest.raises(UsageError, match="hub:owner/name@revision, and found 'hub:cars'"):
+    with pytest.raises(UsageError, match="or owner/name@revision on the hub, and found 'hub:cars'"):
         find_repository("hub:cars")
 
 

@@ -235,6 +235,17 @@ def test_what_is_no_model_is_told(tmp_path: Path) -> None:
         twincar.load(tmp_path)
 
 
+def test_an_answer_needs_a_candidate(classifier: Classifier) -> None:
+    with pytest.raises(UsageError, match="top_k to be at least 1, and found 0"):
+        classifier.predict(draw_car(0, 0), top_k=0)
+
+
+def test_a_photo_named_as_the_model_is_told(tmp_path: Path) -> None:
+    draw_car(0, 0).save(tmp_path / "car.jpg")
+    with pytest.raises(UsageError, match=r"Expected weights .* found .*car\.jpg"):
+        Classifier.load(tmp_path / "car.jpg")
+
+
 def test_a_turned_phone_photo_is_seen_upright(classifier: Classifier) -> None:
     image = draw_car(3, 1)
     exif = Image.Exif()

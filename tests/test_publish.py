@@ -266,7 +266,7 @@ def test_what_cannot_be_published_is_told_before_any_work(
         push(linear_run, REPO)
     with pytest.raises(UsageError, match="a model is published on the main branch"):
         push(linear_run, f"{REPO}@v1")
-    with pytest.raises(UsageError, match="hub:owner/name"):
+    with pytest.raises(UsageError, match="Expected owner/name or"):
         push(linear_run, "cars")
     with pytest.raises(UsageError, match="Expected a new folder"):
         push(linear_run, REPO, out=tmp_path)

@@ -48,7 +48,8 @@ class Repository:
         """
         match = _SPEC.fullmatch(spec)
         if match is None:
-            raise UsageError(f"Expected hub:owner/name or hub:owner/name@revision, and found {spec!r}.")
+            form = "hub:owner/name" if kind == "dataset" else "owner/name"
+            raise UsageError(f"Expected {form} or {form}@revision on the hub, and found {spec!r}.")
         return cls(match["name"], kind, match["revision"])
 
     def __str__(self) -> str:

@@ -268,6 +268,7 @@ class Classifier:
 
         Raises:
             PhotoError: a photo cannot be read; `stream` goes on in its place.
+            UsageError: `top_k` is less than 1.
         """
         if not isinstance(photos, list):  # one photo is quicker without threads that read ahead
             views = read_views(photos, self.spec.preprocessing, tta=tta)
@@ -393,6 +394,8 @@ class Classifier:
         return LevelAnswer(level.name, level.groups[groups[0]], float(shares[0]), () if is_class else possible)
 
     def _candidates(self, probabilities: NDArray[np.float32], top_k: int) -> tuple[Candidate, ...]:
+        if top_k < 1:
+            raise UsageError(f"Expected top_k to be at least 1, and found {top_k}.")
         order = np.argsort(-probabilities, kind="stable")[:top_k]
         cars = self.spec.classes.cars
         return tuple(Candidate(self.class_names[i], float(probabilities[i]), cars[i]) for i in order)

@@ -37,7 +37,7 @@ _OPENED: dict[EngineName, tuple[str, ...]] = {
     "onnxruntime": (ONNX_FILE,),
     "openvino": (ONNX_FILE,),
 }
-_WAYS_OUT = "Or fetch its model file elsewhere and give its path."
+_WAYS_OUT = "If a path was meant: there is none of that name here."
 
 
 def fetch_model(repository: Repository, engine: EngineName = "auto") -> Path:

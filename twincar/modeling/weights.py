@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from twincar.errors import CheckpointError, UsageError
 from twincar.labels import shorten
 
+_TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt")  # of files made by `torch.save`
 # Where training scripts put the weights inside a larger dictionary.
 _NESTED = ("state_dict", "model_state_dict", "model")
 
@@ -31,9 +32,13 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         CheckpointError: it is damaged, holds something other than weights, or more than data.
     """
     if not path.is_file():
-        raise UsageError(f"Expected a weights file at {path}, and there is none.")
+        raise UsageError(
+            f"Expected a model at {path} (a run folder, a model file, or owner/name on the hub), and there is none."
+        )
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
+    if path.suffix not in _TORCH_SUFFIXES:
+        raise UsageError(f"Expected weights (.safetensors, .pth, .pt) or an exported model (.onnx), and found {path}.")
     return _plain_state(read_torch_file(path), path), {}
 
 

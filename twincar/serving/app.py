@@ -107,7 +107,7 @@ class Service:
         """
         try:
             if request.query_params:
-                message = "Expected what is asked as fields of the form or JSON, and found it in the address."
+                message = "Expected what is asked in the form (-F top_k=3) or in the JSON, and found it in the address."
                 raise Refusal(422, "not understood", message)
             self.batching.check_room()
             with self._held.account() as take:

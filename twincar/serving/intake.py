@@ -176,7 +176,8 @@ def _understood(read: Callable[[], Asking]) -> Asking:
         first = error.errors(include_url=False, include_context=False)[0]
         status = 400 if first["type"] == "json_invalid" else 422
         where = ".".join(str(part) for part in first["loc"])[:_LABEL]
-        reason = f"{first['msg'][:1].lower()}{first['msg'][1:]}"
+        told = first["msg"].removeprefix("Value error, ")
+        reason = f"{told[:1].lower()}{told[1:]}"
         raise Refusal(status, "not understood", f"Expected another {where or 'body'}: {reason}.") from None
 
 
