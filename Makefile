@@ -14,7 +14,8 @@ quickstart: install
 
 test: install check browser
 	$(BIN)/python -m pytest -m "not slow" -n 2 --cov --cov-report=term
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not alone" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m alone
 
 check: install
 	$(BIN)/ruff check .

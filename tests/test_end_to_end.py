@@ -16,6 +16,7 @@ from twincar.files import RunFolder, best_epoch
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_quickstart(tmp_path: Path) -> None:
     """In a process of its own, on all cores and without network; the goal of 0.90 macro-F1 is part of the promise."""
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
