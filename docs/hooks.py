@@ -1,4 +1,4 @@
-"""What the site takes from outside `docs/`: the measurements of speed with their pictures, and the notebook."""
+"""What the site takes from outside `docs/`: the measurements of speed, and the notebook."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add `benchmarks/results.md`, what it shows, and the notebook to download."""
+    """Add what `benchmarks/` has measured, and the notebook to download."""
     measured, notebook = ROOT / "benchmarks", ROOT / "notebooks" / "twincar_walkthrough.ipynb"
-    for path in (measured / "results.md", *sorted((measured / "results").glob("*.png")), notebook):
+    for path in (measured / "results.md", *sorted((measured / "results").iterdir()), notebook):
         name = path.relative_to(ROOT).as_posix()
         files.append(File(name, str(ROOT), config.site_dir, config.use_directory_urls))
     return files

@@ -8,6 +8,8 @@ import io
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import socket
 import struct
@@ -394,6 +396,21 @@ def test_a_body_without_a_length_is_cut_off(classifier: Classifier) -> None:
         response = connection.getresponse()
         assert (response.status, "at most" in json.loads(response.read())["error"]) == (413, True)
         assert post(address, jpeg()).status == 200
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the documentation asks with curl")
+def test_the_command_of_the_documentation_is_answered(classifier: Classifier, tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "deploy.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^curl .*/v1/predict$", text, re.MULTILINE)
+    for name in re.findall(r"photos=@(\S+)", command):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(jpeg())
+    with listening(classifier) as (host, port):
+        command = command.replace("127.0.0.1:8000", f"{host}:{port}")
+        said = subprocess.run(shlex.split(command), cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    answers = json.loads(said)["predictions"]
+    assert [answer["level"] for answer in answers] == ["make", "make"]
+    assert [len(answer["topk"]) for answer in answers] == [3, 3]
 
 
 def test_slow_clients_are_let_go(classifier: Classifier) -> None:
