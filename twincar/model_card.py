@@ -9,18 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import timm
 from huggingface_hub import EvalResult, ModelCardData
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from twincar.config import TrainConfig
 from twincar.files import Epoch, best_epoch
 from twincar.labels import ClassNames, slug, stanford_cars
 from twincar.modeling.spec import ModelSpec
-from twincar.pages import number, percent
+from twincar.pages import environment
 from twincar.reporting.files import Corruptions, Metrics, OpenSet
 from twincar.version import __version__
 
@@ -106,7 +104,8 @@ class ModelCard:
     def to_markdown(self) -> str:
         """The text of `README.md`: metadata, then the page."""
         body = (
-            _environment()
+            # It is Markdown, where `finalize` escapes.
+            environment("cards", autoescape=False, finalize=escape_markdown)
             .get_template("model.md.jinja")
             .render(
                 {
@@ -199,17 +198,3 @@ def _base_model(config: TrainConfig) -> str | None:
         return None
     pretrained = timm.get_pretrained_cfg(config.backbone)
     return f"timm/{pretrained.architecture}.{pretrained.tag}" if pretrained and pretrained.tag else None
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("twincar", "assets/cards"),
-        autoescape=False,  # it is Markdown, and `finalize` escapes
-        finalize=escape_markdown,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "number": number}
-    return environment

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -28,7 +29,7 @@ _DASH = "–"
 
 def render(template: str, **values: Any) -> str:
     """The page of a template in `assets/pages/`, such as 'report.html.jinja'."""
-    return _environment().get_template(template).render(**values)
+    return environment("pages").get_template(template).render(**values)
 
 
 def picture_uri(picture: Image.Image | NDArray[np.uint8], longest: int = 320) -> str:
@@ -78,13 +79,15 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("twincar", "assets/pages"),
-        autoescape=True,
+def environment(folder: str, *, autoescape: bool = True, finalize: Callable[[Any], Any] | None = None) -> Environment:
+    """What renders the templates in `assets/<folder>`; see jinja2 for the rest."""
+    made = Environment(
+        loader=PackageLoader("twincar", f"assets/{folder}"),
+        autoescape=autoescape,
+        finalize=finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "number": number}
-    return environment
+    made.filters |= {"percent": percent, "number": number}
+    return made
