@@ -44,13 +44,13 @@ install: $(VENV)/installed
 $(VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "TwinCar needs Python 3.11 to 3.13; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 # Names, versions and hashes; no index address. Needs uv on the PATH.
 lock:
-	uv pip compile pyproject.toml --extra train --extra serve --extra demo --group dev --universal --python-version 3.11 --generate-hashes \
+	uv pip compile pyproject.toml --extra train --extra serve --extra demo --extra cluster --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --no-header --no-emit-index-url --output-file requirements.lock
 
 clean:
