@@ -87,6 +87,8 @@ class TrainConfig:
     """Network input, pixels."""
     crop: Annotated[float, Field(gt=0, le=1)] = 0.875
     """Share of the resized photo that the centre crop keeps in evaluation; 224 of 256 pixels is 0.875."""
+    first_size: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the input's height and width that training starts at; it grows to all in four stages."""
     squash: bool = False
     """Evaluate on the whole photo squashed to the input size, in place of a centre crop."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -98,6 +100,8 @@ class TrainConfig:
     """Stop after this many epochs without a better macro-F1 on the validation photos."""
     limit: Annotated[int, Field(ge=0)] = 0
     """Only this many batches a pass, to try everything out in seconds; 0 is all."""
+    repeats: Count = 1
+    """Times that a photo comes in an epoch: where the data set is small, validating after each pass takes long."""
     batch_size: Count = 32
     """Photos a step."""
     balanced: bool = True
@@ -106,6 +110,8 @@ class TrainConfig:
     """Peak learning rate of AdamW."""
     weight_decay: Amount = 1e-5
     """Weight decay of AdamW; norms and biases have none."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Each stage of the backbone learns this much slower than the one after it, times; 1 is equally fast."""
     schedule: Schedule = "plateau"
     """'plateau': a tenth of the rate after 3 epochs without a better macro-F1; 'cosine': to zero over all epochs."""
     warmup_epochs: Amount = 0.0
@@ -118,6 +124,8 @@ class TrainConfig:
     """Alpha of CutMix's Beta distribution; 0 is off."""
     mix_probability: Probability = 1.0
     """Probability that a batch is mixed at all."""
+    mixed_epochs: Probability = 1.0
+    """Share of the epochs, from the first, in which batches are mixed; those after see photos as they are."""
     gradient_clip: Amount = 1.0
     """Largest norm of the gradient; 0 is off."""
     ema: Share = 0.0
@@ -197,6 +205,38 @@ RECIPES: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.0,
         "mix_probability": 0.0,
         "workers": 0,  # photos this small are read quicker than handed over
+    },
+    # From random weights, for Stanford Cars without network. Cars are wide, so the input is; the short passes over a
+    # small data set are counted ten to an epoch.
+    "scratch": {
+        "backbone": "tf_efficientnetv2_s",
+        "pretrained": "none",
+        "head": "linear",
+        "drop_path": 0.2,
+        "image_height": 160,
+        "image_width": 256,
+        "first_size": 0.6,
+        "squash": True,
+        "augment": {
+            "crop_scale": (0.5, 1.0),
+            "crop_ratio": (1.0, 2.2),
+            "rotation": 8.0,
+            "hue": 0.1,
+            "blur": 0.1,
+        },
+        "epochs": 30,
+        "repeats": 10,
+        "patience": 30,
+        "batch_size": 256,
+        "balanced": False,
+        "learning_rate": 2e-3,
+        "weight_decay": 0.2,
+        "schedule": "cosine",
+        "warmup_epochs": 2.0,
+        "mixup": 0.2,
+        "mix_probability": 0.7,
+        "mixed_epochs": 0.9,
+        "ema": 0.999,
     },
     # For Stanford Cars with network and a GPU: the published system's values on the backbone with larger pre-training.
     "stanford": {},

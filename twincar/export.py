@@ -27,7 +27,16 @@ from twincar.files import RunFolder, write_bytes, write_text
 from twincar.modeling.engine_torch import TorchEngine, open_network
 from twincar.modeling.engines import OPENVINO_HEADER, OPENVINO_MODEL, Engine, open_engine, read_logits
 from twincar.modeling.gradcam import HeadWeights
-from twincar.modeling.onnx_graph import OPSET, add_head_outputs, halve_weights, quantise, sensitive_nodes, to_onnx
+from twincar.modeling.onnx_graph import (
+    OPSET,
+    add_head_outputs,
+    forget_origin,
+    halve_weights,
+    quantise,
+    sensitive_nodes,
+    shrink_weights,
+    to_onnx,
+)
 from twincar.modeling.spec import HEADER_KEY, ModelSpec
 from twincar.preprocess import Preprocessing, iterate_batches
 
@@ -182,7 +191,9 @@ def _in_precision(
 ) -> onnx.ModelProto:
     if spec.arithmetic == "int8":
         model = quantise(model, _inputs(data, spec.preprocessing), kept)
+        shrink_weights(model, kept)
     add_head_outputs(model, head)
+    forget_origin(model)
     return model if spec.arithmetic == "fp32" else halve_weights(model)
 
 

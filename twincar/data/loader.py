@@ -115,7 +115,8 @@ class EpochSampler(Sampler[Key]):
     """Keys of one epoch, in an order that depends on the seed and the epoch only.
 
     `balanced` draws with replacement so that every class comes equally often in the mean (WeightedRandomSampler, by
-    counts of the labels; no photo is opened); otherwise every photo comes once.
+    counts of the labels; no photo is opened); otherwise every photo comes once. With `repeats` an epoch is as many such
+    passes.
 
     Several processes go through the same batches, each taking its part. A part is as many photos from the front of the
     batch as from the back, mirrored, so that photo i and photo N-1-i, which may be mixed with each other, are in one.
@@ -123,9 +124,18 @@ class EpochSampler(Sampler[Key]):
     """
 
     def __init__(
-        self, labels: NDArray[np.int64], *, batch_size: int, balanced: bool, seed: int, part: Part = _ALL
+        self,
+        labels: NDArray[np.int64],
+        *,
+        batch_size: int,
+        balanced: bool,
+        seed: int,
+        repeats: int = 1,
+        part: Part = _ALL,
     ) -> None:
         self.labels = labels
+        self.total = repeats * len(labels)
+        self.repeats = repeats
         self.batch_size = batch_size
         self.balanced = balanced
         self.seed = seed
@@ -147,7 +157,7 @@ class EpochSampler(Sampler[Key]):
 
     def _places(self) -> list[int]:
         """The places of an epoch that this process takes, batch by batch."""
-        total = len(self.labels)
+        total = self.total
         if self.part.count == 1:
             return list(range(total))
         places = []
@@ -159,9 +169,10 @@ class EpochSampler(Sampler[Key]):
 
     def _order(self, generator: torch.Generator) -> Sequence[int]:
         if not self.balanced:
-            return torch.randperm(len(self.labels), generator=generator).tolist()
+            passes = [torch.randperm(len(self.labels), generator=generator) for _ in range(self.repeats)]
+            return torch.cat(passes).tolist()
         weights = 1.0 / np.bincount(self.labels)[self.labels]
-        return list(WeightedRandomSampler(weights.tolist(), len(self.labels), generator=generator))
+        return list(WeightedRandomSampler(weights.tolist(), self.total, generator=generator))
 
 
 class PhotoLoader(DataLoader[Any]):
@@ -183,16 +194,20 @@ def training_loader(
     balanced: bool,
     seed: int,
     workers: int,
+    repeats: int = 1,
     cache: bool = False,
     part: Part = _ALL,
 ) -> PhotoLoader:
     """Batches of the training photos, or this process's part of them; the last one may be short.
 
-    For `cache` see `TrainingPhotos`; `batch_size` is that of all processes together, for `part` see `EpochSampler`.
+    For `cache` see `TrainingPhotos`; `batch_size` is that of all processes together, for `repeats` and `part` see
+    `EpochSampler`.
     """
     annotations = data.split("train")
     photos = TrainingPhotos(data, annotations, augment, preprocessing, seed, cache=cache)
-    sampler = EpochSampler(photos.labels, batch_size=batch_size, balanced=balanced, seed=seed, part=part)
+    sampler = EpochSampler(
+        photos.labels, batch_size=batch_size, balanced=balanced, seed=seed, repeats=repeats, part=part
+    )
     return _loader(photos, batch_size // part.count, workers, sampler)
 
 

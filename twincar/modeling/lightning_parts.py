@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
@@ -31,12 +32,22 @@ class AveragedWeights(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
-        def average(averaged: Tensor, current: Tensor, steps: Tensor | int) -> Tensor:
-            if not averaged.is_floating_point():
-                return current
-            return averaged.lerp(current, 1 - min(decay, (1 + int(steps)) / (10 + int(steps))))
+        def average(averaged: list[Tensor], current: list[Tensor], steps: Tensor) -> None:
+            if not averaged[0].is_floating_point():
+                torch._foreach_copy_(averaged, current)
+                return
+            # All at once, and the step count stays a tensor: to read it would wait for the GPU, once for each weight.
+            change = torch._foreach_sub(current, averaged)
+            torch._foreach_mul_(change, 1 - torch.clamp((1 + steps) / (10 + steps), max=decay))
+            torch._foreach_add_(averaged, change)
 
-        super().__init__(avg_fn=average)
+        super().__init__(multi_avg_fn=average)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the average, and count its steps on the CPU, where the count is looked at."""
+        super().setup(trainer, pl_module, stage)
+        if self._average_model is not None:
+            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

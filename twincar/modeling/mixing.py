@@ -33,11 +33,14 @@ class BatchMixer:
                 num_classes=num_classes,
             )
 
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mix N×3×H×W photos of labels N; gives float photos N×3×H×W and targets N×K that sum to 1 a photo."""
+    def __call__(self, images: Tensor, labels: Tensor, *, mix: bool = True) -> tuple[Tensor, Tensor]:
+        """Mix N×3×H×W photos of labels N; gives float photos N×3×H×W and targets N×K that sum to 1 a photo.
+
+        Without `mix` they are only made what they would be: floats and smoothed targets.
+        """
         images = images.float()
         even = len(images) - len(images) % 2
-        if self.mixup is None or not even:
+        if self.mixup is None or not mix or not even:
             return images, self._smoothed(labels)
         mixed, targets = self.mixup(images[:even], labels[:even])
         if even == len(images):

@@ -13,6 +13,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.models import group_parameters
 from torch import Tensor, nn
 
 from twincar.choices import Head
@@ -102,13 +103,25 @@ def timm_weights(network: CarNet) -> dict[str, Tensor]:
     return {**network.backbone.state_dict(), **classifier}
 
 
-def weight_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups for the optimiser; norms and biases are not decayed."""
-    parameters = list(network.parameters())
-    return [
-        {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
+def weight_groups(
+    network: CarNet, *, learning_rate: float, weight_decay: float, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
+    """Parameter groups for the optimiser; norms and biases are not decayed.
+
+    The classifier and the backbone's last stage learn at `learning_rate`, each stage before at `layer_decay` times the
+    rate of the one after it (Clark et al., 2020, ELECTRA; per stage, as timm groups them).
+    """
+    names = [name for name, _ in network.backbone.named_parameters()]
+    stages = group_parameters(network.backbone, network.backbone.group_matcher(coarse=True), reverse=True)
+    last = max(stages[name] for name in names)
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in network.named_parameters():
+        depth = last - stages.get(name.removeprefix("backbone."), last)  # 0 for the classifier
+        decayed = parameter.ndim > 1
+        rate, decay = learning_rate * layer_decay**depth, weight_decay if decayed else 0.0
+        key = (depth if layer_decay < 1 else 0, decayed)
+        groups.setdefault(key, {"params": [], "lr": rate, "weight_decay": decay})["params"].append(parameter)
+    return list(groups.values())
 
 
 def _make_head(head: Head, features: int, num_classes: int, dropout: float) -> nn.Module:

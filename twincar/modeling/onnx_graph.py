@@ -76,6 +76,32 @@ def add_head_outputs(model: onnx.ModelProto, head: HeadWeights) -> None:
         model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape))
 
 
+def shrink_weights(model: onnx.ModelProto, kept_in_fp32: list[str]) -> None:
+    """Store what `quantise` left in floating point as int8 too, one scale an output channel; changed in place.
+
+    NNCF leaves the gates of squeeze-and-excitation as they are, a fifth of an EfficientNet's weights. They still
+    compute in fp32: a cast and a product, done once when the model is loaded. Nodes in `kept_in_fp32` keep theirs.
+    """
+    shrunk = {node.input[1] for node in model.graph.node if node.op_type == "Conv" and node.name not in kept_in_fp32}
+    nodes = []
+    for tensor in list(model.graph.initializer):
+        if tensor.name not in shrunk or np.prod(tensor.dims) < _WORTH_HALVING:
+            continue
+        name, weights = tensor.name, numpy_helper.to_array(tensor)
+        scale = np.maximum(abs(weights).max(axis=(1, 2, 3), keepdims=True) / 127, np.finfo(np.float32).tiny)
+        tensor.CopyFrom(numpy_helper.from_array(np.rint(weights / scale).astype(np.int8), f"{name}.int8"))
+        model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}.scale"))
+        nodes.append(helper.make_node("Cast", [f"{name}.int8"], [f"{name}.steps"], to=TensorProto.FLOAT))
+        nodes.append(helper.make_node("Mul", [f"{name}.steps", f"{name}.scale"], [name]))
+    _prepend(model, nodes)
+
+
+def forget_origin(model: onnx.ModelProto) -> None:
+    """Drop the exporter's notes, among them file names of this machine and a twentieth of the file; in place."""
+    for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+
+
 def halve_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy that stores its weights as fp16 and turns them into fp32 when it is loaded: half the size, same speed."""
     halved = onnx.ModelProto()
@@ -88,10 +114,14 @@ def halve_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         half = numpy_helper.to_array(tensor).astype(np.float16)
         tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.fp16"))
         casts.append(helper.make_node("Cast", [f"{name}.fp16"], [name], to=TensorProto.FLOAT))
-    nodes = [*casts, *halved.graph.node]
-    del halved.graph.node[:]
-    halved.graph.node.extend(nodes)
+    _prepend(halved, casts)
     return halved
+
+
+def _prepend(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
+    after = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*nodes, *after])
 
 
 def quantise(model: onnx.ModelProto, photos: Iterable[NDArray[np.uint8]], kept_in_fp32: list[str]) -> onnx.ModelProto:
