@@ -13,8 +13,9 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 ExportFormat = Literal["onnx", "openvino"]
 """Kinds of exported model: one file, or a folder."""
 
-Arithmetic = Literal["fp32", "fp16", "bf16", "int8"]
-"""What an exported model stores and computes in; 'fp16' stores half and computes in full precision."""
+Arithmetic = Literal["fp32", "fp16", "bf16", "int8", "int8-weights"]
+"""What an exported model stores and computes in; 'fp16' stores half, 'int8-weights' a quarter, and both compute in full
+precision."""
 
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 """What computes an answer; 'auto' is the quickest that is installed for the model at hand."""

@@ -47,6 +47,7 @@ OnPhoto = Callable[[int, int], None]
 _CHECKED = 256  # validation photos a file is compared on; for int8, where accuracy decides, all
 _CALIBRATED = 300  # training photos that set the scales of int8
 _LARGEST_DIFFERENCE: dict[Arithmetic, float] = {"fp32": 1e-3, "fp16": 0.02, "bf16": 0.1}  # of a probability
+_JUDGED_BY_ACCURACY: tuple[Arithmetic, ...] = ("int8", "int8-weights")
 _LARGEST_LOSS = 0.005  # of accuracy by int8, a share of the photos
 
 
@@ -98,7 +99,8 @@ def export(
         model_path: a run folder; or a `.safetensors` or `.pth` file, which needs `data_folder`.
         format: 'onnx' is one file, 'openvino' a folder.
         precision: 'fp16' stores half as much and computes in fp32; 'bf16' (OpenVINO only) also computes in bf16 where
-            the CPU can; 'int8' is calibrated on training photos, and keeps sensitive layers in fp32 if it must.
+            the CPU can; 'int8' is calibrated on training photos, and keeps sensitive layers in fp32 if it must;
+            'int8-weights' stores a quarter and computes in fp32.
         out: where to; by default beside the weights, named after format and precision.
         data_folder: a prepared data set other than the one the run was trained on.
         force: write it even if it fails the comparison.
@@ -143,7 +145,7 @@ class _Judge:
 
     def __init__(self, engine: Engine, spec: ModelSpec, data: PreparedData, on_photo: OnPhoto | None) -> None:
         photos = data.split("val")
-        chosen = photos if spec.arithmetic == "int8" else _spread(photos, _CHECKED)
+        chosen = photos if spec.arithmetic in _JUDGED_BY_ACCURACY else _spread(photos, _CHECKED)
         to_model = data.classes.indices_in(spec.classes)
         self.labels = np.array([-1 if photo.label is None else to_model[photo.label] for photo in chosen])
         self.paths = [data.path(photo) for photo in chosen]
@@ -169,12 +171,12 @@ class _Judge:
 
 
 def _failure(precision: Arithmetic, comparison: Comparison) -> str | None:
-    if precision == "int8":
+    if precision in _JUDGED_BY_ACCURACY:
         lost = comparison.accuracy_before - comparison.accuracy_after
         if lost <= _LARGEST_LOSS:
             return None
         return (
-            f"Expected int8 to lose at most {_LARGEST_LOSS:.1%} of accuracy, and it fell from "
+            f"Expected {precision} to lose at most {_LARGEST_LOSS:.1%} of accuracy, and it fell from "
             f"{comparison.accuracy_before:.1%} to {comparison.accuracy_after:.1%} of {comparison.photos} photos."
         )
     largest = _LARGEST_DIFFERENCE[precision]
@@ -191,6 +193,7 @@ def _in_precision(
 ) -> onnx.ModelProto:
     if spec.arithmetic == "int8":
         model = quantise(model, _inputs(data, spec.preprocessing), kept)
+    if spec.arithmetic in _JUDGED_BY_ACCURACY:
         shrink_weights(model, kept)
     add_head_outputs(model, head)
     forget_origin(model)

@@ -10,7 +10,7 @@ import io
 import logging
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import numpy as np
@@ -76,11 +76,11 @@ def add_head_outputs(model: onnx.ModelProto, head: HeadWeights) -> None:
         model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape))
 
 
-def shrink_weights(model: onnx.ModelProto, kept_in_fp32: list[str]) -> None:
-    """Store what `quantise` left in floating point as int8 too, one scale an output channel; changed in place.
+def shrink_weights(model: onnx.ModelProto, kept_in_fp32: Sequence[str] = ()) -> None:
+    """Store what is left of the convolutions' floating-point weights as int8, one scale an output channel; in place.
 
-    NNCF leaves the gates of squeeze-and-excitation as they are, a fifth of an EfficientNet's weights. They still
-    compute in fp32: a cast and a product, done once when the model is loaded. Nodes in `kept_in_fp32` keep theirs.
+    They compute in fp32 as before, because a cast and a product turn them back, once, when the model is loaded. After
+    `quantise` these are the gates of squeeze-and-excitation, which NNCF leaves alone: a fifth of an EfficientNet.
     """
     shrunk = {node.input[1] for node in model.graph.node if node.op_type == "Conv" and node.name not in kept_in_fp32}
     nodes = []
