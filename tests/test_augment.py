@@ -235,3 +235,28 @@ def test_tiny_photos_are_no_trouble(size: tuple[int, int]) -> None:
     for seed in range(20):
         what = draw(CONFIG, np.random.default_rng(seed), *size)
         assert apply_draw(what, photo, full=size, height=32, width=32).shape == (32, 32, 3)
+
+
+def test_trivial_augment_is_torchvisions_by_a_seed_of_its_own() -> None:
+    from torchvision.transforms import v2
+
+    image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    plain = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 2.0), "flip": 0, "rotation": 0, "blur": 0, "hue": 0}
+    config = AugmentConfig(**plain, brightness=0, contrast=0, saturation=0, trivial=True)
+    seeds, differ = set(), 0
+    for number in range(12):
+        drawn = draw(config, np.random.default_rng(number), 32, 24)
+        assert drawn.trivial_seed is not None
+        seeds.add(drawn.trivial_seed)
+        torch.manual_seed(7)
+        found = apply_draw(drawn, image, full=(32, 24), height=24, width=32)
+        after = torch.rand(1)
+        torch.manual_seed(drawn.trivial_seed)
+        expected = v2.TrivialAugmentWide()(torch.from_numpy(image).permute(2, 0, 1)).permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(found, expected)
+        differ += not np.array_equal(found, image)
+        torch.manual_seed(7)
+        assert torch.rand(1) == after  # the global dice are as they were
+    assert len(seeds) == 12
+    assert differ > 6
+    assert draw(AugmentConfig(), np.random.default_rng(0), 32, 24).trivial_seed is None

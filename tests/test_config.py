@@ -76,3 +76,17 @@ def test_parse_settings_reads_nested_yaml_values() -> None:
     }
     with pytest.raises(UsageError, match="NAME=VALUE"):
         parse_settings(["squash"])
+
+
+def test_the_recipes_in_their_descriptions_are_all_there_are() -> None:
+    """Each has a line in the text below `RECIPES`, and in the help of `--recipe`."""
+    import inspect
+
+    from twincar import config
+    from twincar.cli.training import train
+
+    text = inspect.getsource(config).split("What each recipe sets", 1)[1]
+    told = inspect.getsource(train).split("recipe: Annotated", 1)[1].split("\n", 1)[0]
+    for recipe in RECIPES:
+        assert f"- `{recipe}`: " in text
+        assert recipe in told

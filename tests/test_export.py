@@ -59,6 +59,7 @@ def exported(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
         "onnx": export(small_run, out=folder / "fp32.onnx"),
         "fp16": export(small_run, precision="fp16", out=folder / "fp16.onnx"),
         "int8": export(small_run, precision="int8", out=folder / "int8.onnx", force=True),
+        "int8-weights": export(small_run, precision="int8-weights", out=folder / "weights.onnx", force=True),
         "openvino": export(small_run, format="openvino", out=folder / "openvino"),
         "bf16": export(small_run, format="openvino", precision="bf16", out=folder / "bf16"),
     }
@@ -106,14 +107,15 @@ def test_explaining_a_class_the_model_does_not_know_is_told(small_run: Path) -> 
         Classifier.load(small_run).explain(PHOTOS[0], target="Aurora Falcon Sedan 2013")
 
 
-@pytest.mark.parametrize("kind", ["onnx", "fp16", "int8", "openvino", "bf16"])
+@pytest.mark.parametrize("kind", ["onnx", "fp16", "int8", "int8-weights", "openvino", "bf16"])
 def test_any_number_of_photos_goes_through(exported: dict[str, Exported], kind: str) -> None:
     engine = Classifier.load(exported[kind].path).engine
     together = engine.logits(BATCH)
     one_by_one = np.concatenate([engine.logits(photo[None]) for photo in BATCH])
-    np.testing.assert_allclose(together, one_by_one, atol=0.05 if kind == "bf16" else 1e-4)
+    tolerance = {"bf16": 0.05, "int8": 1e-3}.get(kind, 1e-4)
+    np.testing.assert_allclose(together, one_by_one, atol=tolerance)
     logits, features = engine.logits_and_features(BATCH)
-    np.testing.assert_allclose(logits, together, atol=0.05 if kind == "bf16" else 1e-4)
+    np.testing.assert_allclose(logits, together, atol=tolerance)
     assert features.shape == (3, 1280, 2, 2)
 
 
@@ -130,6 +132,7 @@ def test_auto_takes_what_is_quickest_for_the_file(exported: dict[str, Exported],
         "onnx": "onnxruntime",
         "fp16": "onnxruntime",
         "int8": "openvino",
+        "int8-weights": "onnxruntime",
         "openvino": "openvino",
         "bf16": "openvino",
     }
@@ -139,8 +142,32 @@ def test_auto_takes_what_is_quickest_for_the_file(exported: dict[str, Exported],
 def test_lower_precision_is_smaller(exported: dict[str, Exported]) -> None:
     whole = exported["onnx"].bytes
     assert exported["fp16"].bytes == pytest.approx(whole / 2, rel=0.1)
-    assert exported["int8"].bytes < 0.45 * whole
+    assert exported["int8"].bytes < 0.36 * whole
+    assert exported["int8-weights"].bytes < 0.32 * whole
     assert exported["bf16"].bytes == pytest.approx(exported["openvino"].bytes / 2, rel=0.1)
+
+
+def test_int8_weights_are_the_networks_to_half_a_step(exported: dict[str, Exported]) -> None:
+    """Each is within half a step of its own, a step being a 127th of its output channel's largest."""
+    whole, small = (onnx.load(exported[kind].path) for kind in ("onnx", "int8-weights"))
+    expected = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in whole.graph.initializer}
+    found = {tensor.name: onnx.numpy_helper.to_array(tensor).astype(np.float32) for tensor in small.graph.initializer}
+    shrunk = [name.removesuffix(".int8") for name in found if name.endswith(".int8")]
+    assert len(shrunk) > 50
+    for name in shrunk:
+        steps = found[f"{name}.int8"]
+        scale = found.get(f"{name}.scale", found.get(f"{name}.scale.fp16"))
+        largest = abs(expected[name]).max(axis=(1, 2, 3), keepdims=True)
+        np.testing.assert_allclose(scale, largest / 127, rtol=1e-3)
+        assert (abs(steps * largest / 127 - expected[name]) <= 0.501 * largest / 127).all()
+
+
+def test_an_exported_file_tells_nothing_of_the_machine(exported: dict[str, Exported]) -> None:
+    here = str(Path(__file__).parent.parent).encode()
+    for kind in ("onnx", "fp16", "int8", "int8-weights"):
+        content = exported[kind].path.read_bytes()
+        assert here not in content
+        assert b"stack_trace" not in content
 
 
 def test_int8_keeps_the_head_for_explaining(exported: dict[str, Exported], small_run: Path) -> None:

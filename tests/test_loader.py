@@ -73,6 +73,19 @@ def test_unbalanced_sampling_takes_every_photo_once() -> None:
     assert [place for *_, place in sampler] == list(range(50))
 
 
+def test_an_epoch_of_several_passes() -> None:
+    sampler = EpochSampler(np.zeros(5, np.int64), batch_size=8, balanced=False, seed=0, repeats=3)
+    keys = list(sampler)
+    assert len(sampler) == len(keys) == 15
+    assert [place for *_, place in keys] == list(range(15))  # so each time is varied anew
+    for start in (0, 5, 10):
+        assert sorted(index for index, *_ in keys[start : start + 5]) == list(range(5))
+    labels = np.repeat([0, 1], [90, 10])
+    balanced = EpochSampler(labels, batch_size=8, balanced=True, seed=0, repeats=20)
+    drawn = [labels[index] for index, *_ in balanced]
+    assert np.bincount(drawn) / 2000 == pytest.approx([0.5, 0.5], abs=0.04)
+
+
 def test_validation_sees_photos_as_prediction_does(small_data: Path) -> None:
     data = PreparedData.open(small_data)
     images, _ = next(iter(evaluation_loader(data, "val", preprocessing=SMALL, batch_size=4, workers=0)))

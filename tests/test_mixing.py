@@ -48,3 +48,10 @@ def test_off_is_plain_label_smoothing() -> None:
     mixed, targets = mixer(mix_probability=0.0)(images, torch.tensor([0, 1, 2, 3]))
     torch.testing.assert_close(mixed, images.float())
     torch.testing.assert_close(targets.amax(1), torch.full((4,), 0.92))
+
+
+def test_an_epoch_without_mixing_sees_photos_as_they_are() -> None:
+    images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
+    plain, targets = mixer()(images, torch.tensor([0, 1, 2, 3]), mix=False)
+    torch.testing.assert_close(plain, images.float())
+    torch.testing.assert_close(targets.amax(1), torch.full((4,), 0.92))

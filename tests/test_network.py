@@ -79,9 +79,25 @@ def test_pretrained_weights_of_another_backbone_are_refused(tmp_path: Path) -> N
 
 def test_norms_and_biases_are_not_decayed() -> None:
     network = CarNet(B0, 2)
-    decayed, plain = weight_groups(network, 0.1)
+    decayed, plain = weight_groups(network, learning_rate=0.01, weight_decay=0.1)
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
+    assert (decayed["lr"], plain["lr"]) == (0.01, 0.01)
     ids = {id(parameter) for parameter in plain["params"]}
     names = {name for name, parameter in network.named_parameters() if id(parameter) in ids}
     assert all(name.endswith("bias") or ".bn" in name for name in names)
     assert len(decayed["params"]) + len(plain["params"]) == len(list(network.parameters()))
+
+
+def test_rates_fall_from_stage_to_stage() -> None:
+    """A b0 has a stem, six stages of blocks and the last convolution, which timm counts to the last of these."""
+    network = CarNet(B0, 2)
+    groups = weight_groups(network, learning_rate=1.0, weight_decay=0.1, layer_decay=0.5)
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    assert len(rates) == len(list(network.parameters()))
+    named = {name: rates[id(parameter)] for name, parameter in network.named_parameters()}
+    assert named["head.0.weight"] == named["head.3.bias"] == 1
+    assert named["backbone.conv_head.weight"] == named["backbone.blocks.5.0.conv_pw.weight"] == 1
+    for stage in range(6):
+        own = {rate for name, rate in named.items() if name.startswith(f"backbone.blocks.{stage}.")}
+        assert own == {0.5 ** (5 - stage)}
+    assert named["backbone.conv_stem.weight"] == named["backbone.bn1.bias"] == 0.5**6

@@ -20,7 +20,17 @@ from twincar.modeling.calibration_fit import fit_calibration
 from twincar.modeling.checkpoint import load_model
 from twincar.modeling.engines import open_engine, read_logits
 from twincar.modeling.lightning_parts import AveragedWeights
-from twincar.train import Recorder, TrainingModule, is_finished, resume, train, warmup_cosine
+from twincar.modeling.mixing import BatchMixer
+from twincar.modeling.network import CarNet
+from twincar.train import (
+    Recorder,
+    TrainingModule,
+    is_finished,
+    resume,
+    train,
+    training_size,
+    warmup_cosine,
+)
 
 # The columns of the log published with the first model.
 PUBLISHED_COLUMNS = [
@@ -265,7 +275,7 @@ def test_compiling_without_a_compiler_is_told(
 def test_averaged_weights_forget_the_start() -> None:
     """After n equal steps the average is the weights; the decay grows to its limit only."""
     model = torch.nn.Linear(1, 1, bias=False)
-    average = torch.optim.swa_utils.AveragedModel(model, avg_fn=AveragedWeights(0.99)._kwargs["avg_fn"])
+    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=AveragedWeights(0.99)._kwargs["multi_avg_fn"])
     expected = None
     for step in range(50):
         with torch.no_grad():
@@ -287,3 +297,49 @@ def test_the_validation_part_is_what_is_measured(small_run: Path) -> None:
     for name, value in expected.items():
         assert best[f"val_{name}"] == pytest.approx(value, abs=1e-4), name
     assert np.isfinite(evaluation.macro_f1.low)
+
+
+def test_photos_grow_in_four_stages() -> None:
+    """Shares 0.6, 0.733, 0.867 and 1 of 160×256, each to the nearest 32 pixels: 96, 117.3, 138.7, 160 × 153.6, ..."""
+    config = TrainConfig(image_height=160, image_width=256, first_size=0.6, epochs=8)
+    sizes = [training_size(config, epoch) for epoch in range(8)]
+    assert sizes[::2] == sizes[1::2] == [(96, 160), (128, 192), (128, 224), (160, 256)]
+    assert {training_size(TrainConfig(image_height=100, image_width=130), epoch) for epoch in range(25)} == {(100, 130)}
+    assert training_size(TrainConfig(image_height=40, image_width=40, first_size=0.1), 0) == (32, 32)
+    assert training_size(TrainConfig(image_height=100, image_width=100, first_size=0.5, epochs=1), 0) == (64, 64)
+
+
+def test_what_the_network_sees_grows_and_is_mixed_as_said(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    forward = CarNet.forward
+
+    def observed(self: CarNet, images: torch.Tensor) -> torch.Tensor:
+        seen.append((self.training, tuple(images.shape[2:])))
+        return forward(self, images)
+
+    monkeypatch.setattr(CarNet, "forward", observed)
+    mixed = []
+    call = BatchMixer.__call__
+
+    def listening(self: BatchMixer, images: torch.Tensor, labels: torch.Tensor, *, mix: bool = True):  # type: ignore[no-untyped-def]
+        mixed.append(mix)
+        return call(self, images, labels, mix=mix)
+
+    monkeypatch.setattr(BatchMixer, "__call__", listening)
+    train(small_config(small_data, epochs=4, limit=1, first_size=0.5, mixed_epochs=0.5), tmp_path / "run")
+    assert [size for training, size in seen if training] == [(32, 32), (32, 32), (64, 64), (64, 64)]
+    assert {size for training, size in seen if not training} == {(64, 64)}
+    assert mixed == [True, True, False, False]
+
+
+@pytest.mark.slow
+def test_the_best_recipe_runs_from_random_weights(small_data: Path, tmp_path: Path) -> None:
+    """Two steps of what wants the hub's weights and a GPU."""
+    flags = {"data": str(small_data), "pretrained": "none", "batch_size": 2, "workers": 0, "precision": "fp32"}
+    config = TrainConfig.resolve(recipe="best", flags={**flags, "epochs": 2, "limit": 1})
+    result = train(config, tmp_path / "run")
+    assert [row["epoch"] for row in result.history] == [1, 2]
+    assert all(math.isfinite(value) for row in result.history for value in row.values())
+    assert load_model(result.run.best)[1].backbone == "tf_efficientnetv2_s.in21k_ft_in1k"

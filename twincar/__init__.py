@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["Classifier", "Explanation", "Failure", "Prediction", "TwinCarError", "__version__", "load"]
 
 
-def load(model: str | Path, *, revision: str | None = None) -> Classifier:
+def load(model: str | Path | None = None, *, revision: str | None = None) -> Classifier:
     """Load a trained model: a run folder, a model file, an exported model, or one on the hub.
 
     Args:
-        model: a path, or `owner/name` or `owner/name@revision` on the hub; a path that is there comes first.
+        model: a path, or `owner/name` or `owner/name@revision` on the hub, where a path that is there comes first; the
+            model in the box unless given.
         revision: branch, tag or commit on the hub.
 
     Raises:

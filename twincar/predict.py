@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from twincar.box import MODEL
 from twincar.choices import CONFIDENCE, FALSE_REJECTION, EngineName
 from twincar.errors import PhotoError, UsageError
 from twincar.hub import find_repository
@@ -215,7 +216,7 @@ class Classifier:
     @classmethod
     def load(
         cls,
-        model: str | Path,
+        model: str | Path | None = None,
         *,
         revision: str | None = None,
         engine: EngineName = "auto",
@@ -230,7 +231,8 @@ class Classifier:
         Exported models (an `.onnx` file, an OpenVINO folder) need no torch; nor do those that `push` has published.
 
         Args:
-            model: a path, or `owner/name` or `owner/name@revision` on the hub; see `find_repository`.
+            model: a path, or `owner/name` or `owner/name@revision` on the hub, see `find_repository`; the model in the
+                box unless given.
             revision: branch, tag or commit on the hub, another way to write `@revision`.
             engine: what computes; see `open_engine`, also for the next two.
             classes: names for published weights.
@@ -244,6 +246,7 @@ class Classifier:
             CheckpointError: it is damaged, not safe to open, or does not fit.
             MissingExtraError: the engine is not installed.
         """
+        model = MODEL if model is None else model
         repository = find_repository(model, revision)
         path = fetch_model(repository, engine) if repository else Path(model)
         opened, spec = open_engine(path, engine, classes=classes, backbone=backbone)

@@ -17,6 +17,7 @@ from twincar.cli.options import (
     DataOption,
     FalseRejectionOption,
     JsonOption,
+    model_or_box,
 )
 from twincar.console import (
     flat_row,
@@ -67,14 +68,14 @@ def predict(
         typer.Argument(metavar="IMAGES...", help="Photos, folders, patterns, or - for a photo or paths on stdin."),
     ],
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--model",
             "-m",
             help="Run folder, .safetensors, exported .onnx or OpenVINO folder, published .pth, or a model on the hub: "
-            "OWNER/NAME[@REVISION].",
+            "OWNER/NAME[@REVISION].  [default: the model in the box]",
         ),
-    ],
+    ] = None,
     engine: Annotated[EngineName, typer.Option(help="What computes; auto is the fastest there.")] = "auto",
     top_k: Annotated[int, typer.Option(min=1, help="Candidates a photo.")] = 3,
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored and wider views.")] = False,
@@ -95,7 +96,7 @@ def predict(
 
         names = read_class_file(classes)
     classifier = Classifier.load(
-        model,
+        model_or_box(model),
         engine=engine,
         classes=names,
         backbone=backbone,

@@ -17,6 +17,13 @@ class Split(StrEnum):
     TEST = "test"
 
 
+ModelArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL]",
+        help="Exported .onnx, run folder, .safetensors, or owner/name on the hub.  [default: the model in the box]",
+    ),
+]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run, such as runs/cars.")]
 SourceArgument = Annotated[
     str,
@@ -41,3 +48,13 @@ FalseRejectionOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV, for machines.")]
+
+
+def model_or_box(model: str | None) -> str:
+    """The model that was named, or the one in the box, of which this tells."""
+    if model is not None:
+        return model
+    from twincar.box import MODEL, WHAT
+
+    typer.echo(f"No model named: answering with {WHAT}.", err=True)
+    return str(MODEL)

@@ -8,14 +8,11 @@ from typing import Annotated
 import typer
 
 from twincar.choices import CONFIDENCE, FALSE_REJECTION, EngineName
-from twincar.cli.options import ConfidenceOption, FalseRejectionOption
+from twincar.cli.options import ConfidenceOption, FalseRejectionOption, ModelArgument, model_or_box
 
 
 def serve(
-    model: Annotated[
-        str,
-        typer.Argument(metavar="MODEL", help="Exported .onnx, run folder, .safetensors, or owner/name on the hub."),
-    ],
+    model: ModelArgument = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines ask.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="To listen on; 0 takes a free one.")] = 8000,
     engine: Annotated[EngineName, typer.Option(help="What computes; auto is the fastest there.")] = "auto",
@@ -27,14 +24,13 @@ def serve(
     from twincar.predict import Classifier
     from twincar.serving import serve
 
-    classifier = Classifier.load(model, engine=engine, confidence=confidence, false_rejection=false_rejection)
-    serve(classifier, name=Path(model).name, host=host, port=port, queue=max_queue)
+    named = model_or_box(model)
+    classifier = Classifier.load(named, engine=engine, confidence=confidence, false_rejection=false_rejection)
+    serve(classifier, name=Path(named).name, host=host, port=port, queue=max_queue)
 
 
 def demo(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Exported .onnx, run folder, .safetensors, or owner/name on the hub.")
-    ],
+    model: ModelArgument = None,
     examples: Annotated[Path | None, typer.Option(help="Folder of photos to click.")] = None,
     space: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Serve nothing; write what a Hugging Face space needs to DIR.")
@@ -47,17 +43,18 @@ def demo(
     ] = None,
 ) -> None:
     """Try a model in the browser: photo in, answer, how sure, what it looked at."""
+    named = model_or_box(model)
     if space:
         from twincar.space import write_space
 
-        written = write_space(model, space, examples=examples)
+        written = write_space(named, space, examples=examples)
         typer.echo(f"Space: {written}\nTry:   python {written / 'app.py'}")
         typer.echo(f"Next:  hf upload OWNER/NAME {written} . --type space")
         return
     from twincar.demo import demo
 
     demo(
-        model,
+        named,
         examples=examples,
         host=host,
         port=port,

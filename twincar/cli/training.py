@@ -49,7 +49,9 @@ def train(
     name: Annotated[str | None, typer.Option(help="Name of the run.  [default: the data folder's]")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     resume: Annotated[Path | None, typer.Option(help="Go on with this run after its last whole epoch.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="stanford, published or toycars.  [default: stanford]")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="stanford, best, scratch, published or toycars.  [default: stanford]")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; flags win over it.")] = None,
     backbone: Annotated[str | None, typer.Option(help="Any timm EfficientNetV2.")] = None,
     pretrained: Annotated[str | None, typer.Option(help="First weights: hub, none, or a file.")] = None,

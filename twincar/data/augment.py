@@ -5,6 +5,8 @@ RandomApply(GaussianBlur(3)) in that order, so the strengths of a published reci
 pixel work is OpenCV's, on `uint8`. What is drawn (`Draw`) is told apart from what it does to the pixels, so that tests
 compare both with torchvision, and a draw depends on nothing but its random generator.
 
+TrivialAugment, where it is asked for, is torchvision's.
+
 Crop and scale are one antialiased resize, near Pillow's; mirror image and rotation are one pick of nearest pixels, as
 torchvision's rotation is. From a photo that `fit_photo` has made ready for all its
 crops, as the cache keeps it, all four are that one pick. Brightness, contrast and saturation are one affine map of RGB
@@ -16,7 +18,9 @@ Shapes: H×W is the output, h×w the photo.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import cv2
@@ -33,7 +37,7 @@ Size = tuple[int, int]
 
 _BLUR_SIGMA = (0.1, 2.0)  # torchvision's default range, pixels
 _CROP_ATTEMPTS = 10  # as in torchvision, before the largest fitting centre crop is taken
-_NUMBERS = 4 * _CROP_ATTEMPTS + 12  # uniform numbers that one draw takes at most
+_NUMBERS = 4 * _CROP_ATTEMPTS + 13  # uniform numbers that one draw takes at most
 _FIT_RANGE = 1.5  # widest by narrowest crop that one fitted picture serves; beyond, the small ones would be blurred
 _MARGIN = 1.1  # smoothed for a crop this much larger: nearest pixels leave up to 16% more of a wave than Pillow
 _TAPER = 0.35  # the smallest smoothing that leaves no more aliasing than Pillow at every shrink that is tested
@@ -59,6 +63,8 @@ class Draw:
     """('brightness' | 'contrast' | 'saturation', factor) and ('hue', shift in turns), in the order of application."""
     blur_sigma: float
     """Standard deviation of the blur, output pixels; 0 is none."""
+    trivial_seed: int | None = None
+    """Of TrivialAugment's own dice; None is without it."""
 
 
 def draw(config: AugmentConfig, rng: np.random.Generator, width: int, height: int) -> Draw:
@@ -74,6 +80,7 @@ def draw(config: AugmentConfig, rng: np.random.Generator, width: int, height: in
         angle=dice.uniform(-config.rotation, config.rotation),
         jitter=_draw_jitter(config, dice),
         blur_sigma=dice.uniform(*_BLUR_SIGMA) if dice.uniform(0, 1) < config.blur else 0.0,
+        trivial_seed=dice.integer(2**31) if config.trivial else None,
     )
 
 
@@ -254,7 +261,25 @@ def _finish(what: Draw, image: Pixels) -> Pixels:
     image = _vary_colour(what, image)
     if what.blur_sigma:
         image = np.asarray(cv2.GaussianBlur(image, (3, 3), what.blur_sigma), np.uint8)
+    if what.trivial_seed is not None:
+        image = _trivially_augment(image, what.trivial_seed)
     return np.ascontiguousarray(image)
+
+
+def _trivially_augment(image: Pixels, seed: int) -> Pixels:
+    """torchvision's own, whose dice are torch's global ones: these are left as they were."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        planes = _trivial_augment()(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1))
+    return np.asarray(planes.permute(1, 2, 0).numpy(), np.uint8)
+
+
+@cache
+def _trivial_augment() -> Callable[[torch.Tensor], torch.Tensor]:
+    from torchvision.transforms import v2  # deferred: it takes a second, and most trainings do without
+
+    transform: Callable[[torch.Tensor], torch.Tensor] = v2.TrivialAugmentWide()
+    return transform
 
 
 class _Affine(NamedTuple):

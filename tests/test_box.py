@@ -1,0 +1,56 @@
+"""The model in the box, on its own and as the verbs reach it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+from typer.testing import CliRunner
+
+import twincar
+from twincar.box import MODEL
+from twincar.cli import app
+from twincar.data.prepare import prepare
+from twincar.labels import stanford_cars
+from twincar.modeling.engines import open_engine, read_logits
+from twincar.predictions import labelled_split
+
+CARD = MODEL.with_name("CARD.md")
+
+
+def test_it_is_small_and_whole() -> None:
+    assert MODEL.stat().st_size <= 25e6
+    _, spec = open_engine(MODEL)
+    assert spec.classes.names == stanford_cars()
+    assert spec.calibration.photos == 677
+    assert spec.arithmetic == "int8-weights"
+    assert not re.search(r"/(home|tmp|root|work)/", spec.to_header())
+
+
+def test_it_answers_where_no_model_is_named(tmp_path: Path) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (120, 180, 3), np.uint8)).save(tmp_path / "noise.jpg")
+    result = CliRunner().invoke(app, ["predict", "--json", str(tmp_path / "noise.jpg")])
+    assert result.exit_code == 0, result.output
+    assert "No model named: answering with the one in the box: 196 cars up to 2012" in result.stderr
+    assert json.loads(result.stdout)["class_name"] in stanford_cars()
+    assert twincar.load().class_names == stanford_cars()
+
+
+def test_it_knows_real_cars(real_photos: Path, tmp_path: Path) -> None:
+    """A sixteenth of the test photos: 0.867 of all of them are right."""
+    data = prepare(str(real_photos / "hub"), tmp_path / "data")
+    engine, spec = open_engine(MODEL)
+    annotations, labels = labelled_split(data, "test", spec.classes)
+    logits = read_logits(engine, spec.preprocessing, [data.path(found) for found in annotations[::16]])[:, 0]
+    assert (logits.argmax(axis=1) == labels[::16]).mean() > 0.7
+
+
+def test_its_card_tells_what_there_is_to_tell() -> None:
+    text = CARD.read_text(encoding="utf-8")
+    for told in ("Stanford Cars", "non-commercial", "--recipe scratch", "0.867", "after 2012", "CC BY-NC 4.0"):
+        assert told in text
