@@ -7,7 +7,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --non-interactive)
 # Byte code matters: without it, importing torchvision alone takes seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test check browser docs benchmark install lock clean
+.PHONY: quickstart test check browser docs benchmark mutants install lock clean
 
 quickstart: install
 	$(BIN)/twincar quickstart --out quickstart
@@ -38,6 +38,11 @@ docs: install
 # Half an hour on two cores, during which nothing else should run. DATA is a prepared data set; without it, toy cars.
 benchmark: install
 	$(BIN)/python -m benchmarks $(DATA)
+
+# An hour on two cores: is there a test that notices each small change of metrics, labels, splits and calibration?
+mutants: install
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
 
 install: $(VENV)/installed
 

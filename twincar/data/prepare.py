@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +18,7 @@ from twincar.data.audit import AuditReport, audit_source
 from twincar.data.exclusions import read_exclusions
 from twincar.data.open_set import OpenSetSplit, hide_unseen, read_open_set
 from twincar.data.sources import DEFAULT_SPLITS, OnPhoto, Source, asked_splits, open_source
+from twincar.data.splits import with_validation
 from twincar.errors import DataError, Defect, UsageError, storage_errors
 from twincar.files import sha256_of, sha256_of_file, write_csv
 from twincar.labels import ClassNames, shorten
@@ -154,7 +154,7 @@ def _build(
     if open_set:
         report = hide_unseen(report, open_set)
     classes, photos = _classes_with_photos(source.classes, report)
-    annotations = _with_validation(photos, classes, settings["val_share"], settings["seed"])
+    annotations = with_validation(photos, classes, settings["val_share"], settings["seed"])
     root = source.photo_root or folder / _PHOTOS
     manifest = {
         "twincar": __version__,
@@ -234,52 +234,3 @@ def _classes_with_photos(classes: ClassNames, report: AuditReport) -> tuple[Clas
     new = {old: index for index, old in enumerate(kept)}
     photos = [replace(photo, label=None if photo.label is None else new[photo.label]) for photo in report.sound]
     return ClassNames(tuple(classes.names[index] for index in kept)), photos
-
-
-def _with_validation(photos: list[Annotation], classes: ClassNames, share: float, seed: int) -> list[Annotation]:
-    """All photos, in order of split and file; some training photos are 'val' where the source has no such split."""
-    chosen: set[str] = set()
-    if not any(photo.split == "val" for photo in photos):
-        chosen = _choose_validation([photo for photo in photos if photo.split == "train"], classes, share, seed)
-    placed = [
-        replace(photo, split="val") if photo.split == "train" and photo.sha256 in chosen else photo for photo in photos
-    ]
-    return sorted(placed, key=lambda photo: (photo.split, photo.file))
-
-
-def _choose_validation(train: list[Annotation], classes: ClassNames, share: float, seed: int) -> set[str]:
-    """Hashes of the photos to validate on: of each class `share` of its photos, at least one, and never all.
-
-    Photos with the same bytes stay together, and those that have several labels stay in training.
-    """
-    labels: defaultdict[str, list[int]] = defaultdict(list)
-    for photo in train:
-        labels[photo.sha256].append(photo.label or 0)
-    by_class: defaultdict[int, list[str]] = defaultdict(list)
-    for digest in sorted(labels, key=lambda digest: sha256_of(f"{seed} {digest}".encode())):
-        if len(set(labels[digest])) == 1:
-            by_class[labels[digest][0]].append(digest)
-    totals = Counter(label for listed in labels.values() for label in listed)
-    chosen: set[str] = set()
-    for label, total in sorted(totals.items()):
-        picked = _pick([(digest, len(labels[digest])) for digest in by_class[label]], total, share)
-        if not picked:
-            raise DataError(
-                f"Expected at least two different training photos of every class, one to train on and one to validate "
-                f"on, and {classes[label]!r} has fewer. Add photos of it, leave the class out, or give the source "
-                "a validation split."
-            )
-        chosen |= picked
-    return chosen
-
-
-def _pick(candidates: list[tuple[str, int]], total: int, share: float) -> set[str]:
-    """Of photos and how often each is there, the first that fit in `share` of `total`; else the one that is fewest."""
-    room = min(max(1, round(share * total)), total - 1)
-    picked: set[str] = set()
-    for digest, copies in candidates:
-        if copies <= room:
-            picked.add(digest)
-            room -= copies
-    fewest = min(candidates, key=lambda candidate: candidate[1], default=("", total))
-    return picked or ({fewest[0]} if fewest[1] < total else set())
