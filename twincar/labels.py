@@ -138,6 +138,8 @@ class ClassNames:
         seen: dict[str, str] = {}
         for name in self.names:
             key = class_key(name)
+            if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+                raise LabelError(f"Expected class names without control characters, in UTF-8, and found {name!r}.")
             if not key:
                 raise LabelError(f"Expected every class to have a name, and found {name!r}.")
             if key in seen:

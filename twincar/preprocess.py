@@ -28,6 +28,8 @@ Photo = str | Path | bytes | Image.Image | NDArray[np.uint8]
 MAX_PIXELS = 150_000_000
 """Largest photo that is decoded, pixels; a phone's 108 megapixels pass, a decompression bomb does not."""
 
+_STRIP = 64  # times as long as wide
+
 # The formats photos come in; Pillow's rarer readers are a wider door than a car photo needs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"})
@@ -115,6 +117,7 @@ class Preprocessing:
         """The network's input for an RGB photo: uint8, H×W×3."""
         if self.squash:
             return np.asarray(photo.resize((self.width, self.height), Image.Resampling.BILINEAR))
+        photo = _without_ends(photo)
         width, height = self._resized(photo.width, photo.height)
         resized = photo.resize((width, height), Image.Resampling.BILINEAR)
         left, top = self._corner(width, height)
@@ -202,6 +205,16 @@ def iterate_batches(
         while batch := ahead.popleft():
             ahead.append(submit_batch())
             yield _as_batch({position: future.result() for position, future in batch.items()})
+
+
+def _without_ends(photo: Image.Image) -> Image.Image:
+    """A very long strip shortened about its centre, which is all the crop keeps: resized whole, it would be huge."""
+    width, height = photo.size
+    if max(width, height) <= _STRIP * min(width, height):
+        return photo
+    keep_width, keep_height = min(width, _STRIP * height), min(height, _STRIP * width)
+    left, top = (width - keep_width) // 2, (height - keep_height) // 2
+    return photo.crop((left, top, left + keep_width, top + keep_height))
 
 
 def _as_batch(done: dict[int, NDArray[np.uint8] | PhotoError]) -> PhotoBatch:

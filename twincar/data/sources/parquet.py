@@ -102,20 +102,33 @@ def _read_part(path: Path, split: str) -> _Part:
     try:
         with pq.ParquetFile(path) as file:
             schema, total = file.schema_arrow, file.metadata.num_rows
-    except (pa.ArrowException, OSError) as error:
+        types = {name: schema.field(name).type for name in schema.names}  # of two of one name it is an error
+    except (pa.ArrowException, OSError, LookupError, ValueError) as error:
         raise _damaged(path, error) from None
-    types = {name: schema.field(name).type for name in schema.names}
-    if not pa.types.is_struct(types.get("image", pa.null())) or not pa.types.is_integer(types.get("label", pa.null())):
+    if not _holds_photos(types.get("image", pa.null())) or not pa.types.is_integer(types.get("label", pa.null())):
         found = shorten((f"{name} ({kind})" for name, kind in types.items()), 6)
-        raise DataError(f"Expected the columns image (struct) and label (whole numbers) in {path}, and found {found}.")
+        raise DataError(
+            f"Expected the columns image (struct) and label (whole numbers) in {path}, and found "
+            f"{found}."
+        )
     names = tuple(canonical_name(name) for name in _names_in(schema.metadata or {}, path))
     return _Part(path=path, split=split, names=names, total=total)
+
+
+def _holds_photos(kind: pa.DataType) -> bool:
+    if not pa.types.is_struct(kind):
+        return False
+    fields = {field.name: field.type for field in kind}
+    data, path = fields.get("bytes"), fields.get("path")
+    return (pa.types.is_binary(data) or pa.types.is_large_binary(data)) and (
+        path is None or pa.types.is_string(path) or pa.types.is_large_string(path) or pa.types.is_null(path)
+    )
 
 
 def _names_in(metadata: Mapping[bytes, bytes], path: Path) -> list[str]:
     try:
         names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
-    except (KeyError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(
@@ -155,7 +168,7 @@ def _cells_of(path: Path) -> Iterator[tuple[dict[str, Any] | None, int | None]]:
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
             for batch in file.iter_batches(_BATCH, columns=["image", "label"]):
                 yield from zip(batch.column("image").to_pylist(), batch.column("label").to_pylist(), strict=True)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, LookupError, ValueError) as error:
         raise _damaged(path, error) from None
 
 

@@ -1,0 +1,370 @@
+"""Targets of `benchmarks.fuzz` that are models, checkpoints, caches, and what comes over a network."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.fuzz_targets import NAMES, SIDE, Reader, Target, photos
+from twincar.errors import CheckpointError
+from twincar.labels import ClassNames
+from twincar.preprocess import Preprocessing
+
+CELLS, CHANNELS = 4, 3
+
+
+def spec_text(**changes: object) -> str:
+    """The header of a small model."""
+    from twincar.modeling.calibration import Calibration
+    from twincar.modeling.spec import ModelSpec
+
+    spec = ModelSpec(
+        backbone="tf_efficientnetv2_b0",
+        head="linear",
+        classes=ClassNames(NAMES),
+        preprocessing=Preprocessing(height=SIDE, width=SIDE),
+        calibration=Calibration(temperature=1.5, max_logit_quantiles=(0.0, 1.0, 2.0), standing_out_quantiles=(0.0, 1.0),
+                                worse_quantiles=(0.0, 0.5, 1.0), photos=9),
+    )  # fmt: skip
+    return json.dumps({**json.loads(spec.to_header()), **changes})
+
+
+def hostile_headers() -> list[bytes]:
+    """Headers that would be trouble later if they were believed."""
+    sizes: list[dict[str, object]] = [
+        {"height": 10**9, "width": 10**9}, {"height": -1, "width": 5}, {"height": "5", "width": 5},
+        {"height": 0, "width": 0}, {"height": 32, "width": 32, "crop": 0}, {"height": 32, "width": 32, "crop": 1e-9},
+        {"height": 1.5, "width": 32}, {"height": 32, "width": 32, "crop": float("nan")},
+    ]  # fmt: skip
+    changes: list[dict[str, object]] = [
+        *({"preprocessing": size} for size in sizes),
+        {"backbone": "hf-hub:someone/evil"}, {"backbone": "local-dir:/etc"}, {"backbone": 5}, {"backbone": [1]},
+        {"head": "x"}, {"arithmetic": "x"}, {"provenance": [1]}, {"provenance": None}, {"calibration": [1]},
+        {"calibration": {"temperature": float("inf")}}, {"calibration": {"temperature": 1e-320}},
+        {"calibration": {"worse_quantiles": [1]}}, {"calibration": {"worse_quantiles": ["a"], "max_logit_quantiles": [1]}},
+        {"calibration": {"photos": "x"}}, {"classes": "abc"}, {"classes": []}, {"format": [1]},
+    ]  # fmt: skip
+    return [spec_text(**change).encode() for change in changes]
+
+
+def header(_: Path) -> Target:
+    """What a model file says of itself, believed by all that comes after."""
+    from twincar.modeling.levels import levels_of
+    from twincar.modeling.spec import ModelSpec
+
+    pictures = [np.zeros(size, np.uint8) for size in ((20, 30, 3), (300, 40, 3))]
+
+    def run(data: bytes) -> None:
+        from PIL import Image
+
+        spec = ModelSpec.from_header(data.decode("utf-8", "replace"), "the file")
+        logits = np.linspace(-9, 9, 2 * len(spec.classes), dtype=np.float32).reshape(2, -1)
+        probabilities = spec.calibration.probabilities(logits)
+        assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-4), probabilities.sum(axis=1)
+        assert np.isfinite(spec.calibration.known_score(logits)).all()
+        for level in levels_of(spec.classes).values():
+            level.likeliest(probabilities)
+        for picture in pictures:
+            size = spec.preprocessing(Image.fromarray(picture)).shape
+            assert size == (spec.preprocessing.height, spec.preprocessing.width, 3), size
+        assert ModelSpec.from_header(spec.to_header(), "the file") == spec
+
+    return Target(run, [spec_text().encode(), *hostile_headers(), b"[" * 5000, b"1", b"null"])
+
+
+def safetensors(scratch: Path) -> Target:
+    """Weights that hold tensors only."""
+    import torch
+    from safetensors.torch import save
+
+    from twincar.modeling.checkpoint import load_model
+    from twincar.modeling.weights import read_state_dict
+
+    path = scratch / "best.safetensors"
+
+    def run(data: bytes) -> None:
+        path.write_bytes(data)
+        read_state_dict(path)
+        load_model(path)
+
+    tensors = {"a": torch.zeros(2, 3), "b": torch.ones(4, dtype=torch.bfloat16), "c": torch.zeros((), dtype=torch.int64)}
+    headers = [spec_text().encode(), *hostile_headers()[8:]]
+    return Target(run, [save(tensors, metadata={"twincar": text.decode()}) for text in headers] + [save(tensors)])
+
+
+class Payload:
+    """A pickle that writes a file when it is opened."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> Any:
+        return eval, (f"open({str(self.canary)!r}, 'w')",)
+
+
+def torch_file(scratch: Path) -> Target:
+    """Pickled weights: published ones, and the state a run is resumed from."""
+    import torch
+
+    from twincar.modeling.lightning_parts import AtomicCheckpoints
+    from twincar.modeling.weights import read_state_dict
+
+    path = scratch / "last.ckpt"
+
+    def saved(content: object, **options: Any) -> bytes:
+        data = io.BytesIO()
+        torch.save(content, data, **options)
+        return data.getvalue()
+
+    def run(data: bytes) -> None:
+        path.write_bytes(data)
+        AtomicCheckpoints().load_checkpoint(path)
+        read_state_dict(path)
+
+    weights = {"state_dict": {"a": torch.zeros(2, 3), "b": torch.ones(4)}, "epoch": 3}
+    evil = Payload(scratch / "canary")
+    return Target(run, [saved(weights), saved(weights, _use_new_zipfile_serialization=False), saved([1, "a"]), saved(evil),
+                        saved({"a": evil}, _use_new_zipfile_serialization=False), pickle.dumps(evil), pickle.dumps({"a": 1})])  # fmt: skip
+
+
+def npz(scratch: Path) -> Target:
+    """The cache of an audit's signatures."""
+    from twincar.data.annotations import Annotation
+    from twincar.data.signatures import sign_photos
+
+    (scratch / "a.jpg").write_bytes(photos()[0])
+    path = scratch / "cache.npz"
+    rows = [Annotation(file="a.jpg", label=0, split="train", width=48, height=32, box=None, sha256="0" * 64)]
+    expected = sign_photos(rows, scratch, cache=path)
+    sound = path.read_bytes()
+    pickled = io.BytesIO()
+    with np.load(path) as file:
+        np.savez(pickled, **{**file, "sha256": np.array([Payload(scratch / "canary")], dtype=object)})
+
+    def run(data: bytes) -> None:
+        path.write_bytes(data)
+        assert len(sign_photos(rows, scratch, cache=path)) == len(expected)
+
+    return Target(run, [sound, pickled.getvalue()])
+
+
+def small_onnx(header: str, *, external: str = "", classes: int = len(NAMES), side: int = SIDE) -> bytes:
+    """A model with the inputs and outputs of ours; `external` is where it says that its weights lie."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    rng = np.random.default_rng(0)
+    weight = numpy_helper.from_array(rng.normal(size=(classes, CHANNELS)).astype(np.float32), "head.0.weight")
+    bias = numpy_helper.from_array(np.zeros(classes, np.float32), "head.0.bias")
+    if external:
+        weight.ClearField("raw_data")
+        weight.data_location = TensorProto.EXTERNAL
+        for key, value in {"location": external, "offset": "0", "length": str(4 * classes * CHANNELS)}.items():
+            weight.external_data.add(key=key, value=value)
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["planes"], ["features"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("GlobalAveragePool", ["features"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "head.0.weight", "head.0.bias"], ["logits"], transB=1),
+        helper.make_node("Identity", ["head.0.weight"], ["head.weight0"]),
+        helper.make_node("Identity", ["head.0.bias"], ["head.bias0"]),
+    ]
+    made = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [made("images", TensorProto.UINT8, ["N", side, side, 3])],
+        [
+            made("logits", TensorProto.FLOAT, ["N", classes]),
+            made("features", TensorProto.FLOAT, ["N", CHANNELS, CELLS, CELLS]),
+            made("head.weight0", TensorProto.FLOAT, [classes, CHANNELS]),
+            made("head.bias0", TensorProto.FLOAT, [classes]),
+        ],
+        [weight, bias],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    helper.set_model_props(model, {"twincar": header})
+    return model.SerializeToString()
+
+
+def ask_classifier(path: Path, engine: Any) -> None:
+    """Open a model, and answer and explain one photo."""
+    from twincar.predict import Classifier
+
+    classifier = Classifier.load(path, engine=engine)
+    answer = classifier.predict(photos()[0])
+    assert 0 <= answer.confidence <= 1.0001, answer.confidence
+    json.dumps(answer.to_dict(), allow_nan=False)
+    classifier.explain(photos()[0])
+
+
+def onnx_model(scratch: Path) -> Target:
+    """An exported file on onnxruntime, asked for an answer and an explanation."""
+    path = scratch / "model.onnx"
+    secret = scratch / "secret.bin"
+    secret.write_bytes(np.ones((len(NAMES), CHANNELS), np.float32).tobytes())
+    (scratch / "beside.bin").write_bytes(secret.read_bytes())
+
+    def run(data: bytes) -> None:
+        path.write_bytes(data)
+        ask_classifier(path, "onnxruntime")
+        if b"secret.bin" in data or b"beside.bin" in data:
+            raise AssertionError("weights outside the file were read")
+
+    text = spec_text()
+    seeds = [small_onnx(text), small_onnx(text, classes=5), small_onnx(text, side=64), small_onnx(text, classes=1)]
+    seeds += [small_onnx(text, external=place) for place in (str(secret), "beside.bin", "../../secret.bin")]
+    return Target(run, seeds)
+
+
+def openvino_model(scratch: Path) -> Target:
+    """An OpenVINO folder, or an `.onnx` file on OpenVINO: the first byte tells which file is changed."""
+    from twincar.modeling.engine_openvino import save_openvino
+
+    folder = scratch / "openvino"
+    folder.mkdir()
+    onnx_file = small_onnx(spec_text())
+    save_openvino(onnx_file, folder / "model.xml", half=False)
+    (folder / "twincar.json").write_text(spec_text())
+    names = {b"x": "model.xml", b"b": "model.bin", b"j": "twincar.json"}
+    sound = {name: (folder / name).read_bytes() for name in names.values()}
+    path = scratch / "model.onnx"
+    (scratch / "secret.bin").write_bytes(np.ones((len(NAMES), CHANNELS), np.float32).tobytes())
+
+    def run(data: bytes) -> None:
+        if data[:1] == b"o":
+            path.write_bytes(data[1:])
+            ask_classifier(path, "openvino")
+            if b"secret.bin" in data:
+                raise AssertionError("weights outside the file were read")
+            return
+        for name, content in {**sound, names.get(data[:1], "model.xml"): data[1:]}.items():
+            (folder / name).write_bytes(content)
+        ask_classifier(folder, "openvino")
+
+    entity = b'x<?xml version="1.0"?><!DOCTYPE net [<!ENTITY x SYSTEM "http://127.0.0.1:9/x">]><net>&x;</net>'
+    outside = b"o" + small_onnx(spec_text(), external=str(scratch / "secret.bin"))
+    return Target(run, [*(key + sound[name] for key, name in names.items()), entity, b"o" + onnx_file, outside])
+
+
+def http_bytes(_: Path) -> Target:
+    """Whatever reaches the server's socket."""
+    from twincar.modeling.engines import Engine
+    from twincar.modeling.gradcam import HeadWeights
+    from twincar.modeling.spec import ModelSpec
+    from twincar.predict import Classifier
+    from twincar.serving.app import create_app
+    from twincar.serving.limits import Limits
+    from twincar.serving.server import server
+
+    class Colours(Engine):
+        """Sees the mean colour."""
+
+        name = "onnxruntime"
+        head = HeadWeights(((np.eye(3, dtype=np.float32), np.zeros(3, np.float32)),))  # type: ignore[assignment]
+
+        def logits(self, images: Any) -> Any:
+            return images.mean(axis=(1, 2)).astype(np.float32)
+
+        def logits_and_features(self, images: Any) -> Any:
+            return self.logits(images), np.ascontiguousarray(images.transpose(0, 3, 1, 2)[:, :, ::8, ::8], np.float32)
+
+    limits = Limits(upload_seconds=5, answer_seconds=10)
+    classifier = Classifier(Colours(), ModelSpec.from_header(spec_text(), "here"))
+    bound = socket.create_server(("127.0.0.1", 0))
+    address = bound.getsockname()
+    made = server(create_app(classifier, name="cars", limits=limits), limits)
+    threading.Thread(target=made.run, args=([bound],), daemon=True).start()
+
+    def run(data: bytes) -> None:
+        with socket.create_connection(address, timeout=15) as connection:
+            try:
+                connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
+                answer = b"".join(iter(lambda: connection.recv(65536), b""))
+            except (ConnectionError, OSError) as error:
+                if isinstance(error, TimeoutError):
+                    raise
+                answer = b""
+        statuses = {int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:2]}
+        assert not statuses & {500, 501, 502, 504}, answer[:300]
+        if not statuses or min(statuses) >= 400:
+            raise CheckpointError("refused")  # as a refused file is
+
+    def asking(body: bytes, kind: str, more: str = "") -> bytes:
+        head = f"POST /v1/predict HTTP/1.1\r\nHost: x\r\n{more}Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+        return head.encode() + body
+
+    part = b'--b\r\nContent-Disposition: form-data; name="photos"; filename="a.jpg"\r\n\r\n' + photos()[0] + b"\r\n--b--\r\n"
+    chunked = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return Target(run, [
+        asking(part, "multipart/form-data; boundary=b"),
+        asking(b'{"photos": ["aGVsbG8="]}', "application/json", "Expect: 100-continue\r\n"),
+        chunked + b'18\r\n{"photos": ["aGVsbG8="]}\r\n0\r\n\r\n',
+        b"GET /v1/model HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /docs HTTP/1.0\r\n\r\n", b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+    ])  # fmt: skip
+
+
+def hub(scratch: Path) -> Target:
+    """What a hub answers: the first byte tells which of its answers is changed."""
+    import time
+
+    import httpx
+    from huggingface_hub import set_client_factory
+
+    from twincar.hub import Repository, fetch
+
+    commit, cache = "0123456789abcdef0123456789abcdef01234567", scratch / "hub"
+    from huggingface_hub import constants
+
+    constants.HF_HUB_CACHE = str(cache)
+    current: list[tuple[bytes, bytes]] = [(b"", b"")]
+
+    def info(names: list[str], sha: str = commit) -> bytes:
+        return json.dumps({"id": "a/b", "sha": sha, "private": False, "tags": [], "downloads": 0,
+                           "siblings": [{"rfilename": name} for name in names]}).encode()  # fmt: skip
+
+    def answer(asked: httpx.Request) -> httpx.Response:
+        which, body = current[0]
+        if "/resolve/" not in asked.url.path:
+            return httpx.Response(200, content=body if which == b"i" else info(["model.onnx"]))
+        headers = {"ETag": '"abc"', "X-Repo-Commit": commit, "Content-Length": "5"}
+        if which == b"h":
+            lines = (line.partition(": ") for line in body.decode("latin-1").splitlines())
+            headers |= {name: value.replace("\0", "") for name, _, value in lines if name.isascii() and name.strip()}
+        return httpx.Response(200, headers=headers, content=b"" if asked.method == "HEAD" else b"hello")
+
+    set_client_factory(lambda: httpx.Client(transport=httpx.MockTransport(answer)))
+    time.sleep = lambda _: None  # type: ignore[assignment]  # the library waits between tries
+
+    def run(data: bytes) -> None:
+        current[0] = data[:1], data[1:]
+        folder = fetch(Repository("a/b", "model"), ["*"], otherwise="")
+        assert folder.resolve().is_relative_to(cache), folder
+
+    return Target(run, [
+        b"i" + info(["model.onnx"]), b"i" + info(["../../../../evil", "/tmp/evil", "a/../../b"]), b"i" + info(["a"], "../../../evil"),
+        b"i" + info(["a"], "/tmp/evil"), b'hETag: "../../../evil"\nX-Repo-Commit: ../../evil',
+        b"hX-Linked-ETag: /tmp/evil\nLocation: file:///etc/passwd\nX-Linked-Size: 99999999999999999999",
+    ])  # fmt: skip
+
+
+READERS: dict[str, Reader] = {
+    "model header": Reader(header, 8),
+    "weights (.safetensors)": Reader(safetensors, 4),
+    "weights (.pth, .ckpt)": Reader(torch_file, 4),
+    "exported model (.onnx)": Reader(onnx_model, 4),
+    "OpenVINO model": Reader(openvino_model, 2),
+    "audit cache (.npz)": Reader(npz, 3),
+    "HTTP connection": Reader(http_bytes, 6),
+    "hub": Reader(hub, 2),
+}
