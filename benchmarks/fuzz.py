@@ -1,4 +1,4 @@
-"""Hostile input for everything that reads a file or a request: 100,000 mutated inputs, coverage-guided by atheris in half.
+"""Hostile input for everything that reads a file or a request: 100,000 of them, half of them guided by atheris.
 
 python -m benchmarks.fuzz [--inputs 100000] [--only parquet] [--seed 0] [--out fuzz_findings]
 
@@ -26,16 +26,29 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from benchmarks.mutations import mutate
+from twincar.labels import slug
 
 SECONDS = 20
 """Longest that one input may take."""
 _ADDRESS_SPACE = 8 * 2**30  # bytes, beyond what a process begins with
 _MOST = 1 << 18  # bytes of an input
-_SHARED = ("/usr/", "/lib", "/proc/", "/sys/", "/dev/", "/etc/localtime", "/etc/mime.types", "/etc/ssl/", "/etc/os-release", "/opt/")
+_SHARED = (
+    "/usr/",
+    "/lib",
+    "/proc/",
+    "/sys/",
+    "/dev/",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/ssl/",
+    "/etc/os-release",
+    "/opt/",
+)
 
 
 class TooSlow(BaseException):
@@ -63,47 +76,58 @@ class Outcome:
 
 
 class Watch:
-    """Sees what a reader does on the side, through Python's audit events; there is one for the process."""
+    """Sees what a reader does on the side, through Python's audit events, which go on for the rest of the process."""
 
-    def __init__(self, scratch: Path, *more: str) -> None:
+    def __init__(self) -> None:
         self.seen: list[str] = []
-        self.active = False
-        here = Path(__file__).resolve().parents[1]
-        prefixes = (sys.prefix, sys.base_prefix, str(here), str(scratch), *more, *_SHARED)
-        self._allowed = prefixes
-        self._secret = tuple(str(scratch / name) for name in ("secret.jpg", "secret.bin", "canary"))
+        """What should not have happened since `on`."""
+        self.scratch = Path()
+        """The only folder with files to read."""
+        self._active = False
+        here = str(Path(__file__).resolve().parents[1])
+        hub = os.environ.get("HF_HOME", here)
+        self._allowed = (sys.prefix, sys.base_prefix, here, hub, *_SHARED)
         self._hosts = ("127.0.0.1", b"127.0.0.1")  # the server that is fuzzed; what is asked for is on port 9
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, values: tuple[Any, ...]) -> None:
-        if not self.active:
+        if not self._active:
             return
         if event == "open" and isinstance(values[0], str | bytes):
-            path = os.path.abspath(os.fsdecode(values[0]))
-            if not path.startswith(self._allowed) or path in self._secret:
-                self.seen.append(f"opened {path[:200]}")
-        elif event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.connect"):
+            self._opened(os.path.abspath(os.fsdecode(values[0])))  # noqa: PTH100  # resolving would look at the disk
+        elif event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname"):
             address = values[1] if event == "socket.connect" else values
             if address[0] not in self._hosts or address[1:2] == (9,):
                 self.seen.append(f"{event} {address!r}"[:200])
         elif event in ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "pickle.find_class"):
             self.seen.append(f"{event} {values[:2]!r}"[:200])
 
+    def _opened(self, path: str) -> None:
+        secrets = tuple(str(self.scratch / name) for name in ("secret.jpg", "secret.bin", "canary"))
+        if path in secrets or not path.startswith((*self._allowed, str(self.scratch))):
+            self.seen.append(f"opened {path[:200]}")
+
     @contextmanager
     def on(self) -> Iterator[None]:
         """Look, while one input is read."""
-        self.seen, self.active = [], True
+        self.seen, self._active = [], True
         try:
             yield
         finally:
-            self.active = False
+            self._active = False
+
+
+@cache
+def the_watch() -> Watch:
+    """The one of this process; an audit hook cannot be taken away."""
+    return Watch()
 
 
 def readers() -> dict[str, Any]:
     """All of them by name; imported late, so that atheris can have been told to instrument what they import."""
-    from benchmarks import fuzz_models, fuzz_targets
+    from benchmarks import fuzz_models, fuzz_network, fuzz_targets
 
-    return {**fuzz_targets.READERS, **fuzz_models.READERS}
+    return {**fuzz_targets.READERS, **fuzz_models.READERS, **fuzz_network.READERS}
 
 
 class Fuzzer:
@@ -115,7 +139,7 @@ class Fuzzer:
         self._expected = TwinCarError
         self.name, self.out, self.scratch = name, out, scratch
         self.outcome = Outcome()
-        self.watch = Watch(scratch, os.environ.get("HF_HOME", str(scratch)))
+        self.watch = the_watch()
         reader = readers()[name]
         self.memory = reader.memory
         (scratch / "secret.jpg").write_bytes(b"")
@@ -123,13 +147,12 @@ class Fuzzer:
         from benchmarks.fuzz_targets import photos
 
         (scratch / "secret.jpg").write_bytes(photos()[0])
-        self._before = 0
 
     def feed(self, data: bytes) -> str:
         """One input; empty, or what it did that it should not."""
-        started, fault = time.perf_counter(), ""
-        before = reset_peak()
+        fault, before, started = "", reset_peak(), time.perf_counter()
         try:
+            self.watch.scratch = self.scratch
             with self.watch.on(), time_limit(SECONDS):
                 self.target.run(data)
             self.outcome.answered += 1
@@ -164,7 +187,7 @@ class Fuzzer:
         if kind in self.outcome.faults or self.out is None:
             self.outcome.faults.setdefault(kind, fault)
             return
-        path = self.out / f"{re.sub('[^a-z]+', '-', self.name.lower()).strip('-')}-{hashlib.sha256(data).hexdigest()[:8]}"
+        path = self.out / f"{slug(self.name)}-{hashlib.sha256(data).hexdigest()[:8]}"
         path.write_bytes(data)
         self.outcome.faults[kind] = f"{path}: {fault}"
 
@@ -208,12 +231,12 @@ def _status(what: str) -> int:
     return int(Path("/proc/self/status").read_text().split(f"{what}:")[1].split()[0]) * 1024
 
 
-def work(name: str, count: int, seed: int, out: Path, *, guided: bool) -> None:
+def work(name: str, count: int, seed: int, out: Path, first: Path | None, *, guided: bool) -> None:
     """In a process of its own: feed one reader, and leave the count in a file; atheris ends the process."""
     if guided:
         import atheris
 
-        with atheris.instrument_imports(include=["twincar", "benchmarks.fuzz_targets", "benchmarks.fuzz_models"]):
+        with atheris.instrument_imports(include=["twincar", "benchmarks"]):
             readers()
     scratch = Path(tempfile.mkdtemp(prefix="fuzz-")).resolve()
     fuzzer = Fuzzer(name, scratch, out)
@@ -229,6 +252,8 @@ def work(name: str, count: int, seed: int, out: Path, *, guided: bool) -> None:
         if done % 50 == 0 or done >= count:
             tally.write_text(json.dumps(asdict(fuzzer.outcome)))
 
+    for path in sorted(first.glob("*")) if first else []:
+        feed(path.read_bytes())
     if not guided:
         for data in inputs(fuzzer.target, count, seed):
             feed(data)
@@ -248,17 +273,47 @@ def work(name: str, count: int, seed: int, out: Path, *, guided: bool) -> None:
             tally.write_text(json.dumps(asdict(fuzzer.outcome)))
             os._exit(0)
 
-    options = [f"-seed={seed + 1}", f"-max_len={_MOST}", "-rss_limit_mb=0", f"-artifact_prefix={out}/","-timeout=600", "-print_final_stats=0", "-verbosity=0"]
+    options = [
+        f"-seed={seed + 1}",
+        f"-max_len={_MOST}",
+        "-rss_limit_mb=0",
+        f"-artifact_prefix={out}/",
+        "-timeout=600",
+        "-print_final_stats=0",
+        "-verbosity=0",
+    ]
     atheris.Setup(["fuzz", *options, str(corpus)], one)
     atheris.Fuzz()
 
 
-def fuzz(name: str, count: int, seed: int, out: Path, *, guided: bool, tell: Callable[[str], None]) -> Outcome:
+def fuzz(
+    name: str,
+    count: int,
+    seed: int,
+    out: Path,
+    *,
+    guided: bool,
+    tell: Callable[[str], None],
+    corpus: Path | None = None,
+) -> Outcome:
     """Feed one reader so many inputs, in as many processes as it takes: one that crashed is followed by another."""
     total, tries = Outcome(), 0
     while total.inputs < count and tries < 10:
-        command = [sys.executable, "-m", "benchmarks.fuzz", "--worker", name, "--inputs", str(count - total.inputs),
-                   "--seed", str(seed + 1000 * tries), "--out", str(out), *(["--guided"] if guided else [])]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.fuzz",
+            "--worker",
+            name,
+            "--inputs",
+            str(count - total.inputs),
+            "--seed",
+            str(seed + 1000 * tries),
+            "--out",
+            str(out),
+            *(["--guided"] if guided else []),
+            *(["--corpus", str(corpus)] if corpus else []),
+        ]
         with (out / "stderr.txt").open("wb") as errors:
             home = {"HF_HOME": str(out / "hf_home"), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
             process = subprocess.Popen(command, stdout=errors, stderr=errors, env={**os.environ, **home})
@@ -271,7 +326,7 @@ def fuzz(name: str, count: int, seed: int, out: Path, *, guided: bool, tell: Cal
         total.slowest, total.grown = max(total.slowest, found.slowest), max(total.grown, found.grown)
         total.faults |= found.faults
         if code != 0:
-            kept = out / f"crash-{re.sub('[^a-z]+', '-', name.lower()).strip('-')}-{tries}"
+            kept = out / f"crash-{slug(name)}-{tries}"
             if current.exists():
                 current.rename(kept)
             last = (out / "stderr.txt").read_text(errors="replace").strip().splitlines()[-1:]
@@ -292,24 +347,37 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("fuzz_findings"), help="folder for inputs that did harm")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--guided", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--corpus", type=Path, help="folder of inputs to feed first")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.worker:
-        work(arguments.worker, arguments.inputs, arguments.seed, arguments.out.resolve(), guided=arguments.guided)
+        work(
+            arguments.worker,
+            arguments.inputs,
+            arguments.seed,
+            arguments.out.resolve(),
+            arguments.corpus,
+            guided=arguments.guided,
+        )
         return
     chosen = {name: reader for name, reader in readers().items() if arguments.only in (None, name)}
     shares = sum(reader.share for reader in chosen.values())
-    print("| reader | inputs | answered | refused | slowest, s | memory, MiB | faults |\n| --- | --- | --- | --- | --- | --- | --- |")
+    print("| reader | inputs | answered | refused | slowest, s | memory, MiB | faults |\n" + "| --- " * 7 + "|")
     faults, inputs_fed = [], 0
     for name, reader in chosen.items():
         half = -(-arguments.inputs * reader.share // shares // 2)
         for guided in (False, True):
-            found = fuzz(name, half, arguments.seed, arguments.out, guided=guided, tell=lambda text: print(text, file=sys.stderr))
+            found = fuzz(
+                name, half, arguments.seed, arguments.out, guided=guided, tell=lambda text: print(text, file=sys.stderr)
+            )
             faults += list(found.faults.values())
             inputs_fed += found.inputs
             way = "guided" if guided else "mutated"
-            print(f"| {name}, {way} | {found.inputs} | {found.answered} | {found.refused} | {found.slowest:.2f} "
-                  f"| {found.grown >> 20} | {len(found.faults)} |", flush=True)  # fmt: skip
+            print(
+                f"| {name}, {way} | {found.inputs} | {found.answered} | {found.refused} | {found.slowest:.2f} "
+                f"| {found.grown >> 20} | {len(found.faults)} |",
+                flush=True,
+            )
     print(f"\n{inputs_fed} inputs, {len(faults)} kinds of fault.")
     print("\n".join(f"- {fault}" for fault in faults))
     sys.exit(1 if faults else 0)

@@ -1,19 +1,16 @@
-"""Targets of `benchmarks.fuzz` that are models, checkpoints, caches, and what comes over a network."""
+"""Targets of `benchmarks.fuzz` that TwinCar writes itself: models, checkpoints, prepared data, caches."""
 
 from __future__ import annotations
 
 import io
 import json
 import pickle
-import socket
-import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.fuzz_targets import NAMES, SIDE, Reader, Target, photos
-from twincar.errors import CheckpointError
 from twincar.labels import ClassNames
 from twincar.preprocess import Preprocessing
 
@@ -30,27 +27,49 @@ def spec_text(**changes: object) -> str:
         head="linear",
         classes=ClassNames(NAMES),
         preprocessing=Preprocessing(height=SIDE, width=SIDE),
-        calibration=Calibration(temperature=1.5, max_logit_quantiles=(0.0, 1.0, 2.0), standing_out_quantiles=(0.0, 1.0),
-                                worse_quantiles=(0.0, 0.5, 1.0), photos=9),
-    )  # fmt: skip
+        calibration=Calibration(
+            temperature=1.5,
+            max_logit_quantiles=(0.0, 1.0, 2.0),
+            standing_out_quantiles=(0.0, 1.0),
+            worse_quantiles=(0.0, 0.5, 1.0),
+            photos=9,
+        ),
+    )
     return json.dumps({**json.loads(spec.to_header()), **changes})
 
 
 def hostile_headers() -> list[bytes]:
     """Headers that would be trouble later if they were believed."""
     sizes: list[dict[str, object]] = [
-        {"height": 10**9, "width": 10**9}, {"height": -1, "width": 5}, {"height": "5", "width": 5},
-        {"height": 0, "width": 0}, {"height": 32, "width": 32, "crop": 0}, {"height": 32, "width": 32, "crop": 1e-9},
-        {"height": 1.5, "width": 32}, {"height": 32, "width": 32, "crop": float("nan")},
-    ]  # fmt: skip
+        {"height": 10**9, "width": 10**9},
+        {"height": -1, "width": 5},
+        {"height": "5", "width": 5},
+        {"height": 0, "width": 0},
+        {"height": 32, "width": 32, "crop": 0},
+        {"height": 32, "width": 32, "crop": 1e-9},
+        {"height": 1.5, "width": 32},
+        {"height": 32, "width": 32, "crop": float("nan")},
+    ]
     changes: list[dict[str, object]] = [
         *({"preprocessing": size} for size in sizes),
-        {"backbone": "hf-hub:someone/evil"}, {"backbone": "local-dir:/etc"}, {"backbone": 5}, {"backbone": [1]},
-        {"head": "x"}, {"arithmetic": "x"}, {"provenance": [1]}, {"provenance": None}, {"calibration": [1]},
-        {"calibration": {"temperature": float("inf")}}, {"calibration": {"temperature": 1e-320}},
-        {"calibration": {"worse_quantiles": [1]}}, {"calibration": {"worse_quantiles": ["a"], "max_logit_quantiles": [1]}},
-        {"calibration": {"photos": "x"}}, {"classes": "abc"}, {"classes": []}, {"format": [1]},
-    ]  # fmt: skip
+        {"backbone": "hf-hub:someone/evil"},
+        {"backbone": "local-dir:/etc"},
+        {"backbone": 5},
+        {"backbone": [1]},
+        {"head": "x"},
+        {"arithmetic": "x"},
+        {"provenance": [1]},
+        {"provenance": None},
+        {"calibration": [1]},
+        {"calibration": {"temperature": float("inf")}},
+        {"calibration": {"temperature": 1e-320}},
+        {"calibration": {"worse_quantiles": [1]}},
+        {"calibration": {"worse_quantiles": ["a"], "max_logit_quantiles": [1]}},
+        {"calibration": {"photos": "x"}},
+        {"classes": "abc"},
+        {"classes": []},
+        {"format": [1]},
+    ]
     return [spec_text(**change).encode() for change in changes]
 
 
@@ -94,7 +113,11 @@ def safetensors(scratch: Path) -> Target:
         read_state_dict(path)
         load_model(path)
 
-    tensors = {"a": torch.zeros(2, 3), "b": torch.ones(4, dtype=torch.bfloat16), "c": torch.zeros((), dtype=torch.int64)}
+    tensors = {
+        "a": torch.zeros(2, 3),
+        "b": torch.ones(4, dtype=torch.bfloat16),
+        "c": torch.zeros((), dtype=torch.int64),
+    }
     headers = [spec_text().encode(), *hostile_headers()[8:]]
     return Target(run, [save(tensors, metadata={"twincar": text.decode()}) for text in headers] + [save(tensors)])
 
@@ -130,8 +153,18 @@ def torch_file(scratch: Path) -> Target:
 
     weights = {"state_dict": {"a": torch.zeros(2, 3), "b": torch.ones(4)}, "epoch": 3}
     evil = Payload(scratch / "canary")
-    return Target(run, [saved(weights), saved(weights, _use_new_zipfile_serialization=False), saved([1, "a"]), saved(evil),
-                        saved({"a": evil}, _use_new_zipfile_serialization=False), pickle.dumps(evil), pickle.dumps({"a": 1})])  # fmt: skip
+    return Target(
+        run,
+        [
+            saved(weights),
+            saved(weights, _use_new_zipfile_serialization=False),
+            saved([1, "a"]),
+            saved(evil),
+            saved({"a": evil}, _use_new_zipfile_serialization=False),
+            pickle.dumps(evil),
+            pickle.dumps({"a": 1}),
+        ],
+    )
 
 
 def npz(scratch: Path) -> Target:
@@ -255,116 +288,61 @@ def openvino_model(scratch: Path) -> Target:
     return Target(run, [*(key + sound[name] for key, name in names.items()), entity, b"o" + onnx_file, outside])
 
 
-def http_bytes(_: Path) -> Target:
-    """Whatever reaches the server's socket."""
-    from twincar.modeling.engines import Engine
-    from twincar.modeling.gradcam import HeadWeights
-    from twincar.modeling.spec import ModelSpec
-    from twincar.predict import Classifier
-    from twincar.serving.app import create_app
-    from twincar.serving.limits import Limits
-    from twincar.serving.server import server
+def prepared(scratch: Path) -> Target:
+    """A prepared data set from elsewhere, whose hashes are right whatever it says."""
+    from twincar.data.annotations import ANNOTATIONS, CLASSES, MANIFEST, Annotation, PreparedData, write_prepared
+    from twincar.files import sha256_of
+    from twincar.labels import ClassNames
+    from twincar.preprocess import read_photo
 
-    class Colours(Engine):
-        """Sees the mean colour."""
-
-        name = "onnxruntime"
-        head = HeadWeights(((np.eye(3, dtype=np.float32), np.zeros(3, np.float32)),))  # type: ignore[assignment]
-
-        def logits(self, images: Any) -> Any:
-            return images.mean(axis=(1, 2)).astype(np.float32)
-
-        def logits_and_features(self, images: Any) -> Any:
-            return self.logits(images), np.ascontiguousarray(images.transpose(0, 3, 1, 2)[:, :, ::8, ::8], np.float32)
-
-    limits = Limits(upload_seconds=5, answer_seconds=10)
-    classifier = Classifier(Colours(), ModelSpec.from_header(spec_text(), "here"))
-    bound = socket.create_server(("127.0.0.1", 0))
-    address = bound.getsockname()
-    made = server(create_app(classifier, name="cars", limits=limits), limits)
-    threading.Thread(target=made.run, args=([bound],), daemon=True).start()
+    folder = scratch / "prepared"
+    (folder / "photos").mkdir(parents=True)
+    (folder / "photos" / "a.jpg").write_bytes(photos()[0])
+    rows = [
+        Annotation(file="a.jpg", label=0, split="train", width=48, height=32, box=(0, 0, 9, 9), sha256="0" * 64),
+        Annotation(file="a.jpg", label=None, split="test", width=48, height=32, box=None, sha256="0" * 64),
+    ]
+    write_prepared(folder, ClassNames(NAMES), rows, {"photo_root": "photos", "left_out": {}, "source": "x"})
+    names = {b"m": MANIFEST, b"a": ANNOTATIONS, b"c": CLASSES}
+    sound = {name: (folder / name).read_bytes() for name in names.values()}
 
     def run(data: bytes) -> None:
-        with socket.create_connection(address, timeout=15) as connection:
-            try:
-                connection.sendall(data)
-                connection.shutdown(socket.SHUT_WR)
-                answer = b"".join(iter(lambda: connection.recv(65536), b""))
-            except (ConnectionError, OSError) as error:
-                if isinstance(error, TimeoutError):
-                    raise
-                answer = b""
-        statuses = {int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:2]}
-        assert not statuses & {500, 501, 502, 504}, answer[:300]
-        if not statuses or min(statuses) >= 400:
-            raise CheckpointError("refused")  # as a refused file is
+        changed = {**sound, names.get(data[:1], ANNOTATIONS): data[1:]}
+        for name, content in changed.items():
+            (folder / name).write_bytes(content)
+        if data[:1] != b"m":
+            manifest = json.loads(sound[MANIFEST])
+            manifest["sha256"] = {name: sha256_of(changed[name]) for name in (ANNOTATIONS, CLASSES)}
+            (folder / MANIFEST).write_text(json.dumps(manifest))
+        opened = PreparedData.open(folder)
+        for annotation in opened.annotations[:5]:
+            read_photo(opened.path(annotation))
+            assert annotation.label is None or opened.classes[annotation.label]
 
-    def asking(body: bytes, kind: str, more: str = "") -> bytes:
-        head = f"POST /v1/predict HTTP/1.1\r\nHost: x\r\n{more}Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-        return head.encode() + body
-
-    part = b'--b\r\nContent-Disposition: form-data; name="photos"; filename="a.jpg"\r\n\r\n' + photos()[0] + b"\r\n--b--\r\n"
-    chunked = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-    return Target(run, [
-        asking(part, "multipart/form-data; boundary=b"),
-        asking(b'{"photos": ["aGVsbG8="]}', "application/json", "Expect: 100-continue\r\n"),
-        chunked + b'18\r\n{"photos": ["aGVsbG8="]}\r\n0\r\n\r\n',
-        b"GET /v1/model HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /docs HTTP/1.0\r\n\r\n", b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
-    ])  # fmt: skip
+    seeds = [key + sound[name] for key, name in names.items()]
+    for name in ("../../secret.jpg", str(scratch / "secret.jpg"), "..\\..\\secret.jpg"):
+        seeds.append(b"a" + sound[ANNOTATIONS].replace(b"a.jpg", name.encode()))
+    return Target(run, seeds)
 
 
-def hub(scratch: Path) -> Target:
-    """What a hub answers: the first byte tells which of its answers is changed."""
-    import time
-
-    import httpx
-    from huggingface_hub import set_client_factory
-
-    from twincar.hub import Repository, fetch
-
-    commit, cache = "0123456789abcdef0123456789abcdef01234567", scratch / "hub"
-    from huggingface_hub import constants
-
-    constants.HF_HUB_CACHE = str(cache)
-    current: list[tuple[bytes, bytes]] = [(b"", b"")]
-
-    def info(names: list[str], sha: str = commit) -> bytes:
-        return json.dumps({"id": "a/b", "sha": sha, "private": False, "tags": [], "downloads": 0,
-                           "siblings": [{"rfilename": name} for name in names]}).encode()  # fmt: skip
-
-    def answer(asked: httpx.Request) -> httpx.Response:
-        which, body = current[0]
-        if "/resolve/" not in asked.url.path:
-            return httpx.Response(200, content=body if which == b"i" else info(["model.onnx"]))
-        headers = {"ETag": '"abc"', "X-Repo-Commit": commit, "Content-Length": "5"}
-        if which == b"h":
-            lines = (line.partition(": ") for line in body.decode("latin-1").splitlines())
-            headers |= {name: value.replace("\0", "") for name, _, value in lines if name.isascii() and name.strip()}
-        return httpx.Response(200, headers=headers, content=b"" if asked.method == "HEAD" else b"hello")
-
-    set_client_factory(lambda: httpx.Client(transport=httpx.MockTransport(answer)))
-    time.sleep = lambda _: None  # type: ignore[assignment]  # the library waits between tries
+def history(scratch: Path) -> Target:
+    """The `metrics.csv` of a run."""
+    from twincar.files import RunFolder
 
     def run(data: bytes) -> None:
-        current[0] = data[:1], data[1:]
-        folder = fetch(Repository("a/b", "model"), ["*"], otherwise="")
-        assert folder.resolve().is_relative_to(cache), folder
+        (scratch / "metrics.csv").write_bytes(data)
+        RunFolder(scratch).read_history()
 
-    return Target(run, [
-        b"i" + info(["model.onnx"]), b"i" + info(["../../../../evil", "/tmp/evil", "a/../../b"]), b"i" + info(["a"], "../../../evil"),
-        b"i" + info(["a"], "/tmp/evil"), b'hETag: "../../../evil"\nX-Repo-Commit: ../../evil',
-        b"hX-Linked-ETag: /tmp/evil\nLocation: file:///etc/passwd\nX-Linked-Size: 99999999999999999999",
-    ])  # fmt: skip
+    return Target(run, [b"epoch,train_loss,train_acc,val_f1_macro\n1.0,2.5,0.1,0.2\n2.0,2.4,0.2,0.3\n"])
 
 
 READERS: dict[str, Reader] = {
+    "prepared data": Reader(prepared, 5),
+    "metrics.csv": Reader(history, 3),
     "model header": Reader(header, 8),
     "weights (.safetensors)": Reader(safetensors, 4),
     "weights (.pth, .ckpt)": Reader(torch_file, 4),
     "exported model (.onnx)": Reader(onnx_model, 4),
     "OpenVINO model": Reader(openvino_model, 2),
     "audit cache (.npz)": Reader(npz, 3),
-    "HTTP connection": Reader(http_bytes, 6),
-    "hub": Reader(hub, 2),
 }

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from twincar.errors import DataError, TwinCarError
+from twincar.errors import DataError
 
 Run = Callable[[bytes], None]
 NAMES = ("BMW M3 Sedan 2012", "BMW M3 Coupe 2012", "Audi S4 Sedan 2012")
@@ -65,18 +65,27 @@ def photos() -> tuple[bytes, ...]:
     gray16 = Image.fromarray(np.asarray(rgb.convert("L")).astype(np.uint16) * 257)
     frames = [rgb, rgb.rotate(90), rgb.rotate(180)]
     return (
-        encoded(rgb, "JPEG", quality=70), encoded(rgb, "JPEG", progressive=True, exif=exif),
-        encoded(rgb.convert("CMYK"), "JPEG"), encoded(rgb.convert("L"), "JPEG", exif=exif),
-        encoded(rgb, "PNG"), encoded(rgb.convert("P"), "PNG", transparency=3), encoded(gray16, "PNG"),
-        encoded(rgb.convert("RGBA"), "PNG", exif=exif), encoded(rgb.convert("1"), "PNG"),
+        encoded(rgb, "JPEG", quality=70),
+        encoded(rgb, "JPEG", progressive=True, exif=exif),
+        encoded(rgb.convert("CMYK"), "JPEG"),
+        encoded(rgb.convert("L"), "JPEG", exif=exif),
+        encoded(rgb, "PNG"),
+        encoded(rgb.convert("P"), "PNG", transparency=3),
+        encoded(gray16, "PNG"),
+        encoded(rgb.convert("RGBA"), "PNG", exif=exif),
+        encoded(rgb.convert("1"), "PNG"),
         encoded(rgb, "PNG", save_all=True, append_images=frames[1:]),
-        encoded(rgb, "WEBP"), encoded(rgb, "WEBP", lossless=True),
+        encoded(rgb, "WEBP"),
+        encoded(rgb, "WEBP", lossless=True),
         encoded(rgb, "WEBP", save_all=True, append_images=frames[1:]),
-        encoded(rgb, "BMP"), encoded(rgb.convert("P"), "GIF", save_all=True, append_images=frames[1:]),
-        encoded(rgb, "TIFF"), encoded(rgb, "TIFF", compression="tiff_lzw"), encoded(gray16, "TIFF"),
+        encoded(rgb, "BMP"),
+        encoded(rgb.convert("P"), "GIF", save_all=True, append_images=frames[1:]),
+        encoded(rgb, "TIFF"),
+        encoded(rgb, "TIFF", compression="tiff_lzw"),
+        encoded(gray16, "TIFF"),
         encoded(rgb, "TIFF", compression="tiff_adobe_deflate", save_all=True, append_images=frames[1:]),
         encoded(rgb, "AVIF"),
-    )  # fmt: skip
+    )
 
 
 def photo(_: Path) -> Target:
@@ -116,9 +125,14 @@ def audited_photo(scratch: Path) -> Target:
     def run(data: bytes) -> None:
         rows = [SourceRow(name="a.jpg", label=0, split="train", photo=data)]
         source = Source(
-            description="", revision="", classes=ClassNames(NAMES), fingerprint="", total=1, rows=lambda: rows,
+            description="",
+            revision="",
+            classes=ClassNames(NAMES),
+            fingerprint="",
+            total=1,
+            rows=lambda: rows,
             photo_root=None,
-        )  # fmt: skip
+        )
         report = audit_source(source, keep=photo_writer(scratch / "kept"), threads=1)
         if report.findings:
             raise DataError(report.findings[0].detail)
@@ -186,10 +200,23 @@ def table(scratch: Path) -> Target:
 
     rows = f"a.jpg,{NAMES[0]},train,0,0,9,9\nb.jpg,{NAMES[1]},test,1,1,20,20.5\n"
     sound = f"filename,label,split,x1,y1,x2,y2\n{rows}"
-    outside = "\n".join(["filename,label", *(f"{name},A 2012" for name in (
-        scratch / "secret.jpg", "../secret.jpg", "..\\secret.jpg", "/etc/passwd", "http://127.0.0.1:9/a.jpg", "~/a.jpg"
-    ))])  # fmt: skip
-    return Target(run, [sound.encode(), outside.encode(), b"filename,label\n\xef\xbb\xbfa.jpg,\"A\"\n"])
+    outside = "\n".join(
+        [
+            "filename,label",
+            *(
+                f"{name},A 2012"
+                for name in (
+                    scratch / "secret.jpg",
+                    "../secret.jpg",
+                    "..\\secret.jpg",
+                    "/etc/passwd",
+                    "http://127.0.0.1:9/a.jpg",
+                    "~/a.jpg",
+                )
+            ),
+        ]
+    )
+    return Target(run, [sound.encode(), outside.encode(), b'filename,label\n\xef\xbb\xbfa.jpg,"A"\n'])
 
 
 def class_list(scratch: Path) -> Target:
@@ -210,7 +237,9 @@ def class_list(scratch: Path) -> Target:
         assert json.dumps(classes.to_rows())
 
     rows = json.dumps([{"index": place, "name": name} for place, name in enumerate(NAMES)]).encode()
-    return Target(run, [b"t" + "\n".join(NAMES).encode(), b"j" + rows, b"j" + json.dumps(NAMES).encode(), b"m" + mat.getvalue()])
+    return Target(
+        run, [b"t" + "\n".join(NAMES).encode(), b"j" + rows, b"j" + json.dumps(NAMES).encode(), b"m" + mat.getvalue()]
+    )
 
 
 def parquet(scratch: Path) -> Target:
@@ -241,8 +270,15 @@ def parquet(scratch: Path) -> Target:
             raise DataError("nothing is sound")
 
     outside = made(["../../../secret.jpg", "/etc/passwd", "a/../../b", "..", "c\0d.jpg"])
-    return Target(run, [made(["a.jpg", "b.jpg"]), made(["a.jpg"], compression="none", use_dictionary=False),
-                        made(["a.jpg", "b.jpg"], compression="zstd"), outside])  # fmt: skip
+    return Target(
+        run,
+        [
+            made(["a.jpg", "b.jpg"]),
+            made(["a.jpg"], compression="none", use_dictionary=False),
+            made(["a.jpg", "b.jpg"], compression="zstd"),
+            outside,
+        ],
+    )
 
 
 def config(scratch: Path) -> Target:
@@ -261,9 +297,22 @@ def config(scratch: Path) -> Target:
     merges = "a0: &a0 {x: 1}\n" + "".join(
         f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}\n" for n in range(1, 12)
     )
-    hostile = ["!!python/object/apply:os.system ['touch canary']", "[" * 5000, "a: " * 3000, "recipe: [1]", "epochs: 1e999",
-               "seed: " + "9" * 6000, "a: 2024-99-99", "1: 2", laughs, merges, "augment: &a {flip: *a}"]  # fmt: skip
-    return Target(run, [TrainConfig().to_yaml().encode(), b"recipe: toycars\nepochs: 3\n", *(text.encode() for text in hostile)])
+    hostile = [
+        "!!python/object/apply:os.system ['touch canary']",
+        "[" * 5000,
+        "a: " * 3000,
+        "recipe: [1]",
+        "epochs: 1e999",
+        "seed: " + "9" * 6000,
+        "a: 2024-99-99",
+        "1: 2",
+        laughs,
+        merges,
+        "augment: &a {flip: *a}",
+    ]
+    return Target(
+        run, [TrainConfig().to_yaml().encode(), b"recipe: toycars\nepochs: 3\n", *(text.encode() for text in hostile)]
+    )
 
 
 def settings(_: Path) -> Target:
@@ -274,8 +323,19 @@ def settings(_: Path) -> Target:
         words = data.decode("utf-8", "surrogateescape").split("\x1f")  # as a command line brings them
         TrainConfig.resolve(flags=parse_settings(words))
 
-    return Target(run, [b"ema=0.99\x1faugment.flip=0", b"epochs=3", b"augment={flip: 0}", b"augment.crop_scale=[0.5, 1]",
-                        b"a" + b".a" * 3000 + b"=1", b"epochs=" + b"[" * 3000, b"recipe=[1]", b"seed=" + b"9" * 6000])  # fmt: skip
+    return Target(
+        run,
+        [
+            b"ema=0.99\x1faugment.flip=0",
+            b"epochs=3",
+            b"augment={flip: 0}",
+            b"augment.crop_scale=[0.5, 1]",
+            b"a" + b".a" * 3000 + b"=1",
+            b"epochs=" + b"[" * 3000,
+            b"recipe=[1]",
+            b"seed=" + b"9" * 6000,
+        ],
+    )
 
 
 def exclusions(scratch: Path) -> Target:
@@ -303,86 +363,14 @@ def open_set(scratch: Path) -> Target:
         split = read_open_set(path, ClassNames(NAMES))
         assert not any("/" in difficulty or "\\" in difficulty for difficulty in split.unseen.values())
 
-    return Target(run, [json.dumps({"known_classes": [0, NAMES[1]], "unknown_classes": {"Hard": [2]}}).encode(),
-                        b'{"known_classes": [0], "unknown_classes": {"../../x": [1]}}'])  # fmt: skip
+    return Target(
+        run,
+        [
+            json.dumps({"known_classes": [0, NAMES[1]], "unknown_classes": {"Hard": [2]}}).encode(),
+            b'{"known_classes": [0], "unknown_classes": {"../../x": [1]}}',
+        ],
+    )
 
-
-def prepared(scratch: Path) -> Target:
-    """A prepared data set from elsewhere, whose hashes are right whatever it says."""
-    from twincar.data.annotations import ANNOTATIONS, CLASSES, MANIFEST, Annotation, PreparedData, write_prepared
-    from twincar.files import sha256_of
-    from twincar.labels import ClassNames
-    from twincar.preprocess import read_photo
-
-    folder = scratch / "prepared"
-    (folder / "photos").mkdir(parents=True)
-    (folder / "photos" / "a.jpg").write_bytes(photos()[0])
-    rows = [
-        Annotation(file="a.jpg", label=0, split="train", width=48, height=32, box=(0, 0, 9, 9), sha256="0" * 64),
-        Annotation(file="a.jpg", label=None, split="test", width=48, height=32, box=None, sha256="0" * 64),
-    ]
-    write_prepared(folder, ClassNames(NAMES), rows, {"photo_root": "photos", "left_out": {}, "source": "x"})
-    names = {b"m": MANIFEST, b"a": ANNOTATIONS, b"c": CLASSES}
-    sound = {name: (folder / name).read_bytes() for name in names.values()}
-
-    def run(data: bytes) -> None:
-        changed = {**sound, names.get(data[:1], ANNOTATIONS): data[1:]}
-        for name, content in changed.items():
-            (folder / name).write_bytes(content)
-        if data[:1] != b"m":
-            manifest = json.loads(sound[MANIFEST])
-            manifest["sha256"] = {name: sha256_of(changed[name]) for name in (ANNOTATIONS, CLASSES)}
-            (folder / MANIFEST).write_text(json.dumps(manifest))
-        opened = PreparedData.open(folder)
-        for annotation in opened.annotations[:5]:
-            read_photo(opened.path(annotation))
-            assert annotation.label is None or opened.classes[annotation.label]
-
-    seeds = [key + sound[name] for key, name in names.items()]
-    for name in ("../../secret.jpg", str(scratch / "secret.jpg"), "..\\..\\secret.jpg"):
-        seeds.append(b"a" + sound[ANNOTATIONS].replace(b"a.jpg", name.encode()))
-    return Target(run, seeds)
-
-
-def history(scratch: Path) -> Target:
-    """The `metrics.csv` of a run."""
-    from twincar.files import RunFolder
-
-    def run(data: bytes) -> None:
-        (scratch / "metrics.csv").write_bytes(data)
-        RunFolder(scratch).read_history()
-
-    return Target(run, [b"epoch,train_loss,train_acc,val_f1_macro\n1.0,2.5,0.1,0.2\n2.0,2.4,0.2,0.3\n"])
-
-
-def request(_: Path) -> Target:
-    """The body of a request: the first line is its content type."""
-    from twincar.predict import Failure
-    from twincar.serving.intake import parse_body
-    from twincar.serving.limits import Limits
-
-    def run(data: bytes) -> None:
-        kind, _, body = data.partition(b"\n")
-        uploads, question = parse_body(kind.decode("latin-1"), body, Limits())
-        assert 0 < len(uploads) <= Limits().photos
-        assert 1 <= question.top_k <= 1000
-        for upload in uploads:
-            if isinstance(upload, Failure):
-                assert str(upload.error).startswith("Expected")
-            else:
-                assert upload.label.isprintable()
-                assert "/" not in upload.label
-
-    part = b'--b\r\nContent-Disposition: form-data; name="photos"; filename="../a.jpg"\r\nContent-Type: image/jpeg\r\n\r\nxx\r\n'
-    asked = b'--b\r\nContent-Disposition: form-data; name="top_k"\r\n\r\n3\r\n'
-    starred = b"--b\r\nContent-Disposition: form-data; name*=utf-8''photos; filename*=utf-8''%2e%2e%2fa\r\n\r\nx\r\n"
-    as_json = b'application/json\n{"photos": ["aGVsbG8=", "http://x/y", "data:image/png;base64,aGk="], "top_k": 2, "level": "make"}'
-    form = b"multipart/form-data; boundary=b\n"
-    return Target(run, [form + part + asked + b"--b--\r\n", form + starred + b"--b--\r\n", as_json,
-                        b"application/json\n" + b"[" * 3000, b"multipart/form-data; boundary=\n", b"text/xml\n<!DOCTYPE x>"])  # fmt: skip
-
-
-__all__ = ["READERS", "Reader", "Target", "TwinCarError"]
 
 READERS: dict[str, Reader] = {
     "photo": Reader(photo, 14, 3 * GIB),
@@ -396,7 +384,4 @@ READERS: dict[str, Reader] = {
     "settings": Reader(settings, 5),
     "exclusions (.csv)": Reader(exclusions, 4),
     "open set (.json)": Reader(open_set, 4),
-    "prepared data": Reader(prepared, 5),
-    "metrics.csv": Reader(history, 3),
-    "request": Reader(request, 10),
 }

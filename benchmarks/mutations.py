@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 _NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 TOKENS = (
     b"../", b"../../../../etc/passwd", b"/etc/passwd", b"..\\", b"C:\\", b"\x00", b"~/", b"file:///etc/passwd",
-    b"http://127.0.0.1:9/x", b"\xff\xfe", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xc2\xb2", b"null", b"true", b"{}", b"[]", b'""',
+    b"http://127.0.0.1:9/x", b"\xff\xfe", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xc2\xb2", b"null", b"true", b"{}", b"[]",
     b"NaN", b"Infinity", b"-1", b"0", b"1e999", b"9" * 30, b"9" * 5000, b"[" * 2000, b'{"a":' * 2000, b"&a [*a]", b"*a",
-    b"<<: *a", b"!!python/object/apply:os.system", b"!!binary", b"!!timestamp", b"!!int", b"0x", b"1:1:1", b"2024-99-99",
-    b'"', b"'", b",", b"\n", b"\r", b"\r\n", b"\t", b":", b"=", b"--b", b"--b--\r\n", b"%s%n", b"A" * 70000,
+    b"<<: *a", b"!!python/object/apply:os.system", b"!!binary", b"!!timestamp", b"!!int", b"0x", b"1:1:1",
+    b"2024-99-99", b'""', b'"', b"'", b",", b"\n", b"\r", b"\r\n", b"\t", b":", b"=", b"--b", b"--b--\r\n", b"%s%n",
+    b"A" * 70000,
 )  # fmt: skip
 """What parsers of text trip over."""
 

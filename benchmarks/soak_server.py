@@ -66,6 +66,14 @@ class Soaked:
     """Open file descriptors."""
     files_idle: tuple[int, int] = (0, 0)
     """Open file descriptors before and after, with no client there."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, ask: Ask, status: int) -> None:
+        """One answer."""
+        with self._lock:
+            self.statuses.setdefault(ask.name, Counter())[status] += 1
+            if status not in ask.deserves:
+                self.undeserved.append(f"{ask.name}: {status}")
 
     @property
     def requests(self) -> int:
@@ -113,13 +121,23 @@ def asks(photos: Sequence[bytes]) -> list[Ask]:
         Ask(name, lambda address, body=body, headers=headers: post(address, body(), headers), frozenset({status, 503}))  # type: ignore[misc]
         for name, body, headers, status in posts
     ]
-    routes = [("GET", "/healthz", 200), ("GET", "/metrics", 200), ("GET", "/v1/model", 200), ("GET", "/nothing", 404),
-              ("GET", "/../../etc/passwd", 404), ("DELETE", PATH, 405)]  # fmt: skip
+    routes = [
+        ("GET", "/healthz", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/v1/model", 200),
+        ("GET", "/nothing", 404),
+        ("GET", "/../../etc/passwd", 404),
+        ("DELETE", PATH, 405),
+    ]
     made += [
         Ask(f"{method} {route}", lambda address, m=method, r=route: plain(address, m, r), frozenset({status}))  # type: ignore[misc]
         for method, route, status in routes
     ]
-    raws = [("cut in its headers", half[:40], CLOSED), ("cut in its body", half, CLOSED), ("no HTTP", b"\x16\x03\x01\r\n\r\n", 400)]
+    raws = [
+        ("cut in its headers", half[:40], CLOSED),
+        ("cut in its body", half, CLOSED),
+        ("no HTTP", b"\x16\x03\x01\r\n\r\n", 400),
+    ]
     made += [
         Ask(name, lambda address, d=data, wait=bool(status): cut(address, d, wait), frozenset({status}))  # type: ignore[misc]
         for name, data, status in raws
@@ -208,41 +226,38 @@ def soak(address: Address, pid: int, photos: Sequence[bytes], seconds: float, *,
     for ask in quick:  # not counted; what is made once is made now
         ask.send(address)
     idle = count_files(pid)
-    end, lock = time.monotonic() + seconds, threading.Lock()
-
-    def client(mix: list[Ask], seed: int) -> None:
-        order = random.Random(seed)
-        while True:
-            for ask in order.sample(mix, len(mix)):
-                if time.monotonic() >= end:
-                    return
-                try:
-                    status = ask.send(address)
-                except (OSError, http.client.HTTPException) as error:
-                    status = -1
-                    seen.undeserved.append(f"{ask.name}: {error!r}")
-                with lock:
-                    seen.statuses.setdefault(ask.name, Counter())[status] += 1
-                    if status not in ask.deserves:
-                        seen.undeserved.append(f"{ask.name}: {status}")
-
     slow = patient_asks() if patient else []
+    start = time.monotonic()
     with ThreadPoolExecutor(_CLIENTS + len(slow)) as pool:
-        ends = [pool.submit(client, quick, seed) for seed in range(_CLIENTS)]
-        ends += [pool.submit(client, [ask], 0) for ask in slow]
-        start = time.monotonic()
-        while time.monotonic() < end:
+        mixes = [*([quick] * _CLIENTS), *([ask] for ask in slow)]
+        clients = [pool.submit(_client, seen, mix, address, start + seconds, seed) for seed, mix in enumerate(mixes)]
+        while time.monotonic() < start + seconds:
             seen.times.append(time.monotonic() - start)
             seen.memory.append(memory(pid))
             seen.files.append(count_files(pid))
             time.sleep(_EVERY)
-        for future in ends:
-            future.result()
+        for client in clients:
+            client.result()
     deadline = time.monotonic() + 60
     while count_files(pid) > idle and time.monotonic() < deadline:
         time.sleep(0.1)  # connections that clients have left take the server a moment
     seen.files_idle = idle, count_files(pid)
     return seen
+
+
+def _client(seen: Soaked, mix: list[Ask], address: Address, end: float, seed: int) -> None:
+    """Send all of a mix in another order each time."""
+    order = random.Random(seed)
+    while True:
+        for ask in order.sample(mix, len(mix)):
+            if time.monotonic() >= end:
+                return
+            try:
+                status = ask.send(address)
+            except (OSError, http.client.HTTPException) as error:
+                status = -1
+                seen.undeserved.append(f"{ask.name}: {error!r}")
+            seen.note(ask, status)
 
 
 def count_files(pid: int) -> int:
@@ -259,8 +274,8 @@ def report(seen: Soaked) -> Section:
     notes = [
         f"{seen.requests} requests in {seen.times[-1]:.0f} seconds; {len(seen.undeserved)} got a status they did not "
         f"deserve{': ' + '; '.join(seen.undeserved[:5]) if seen.undeserved else ''}.",
-        f"Memory: {seen.memory[0]:.0f} MiB at first, {seen.memory[-1]:.0f} at last, {max(seen.memory):.0f} at most; after "
-        f"the first fifth of the time what it keeps grew by {seen.slope:.2f} MiB a minute (bound: {BOUND}).",
+        f"Memory: {seen.memory[0]:.0f} MiB at first, {seen.memory[-1]:.0f} at last, {max(seen.memory):.0f} at most; "
+        f"after the first fifth of the time what it keeps grew by {seen.slope:.2f} MiB a minute (bound: {BOUND}).",
         f"Open files with no client there: {seen.files_idle[0]} before, {seen.files_idle[1]} after; "
         f"{max(seen.files)} at most.",
     ]

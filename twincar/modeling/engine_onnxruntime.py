@@ -86,7 +86,7 @@ def _open_session(path: Path, *, optimise: bool) -> onnxruntime.InferenceSession
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     check_self_contained(path)
-    with damaged(path):
+    with damaged(path, "a whole ONNX file"):
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
@@ -96,7 +96,7 @@ def check_self_contained(path: Path) -> None:
     Raises:
         CheckpointError: it names files that hold its weights, or is no ONNX file.
     """
-    with damaged(path):
+    with damaged(path, "a whole ONNX file"):
         others = names_other_files(path.read_bytes())
     if others:
         raise CheckpointError(

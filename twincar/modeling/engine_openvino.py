@@ -48,7 +48,7 @@ class OpenVinoEngine(Engine):
         """
         spec = read_onnx_spec(path) if path.suffix == ".onnx" else _read_spec(path)
         file = path if path.suffix == ".onnx" else path / OPENVINO_MODEL
-        with damaged(path, "OpenVINO cannot read it"):
+        with damaged(path, found="OpenVINO cannot read it"):
             model = _core().read_model(file)
             ports = [*model.inputs, *model.outputs]
             check_shapes({port.any_name: _shape_of(port) for port in ports}, spec)

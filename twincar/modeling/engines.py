@@ -57,14 +57,14 @@ class Engine(ABC):
 
 
 @contextmanager
-def damaged(path: Path, found: str = "it cannot be opened") -> Iterator[None]:
+def damaged(path: Path, expected: str = "a whole model", found: str = "it cannot be opened") -> Iterator[None]:
     """Turn whatever an engine raises while it opens a file into one error; each has kinds of its own."""
     try:
         yield
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(f"Expected a whole model in {path}, and {found}: {_reason(error)}") from None
+        raise CheckpointError(f"Expected {expected} in {path}, and {found}: {_reason(error)}") from None
 
 
 @contextmanager

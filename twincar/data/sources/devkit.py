@@ -79,7 +79,9 @@ def _rows_of(folder: Path, split: str, path: Path, classes: ClassNames) -> list[
     entries = _load(path, "annotations")
     fields = list(entries[0]) if entries and isinstance(entries[0], dict) else []
     if not {"fname", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"} <= set(fields):
-        raise DataError(f"Expected file names and boxes in {path}, and found the fields {shorten(fields, 8) or 'none'}.")
+        raise DataError(
+            f"Expected file names and boxes in {path}, and found the fields {shorten(fields, 8) or 'none'}."
+        )
     rows = []
     for entry in entries:
         name = str(entry["fname"])

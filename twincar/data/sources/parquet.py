@@ -107,10 +107,7 @@ def _read_part(path: Path, split: str) -> _Part:
         raise _damaged(path, error) from None
     if not _holds_photos(types.get("image", pa.null())) or not pa.types.is_integer(types.get("label", pa.null())):
         found = shorten((f"{name} ({kind})" for name, kind in types.items()), 6)
-        raise DataError(
-            f"Expected the columns image (struct) and label (whole numbers) in {path}, and found "
-            f"{found}."
-        )
+        raise DataError(f"Expected the columns image (struct) and label (whole numbers) in {path}, and found {found}.")
     names = tuple(canonical_name(name) for name in _names_in(schema.metadata or {}, path))
     return _Part(path=path, split=split, names=names, total=total)
 
