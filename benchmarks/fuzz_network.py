@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import threading
 from pathlib import Path
@@ -129,54 +130,54 @@ def hub(scratch: Path) -> Target:
     """What a hub answers: the first byte tells which of its answers is changed."""
     import time
 
-    import httpx
+    import httpx2
     from huggingface_hub import set_client_factory
 
     from twincar.hub import Repository, fetch
 
     commit, cache = "0123456789abcdef0123456789abcdef01234567", scratch / "hub"
-    from huggingface_hub import constants
+    from huggingface_hub import _tree_cache, constants
 
     constants.HF_HUB_CACHE = str(cache)
     current: list[tuple[bytes, bytes]] = [(b"", b"")]
 
-    def info(names: list[str], sha: str = commit) -> bytes:
-        return json.dumps(
-            {
-                "id": "a/b",
-                "sha": sha,
-                "private": False,
-                "tags": [],
-                "downloads": 0,
-                "siblings": [{"rfilename": name} for name in names],
-            }
-        ).encode()
+    def info(sha: str = commit) -> bytes:
+        return json.dumps({"id": "a/b", "sha": sha, "private": False, "tags": [], "downloads": 0}).encode()
 
-    def answer(asked: httpx.Request) -> httpx.Response:
+    def tree(*names: str, oid: str = "b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0") -> bytes:
+        return json.dumps([{"type": "file", "path": name, "oid": oid, "size": 5} for name in names]).encode()
+
+    def answer(asked: httpx2.Request) -> httpx2.Response:
         which, body = current[0]
+        if "/tree/" in asked.url.path:
+            return httpx2.Response(200, content=body if which == b"t" else tree("model.onnx"))
         if "/resolve/" not in asked.url.path:
-            return httpx.Response(200, content=body if which == b"i" else info(["model.onnx"]))
-        headers = {"ETag": '"abc"', "X-Repo-Commit": commit, "Content-Length": "5"}
+            return httpx2.Response(200, content=body if which == b"i" else info())
+        headers = {"ETag": '"b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0"', "X-Repo-Commit": commit, "Content-Length": "5"}
         if which == b"h":
             lines = (line.partition(": ") for line in body.decode("latin-1").splitlines())
             headers |= {name: value.replace("\0", "") for name, _, value in lines if name.isascii() and name.strip()}
-        return httpx.Response(200, headers=headers, content=b"" if asked.method == "HEAD" else b"hello")
+        return httpx2.Response(200, headers=headers, content=b"" if asked.method == "HEAD" else b"hello")
 
-    set_client_factory(lambda: httpx.Client(transport=httpx.MockTransport(answer)))
+    set_client_factory(lambda: httpx2.Client(transport=httpx2.MockTransport(answer)))
     time.sleep = lambda _: None  # type: ignore[assignment]  # the library waits between tries
 
     def run(data: bytes) -> None:
         current[0] = data[:1], data[1:]
+        shutil.rmtree(cache, ignore_errors=True)  # what is cached is not asked for
+        _tree_cache._IN_MEMORY_TREE_CACHE.clear()
         folder = fetch(Repository("a/b", "model"), ["*"], otherwise="")
         assert folder.resolve().is_relative_to(cache), folder
 
     return Target(
         run,
         [
-            b"i" + info(["model.onnx"]),
-            b"i" + info(["../../../../evil", "/tmp/evil", "a/../../b"]),
-            b"i" + info(["a"], "../../../evil"),
-            b"i" + info(["a"], "/tmp/evil"),
+            b"i" + info(),
+            b"i" + info("../../../evil"),
+            b"i" + info("/tmp/evil"),
+            b"t" + tree("model.onnx"),
+            b"t" + tree("../../../../evil", "/tmp/evil", "a/../../b"),
+            b"t" + tree("a", oid="../../../../evil"),
             b'hETag: "../../../evil"\nX-Repo-Commit: ../../evil',
             b"hX-Linked-ETag: /tmp/evil\nLocation: file:///etc/passwd\nX-Linked-Size: 99999999999999999999",
         ],

@@ -198,7 +198,7 @@ def table(scratch: Path) -> Target:
         path.write_bytes(data)
         look_at(open_source(str(path)))
 
-    rows = f"a.jpg,{NAMES[0]},train,0,0,9,9\nb.jpg,{NAMES[1]},test,1,1,20,20.5\n"
+    rows = f"a.jpg,{NAMES[0]},train,0,0,9,9\nb.jpg,{NAMES[0]},test,1,1,20,20.5\n"
     sound = f"filename,label,split,x1,y1,x2,y2\n{rows}"
     outside = "\n".join(
         [

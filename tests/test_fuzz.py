@@ -35,7 +35,7 @@ CORPUS = Path(__file__).parent / "corpus"
 READERS = readers()
 APART = ("exported model (.onnx)", "OpenVINO model", "hub")
 """Libraries that may take the process with them, or that are changed for the test."""
-INPUTS = 150
+INPUTS = 300
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

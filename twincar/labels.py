@@ -170,7 +170,7 @@ class ClassNames:
         """
         index = self.find(name)
         if index is None:
-            near = difflib.get_close_matches(name, self.names, n=3, cutoff=0.4)
+            near = difflib.get_close_matches(name[:200], self.names, n=3, cutoff=0.4)
             hint = f"; near are {', '.join(near)}" if near else ""
             raise LabelError(f"Expected the name of one of {len(self)} classes, and found {name!r}{hint}.")
         return index

@@ -80,7 +80,7 @@ class ModelSpec:
                 preprocessing=_read_preprocessing(header["preprocessing"]),
                 calibration=_read_calibration(header.get("calibration", {})),
                 arithmetic=_one_of(get_args(Arithmetic), header.get("arithmetic", "fp32")),
-                provenance=dict(header["provenance"]),
+                provenance=_mapping(header["provenance"]),
             )
         except TwinCarError:
             raise
@@ -123,6 +123,12 @@ def _read_preprocessing(values: Mapping[str, Any]) -> Preprocessing:
 def _one_of(known: tuple[Any, ...], value: Any) -> Any:
     if value not in known:
         raise ValueError(f"{value!r} in place of {' or '.join(known)}")
+    return value
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} in place of an object")
     return value
 
 
