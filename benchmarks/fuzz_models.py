@@ -246,16 +246,17 @@ def onnx_model(scratch: Path) -> Target:
     secret.write_bytes(np.ones((len(NAMES), CHANNELS), np.float32).tobytes())
     (scratch / "beside.bin").write_bytes(secret.read_bytes())
 
+    text = spec_text()
+    hostile = [small_onnx(text, external=place) for place in (str(secret), "beside.bin", "../../secret.bin")]
+
     def run(data: bytes) -> None:
         path.write_bytes(data)
         ask_classifier(path, "onnxruntime")
-        if b"secret.bin" in data or b"beside.bin" in data:
+        if data in hostile:
             raise AssertionError("weights outside the file were read")
 
-    text = spec_text()
-    seeds = [small_onnx(text), small_onnx(text, classes=5), small_onnx(text, side=64), small_onnx(text, classes=1)]
-    seeds += [small_onnx(text, external=place) for place in (str(secret), "beside.bin", "../../secret.bin")]
-    return Target(run, seeds)
+    sound = [small_onnx(text), small_onnx(text, classes=5), small_onnx(text, side=64), small_onnx(text, classes=1)]
+    return Target(run, [*sound, *hostile])
 
 
 def openvino_model(scratch: Path) -> Target:
@@ -271,12 +272,13 @@ def openvino_model(scratch: Path) -> Target:
     sound = {name: (folder / name).read_bytes() for name in names.values()}
     path = scratch / "model.onnx"
     (scratch / "secret.bin").write_bytes(np.ones((len(NAMES), CHANNELS), np.float32).tobytes())
+    outside = b"o" + small_onnx(spec_text(), external=str(scratch / "secret.bin"))
 
     def run(data: bytes) -> None:
         if data[:1] == b"o":
             path.write_bytes(data[1:])
             ask_classifier(path, "openvino")
-            if b"secret.bin" in data:
+            if data == outside:
                 raise AssertionError("weights outside the file were read")
             return
         for name, content in {**sound, names.get(data[:1], "model.xml"): data[1:]}.items():
@@ -284,7 +286,6 @@ def openvino_model(scratch: Path) -> Target:
         ask_classifier(folder, "openvino")
 
     entity = b'x<?xml version="1.0"?><!DOCTYPE net [<!ENTITY x SYSTEM "http://127.0.0.1:9/x">]><net>&x;</net>'
-    outside = b"o" + small_onnx(spec_text(), external=str(scratch / "secret.bin"))
     return Target(run, [*(key + sound[name] for key, name in names.items()), entity, b"o" + onnx_file, outside])
 
 

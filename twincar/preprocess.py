@@ -28,6 +28,9 @@ Photo = str | Path | bytes | Image.Image | NDArray[np.uint8]
 MAX_PIXELS = 150_000_000
 """Largest photo that is decoded, pixels; a phone's 108 megapixels pass, a decompression bomb does not."""
 
+MAX_BYTES = 256 << 20
+"""Largest photo file that is read, bytes; many times what a photo of `MAX_PIXELS` has in any format that packs it."""
+
 _STRIP = 64  # times as long as wide
 
 # The formats photos come in; Pillow's rarer readers are a wider door than a car photo needs.
@@ -60,9 +63,13 @@ def read_photo_bytes(path: Path) -> bytes:
     """The bytes of a photo file.
 
     Raises:
-        PhotoError: the file is missing, empty, or cannot be read.
+        PhotoError: the file is missing, empty, larger than `MAX_BYTES`, or cannot be read.
     """
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise PhotoError(
+                Defect.TOO_LARGE, f"Expected a photo of at most {MAX_BYTES >> 20} MiB in {path}, and it is larger."
+            )
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise PhotoError(Defect.MISSING, f"Expected a photo at {path}, and there is no such file.") from None

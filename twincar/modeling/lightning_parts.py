@@ -75,7 +75,7 @@ class RestoredState(Callback):
             CheckpointError: the file is damaged, or the state of another network. Lightning and torch believe it.
         """
         restored = cls()
-        trainer.callbacks.append(restored)
+        trainer.callbacks.append(restored)  # type: ignore[attr-defined]  # its connector sets the attribute
         try:
             yield
         except TwinCarError:

@@ -20,10 +20,11 @@ from twincar.data.sources.base import OPTIONAL_SPLITS, SPLIT_WORDS, Source, Sour
 from twincar.errors import DataError
 from twincar.files import sha256_of
 from twincar.labels import ClassNames, canonical_name, shorten
+from twincar.preprocess import MAX_BYTES
 
 _FILE_NAME = re.compile(r"(?P<split>\w+)(-[^.]*)?\.parquet")
 _SHARD = re.compile(r"-\d+-of-(\d+)\.parquet")
-_BATCH = 64  # photos in memory at once
+_BATCH = 4  # photos in memory at once; a few bytes may stand for many large ones, where all are the same
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,11 +163,23 @@ def _cells_of(path: Path) -> Iterator[tuple[dict[str, Any] | None, int | None]]:
     """Image and label of each row, read a batch at a time."""
     try:
         # Pre-buffering would keep all that has been read until the end of the file.
+        # Pre-buffering would keep all that has been read until the end of the file.
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
             for batch in file.iter_batches(_BATCH, columns=["image", "label"]):
-                yield from zip(batch.column("image").to_pylist(), batch.column("label").to_pylist(), strict=True)
+                for image, label in zip(batch.column("image"), batch.column("label"), strict=True):
+                    yield _plain(image, path), label.as_py()
     except (pa.ArrowException, OSError, LookupError, ValueError) as error:
         raise _damaged(path, error) from None
+
+
+def _plain(image: pa.StructScalar, path: Path) -> dict[str, Any] | None:
+    data = image["bytes"] if image.is_valid else None
+    if data is not None and data.is_valid and len(data.as_buffer()) > MAX_BYTES:
+        raise DataError(
+            f"Expected photos of at most {MAX_BYTES >> 20} MiB in {path}, and found a larger one. Take it out."
+        )
+    found: dict[str, Any] | None = image.as_py()
+    return found
 
 
 def _file_name(path: str | None, photo: bytes, number: int) -> str:
