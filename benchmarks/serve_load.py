@@ -150,16 +150,16 @@ def attacks(photo: bytes) -> dict[str, Callable[[Address], Answer]]:
     }
 
 
-def png_bomb() -> bytes:
-    """A PNG that says it has 900 megapixels, and holds them: 2.7 GB in 2.6 MB."""
+def png_bomb(rows: int = 30_000) -> bytes:
+    """A PNG that says it has 900 megapixels, and holds so many rows of them: all are 2.7 GB in 2.6 MB."""
     squeeze = zlib.compressobj(9)
-    rows = squeeze.compress(bytes(90_001)) + b"".join(squeeze.compress(bytes(90_001)) for _ in range(29_999))
+    packed = b"".join(squeeze.compress(bytes(90_001)) for _ in range(rows))
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows + squeeze.flush()) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", packed + squeeze.flush()) + chunk(b"IEND", b"")
 
 
 def ask(address: Address, body: bytes | Iterator[bytes], headers: dict[str, str]) -> Answer:

@@ -16,7 +16,7 @@ import numpy as np
 
 from twincar import plots
 from twincar.data.annotations import PreparedData
-from twincar.errors import UsageError
+from twincar.errors import DataError, UsageError
 from twincar.files import RunFolder, read_json, write_json, write_text
 from twincar.labels import ClassNames, slug
 from twincar.metrics import confusion_matrix, most_confused
@@ -263,6 +263,12 @@ def _rows(shown: Sequence[_Shown]) -> list[dict[str, Any]]:
 
 def _remember(path: Path, page: str, pairs: Sequence[ComparedPair]) -> None:
     """Write all pairs that any page shows, the most confused first; what this page showed before makes room."""
-    earlier = [row for row in read_json(path)["pairs"] if row["page"] != page] if path.is_file() else []
-    rows = [*earlier, *map(asdict, pairs)]
-    write_json(path, {"pairs": sorted(rows, key=lambda row: -(row["first_as_second"] + row["second_as_first"]))})
+    try:
+        earlier = [row for row in read_json(path)["pairs"] if row["page"] != page] if path.is_file() else []
+        rows = [*earlier, *map(asdict, pairs)]
+        rows.sort(key=lambda row: -(row["first_as_second"] + row["second_as_first"]))
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"Expected the pairs of earlier pages in {path}, and it is damaged ({error!r}): delete it."
+        ) from None
+    write_json(path, {"pairs": rows})

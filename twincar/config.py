@@ -21,12 +21,14 @@ from twincar.errors import UsageError
 
 Schedule = Literal["plateau", "cosine"]
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
 Pixels = Annotated[int, Field(ge=32, le=4096)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+_DEEPEST = 8  # names within names in a setting; there are two
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -100,7 +102,7 @@ class TrainConfig:
     """At most this many passes over the training photos."""
     patience: Count = 7
     """Stop after this many epochs without a better macro-F1 on the validation photos."""
-    limit: Annotated[int, Field(ge=0)] = 0
+    limit: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Only this many batches a pass, to try everything out in seconds; 0 is all."""
     repeats: Count = 1
     """Times that a photo comes in an epoch: where the data set is small, validating after each pass takes long."""
@@ -155,8 +157,8 @@ class TrainConfig:
         """
         values = read_yaml(yaml_file) if yaml_file else {}
         chosen = recipe or values.get("recipe", "stanford")
-        if chosen not in RECIPES:
-            raise UsageError(f"Expected a recipe out of {', '.join(RECIPES)}, and found {chosen!r}.")
+        if not isinstance(chosen, str) or chosen not in RECIPES:
+            raise UsageError(f"Expected a recipe out of {', '.join(RECIPES)}, and found {_shown(chosen)}.")
         given = {name: value for name, value in (flags or {}).items() if value is not None}
         return cls.from_values(_merged(RECIPES[chosen], values, given, {"recipe": chosen}))
 
@@ -295,10 +297,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UsageError: there is no such file, or it is something else.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"Expected a configuration file at {path}, and there is none.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"Expected YAML in {path}, and it cannot be read: {error}") from None
     if not isinstance(values, dict | None):
         raise UsageError(f"Expected 'name: value' lines in {path}, and found a {type(values).__name__}.")
@@ -320,13 +322,39 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise UsageError(f"Expected a setting as NAME=VALUE, and found {setting!r}.")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
+            value = _parse_yaml(text)
+        except ValueError:
             raise UsageError(f"Expected a value after '=' in {setting!r}, and it cannot be read.") from None
-        for part in reversed(name.strip().split(".")):
+        parts = name.strip().split(".")
+        if len(parts) > _DEEPEST:
+            raise UsageError(f"Expected the name of a setting, and found {name!r}.")
+        for part in reversed(parts):
             value = {part: value}
         result = _merged(result, value)
     return result
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases: a few lines of them can stand for more values than any memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not read; write the value out")
+        return super().compose_node(parent, index)
+
+
+def _parse_yaml(text: str) -> Any:
+    """The value of a text.
+
+    Raises:
+        ValueError: it is no YAML.
+    """
+    try:
+        return yaml.load(text, _PlainLoader)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except Exception as error:  # a scalar that is not what its tag says makes PyYAML raise almost anything
+        raise ValueError(str(error)) from None
 
 
 def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -345,8 +373,15 @@ def _in_a_sentence(error: ValidationError) -> str:
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "unexpected_keyword_argument":
         known = [f.name for f in fields(TrainConfig)] + [f"augment.{f.name}" for f in fields(AugmentConfig)]
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(name[:100], known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
         return f"Expected the name of a setting, and found {name!r}; {hint}"
     expected = first["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
-    return f"The setting {name!r} {expected}, and {first['input']!r} was found."
+    return f"The setting {name!r} {expected}, and {_shown(first['input'])} was found."
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits
+        return f"a very large {type(value).__name__}"

@@ -23,11 +23,18 @@ from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 
+_LONGEST = 2000  # characters of a message
+
 
 class TwinCarError(Exception):
     """Base of every error raised on purpose; `exit_code` is what the command line returns for it."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        # What a message repeats of a file or a request may be as long as that is; a sentence is not.
+        half = _LONGEST // 2
+        super().__init__(message if len(message) <= _LONGEST else f"{message[:half]} [...] {message[-half:]}")
 
 
 class UsageError(TwinCarError):

@@ -70,6 +70,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"Expected the file {path}, and it is not there.") from None
+    except RecursionError:
+        raise DataError(f"Expected JSON in {path}, and it is nested too deeply to be read.") from None
     except (ValueError, OSError) as error:
         raise DataError(f"Expected JSON in {path}, and it cannot be read: {error}") from None
 
@@ -173,7 +175,7 @@ class RunFolder:
                 f"Expected the finished epochs of a run in {self.metrics}, and none was finished. "
                 f"Go on with it: twincar train --resume {self.path}"
             ) from None
-        except (ValueError, TypeError, csv.Error) as error:
+        except (OSError, ValueError, TypeError, csv.Error) as error:
             raise DataError(f"Expected a table of numbers in {self.metrics}, and it is damaged: {error}") from None
         if not history or any(MONITOR not in epoch for epoch in history):
             raise DataError(f"Expected one row an epoch with {MONITOR} in {self.metrics}, and found none.")

@@ -112,7 +112,7 @@ def fetch(repository: Repository, patterns: Sequence[str], *, otherwise: str) ->
         name = snapshot_download(
             repository.name,
             repo_type=repository.kind,
-            revision=repository.revision,
+            revision=_resolved(repository),
             allow_patterns=list(patterns),
         )
     folder = Path(name)
@@ -120,6 +120,22 @@ def fetch(repository: Repository, patterns: Sequence[str], *, otherwise: str) ->
         for path in folder.glob(pattern):
             _check(path, path.relative_to(folder).as_posix(), repository)
     return folder
+
+
+def _resolved(repository: Repository) -> str | None:
+    """The revision with the commit it stands for, which becomes a part of paths: the library takes the hub's word."""
+    from huggingface_hub import HfApi
+
+    resolve = getattr(HfApi(), "resolve_revision", None)  # older libraries resolve it while they download
+    if resolve is None:
+        return repository.revision
+    resolved = resolve(repository.name, repo_type=repository.kind, revision=repository.revision)
+    if not re.fullmatch(f"[0-9a-f]{{{_SHA1}}}", resolved.resolved):
+        raise HubError(
+            f"Expected a commit of {repository}, and the hub names {resolved.resolved[:100]!r}, which is none."
+        )
+    revision: str = resolved
+    return revision
 
 
 def publish(folder: Path, repository: Repository, *, private: bool, message: str, ours: Sequence[str]) -> str:

@@ -138,6 +138,8 @@ class ClassNames:
         seen: dict[str, str] = {}
         for name in self.names:
             key = class_key(name)
+            if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+                raise LabelError(f"Expected class names without control characters, in UTF-8, and found {name!r}.")
             if not key:
                 raise LabelError(f"Expected every class to have a name, and found {name!r}.")
             if key in seen:
@@ -168,7 +170,7 @@ class ClassNames:
         """
         index = self.find(name)
         if index is None:
-            near = difflib.get_close_matches(name, self.names, n=3, cutoff=0.4)
+            near = difflib.get_close_matches(name[:200], self.names, n=3, cutoff=0.4)
             hint = f"; near are {', '.join(near)}" if near else ""
             raise LabelError(f"Expected the name of one of {len(self)} classes, and found {name!r}{hint}.")
         return index

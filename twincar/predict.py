@@ -21,10 +21,10 @@ from PIL import Image
 
 from twincar.box import MODEL
 from twincar.choices import CONFIDENCE, FALSE_REJECTION, EngineName
-from twincar.errors import PhotoError, UsageError
+from twincar.errors import CheckpointError, PhotoError, UsageError
 from twincar.hub import find_repository
 from twincar.labels import CarName, ClassNames
-from twincar.modeling.engines import Engine, open_engine
+from twincar.modeling.engines import Engine, engine_errors, open_engine
 from twincar.modeling.gradcam import grad_cam_plus_plus
 from twincar.modeling.levels import ANSWERED, CLASS, SINGLE, Level, LevelName, levels_of
 from twincar.modeling.repository import fetch_model
@@ -297,6 +297,7 @@ class Classifier:
         """
         prepared = self.prepare(read_photo(photo), _name_of(photo))
         logits, features = self.engine.logits_and_features(prepared.image[None])
+        self._believable(logits)
         chosen = None if target is None else self.spec.classes.index(target)
         return self._explanation(prepared, self._prediction(prepared.name, logits, top_k), logits, features, chosen)
 
@@ -318,6 +319,7 @@ class Classifier:
             logits, features = self.engine.logits_and_features(images)
         else:
             logits = self.engine.logits(images)
+        self._believable(logits)
         answers: list[Prediction | Explanation] = []
         for row, (photo, question) in enumerate(zip(photos, questions, strict=True)):
             own = slice(row, row + 1)
@@ -353,6 +355,15 @@ class Classifier:
     def _logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits, N×K, averaged over the views of N×V×H×W×3."""
         logits: NDArray[np.float32] = self.engine.view_logits(images).mean(axis=1)
+        return self._believable(logits)
+
+    def _believable(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits, N×K, that are one finite number a class."""
+        if logits.shape[1] != len(self.class_names) or not np.isfinite(logits).all():
+            raise CheckpointError(
+                f"Expected a finite number for each of {len(self.class_names)} classes from the model, and found "
+                f"{logits.shape[1]} numbers, not all of them finite. The model is damaged; export it again."
+            )
         return logits
 
     def _prediction(
@@ -384,7 +395,8 @@ class Classifier:
     ) -> Explanation:
         """Of a photo's logits, 1×K, and feature map, 1×C×h×w; of the likeliest class unless told otherwise."""
         chosen = logits.argmax(axis=1) if target is None else np.array([target])
-        heat = grad_cam_plus_plus(features, self.engine.head, chosen)[0]
+        with engine_errors():
+            heat = grad_cam_plus_plus(features, self.engine.head, chosen)[0]
         return Explanation(prediction, self.class_names[chosen[0]], heat, photo.seen)
 
     def _level_answer(self, level: Level, probabilities: NDArray[np.float32]) -> LevelAnswer:

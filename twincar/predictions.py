@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from twincar.data.annotations import Annotation, PreparedData
 from twincar.data.loader import labels_of
+from twincar.errors import LabelError
 from twincar.files import RunFolder
 from twincar.labels import ClassNames
 from twincar.metrics import Answers
@@ -94,13 +96,14 @@ def answer_split(
     paths = [data.path(annotation) for annotation in annotations]
     table = run.reports / split / "predictions.csv"
     if table.is_file() and table.stat().st_mtime >= run.best.stat().st_mtime:
-        rows = _read_rows(table)
-        if [row["file"] for row in rows] == [annotation.file for annotation in annotations]:
-            index = spec.classes.index
-            return [
-                Answered(path, int(label), index(row["top1"]), float(row["probability1"]))
-                for path, label, row in zip(paths, labels, rows, strict=True)
-            ]
+        with suppress(csv.Error, LookupError, TypeError, ValueError, LabelError):  # damaged: it is computed anew
+            rows = _read_rows(table)
+            if [row["file"] for row in rows] == [annotation.file for annotation in annotations]:
+                index = spec.classes.index
+                return [
+                    Answered(path, int(label), index(row["top1"]), float(row["probability1"]))
+                    for path, label, row in zip(paths, labels, rows, strict=True)
+                ]
     logits = read_logits(engine, spec.preprocessing, paths, on_photo=on_photo)
     answers = read_answers(labels, logits[:, 0], spec.calibration.probabilities)
     columns = zip(paths, labels, answers.predictions, answers.probabilities[:, 0], strict=True)

@@ -28,6 +28,11 @@ Photo = str | Path | bytes | Image.Image | NDArray[np.uint8]
 MAX_PIXELS = 150_000_000
 """Largest photo that is decoded, pixels; a phone's 108 megapixels pass, a decompression bomb does not."""
 
+MAX_BYTES = 256 << 20
+"""Largest photo file that is read, bytes; many times what a photo of `MAX_PIXELS` has in any format that packs it."""
+
+_STRIP = 64  # times as long as wide
+
 # The formats photos come in; Pillow's rarer readers are a wider door than a car photo needs.
 _FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"})
@@ -58,9 +63,13 @@ def read_photo_bytes(path: Path) -> bytes:
     """The bytes of a photo file.
 
     Raises:
-        PhotoError: the file is missing, empty, or cannot be read.
+        PhotoError: the file is missing, empty, larger than `MAX_BYTES`, or cannot be read.
     """
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise PhotoError(
+                Defect.TOO_LARGE, f"Expected a photo of at most {MAX_BYTES >> 20} MiB in {path}, and it is larger."
+            )
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise PhotoError(Defect.MISSING, f"Expected a photo at {path}, and there is no such file.") from None
@@ -115,6 +124,7 @@ class Preprocessing:
         """The network's input for an RGB photo: uint8, H×W×3."""
         if self.squash:
             return np.asarray(photo.resize((self.width, self.height), Image.Resampling.BILINEAR))
+        photo = _without_ends(photo)
         width, height = self._resized(photo.width, photo.height)
         resized = photo.resize((width, height), Image.Resampling.BILINEAR)
         left, top = self._corner(width, height)
@@ -202,6 +212,16 @@ def iterate_batches(
         while batch := ahead.popleft():
             ahead.append(submit_batch())
             yield _as_batch({position: future.result() for position, future in batch.items()})
+
+
+def _without_ends(photo: Image.Image) -> Image.Image:
+    """A very long strip shortened about its centre, which is all the crop keeps: resized whole, it would be huge."""
+    width, height = photo.size
+    if max(width, height) <= _STRIP * min(width, height):
+        return photo
+    keep_width, keep_height = min(width, _STRIP * height), min(height, _STRIP * width)
+    left, top = (width - keep_width) // 2, (height - keep_height) // 2
+    return photo.crop((left, top, left + keep_width, top + keep_height))
 
 
 def _as_batch(done: dict[int, NDArray[np.uint8] | PhotoError]) -> PhotoBatch:

@@ -44,7 +44,7 @@ from twincar.modeling.calibration import softmax
 from twincar.modeling.calibration_fit import fit_calibration
 from twincar.modeling.checkpoint import build_network, save_model
 from twincar.modeling.cuda_graphs import Forward, record_steps
-from twincar.modeling.lightning_parts import LIGHTNING_PRECISION, AtomicCheckpoints, AveragedWeights
+from twincar.modeling.lightning_parts import LIGHTNING_PRECISION, AtomicCheckpoints, AveragedWeights, RestoredState
 from twincar.modeling.mixing import BatchMixer
 from twincar.modeling.network import CarNet, load_pretrained, weight_groups
 from twincar.modeling.precision import choose_precision
@@ -307,7 +307,7 @@ class Recorder(Callback):
                 "Expected the data set this run was started with, and its annotations have changed since. "
                 "Prepare it again as it was, or start a new run."
             )
-        self.history = list(state_dict["history"])
+        self.history = [{str(name): float(value) for name, value in row.items()} for row in state_dict["history"]]
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Start the clock."""
@@ -406,7 +406,11 @@ def _fit(
             where, config.precision,
         )  # fmt: skip
     try:
-        trainer.fit(module, training, validation, ckpt_path=str(run.last) if resume else None, weights_only=True)
+        if resume:
+            with RestoredState.watch(trainer, run.last):
+                trainer.fit(module, training, validation, ckpt_path=str(run.last), weights_only=True)
+        else:
+            trainer.fit(module, training, validation)
     except SystemExit:  # how the Trainer ends after Ctrl-C, once it has tidied up
         signal.signal(signal.SIGINT, signal.default_int_handler)  # it leaves Ctrl-C switched off, for children too
         raise KeyboardInterrupt from None

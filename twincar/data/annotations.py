@@ -13,17 +13,19 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, TypeVar
 
 from twincar.config import TrainConfig, read_yaml
 from twincar.errors import DataError, UsageError
 from twincar.files import RunFolder, read_json, sha256_of, write_csv, write_json
 from twincar.labels import ClassNames
 
+Parsed = TypeVar("Parsed")
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels of the upright photo, from 0; right and bottom are the first outside."""
 
@@ -32,6 +34,8 @@ FORMAT = 1
 ANNOTATIONS, CLASSES, MANIFEST = "annotations.csv", "classes.json", "manifest.json"
 CACHE = ".cache"
 """Folder of what can be computed again, below the data: what is deleted with the data needs no other care."""
+_SPLIT = re.compile(r"[\w-]{1,100}")
+_LONGEST_PATH = 4000  # characters
 _BOX_COLUMNS = ("x1", "y1", "x2", "y2")
 _COLUMNS = ("file", "label", "class_name", "split", "width", "height", *_BOX_COLUMNS, "sha256")
 
@@ -76,8 +80,10 @@ class PreparedData:
         """
         folder = Path(folder)
         manifest = _read_manifest(folder)
-        annotations = _parse_annotations(_read_checked(folder, manifest, ANNOTATIONS))
-        classes = _parse_classes(_read_checked(folder, manifest, CLASSES))
+        classes = _parsed(_parse_classes, folder, manifest, CLASSES)
+        annotations = _parsed(_parse_annotations, folder, manifest, ANNOTATIONS)
+        if any(annotation.label is not None and annotation.label >= len(classes) for annotation in annotations):
+            raise _damaged(folder, f"{ANNOTATIONS} has labels that {CLASSES} has no names for")
         photo_root = folder / manifest["photo_root"]
         if not photo_root.is_dir():
             raise DataError(
@@ -156,6 +162,12 @@ def count_splits(annotations: Iterable[Annotation]) -> dict[str, int]:
     return {split: counts[split] for split in names}
 
 
+def is_outside(name: str) -> bool:
+    """Whether a file name leads out of the photo folder by its letters alone: absolute, or with '..' in it."""
+    windows = PureWindowsPath(name)
+    return PurePosixPath(name).is_absolute() or windows.is_absolute() or ".." in windows.parts
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise UsageError(
@@ -174,8 +186,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"Expected format {FORMAT} in {folder / MANIFEST}, and found {found}. "
             "Delete the folder and prepare the data set again with this version."
         )
-    if not {"photo_root", "sha256"} <= manifest.keys():
+    if not isinstance(root := manifest.get("photo_root"), str) or not isinstance(manifest.get("sha256"), dict):
         raise _damaged(folder, f"{MANIFEST} lacks some of its entries")
+    if ".." in Path(root).parts or len(root) > _LONGEST_PATH:  # absolute is well: sources that have files keep them
+        raise _damaged(folder, f"{MANIFEST} names {root[:100]!r} as the folder of its photos")
     return manifest
 
 
@@ -204,6 +218,15 @@ def _to_row(annotation: Annotation, classes: ClassNames) -> dict[str, Any]:
     return {**cells, "class_name": class_name, **dict(zip(_BOX_COLUMNS, box, strict=True))}
 
 
+def _parsed(parse: Callable[[str], Parsed], folder: Path, manifest: Mapping[str, Any], name: str) -> Parsed:
+    """The contents of a file; a hash that fits says who wrote it only where nobody else could write the manifest."""
+    text = _read_checked(folder, manifest, name)
+    try:
+        return parse(text)
+    except (csv.Error, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise _damaged(folder, f"{name} cannot be understood ({error!r})") from None
+
+
 def _parse_classes(text: str) -> ClassNames:
     return ClassNames(tuple(row["name"] for row in json.loads(text)))
 
@@ -213,6 +236,12 @@ def _parse_annotations(text: str) -> tuple[Annotation, ...]:
 
 
 def _from_row(row: Mapping[str, str]) -> Annotation:
+    if is_outside(row["file"]):
+        raise ValueError(f"{row['file']!r} leads out of the photo folder")
+    if not _SPLIT.fullmatch(row["split"]):  # it becomes the name of a folder
+        raise ValueError(f"a split {row['split']!r}")
+    if any(int(row[side]) < 1 for side in ("width", "height")) or (row["label"] and int(row["label"]) < 0):
+        raise ValueError(f"a size or label of {row['file']!r}")
     return Annotation(
         file=row["file"],
         label=int(row["label"]) if row["label"] else None,

@@ -12,7 +12,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from twincar.preprocess import decode_photo
+from twincar.preprocess import MAX_PIXELS, decode_photo
 
 _EXIF_ORIENTATION = 0x0112
 
@@ -22,6 +22,8 @@ def decode_reduced(data: bytes, name: str, shrink: float) -> NDArray[np.uint8]:
     try:
         if not _is_turned(data):
             height, width, *_ = simplejpeg.decode_jpeg_header(data)
+            if height * width > MAX_PIXELS:
+                raise ValueError("too large, which is told below")
             pixels = simplejpeg.decode_jpeg(
                 data, min_height=int(height / shrink), min_width=int(width / shrink), min_factor=1, fastdct=True
             )
@@ -35,5 +37,8 @@ def _is_turned(data: bytes) -> bool:
     """Whether EXIF says that the picture must be turned; only then is it worth Pillow's slower way."""
     if b"Exif\0" not in data[: 1 << 16]:
         return False
-    with Image.open(io.BytesIO(data)) as image:
-        return bool(image.getexif().get(_EXIF_ORIENTATION, 1) != 1)
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            return bool(image.getexif().get(_EXIF_ORIENTATION, 1) != 1)
+    except Exception:  # no JPEG, or damaged EXIF, which says nothing about which way is up
+        return False

@@ -29,6 +29,13 @@ def read_exclusions(path: Path) -> dict[str, str]:
     except OSError as error:
         raise UsageError(f"Expected a CSV file at {path}, and it cannot be read: {error.strerror}.") from None
     rows = csv.DictReader(io.StringIO(text, newline=""), restval="")
+    try:
+        return _excluded(rows, path)
+    except csv.Error as error:
+        raise DataError(f"Expected CSV in {path}, and line {rows.line_num} cannot be read: {error}.") from None
+
+
+def _excluded(rows: csv.DictReader[str], path: Path) -> dict[str, str]:
     if "file" not in (rows.fieldnames or ()):
         raise DataError(f"Expected the column file in the first line of {path}, and it is not there.")
     excluded: dict[str, str] = {}

@@ -8,6 +8,7 @@ more it looks like a known one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,7 +44,7 @@ def read_open_set(path: Path, classes: ClassNames) -> OpenSetSplit:
     try:
         known = frozenset(_index(entry, classes) for entry in content["known_classes"])
         unseen = {
-            _index(entry, classes): difficulty.lower()
+            _index(entry, classes): _difficulty(difficulty)
             for difficulty, entries in content["unknown_classes"].items()
             for entry in entries
         }
@@ -74,6 +75,13 @@ def _hide(photos: Iterable[Annotation], split: OpenSetSplit) -> Iterator[Annotat
             yield photo
         elif photo.label in split.unseen and photo.split == "test":
             yield replace(photo, label=None, split=UNSEEN + split.unseen[photo.label])
+
+
+def _difficulty(name: str) -> str:
+    """A word, because it becomes part of a split's name."""
+    if not re.fullmatch(r"[\w-]{1,40}", name):
+        raise TypeError(f"a difficulty {name[:40]!r}")
+    return name.lower()
 
 
 def _index(entry: Any, classes: ClassNames) -> int:

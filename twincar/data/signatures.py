@@ -9,7 +9,6 @@ Shapes: N photos, B = 256 bits of a hash, T = 64 pixels of a thumbnail's side.
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -159,7 +158,7 @@ def _read_cache(cache: Path | None) -> tuple[dict[str, int], Signatures | None]:
             digests = [row.tobytes().hex() for row in file["sha256"]]
         if len(digests) != len(signatures):
             raise ValueError("its parts differ in length")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of NumPy, of the zip file, of what is packed in it: whatever it is, it is made anew
         log.warning("The file %s is damaged (%s); the photos are looked at anew.", cache, error)
         return {}, None
     return {digest: place for place, digest in enumerate(digests)}, signatures

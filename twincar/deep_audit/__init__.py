@@ -87,7 +87,7 @@ def _check_unedited(out: Path) -> None:
     if not findings.exists():
         return
     summary = read_json(out / SUMMARY) if (out / SUMMARY).exists() else {}
-    if summary.get("findings_sha256") != sha256_of_file(findings):
+    if not isinstance(summary, dict) or summary.get("findings_sha256") != sha256_of_file(findings):
         raise UsageError(
             f"{findings} has been edited since it was written, and a new audit would replace it. "
             "Choose another --out, or delete it."

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from twincar.choices import EngineName
 from twincar.errors import CheckpointError, UsageError
 from twincar.machine import available_cores
-from twincar.modeling.engines import HEAD_OUTPUT, Engine
+from twincar.modeling.engines import HEAD_OUTPUT, Engine, check_shapes, damaged, engine_errors
 from twincar.modeling.gradcam import HeadWeights
+from twincar.modeling.onnx_file import names_other_files
 from twincar.modeling.spec import HEADER_KEY, ModelSpec
 
 _ERRORS_ONLY = 3
@@ -40,14 +41,19 @@ class OnnxRuntimeEngine(Engine):
             CheckpointError: it is damaged, or no model of ours.
         """
         session = _open_session(path, optimise=True)
-        return cls(session), _spec_of(session, path)
+        spec = _spec_of(session, path)
+        with damaged(path):
+            shapes = {found.name: found.shape for found in (*session.get_inputs(), *session.get_outputs())}
+            check_shapes(shapes, spec)
+        return cls(session), spec
 
     @cached_property
     def head(self) -> HeadWeights:
         """The classifier's weights, which are constant outputs of the file."""
         names = [output.name for output in self._session.get_outputs() if output.name.startswith(HEAD_OUTPUT)]
         height, width = self._session.get_inputs()[0].shape[1:3]
-        return HeadWeights.from_arrays(self._run(names, np.zeros((1, height, width, 3), np.uint8)))
+        with engine_errors():
+            return HeadWeights.from_arrays(self._run(names, np.zeros((1, height, width, 3), np.uint8)))
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits, N×K, of photos, N×H×W×3."""
@@ -59,7 +65,8 @@ class OnnxRuntimeEngine(Engine):
         return logits, features
 
     def _run(self, names: list[str], images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        outputs: list[NDArray[np.float32]] = self._session.run(names, {"images": images})
+        with engine_errors():
+            outputs: list[NDArray[np.float32]] = self._session.run(names, {"images": images})
         return outputs
 
 
@@ -78,15 +85,29 @@ def _open_session(path: Path, *, optimise: bool) -> onnxruntime.InferenceSession
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
+    check_self_contained(path)
+    with damaged(path, "a whole ONNX file"):
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own kinds, one a status code
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"Expected a whole ONNX file in {path}, and it cannot be opened: {reason}") from None
+
+
+def check_self_contained(path: Path) -> None:
+    """See that opening a file will open no other.
+
+    Raises:
+        CheckpointError: it names files that hold its weights, or is no ONNX file.
+    """
+    with damaged(path, "a whole ONNX file"):
+        others = names_other_files(path.read_bytes())
+    if others:
+        raise CheckpointError(
+            f"Expected a model whose weights are all in {path}, and it names other files. They were not opened, "
+            "because they can be any on this computer; export the model into one file."
+        )
 
 
 def _spec_of(session: onnxruntime.InferenceSession, path: Path) -> ModelSpec:
-    header = session.get_modelmeta().custom_metadata_map.get(HEADER_KEY)
+    with damaged(path):
+        header = session.get_modelmeta().custom_metadata_map.get(HEADER_KEY)
     if header is None:
         raise CheckpointError(
             f"Expected a model that TwinCar exported in {path}, and it is another's: it has no class names and no "

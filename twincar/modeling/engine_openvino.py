@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from twincar.choices import Arithmetic, EngineName
 from twincar.errors import CheckpointError, UsageError
 from twincar.modeling.engine_onnxruntime import read_onnx_spec
-from twincar.modeling.engines import HEAD_OUTPUT, OPENVINO_HEADER, OPENVINO_MODEL, Engine
+from twincar.modeling.engines import (
+    HEAD_OUTPUT,
+    OPENVINO_HEADER,
+    OPENVINO_MODEL,
+    Engine,
+    check_shapes,
+    damaged,
+    engine_errors,
+)
 from twincar.modeling.gradcam import HeadWeights
 from twincar.modeling.spec import ModelSpec
 
@@ -40,11 +48,10 @@ class OpenVinoEngine(Engine):
         """
         spec = read_onnx_spec(path) if path.suffix == ".onnx" else _read_spec(path)
         file = path if path.suffix == ".onnx" else path / OPENVINO_MODEL
-        try:
+        with damaged(path, found="OpenVINO cannot read it"):
             model = _core().read_model(file)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise CheckpointError(f"Expected a whole model in {path}, and OpenVINO cannot read it: {reason}") from None
+            ports = [*model.inputs, *model.outputs]
+            check_shapes({port.any_name: _shape_of(port) for port in ports}, spec)
         return cls(model, spec.arithmetic), spec
 
     @cached_property
@@ -52,7 +59,8 @@ class OpenVinoEngine(Engine):
         """The classifier's weights, which are constant outputs of the model."""
         names = [output.any_name for output in self._model.outputs if output.any_name.startswith(HEAD_OUTPUT)]
         height, width = (size.get_length() for size in list(self._model.inputs[0].partial_shape)[1:3])
-        return HeadWeights.from_arrays(_run(self._compile(names), np.zeros((1, height, width, 3), np.uint8)))
+        with engine_errors():
+            return HeadWeights.from_arrays(_run(self._compile(names), np.zeros((1, height, width, 3), np.uint8)))
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits, N×K, of photos, N×H×W×3."""
@@ -73,9 +81,10 @@ class OpenVinoEngine(Engine):
         return self._compile(["logits", "features"])
 
     def _compile(self, names: list[str]) -> openvino.CompiledModel:
-        outputs = [self._model.output(name) for name in names]
-        model = openvino.Model(outputs, self._model.get_parameters())
-        return _core().compile_model(model, "CPU", _options(self._arithmetic))
+        with engine_errors():
+            outputs = [self._model.output(name) for name in names]
+            model = openvino.Model(outputs, self._model.get_parameters())
+            return _core().compile_model(model, "CPU", _options(self._arithmetic))
 
 
 def save_openvino(onnx_model: bytes, path: Path, *, half: bool) -> None:
@@ -87,6 +96,11 @@ def save_openvino(onnx_model: bytes, path: Path, *, half: bool) -> None:
 def _core() -> openvino.Core:
     """One for the process: it must outlive what was read and compiled through it."""
     return openvino.Core()
+
+
+def _shape_of(port: Any) -> list[int | None]:
+    """None for a size that is open, such as the number of photos."""
+    return [size.get_length() if size.is_static else None for size in port.partial_shape]
 
 
 def _options(arithmetic: Arithmetic) -> dict[str, Any]:
@@ -109,5 +123,6 @@ def _read_spec(folder: Path) -> ModelSpec:
 
 
 def _run(model: openvino.CompiledModel, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-    results = model(np.ascontiguousarray(images))
+    with engine_errors():
+        results = model(np.ascontiguousarray(images))
     return [results[index] for index in range(len(model.outputs))]

@@ -8,17 +8,18 @@ Shapes: N photos with V views each of H×W pixels, K classes, C channels of an h
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twincar.choices import EngineName
-from twincar.errors import MissingExtraError, UsageError
+from twincar.errors import CheckpointError, MissingExtraError, UsageError
 from twincar.labels import ClassNames
 from twincar.modeling.gradcam import HeadWeights
 from twincar.modeling.spec import ModelSpec
@@ -53,6 +54,53 @@ class Engine(ABC):
         """Logits, N×V×K, of photos in several views, N×V×H×W×3."""
         photos, views = images.shape[:2]
         return self.logits(images.reshape(photos * views, *images.shape[2:])).reshape(photos, views, -1)
+
+
+@contextmanager
+def damaged(path: Path, expected: str = "a whole model", found: str = "it cannot be opened") -> Iterator[None]:
+    """Turn whatever an engine raises while it opens a file into one error; each has kinds of its own."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"Expected {expected} in {path}, and {found}: {_reason(error)}") from None
+
+
+@contextmanager
+def engine_errors() -> Iterator[None]:
+    """Likewise while it computes: a file may be whole and still not compute what its header says."""
+    try:
+        yield
+    except Exception as error:
+        raise CheckpointError(
+            f"Expected a model that answers as its header says, and it does not: {_reason(error)} Export it again."
+        ) from None
+
+
+def check_shapes(shapes: Mapping[str, Sequence[Any]], spec: ModelSpec) -> None:
+    """See that a model's input and outputs are those its header promises, as far as the file tells.
+
+    Raises:
+        ValueError: they are not.
+    """
+    size, classes = [spec.preprocessing.height, spec.preprocessing.width, 3], len(spec.classes)
+    expected: dict[str, list[int | None]] = {
+        "images": [None, *size],
+        "logits": [None, classes],
+        "features": [None, None, None, None],
+    }
+    for name, wanted in expected.items():
+        found = shapes.get(name)
+        if found is None or len(found) != len(wanted) or (list(found[1:3]) != size[:2] and name == "images"):
+            raise ValueError(f"{name} has the shape {found}, not {wanted}")
+        if any(isinstance(a, int) and b is not None and a != b for a, b in zip(found, wanted, strict=True)):
+            raise ValueError(f"{name} has the shape {found}, not {wanted}")
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
 
 
 def open_engine(

@@ -41,8 +41,17 @@ class HeadWeights:
 
     @classmethod
     def from_arrays(cls, arrays: Sequence[Floats]) -> HeadWeights:
-        """Of weight, bias, weight, bias, ... in the order of the layers."""
-        return cls(tuple(zip(arrays[::2], arrays[1::2], strict=True)))
+        """Of weight, bias, weight, bias, ... in the order of the layers.
+
+        Raises:
+            ValueError: they are not one such layer, or two that fit.
+        """
+        layers = tuple(zip(arrays[::2], arrays[1::2], strict=True))
+        units = [weight.shape[-1] for weight, _ in layers[1:]]
+        fits = all(weight.ndim == 2 and bias.shape == weight.shape[:1] for weight, bias in layers)
+        if len(layers) not in (1, 2) or not fits or units != [len(bias) for _, bias in layers[:-1]]:
+            raise ValueError("the classifier's weights do not fit together")
+        return cls(layers)
 
     def gradient(self, pooled: Floats, targets: NDArray[np.int64]) -> Floats:
         """Derivative of each photo's target logit by the pooled features: N×C, of features N×C and targets N."""

@@ -1,18 +1,21 @@
-"""What TwinCar adds to Lightning's Trainer: averaged weights, checkpoints that are never torn."""
+"""What TwinCar adds to Lightning's Trainer: averaged weights, checkpoints that are never torn or believed unseen."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from twincar.choices import Precision
+from twincar.errors import CheckpointError, TwinCarError
 from twincar.files import write_bytes
 from twincar.modeling.weights import read_torch_file
 
@@ -63,3 +66,50 @@ class AtomicCheckpoints(TorchCheckpointIO):
         """Read tensors and plain containers only."""
         content: dict[str, Any] = read_torch_file(Path(path))
         return content
+
+
+class RestoredState(Callback):
+    """Tells whether what a checkpoint holds has proved itself, in one whole epoch; before, a fault is the file's."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        """All of it is taken up."""
+        self.proved = False
+
+    @classmethod
+    @contextmanager
+    def watch(cls, trainer: Trainer, path: Path) -> Iterator[None]:
+        """Turn whatever is raised while the state of `path` is taken up into one error.
+
+        Raises:
+            CheckpointError: the file is damaged, or the state of another network. Lightning and torch believe it.
+        """
+        restored = cls()
+        trainer.callbacks.append(restored)  # type: ignore[attr-defined]  # its connector sets the attribute
+        try:
+            yield
+        except TwinCarError:
+            raise
+        except Exception as error:
+            if restored.proved or (restored.begun and isinstance(error, RuntimeError | OSError)):  # memory, processes
+                raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+            raise CheckpointError(
+                f"Expected the state of this run in {path}, and it is damaged or another's: {reason}. Put a copy in "
+                "its place, or start a new run; the best epoch so far is kept beside it."
+            ) from error
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """See that the optimiser's state fits, of which torch says in the first step that something is wrong."""
+        for optimizer in trainer.optimizers:
+            for parameter, state in optimizer.state.items():
+                if set(state) != {"step", "exp_avg", "exp_avg_sq"}:
+                    raise ValueError(f"the optimiser's state has {', '.join(map(str, state)) or 'nothing'}")
+                for name, value in state.items():
+                    if not isinstance(value, Tensor) or value.shape not in (parameter.shape, torch.Size()):
+                        raise ValueError(f"{name} of the optimiser does not fit the weights")
+        self.begun = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Steps, schedule and counters have all been used."""
+        self.proved = True

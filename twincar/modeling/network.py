@@ -132,9 +132,10 @@ def _make_head(head: Head, features: int, num_classes: int, dropout: float) -> n
 
 def _check_backbone(name: str) -> None:
     known = timm.list_models("*efficientnetv2*")
-    if name.split(".")[0] in known and timm.is_model(name.split(".")[0]):
+    # A name may have a tag behind a full stop; one with a colon would be fetched from elsewhere.
+    if name.split(".")[0] in known and (name in known or name in timm.list_pretrained("*efficientnetv2*")):
         return
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
+    near = difflib.get_close_matches(name[:100], known, n=3, cutoff=0.3) or known
     raise UsageError(f"Expected the name of a timm EfficientNetV2, and found {name!r}; near are {', '.join(near)}.")
 
 

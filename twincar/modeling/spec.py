@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from twincar.choices import Arithmetic, Head
 from twincar.errors import CheckpointError, TwinCarError
@@ -17,6 +18,8 @@ HEADER_KEY = "twincar"
 """Name of the entry in a model file's metadata that holds the header."""
 
 _FORMAT = 1
+_STEEPEST = 1e6  # temperature
+_MOST_PIXELS = 1 << 25  # of a photo resized for the crop; 4096×4096 at a crop of 0.875 has 22 million
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,17 +74,17 @@ class ModelSpec:
                     f"Expected classes in the order of their indices in {source}; the header is damaged."
                 )
             return cls(
-                backbone=header["backbone"],
-                head=header["head"],
+                backbone=_text(header["backbone"]),
+                head=_one_of(get_args(Head), header["head"]),
                 classes=classes,
-                preprocessing=Preprocessing(**header["preprocessing"]),
+                preprocessing=_read_preprocessing(header["preprocessing"]),
                 calibration=_read_calibration(header.get("calibration", {})),
-                arithmetic=header.get("arithmetic", "fp32"),
-                provenance=header["provenance"],
+                arithmetic=_one_of(get_args(Arithmetic), header.get("arithmetic", "fp32")),
+                provenance=_mapping(header["provenance"]),
             )
         except TwinCarError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise CheckpointError(
                 f"Expected a TwinCar model in {source}, and its header is damaged: {error!r}"
             ) from None
@@ -91,6 +94,45 @@ def _read_calibration(values: Mapping[str, Any]) -> Calibration:
     """From JSON, which has lists for tuples; models made before there was any have none."""
     entries: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     calibration = Calibration(**entries)
-    if not calibration.temperature > 0:
+    if not 1 / _STEEPEST <= calibration.temperature <= _STEEPEST:
         raise ValueError(f"a temperature of {calibration.temperature}")
+    quantiles = calibration.max_logit_quantiles, calibration.standing_out_quantiles, calibration.worse_quantiles
+    if len({bool(listed) for listed in quantiles}) > 1 or not all(map(_is_rising, quantiles)):
+        raise ValueError("quantiles that do not rise, or are missing")
+    if not isinstance(calibration.photos, int):
+        raise TypeError(f"{calibration.photos!r} photos")
     return calibration
+
+
+def _is_rising(quantiles: Any) -> bool:
+    return all(map(math.isfinite, quantiles)) and list(quantiles) == sorted(quantiles)
+
+
+def _read_preprocessing(values: Mapping[str, Any]) -> Preprocessing:
+    """From JSON; what it says is believed later on, so that it must be possible."""
+    found = Preprocessing(**values)
+    if not isinstance(found.height, int) or not isinstance(found.width, int) or not isinstance(found.squash, bool):
+        raise TypeError(f"an input of {found.height!r}×{found.width!r} pixels")
+    if not (min(found.height, found.width) >= 1 and 0 < found.crop <= 1):
+        raise ValueError(f"an input of {found.height}×{found.width} pixels, a crop of {found.crop}")
+    if found.height * found.width / found.crop**2 > _MOST_PIXELS:
+        raise ValueError(f"an input of {found.height}×{found.width} pixels, more than {_MOST_PIXELS}")
+    return found
+
+
+def _one_of(known: tuple[Any, ...], value: Any) -> Any:
+    if value not in known:
+        raise ValueError(f"{value!r} in place of {' or '.join(known)}")
+    return value
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} in place of an object")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} in place of a name")
+    return value

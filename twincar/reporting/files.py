@@ -281,6 +281,8 @@ def _read_rows(path: Path) -> Iterator[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             yield from csv.DictReader(file)
+    except csv.Error as error:
+        raise _damaged(path, str(error)) from None
     except OSError as error:
         raise DataError(
             f"Expected the table {path}, and it cannot be read ({error.strerror}). Run twincar evaluate again."

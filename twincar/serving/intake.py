@@ -89,6 +89,7 @@ class _Form:
         self.parts: list[_Part] = []
         self._most = most
         self._name = ""
+        self._ended = False
 
     def parse(self, boundary: bytes, body: bytes) -> list[_Part]:
         parser = MultipartParser(
@@ -99,11 +100,17 @@ class _Form:
                 "on_header_value": self._collect_value,
                 "on_header_end": self._end_header,
                 "on_part_data": lambda data, start, end: self.parts[-1].data.extend(memoryview(data)[start:end]),
+                "on_end": self._end,
             },
         )
         parser.write(body)
         parser.finalize()
+        if self.parts and not self._ended:  # the parser does not mind, but the last photo may be half there
+            raise FormParserError("it has no end")
         return self.parts
+
+    def _end(self) -> None:
+        self._ended = True
 
     def _begin(self) -> None:
         if len(self.parts) == self._most:

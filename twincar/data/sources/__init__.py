@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from twincar.data.annotations import MANIFEST
-from twincar.data.sources.base import OnPhoto, Source, SourceRow, asked_splits, file_key, is_outside
+from twincar.data.annotations import MANIFEST, is_outside
+from twincar.data.sources.base import OnPhoto, Source, SourceRow, asked_splits, file_key
 from twincar.data.sources.table import open_table, read_class_file
 from twincar.errors import UsageError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
-from twincar.data.annotations import SPLITS, Box
+from twincar.data.annotations import SPLITS, Box, is_outside
 from twincar.errors import DataError, UsageError
 from twincar.files import sha256_of
 from twincar.labels import ClassNames, shorten
@@ -81,12 +81,6 @@ def check_split_words(splits: Iterable[str]) -> None:
     unknown = [split for split in splits if split not in SPLITS]
     if unknown:
         raise UsageError(f"Expected splits out of {', '.join(SPLITS)}, and found {shorten(unknown)}.")
-
-
-def is_outside(name: str) -> bool:
-    """Whether a file name leads out of the photo folder by its letters alone: absolute, or with '..' in it."""
-    windows = PureWindowsPath(name)
-    return PurePosixPath(name).is_absolute() or windows.is_absolute() or ".." in windows.parts
 
 
 def file_key(name: str) -> str:

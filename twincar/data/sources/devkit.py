@@ -14,13 +14,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy.io import loadmat
-
+from twincar.data.annotations import is_outside
 from twincar.data.sources.base import Source, SourceRow, check_split_words, row_fingerprint
+from twincar.data.sources.matfile import read_variable
 from twincar.errors import DataError
 from twincar.files import sha256_of_file
-from twincar.labels import ClassNames, canonical_name
+from twincar.labels import ClassNames, canonical_name, shorten
 
 META = "cars_meta.mat"
 _ANNOTATIONS = {
@@ -69,29 +68,45 @@ def read_class_names(meta: Path) -> list[str]:
     Raises:
         DataError: the file is something else.
     """
-    return [canonical_name(str(name)) for name in _load(meta, "class_names")]
+    names = _load(meta, "class_names")
+    if not all(isinstance(name, str) for name in names):
+        raise DataError(f"Expected names in the variable 'class_names' of {meta}, and found other values.")
+    return [canonical_name(name) for name in names]
 
 
 def _rows_of(folder: Path, split: str, path: Path, classes: ClassNames) -> list[SourceRow]:
     photos = _photo_folder(folder, split)
     entries = _load(path, "annotations")
-    fields = entries.dtype.names or ()
+    fields = list(entries[0]) if entries and isinstance(entries[0], dict) else []
     if not {"fname", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"} <= set(fields):
-        raise DataError(f"Expected file names and boxes in {path}, and found the fields {', '.join(fields)}.")
+        raise DataError(
+            f"Expected file names and boxes in {path}, and found the fields {shorten(fields, 8) or 'none'}."
+        )
     rows = []
     for entry in entries:
         name = str(entry["fname"])
-        x1, y1, x2, y2 = (int(entry[f"bbox_{side}"]) for side in ("x1", "y1", "x2", "y2"))
+        numbers = _numbers(entry, name, path, "class" in fields)
+        x1, y1, x2, y2 = numbers[:4]
         rows.append(
             SourceRow(
-                name=f"{photos.relative_to(folder).as_posix()}/{name}",
-                label=_label(int(entry["class"]), name, path, classes) if "class" in fields else None,
+                # An absolute name stays one, which the audit finds to lead out of the folder.
+                name=name if is_outside(name) else f"{photos.relative_to(folder).as_posix()}/{name}",
+                label=_label(numbers[4], name, path, classes) if "class" in fields else None,
                 split=split,
                 photo=photos / name,
                 box=(x1 - 1, y1 - 1, x2, y2),
             )
         )
     return rows
+
+
+def _numbers(entry: Any, name: str, path: Path, labelled: bool) -> list[int]:
+    """The sides of the box, and the class where there is one."""
+    fields = [f"bbox_{side}" for side in ("x1", "y1", "x2", "y2")] + ["class"] * labelled
+    try:
+        return [int(entry[field]) for field in fields]
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(f"Expected whole numbers in {path} for box and class of {name[:100]!r}.") from None
 
 
 def _label(number: int, name: str, path: Path, classes: ClassNames) -> int:
@@ -114,11 +129,11 @@ def _photo_folder(folder: Path, split: str) -> Path:
     raise DataError(f"Expected the photos of '{split}' in {folder / name}, and there is no such folder. {ways_out}")
 
 
-def _load(path: Path, variable: str) -> np.ndarray[Any, Any]:
+def _load(path: Path, variable: str) -> list[Any]:
     try:
-        found = loadmat(path, squeeze_me=True, variable_names=[variable])
-    except Exception as error:  # a file that is not what it says makes the reader raise almost anything
+        found = read_variable(path, variable)
+    except KeyError:
+        raise DataError(f"Expected the variable '{variable}' in {path}, and it is not there.") from None
+    except (OSError, ValueError) as error:
         raise DataError(f"Expected a MATLAB file of Stanford Cars at {path}, and it cannot be read: {error}") from None
-    if variable not in found:
-        raise DataError(f"Expected the variable '{variable}' in {path}, and it is not there.")
-    return np.atleast_1d(found[variable])
+    return found if isinstance(found, list) else [found]

@@ -20,10 +20,11 @@ from twincar.data.sources.base import OPTIONAL_SPLITS, SPLIT_WORDS, Source, Sour
 from twincar.errors import DataError
 from twincar.files import sha256_of
 from twincar.labels import ClassNames, canonical_name, shorten
+from twincar.preprocess import MAX_BYTES
 
 _FILE_NAME = re.compile(r"(?P<split>\w+)(-[^.]*)?\.parquet")
 _SHARD = re.compile(r"-\d+-of-(\d+)\.parquet")
-_BATCH = 64  # photos in memory at once
+_BATCH = 4  # photos in memory at once; a few bytes may stand for many large ones, where all are the same
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,20 +103,30 @@ def _read_part(path: Path, split: str) -> _Part:
     try:
         with pq.ParquetFile(path) as file:
             schema, total = file.schema_arrow, file.metadata.num_rows
-    except (pa.ArrowException, OSError) as error:
+        types = {name: schema.field(name).type for name in schema.names}  # of two of one name it is an error
+    except (pa.ArrowException, OSError, LookupError, ValueError) as error:
         raise _damaged(path, error) from None
-    types = {name: schema.field(name).type for name in schema.names}
-    if not pa.types.is_struct(types.get("image", pa.null())) or not pa.types.is_integer(types.get("label", pa.null())):
+    if not _holds_photos(types.get("image", pa.null())) or not pa.types.is_integer(types.get("label", pa.null())):
         found = shorten((f"{name} ({kind})" for name, kind in types.items()), 6)
         raise DataError(f"Expected the columns image (struct) and label (whole numbers) in {path}, and found {found}.")
     names = tuple(canonical_name(name) for name in _names_in(schema.metadata or {}, path))
     return _Part(path=path, split=split, names=names, total=total)
 
 
+def _holds_photos(kind: pa.DataType) -> bool:
+    if not pa.types.is_struct(kind):
+        return False
+    fields = {field.name: field.type for field in kind}
+    data, path = fields.get("bytes"), fields.get("path")
+    return (pa.types.is_binary(data) or pa.types.is_large_binary(data)) and (
+        path is None or pa.types.is_string(path) or pa.types.is_large_string(path) or pa.types.is_null(path)
+    )
+
+
 def _names_in(metadata: Mapping[bytes, bytes], path: Path) -> list[str]:
     try:
         names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
-    except (KeyError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(
@@ -152,11 +163,23 @@ def _cells_of(path: Path) -> Iterator[tuple[dict[str, Any] | None, int | None]]:
     """Image and label of each row, read a batch at a time."""
     try:
         # Pre-buffering would keep all that has been read until the end of the file.
+        # Pre-buffering would keep all that has been read until the end of the file.
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
             for batch in file.iter_batches(_BATCH, columns=["image", "label"]):
-                yield from zip(batch.column("image").to_pylist(), batch.column("label").to_pylist(), strict=True)
-    except (pa.ArrowException, OSError) as error:
+                for image, label in zip(batch.column("image"), batch.column("label"), strict=True):
+                    yield _plain(image, path), label.as_py()
+    except (pa.ArrowException, OSError, LookupError, ValueError) as error:
         raise _damaged(path, error) from None
+
+
+def _plain(image: pa.StructScalar, path: Path) -> dict[str, Any] | None:
+    data = image["bytes"] if image.is_valid else None
+    if data is not None and data.is_valid and len(data.as_buffer()) > MAX_BYTES:
+        raise DataError(
+            f"Expected photos of at most {MAX_BYTES >> 20} MiB in {path}, and found a larger one. Take it out."
+        )
+    found: dict[str, Any] | None = image.as_py()
+    return found
 
 
 def _file_name(path: str | None, photo: bytes, number: int) -> str:

@@ -14,14 +14,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from twincar.data.annotations import Box
+from twincar.data.annotations import Box, is_outside
 from twincar.data.sources.base import (
     SPLIT_WORDS,
     Source,
     SourceRow,
     check_split_words,
     classes_of_all,
-    is_outside,
     row_fingerprint,
 )
 from twincar.errors import DataError, UsageError
@@ -96,7 +95,7 @@ def read_class_file(path: Path) -> ClassNames:
     if not path.is_file():
         raise UsageError(f"Expected a class list at {path}, and there is no such file.")
     if path.suffix == ".mat":
-        from twincar.data.sources.devkit import read_class_names  # deferred: scipy takes half a second
+        from twincar.data.sources.devkit import read_class_names  # deferred: few need it
 
         return ClassNames(tuple(read_class_names(path)))
     if path.suffix == ".json":

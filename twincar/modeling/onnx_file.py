@@ -1,0 +1,82 @@
+"""What an ONNX file says of where its weights lie, read without any library of ONNX's: predicting needs none.
+
+An ONNX file may name other files that hold its tensors, by any path. Ours never do, so that such a file is not opened.
+The message types and their numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+# Of each kind of message, the fields that are messages which can hold a tensor.
+_NODE, _GRAPH, _ATTRIBUTE, _TENSOR, _SPARSE = "node", "graph", "attribute", "tensor", "sparse tensor"
+_FIELDS: Mapping[str, Mapping[int, str]] = {
+    "model": {7: _GRAPH, 20: "training", 25: "function"},
+    "training": {1: _GRAPH, 2: _GRAPH},
+    "function": {7: _NODE, 11: _ATTRIBUTE},
+    _GRAPH: {1: _NODE, 5: _TENSOR, 15: _SPARSE},
+    _NODE: {5: _ATTRIBUTE},
+    _ATTRIBUTE: {5: _TENSOR, 6: _GRAPH, 10: _TENSOR, 11: _GRAPH, 22: _SPARSE, 23: _SPARSE},
+    _SPARSE: {1: _TENSOR, 2: _TENSOR},
+    _TENSOR: {},
+}
+_EXTERNAL_DATA, _DATA_LOCATION = 13, 14
+_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_DEEPEST = 64  # graphs within graphs
+
+
+def names_other_files(data: bytes) -> bool:
+    """Whether any tensor of an ONNX file lies outside of it.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    return _names_others(memoryview(data), "model", _DEEPEST)
+
+
+def _names_others(message: memoryview, kind: str, depth: int) -> bool:
+    if depth == 0:
+        raise ValueError("it is nested too deeply")
+    inner = _FIELDS[kind]
+    for field, value in _fields_of(message):
+        if kind == _TENSOR and (field == _EXTERNAL_DATA or (field == _DATA_LOCATION and value)):
+            return True
+        if field in inner and isinstance(value, memoryview) and _names_others(value, inner[field], depth - 1):
+            return True
+    return False
+
+
+def _fields_of(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
+    """Number and value of each field."""
+    place = 0
+    while place < len(message):
+        key, place = _varint(message, place)
+        wire = key & 7
+        if wire == _VARINT:
+            value, place = _varint(message, place)
+            yield key >> 3, value
+            continue
+        if wire == _LENGTH:
+            size, place = _varint(message, place)
+        elif wire in (_FIXED64, _FIXED32):
+            size = 8 if wire == _FIXED64 else 4
+        else:
+            raise ValueError("it is no protocol buffer")
+        if place + size > len(message):
+            raise ValueError("it breaks off")
+        yield key >> 3, message[place : place + size]
+        place += size
+
+
+def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    """A number of seven bits a byte, and the place behind it."""
+    number = 0
+    for shift in range(0, 70, 7):
+        if place >= len(message):
+            raise ValueError("it breaks off")
+        byte = message[place]
+        place += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, place
+    raise ValueError("it is no protocol buffer")
