@@ -87,12 +87,13 @@ def test_of_two_classes_only_the_largest_logit_counts() -> None:
 
 
 def test_a_calibration_travels_in_the_header() -> None:
+    quantiles = {f"{name}_quantiles": (1.0, 2.5, 4.0) for name in ("max_logit", "standing_out", "worse")}
     spec = ModelSpec(
         backbone="b",
         head="linear",
         classes=ClassNames(("A", "B")),
         preprocessing=Preprocessing(height=32, width=32),
-        calibration=Calibration(temperature=1.25, max_logit_quantiles=(1.0, 2.5, 4.0), photos=7),
+        calibration=Calibration(temperature=1.25, photos=7, **quantiles),
     )
     header = spec.to_header()
     assert ModelSpec.from_header(header, "x") == spec
@@ -100,3 +101,20 @@ def test_a_calibration_travels_in_the_header() -> None:
     for damage in ("0.0", "-1.0", "NaN", '"hot"'):
         with pytest.raises(CheckpointError, match="damaged"):
             ModelSpec.from_header(header.replace("1.25", damage), "x")
+
+
+def test_large_logits_do_not_overflow() -> None:
+    logits = np.array([[1000.0, 0.0], [0.0, -1000.0], [90.0, 90.0]], np.float32)
+    np.testing.assert_allclose(softmax(logits), [[1, 0], [1, 0], [0.5, 0.5]], atol=1e-6)
+    np.testing.assert_allclose(energy(logits), [1000, 0, 90 + np.log(2)], rtol=1e-6)
+
+
+def test_a_fit_takes_the_temperature_of_its_photos(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+    logits, labels = drawn
+    assert fit_calibration(logits * 3, labels).temperature == fit_temperature(logits * 3, labels)
+    assert fit_calibration(logits * 3, labels).temperature > 2
+
+
+def test_far_below_the_quantiles_the_lower_half_is_the_measure() -> None:
+    """One below the lowest, where the lower half is 2 wide: a quarter below 0, for quantiles that begin at 1."""
+    np.testing.assert_allclose(share_below(np.array([0.0], np.float32), (1.0, 2.0, 3.0, 4.0, 5.0)), [-0.25], atol=1e-3)

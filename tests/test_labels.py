@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twincar.errors import LabelError
-from twincar.labels import CarName, ClassNames, canonical_name, class_key, parse_class_name, shorten, stanford_cars
+from twincar.labels import (
+    CarName,
+    ClassNames,
+    canonical_name,
+    class_key,
+    parse_class_name,
+    shorten,
+    slug,
+    stanford_cars,
+)
 
 TABLE = Path(__file__).with_name("stanford_cars_taxonomy.csv")
 
@@ -81,3 +90,28 @@ def test_class_names_that_cannot_be_told_apart_are_refused(names: tuple[str, ...
 def test_shorten_tells_how_many_more() -> None:
     assert shorten(["a", "b"]) == "'a', 'b'"
     assert shorten("abcde", show=2) == "'a', 'b' and 3 more"
+    assert shorten("abc", show=3) == shorten("abc") == "'a', 'b', 'c'"
+    assert shorten("abcd") == "'a', 'b', 'c' and 1 more"
+
+
+def test_a_slug_is_safe_in_a_file_name() -> None:
+    assert slug(" Ram C/V Cargo_Van  2012! ") == "ram-c-v-cargo-van-2012"
+
+
+def test_names_of_no_stanford_car_keep_their_spelling() -> None:
+    assert canonical_name("  Citroe\u0308n   C4 ") == "Citro\u00ebn C4"
+
+
+def test_an_index_by_name_or_the_names_that_are_near() -> None:
+    classes = ClassNames(("Aurora Falcon Sedan 2012", "Aurora Falcon Coupe 2012", "Corvus Nine SUV 2011"))
+    assert classes.index("corvus_nine suv 2011") == 2
+    near = "near are Aurora Falcon Sedan 2012, Aurora Falcon Coupe 2012"
+    with pytest.raises(LabelError, match=f"one of 3 classes, and found 'Aurora Falcon Sedan 2013'; {near}"):
+        classes.index("Aurora Falcon Sedan 2013")
+    with pytest.raises(LabelError, match=r"one of 3 classes, and found '~'\.$"):
+        classes.index("~")
+    assert classes.to_rows()[2]["index"] == 2
+
+
+def test_a_year_alone_is_a_name() -> None:
+    assert parse_class_name("2012").year is None

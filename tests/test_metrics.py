@@ -18,7 +18,10 @@ from twincar.metrics import (
     Answers,
     accuracy_interval,
     answer_metrics,
+    bin_of,
+    classes_to_show,
     confusion_matrix,
+    expected_calibration_error,
     macro_f1_interval,
     mean_interval,
     most_confused,
@@ -210,3 +213,62 @@ def test_the_interval_of_a_mean_is_scipys() -> None:
     assert ours.value == values.mean()
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.02)
     assert mean_interval(np.full(5, 0.3)).low == pytest.approx(0.3)
+
+
+def test_the_edges_of_the_bins() -> None:
+    """Fifteen bins; an edge belongs to the bin below it."""
+    edges = np.linspace(0, 1, 16)
+    assert bin_of(edges).tolist() == [0, *range(15)]
+    assert bin_of(edges[:-1] + 1e-9).tolist() == list(range(15))
+    assert bin_of(np.array([-0.1, 1.1])).tolist() == [0, 14]
+
+
+def test_calibration_error_by_hand() -> None:
+    """0.9, right, and 0.91, wrong, share a bin: a gap of 0.81 of two; 0.3, wrong, is 0.3 off: 1.11 / 3."""
+    error = expected_calibration_error(np.array([0.9, 0.91, 0.3]), np.array([True, False, False]))
+    assert error == pytest.approx(1.11 / 3)
+    metrics = answer_metrics(Answers.read(np.array([0, 1]), np.array([[0.8, 0.2], [0.6, 0.4]])))
+    assert metrics["ece"] == pytest.approx((0.2 + 0.6) / 2)
+    assert metrics["brier"] == pytest.approx((0.04 + 0.04 + 0.36 + 0.36) / 2)
+
+
+def test_classes_that_do_not_occur_count_for_nothing() -> None:
+    """Of classes 0 to 3 only 0 and 2 occur; 2 is never predicted, so its precision is 0."""
+    labels, predictions = np.array([0, 0, 2, 2]), np.zeros(4, np.int64)
+    assert macro_f1_interval(labels, predictions).value == pytest.approx((2 * 2 / 6 + 0) / 2)
+    probabilities = np.tile(np.array([0.7, 0.1, 0.1, 0.1]), (4, 1))
+    metrics = answer_metrics(Answers.read(labels, probabilities))
+    assert (metrics["precision_macro"], metrics["recall_macro"], metrics["jaccard_macro"]) == (0.25, 0.5, 0.25)
+    assert (metrics["cohen_kappa"], metrics["mcc"]) == (0, 0)
+
+
+def test_one_class_has_no_agreement_beyond_chance() -> None:
+    metrics = answer_metrics(Answers.read(np.zeros(3, np.int64), np.tile(np.array([0.6, 0.4]), (3, 1))))
+    assert (metrics["cohen_kappa"], metrics["mcc"]) == (0, 0)
+
+
+def test_a_class_without_photos_or_answers_has_zeros() -> None:
+    first, second = per_class_report(sparse.csr_array([[0, 2], [0, 0]]), ("A", "B"))
+    assert (first["precision"], first["recall"], first["f1"]) == (0, 0, 0)
+    assert (second["precision"], second["recall"], second["f1"]) == (0, 0, 0)
+
+
+def test_intervals_are_the_same_each_time() -> None:
+    labels, probabilities = sample(0, photos=60)
+    predictions = probabilities.argmax(axis=1)
+    assert macro_f1_interval(labels, predictions) == macro_f1_interval(labels, predictions, seed=0)
+    assert macro_f1_interval(labels, predictions) != macro_f1_interval(labels, predictions, seed=1)
+    values = probabilities[:, 0].astype(np.float64)
+    assert mean_interval(values) == mean_interval(values, seed=0) != mean_interval(values, seed=1)
+    assert mean_interval(np.array([0.0, 1.0])).low == 0  # either may be drawn twice
+
+
+def test_classes_to_show_are_those_that_occur_or_the_most_confused() -> None:
+    few = np.zeros((5, 5), np.int64)
+    few[1, 3] = few[4, 4] = 1
+    assert classes_to_show(sparse.csr_array(few)) == ([1, 3, 4], 3)
+    at_most = sparse.eye_array(200, dtype=np.int64, format="csr")
+    assert classes_to_show(at_most) == (list(range(200)), 200)
+    many = np.eye(201, dtype=np.int64)
+    many[150, 170] = 3
+    assert classes_to_show(sparse.csr_array(many)) == ([*range(98), 150, 170], 201)

@@ -121,7 +121,7 @@ NASTY = (
     "<script>alert(1)</script> X 2011",
     "[click](http://evil.example) Y 2010",
     "![p](x.png) `code` Z 2009",
-    "line\n\n---\n# heading W 2008",
+    "line --- # heading W 2008",
     "www.evil.example {{ spec }} V 2007",
     "https://evil.example/?a=1 U 2006",
     "key: 'value' \"quoted\" # comment T 2005",

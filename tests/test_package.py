@@ -123,7 +123,7 @@ def test_what_is_told_about_the_package_in_several_places_agrees() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     pythons = [line.rpartition(" ")[2] for line in project["classifiers"] if ":: Python :: 3." in line]
-    assert (citation["version"], citation["license"]) == (twincar.__version__, project["license"])
+    assert (citation["version"], citation["license"]) == (twincar.__version__, project["license"].partition(" AND ")[0])
     assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == pythons
     assert (f">={pythons[0]}", pythons[-1]) == (project["requires-python"].partition(",")[0], "3.13")
     assert workflow["permissions"] == {"contents": "read"}
@@ -139,7 +139,7 @@ def test_the_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Pat
     assert {"pyproject.toml", "LICENSE", "README.md", "Makefile", "tests/conftest.py", "PKG-INFO"} <= names
     assert names >= SOURCES
     assert not [name for name in names if re.search(r"\.pyc$|^(runs|data|audits|dist|\.venv|\.ci|quickstart)/", name)]
-    assert sdist.stat().st_size < 5e6
+    assert sdist.stat().st_size < 30e6  # of which the model in the box is 22
     again = build("wheel", next(tmp_path.iterdir()), tmp_path / "wheel")
     with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(again) as other:
         assert {i.filename: i.CRC for i in one.infolist()} == {i.filename: i.CRC for i in other.infolist()}

@@ -15,7 +15,7 @@ from twincar.config import TrainConfig
 from twincar.data.annotations import PreparedData
 from twincar.data.loader import labels_of
 from twincar.errors import DataError, PhotoError, StorageError, TwinCarError, UsageError
-from twincar.files import RunFolder, best_epoch
+from twincar.files import RunFolder, best_epoch, sha256_of
 from twincar.modeling.calibration_fit import fit_calibration
 from twincar.modeling.checkpoint import load_model
 from twincar.modeling.engines import open_engine, read_logits
@@ -343,3 +343,14 @@ def test_the_best_recipe_runs_from_random_weights(small_data: Path, tmp_path: Pa
     assert [row["epoch"] for row in result.history] == [1, 2]
     assert all(math.isfinite(value) for row in result.history for value in row.values())
     assert load_model(result.run.best)[1].backbone == "tf_efficientnetv2_s.in21k_ft_in1k"
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_weights(small_data: Path, tmp_path: Path) -> None:
+    """To the bit, on a CPU, whatever the number of loader processes."""
+    digests = set()
+    for workers in (0, 2):
+        run = train(small_config(small_data, epochs=1, workers=workers), tmp_path / f"{workers}").run
+        state = load_model(run.best)[0].state_dict()
+        digests.add(sha256_of(b"".join(tensor.numpy().tobytes() for tensor in state.values())))
+    assert len(digests) == 1

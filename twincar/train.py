@@ -307,7 +307,10 @@ class Recorder(Callback):
                 "Expected the data set this run was started with, and its annotations have changed since. "
                 "Prepare it again as it was, or start a new run."
             )
-        self.history = [{str(name): float(value) for name, value in row.items()} for row in state_dict["history"]]
+        for row in state_dict["history"]:
+            if not all(isinstance(value, int | float) for value in row.values()):
+                raise ValueError("its history holds something other than numbers")
+        self.history = list(state_dict["history"])
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Start the clock."""

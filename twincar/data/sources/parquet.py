@@ -117,7 +117,7 @@ def _holds_photos(kind: pa.DataType) -> bool:
     if not pa.types.is_struct(kind):
         return False
     fields = {field.name: field.type for field in kind}
-    data, path = fields.get("bytes"), fields.get("path")
+    data, path = fields.get("bytes", pa.null()), fields.get("path")
     return (pa.types.is_binary(data) or pa.types.is_large_binary(data)) and (
         path is None or pa.types.is_string(path) or pa.types.is_large_string(path) or pa.types.is_null(path)
     )
