@@ -7,7 +7,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --non-interactive)
 # Byte code matters: without it, importing torchvision alone takes seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test check browser docs benchmark mutants install lock clean
+.PHONY: quickstart test check browser docs benchmark mutants audit install lock clean
 
 quickstart: install
 	$(BIN)/twincar quickstart --out quickstart
@@ -43,6 +43,10 @@ benchmark: install
 mutants: install
 	$(BIN)/mutmut run
 	$(BIN)/mutmut results
+
+# Known faults of what is installed; asks the package index, so it is no part of `make test`.
+audit: install
+	$(BIN)/pip-audit --requirement requirements.lock --no-deps --disable-pip
 
 install: $(VENV)/installed
 
