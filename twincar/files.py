@@ -19,6 +19,9 @@ from typing import Any
 
 from twincar.errors import DataError, UsageError, storage_errors
 
+_UNFINISHED = ".*.part"
+"""The temporary files of `atomic_path`, which a process leaves only when it is killed."""
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -129,7 +132,7 @@ class RunFolder:
         Raises:
             UsageError: something is there already; a run is never overwritten.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or set(path.iterdir()) - set(path.glob(_UNFINISHED))):
             raise UsageError(
                 f"A run is never overwritten, and {path} exists. "
                 f"Go on with it (--resume {path}), choose another --name, or delete it."
@@ -146,7 +149,9 @@ class RunFolder:
         cls.check_free(path)
         with storage_errors(path):
             path.mkdir(parents=True, exist_ok=True)
-        return cls(path)
+        run = cls(path)
+        run.clear_unfinished()
+        return run
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -160,6 +165,11 @@ class RunFolder:
             found = "there is no such folder" if not path.exists() else f"{path.name} has no config.yaml"
             raise UsageError(f"Expected the folder of a training run at {path}, but {found}.")
         return run
+
+    def clear_unfinished(self) -> None:
+        """Delete the files that a process was writing when it was killed; no other may be at work on the run."""
+        for path in self.path.glob(_UNFINISHED):
+            path.unlink(missing_ok=True)
 
     def read_history(self) -> list[Epoch]:
         """The rows of `metrics.csv`.

@@ -124,6 +124,8 @@ def resume(run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes
         log.info("This run is finished: %d epochs. Start a new one to train longer.", len(history))
         return TrainResult(run, history)
     keep_freed_memory()
+    if is_first_process():
+        run.clear_unfinished()
     begun = run.last.exists()
     if not begun:
         log.info("No epoch of this run was finished; it starts from the beginning.")
