@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
 
 from benchmarks.measuring import Section, describe_machine
@@ -79,6 +80,7 @@ def child(arguments: Sequence[str]) -> None:
 def _watch(owner: type, name: str, moments: Moments) -> None:
     plain: Callable[..., object] = getattr(owner, name)
 
+    @wraps(plain)  # the Trainer reads from the signature what to pass
     def watched(*arguments: object) -> object:
         moments.pass_by(name.replace("_", " "))
         return plain(*arguments)
@@ -185,11 +187,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         known = works(arguments.data.resolve(), arguments.source.resolve(), arguments.trained)
-        rows = [
-            row
-            for name in arguments.work
-            for row in measure(known[name], arguments.times, arguments.seed, Path(scratch))
-        ]
+        rows = []
+        for name in arguments.work:
+            rows += measure(known[name], arguments.times, arguments.seed, Path(scratch))
     note = "Survived: gone on with, it made what the undisturbed one made, byte for byte, and left nothing half-made."
     section = Section("Killed", ["work", "killed at", "times", "survived"], rows, [note])
     print(f"{describe_machine()}\n\n{section.to_markdown()}")

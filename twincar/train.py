@@ -120,12 +120,12 @@ def resume(run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes
     config = TrainConfig.from_values(read_yaml(run.config))
     data = PreparedData.open(Path(config.data))
     part = _part(config, devices, nodes)
+    if is_first_process():
+        run.clear_unfinished()
     if run.metrics.exists() and is_finished(config, history := run.read_history()):
         log.info("This run is finished: %d epochs. Start a new one to train longer.", len(history))
         return TrainResult(run, history)
     keep_freed_memory()
-    if is_first_process():
-        run.clear_unfinished()
     begun = run.last.exists()
     if not begun:
         log.info("No epoch of this run was finished; it starts from the beginning.")

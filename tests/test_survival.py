@@ -1,0 +1,44 @@
+"""`kill -9` in the middle of the work: gone on with, it ends as one left in peace; see `benchmarks.survival`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import write_class_folders
+
+from benchmarks.survival import survives, undisturbed, works
+from twincar.errors import UsageError
+from twincar.files import RunFolder
+
+IN_TRAINING = ("training step", "after metrics.csv has its name", "half of .last.ckpt")
+
+
+@pytest.mark.slow
+def test_a_killed_training_ends_as_one_left_in_peace(small_data: Path, tmp_path: Path) -> None:
+    work = works(small_data, small_data)["train"]
+    names, expected = undisturbed(work, tmp_path / "whole")
+    assert {"run/metrics.csv", "run/best.safetensors"} == set(expected)
+    for name in IN_TRAINING:
+        last = len(names) - 1 - names[::-1].index(name)  # the last of its kind, with two epochs behind it
+        assert survives(work, tmp_path / "killed", last, expected), name
+
+
+@pytest.mark.slow
+def test_a_killed_preparation_ends_as_one_left_in_peace(tmp_path: Path) -> None:
+    source = write_class_folders(tmp_path / "source", {"train": 4, "test": 1})
+    work = works(source, source)["prepare"]
+    names, expected = undisturbed(work, tmp_path / "whole")
+    assert "data/manifest.json" in expected
+    for moment in (names.index("half of .annotations.csv"), names.index("half of .manifest.json"), len(names) - 1):
+        assert survives(work, tmp_path / "killed", moment, expected), names[moment]
+
+
+def test_what_a_killed_process_was_writing_bars_no_new_run(tmp_path: Path) -> None:
+    (tmp_path / ".config.yaml.x1.part").write_text("rec")
+    assert list(RunFolder.create(tmp_path).path.iterdir()) == []
+    (tmp_path / ".config.yaml.x1.part").write_text("rec")
+    (tmp_path / "config.yaml").write_text("recipe: toycars")
+    with pytest.raises(UsageError, match="never overwritten"):
+        RunFolder.create(tmp_path)
+    assert (tmp_path / ".config.yaml.x1.part").exists()
