@@ -18,7 +18,7 @@ from twincar.errors import TwinCarError
 
 def request(_: Path) -> Target:
     """The body of a request: the first line is its content type."""
-    from twincar.predict import Failure
+    from twincar.answers import Failure
     from twincar.serving.intake import parse_body
     from twincar.serving.limits import Limits
 

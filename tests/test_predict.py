@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import twincar
+from twincar.answers import Failure, Prediction
 from twincar.data.annotations import PreparedData
 from twincar.errors import CheckpointError, PhotoError, TwinCarError, UsageError
 from twincar.labels import ClassNames
@@ -19,7 +20,7 @@ from twincar.modeling.engines import Engine
 from twincar.modeling.gradcam import HeadWeights
 from twincar.modeling.levels import ANSWERED, most_specific
 from twincar.modeling.spec import ModelSpec
-from twincar.predict import Classifier, Failure, Prediction, find_photos
+from twincar.predict import Classifier, find_photos
 from twincar.preprocess import Preprocessing
 
 

@@ -32,13 +32,14 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 import twincar
+from twincar.answers import Explanation, Prediction
 from twincar.errors import UsageError
 from twincar.labels import ClassNames
 from twincar.modeling.engines import Engine
 from twincar.modeling.gradcam import HeadWeights
 from twincar.modeling.levels import LevelName, levels_of
 from twincar.modeling.spec import HEADER_KEY, ModelSpec
-from twincar.predict import Classifier, Explanation, Prediction, Question
+from twincar.predict import Classifier, Question
 from twincar.preprocess import Preprocessing
 from twincar.serving.app import create_app
 from twincar.serving.intake import label_of

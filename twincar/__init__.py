@@ -17,7 +17,8 @@ from twincar.errors import TwinCarError
 from twincar.version import __version__
 
 if TYPE_CHECKING:
-    from twincar.predict import Classifier, Explanation, Failure, Prediction
+    from twincar.answers import Explanation, Failure, Prediction
+    from twincar.predict import Classifier
 
 __all__ = ["Classifier", "Explanation", "Failure", "Prediction", "TwinCarError", "__version__", "load"]
 

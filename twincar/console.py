@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from twincar.answers import Failure, Prediction
     from twincar.compare import Comparison
     from twincar.deep_audit import DeepAudit
     from twincar.evaluate import Evaluation
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from twincar.export import Exported
     from twincar.info import Info
     from twincar.open_set import OpenSetEvaluation
-    from twincar.predict import Failure, Prediction
     from twincar.publish import Pushed
     from twincar.pull import Pulled
     from twincar.robustness import Robustness
@@ -263,7 +263,7 @@ def print_info(info: Info) -> None:
 
 def print_answers(answers: Iterable[Prediction | Failure]) -> None:
     """A table on a terminal, tab-separated lines elsewhere: a row a candidate, photo and answer told at its first."""
-    from twincar.predict import Failure
+    from twincar.answers import Failure
 
     def rows() -> Iterator[list[str]]:
         for answer in answers:
@@ -322,14 +322,6 @@ def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None
     writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-
-
-def flat_row(answer: Prediction | Failure) -> dict[str, Any]:
-    """One CSV row: the candidates after the first become numbered columns."""
-    row = answer.to_dict()
-    for place, candidate in enumerate(row.pop("topk", [])[1:], start=2):
-        row |= {f"{name}{place}": value for name, value in candidate.items()}
-    return row
 
 
 class CurrentStderr(logging.StreamHandler[Any]):

@@ -7,12 +7,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from twincar.answers import Prediction
 from twincar.config import TrainConfig
 from twincar.data.prepare import prepare
 from twincar.errors import UsageError
 from twincar.evaluate import Evaluation, evaluate
 from twincar.explain import Explanation, explain
-from twincar.predict import Classifier, Prediction
+from twincar.predict import Classifier
 from twincar.report import Report, report
 from twincar.train import TrainResult, train
 

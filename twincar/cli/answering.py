@@ -20,7 +20,6 @@ from twincar.cli.options import (
     model_or_box,
 )
 from twincar.console import (
-    flat_row,
     print_answers,
     print_csv,
     print_export,
@@ -31,7 +30,7 @@ from twincar.console import (
 from twincar.errors import UsageError
 
 if TYPE_CHECKING:
-    from twincar.predict import Failure, Prediction
+    from twincar.answers import Failure, Prediction
 
 
 def export(
@@ -87,7 +86,8 @@ def predict(
     as_csv: CsvOption = False,
 ) -> None:
     """Name the cars in photos; a photo that cannot be read gets an error row and the exit code becomes 1."""
-    from twincar.predict import Classifier, Failure, find_photos
+    from twincar.answers import Failure, flat_row
+    from twincar.predict import Classifier, find_photos
 
     photos = _photos_from_stdin() if images == ["-"] else find_photos(images)
     names = None

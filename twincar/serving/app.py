@@ -25,9 +25,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twincar import pages
+from twincar.answers import Failure
 from twincar.errors import Defect
 from twincar.modeling.levels import LevelName
-from twincar.predict import Classifier, Failure, Question
+from twincar.predict import Classifier, Question
 from twincar.serving.batching import Batching, Item
 from twincar.serving.counters import Counters
 from twincar.serving.intake import Upload, parse_body

@@ -13,9 +13,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
+from twincar.answers import Explanation, Failure, Prediction
 from twincar.errors import PhotoError
 from twincar.machine import available_cores
-from twincar.predict import Classifier, Explanation, Failure, Prediction, PreparedPhoto, Question
+from twincar.predict import Classifier, PreparedPhoto, Question
 from twincar.preprocess import decode_photo
 from twincar.serving.limits import RETRY, Limits, Refusal
 

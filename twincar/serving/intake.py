@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from twincar.answers import Failure
 from twincar.errors import Defect, PhotoError
-from twincar.predict import Failure, Question
+from twincar.predict import Question
 from twincar.serving.limits import Limits, Refusal
 from twincar.serving.schema import Asked, PhotosAsJson
 
