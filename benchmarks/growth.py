@@ -256,10 +256,11 @@ def _epoch(folder: Path, count: int) -> Work:
 
 def _predict(folder: Path, count: int) -> Work:
     from twincar.data.toycars import CLASS_NAMES
+    from twincar.listing import find_photos
     from twincar.modeling.checkpoint import save_model
     from twincar.modeling.network import CarNet
     from twincar.modeling.spec import ModelSpec
-    from twincar.predict import Classifier, find_photos
+    from twincar.predict import Classifier
     from twincar.preprocess import Preprocessing
 
     backbone, model = "tf_efficientnetv2_b0", folder / "model.safetensors"

@@ -32,8 +32,8 @@ from PIL import Image
 
 from benchmarks.measuring import Section
 from twincar.files import write_text
+from twincar.listing import find_photos
 from twincar.machine import available_cores
-from twincar.predict import find_photos
 
 CLIENTS = (1, 8, 64)
 PATH = "/v1/predict"

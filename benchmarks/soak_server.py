@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks.measuring import Section
 from benchmarks.serve_load import FORM, JSON, PATH, Address, form, in_base64, memory, png_bomb, serving
 from twincar.files import write_text
-from twincar.predict import find_photos
+from twincar.listing import find_photos
 
 BOUND = 1.0
 """MiB a minute."""

@@ -15,12 +15,13 @@ from twincar.answers import Failure, Prediction
 from twincar.data.annotations import PreparedData
 from twincar.errors import CheckpointError, PhotoError, TwinCarError, UsageError
 from twincar.labels import ClassNames
+from twincar.listing import find_photos
 from twincar.modeling.calibration import Calibration
 from twincar.modeling.engines import Engine
 from twincar.modeling.gradcam import HeadWeights
 from twincar.modeling.levels import ANSWERED, most_specific
 from twincar.modeling.spec import ModelSpec
-from twincar.predict import Classifier, find_photos
+from twincar.predict import Classifier
 from twincar.preprocess import Preprocessing
 
 

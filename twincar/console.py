@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from twincar.export import Exported
     from twincar.info import Info
     from twincar.open_set import OpenSetEvaluation
+    from twincar.predict_many import PredictedMany
     from twincar.publish import Pushed
     from twincar.pull import Pulled
     from twincar.robustness import Robustness
@@ -278,6 +279,12 @@ def print_answers(answers: Iterable[Prediction | Failure]) -> None:
                 yield [*first, f"{candidate.probability:.1%}", candidate.name, car.make, car.model, car.body, year]
 
     print_table(["photo", "answer", "sure", "class", "make", "model", "body", "year"], rows())
+
+
+def print_predicted_many(done: PredictedMany) -> None:
+    """How many photos were answered, and how the answers are read."""
+    typer.echo(f"{done.photos:,} photos, {done.photos - done.failed:,} of them answered: {done.folder}")
+    typer.echo(f"Next:  pandas.read_parquet({done.folder!r})")
 
 
 def answer_text(prediction: Prediction) -> str:

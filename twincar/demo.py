@@ -22,9 +22,10 @@ from PIL import Image
 
 from twincar.answers import Explanation, Prediction
 from twincar.errors import PhotoError, UsageError
+from twincar.listing import find_photos
 from twincar.overlays import heat_overlay
 from twincar.pages import percent, picture_uri, render
-from twincar.predict import Classifier, find_photos
+from twincar.predict import Classifier
 from twincar.preprocess import decode_photo, read_photo
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when it is imported

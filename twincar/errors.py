@@ -8,6 +8,7 @@
     ├── CheckpointError           a model file that cannot be trusted or does not fit
     ├── PretrainedWeightsError    the backbone's pretrained weights cannot be had
     ├── HubError                  what a hub was asked for, or to keep: not there, refused, not whole
+    ├── ClusterError              a cluster that cannot be reached, or that gave up its work
     ├── StorageError              the disk: full, read-only, no permission
     └── MissingExtraError         a verb whose optional dependencies are not installed
 
@@ -90,6 +91,10 @@ class PretrainedWeightsError(TwinCarError):
 
 class HubError(TwinCarError):
     """A hub does not give what it was asked for, or does not take what it was given."""
+
+
+class ClusterError(TwinCarError):
+    """A cluster that cannot be reached, or that gave up its work."""
 
 
 class StorageError(TwinCarError):

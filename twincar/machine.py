@@ -25,6 +25,12 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def compute_threads() -> int:
+    """Threads to compute with: those of OMP_NUM_THREADS, which means the same to torch, or one for each core."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(int(asked), available_cores()) if asked.isdecimal() and int(asked) else available_cores()
+
+
 def keep_freed_memory() -> bool:
     """Set up the allocator of this process; tells whether it is set up, which it is on Linux with glibc only."""
     if os.environ.get(SWITCH) == "system" or not sys.platform.startswith("linux"):

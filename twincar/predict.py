@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +22,13 @@ from twincar.answers import Candidate, Explanation, Failure, LevelAnswer, Predic
 from twincar.box import MODEL
 from twincar.choices import CONFIDENCE, FALSE_REJECTION, EngineName
 from twincar.errors import CheckpointError, UsageError
-from twincar.hub import find_repository
 from twincar.labels import ClassNames
 from twincar.modeling.engines import Engine, engine_errors, open_engine
 from twincar.modeling.gradcam import grad_cam_plus_plus
 from twincar.modeling.levels import ANSWERED, CLASS, SINGLE, Level, LevelName, levels_of
-from twincar.modeling.repository import fetch_model
+from twincar.modeling.repository import find_model
 from twincar.modeling.spec import ModelSpec
-from twincar.preprocess import PHOTO_SUFFIXES, Photo, iterate_batches, read_photo, read_views
+from twincar.preprocess import Photo, iterate_batches, read_photo, read_views
 
 _OPEN = 3  # classes told of a group, at most
 _OPEN_SHARE = 0.1  # of the likeliest one's probability; what is less likely than that is not told
@@ -114,8 +112,7 @@ class Classifier:
             MissingExtraError: the engine is not installed.
         """
         model = MODEL if model is None else model
-        repository = find_repository(model, revision)
-        path = fetch_model(repository, engine) if repository else Path(model)
+        path = find_model(model, revision, engine)
         opened, spec = open_engine(path, engine, classes=classes, backbone=backbone)
         return cls(opened, spec, confidence=confidence, false_rejection=false_rejection)
 
@@ -281,27 +278,6 @@ class Classifier:
         order = np.argsort(-probabilities, kind="stable")[:top_k]
         cars = self.spec.classes.cars
         return tuple(Candidate(self.class_names[i], float(probabilities[i]), cars[i]) for i in order)
-
-
-def find_photos(arguments: Iterable[str]) -> Iterator[str]:
-    """Paths of photos from files, folders (searched below, by suffix) and patterns such as `'cars/*.jpg'`.
-
-    A file that is named is kept whatever it is, so that its error is told.
-
-    Raises:
-        UsageError: a name that is nothing, or a folder or pattern without a photo.
-    """
-    for argument in arguments:
-        path = Path(argument)
-        if path.is_dir():
-            found = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in PHOTO_SUFFIXES)
-        elif path.exists() or not glob.has_magic(argument):
-            found = [argument]
-        else:
-            found = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207  # absolute patterns too
-        if not found:
-            raise UsageError(f"Expected photos in {argument!r}, and found none.")
-        yield from found
 
 
 def _name_of(photo: Photo) -> str:

@@ -23,7 +23,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from twincar.errors import Defect, PhotoError
 
 Photo = str | Path | bytes | Image.Image | NDArray[np.uint8]
-"""A file, its bytes, or a picture in memory (array: height×width×3 or height×width, uint8)."""
+"""A file (its path, or as text also an address that fsspec opens, such as `s3://bucket/car.jpg`), its bytes, or a
+picture in memory (array: height×width×3 or height×width, uint8)."""
 
 MAX_PIXELS = 150_000_000
 """Largest photo that is decoded, pixels; a phone's 108 megapixels pass, a decompression bomb does not."""
@@ -55,8 +56,18 @@ def read_photo(photo: Photo) -> Image.Image:
     if isinstance(photo, Image.Image):
         return _to_rgb(photo)
     name = "the photo" if isinstance(photo, bytes) else str(photo)
-    data = photo if isinstance(photo, bytes) else read_photo_bytes(Path(photo))
+    if isinstance(photo, bytes):
+        data = photo
+    elif isinstance(photo, str) and is_address(photo):
+        data = _read_address(photo)
+    else:
+        data = read_photo_bytes(Path(photo))
     return decode_photo(data, name)
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is an address, such as `s3://bucket/cars`, and no path."""
+    return "://" in name
 
 
 def read_photo_bytes(path: Path) -> bytes:
@@ -67,9 +78,7 @@ def read_photo_bytes(path: Path) -> bytes:
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise PhotoError(
-                Defect.TOO_LARGE, f"Expected a photo of at most {MAX_BYTES >> 20} MiB in {path}, and it is larger."
-            )
+            raise _too_long(str(path))
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise PhotoError(Defect.MISSING, f"Expected a photo at {path}, and there is no such file.") from None
@@ -79,6 +88,21 @@ def read_photo_bytes(path: Path) -> bytes:
         raise PhotoError(Defect.MISSING, f"Expected a photo at {path}, and it cannot be read: {error}") from None
     if not data:
         raise PhotoError(Defect.EMPTY, f"Expected a photo in {path}, and the file is empty.")
+    return data
+
+
+def _read_address(address: str) -> bytes:
+    from fsspec.core import url_to_fs  # deferred: it costs a tenth of a second, and most photos are files
+
+    try:
+        filesystem, path = url_to_fs(address)
+        data: bytes = filesystem.cat_file(path, end=MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise PhotoError(Defect.MISSING, f"Expected a photo at {address}, and there is none.") from None
+    except Exception as error:  # each kind of address has errors of its own
+        raise PhotoError(Defect.MISSING, f"Expected a photo at {address}, and it cannot be read: {error}") from None
+    if len(data) > MAX_BYTES:
+        raise _too_long(address)
     return data
 
 
@@ -254,6 +278,12 @@ def _from_array(array: NDArray[np.uint8]) -> Image.Image:
             f"with shape {array.shape}.",
         )
     return Image.fromarray(array).convert("RGB")
+
+
+def _too_long(name: str) -> PhotoError:
+    return PhotoError(
+        Defect.TOO_LARGE, f"Expected a photo of at most {MAX_BYTES >> 20} MiB in {name}, and it is larger."
+    )
 
 
 def _too_large(name: str, max_pixels: int) -> PhotoError:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import twincar
-from twincar.cli import about, answering, data, judging, serving, sharing, training
+from twincar.cli import about, answering, data, judging, options, serving, sharing, training
 from twincar.console import CurrentStderr
 from twincar.errors import MissingExtraError, TwinCarError
 from twincar.extras import how_to_install
@@ -83,4 +83,4 @@ for verb in (
     sharing.pull,
     about.info,
 ):
-    app.command()(verb)
+    app.command(cls=options.Command)(verb)

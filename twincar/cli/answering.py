@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,7 @@ from twincar.console import (
     print_export,
     print_json,
     print_json_lines,
+    print_predicted_many,
     progress,
 )
 from twincar.errors import UsageError
@@ -64,7 +65,11 @@ def export(
 def predict(
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGES...", help="Photos, folders, patterns, or - for a photo or paths on stdin."),
+        typer.Argument(
+            metavar="IMAGES...",
+            help="Photos, folders, patterns, or addresses of these, such as s3://bucket/cars; - for a photo or paths "
+            "on stdin.",
+        ),
     ],
     model: Annotated[
         str | None,
@@ -82,12 +87,38 @@ def predict(
     false_rejection: FalseRejectionOption = FALSE_REJECTION,
     classes: ClassesOption = None,
     backbone: Annotated[str, typer.Option(help="Of .pth weights.  [default: efficientnetv2_rw_s]")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or address to write Parquet to, for any number of photos; the same command goes on where it "
+            "stopped."
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS]",
+            help="With --out: answer on the Ray cluster at HOST:PORT, or auto for the one that runs here; without an "
+            "address on this machine, a process a core.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a line; with --out one in all.")
+    ] = False,
     as_csv: CsvOption = False,
 ) -> None:
     """Name the cars in photos; a photo that cannot be read gets an error row and the exit code becomes 1."""
+    if cluster is not None and out is None:
+        raise UsageError("Expected --cluster with --out: a folder or an address that all its machines reach.")
+    if out is not None:
+        if as_csv or classes or backbone or images == ["-"]:
+            raise UsageError("Expected --out with photos by name, and without --csv, --classes and --backbone.")
+        settings = {"top_k": top_k, "tta": tta, "confidence": confidence, "false_rejection": false_rejection}
+        _predict_many(images, out, cluster, model_or_box(model), engine, settings, as_json)
+        return
     from twincar.answers import Failure, flat_row
-    from twincar.predict import Classifier, find_photos
+    from twincar.listing import find_photos
+    from twincar.predict import Classifier
 
     photos = _photos_from_stdin() if images == ["-"] else find_photos(images)
     names = None
@@ -119,8 +150,34 @@ def predict(
         print_csv((flat_row(answer) for answer in counted()), [*columns, "error"])
     else:
         print_answers(counted())
-    if failed:
-        typer.echo(f"{failed} photos could not be read.", err=True)
+    _fail_for(failed)
+
+
+def _predict_many(
+    images: list[str],
+    out: str,
+    cluster: str | None,
+    model: str,
+    engine: EngineName,
+    settings: dict[str, Any],
+    as_json: bool,
+) -> None:
+    from twincar.modeling.repository import find_model
+    from twincar.predict_many import predict_many
+
+    path = find_model(model, engine=engine)
+    with progress("Answering for photos") as on_photo:
+        done = predict_many(images, out, model=path, engine=engine, cluster=cluster, on_photo=on_photo, **settings)
+    if as_json:
+        print_json(done.to_dict())
+    else:
+        print_predicted_many(done)
+    _fail_for(done.failed)
+
+
+def _fail_for(photos: int) -> None:
+    if photos:
+        typer.echo(f"{photos} photos could not be read.", err=True)
         raise typer.Exit(1)
 
 

@@ -119,7 +119,7 @@ def explain(
 ) -> None:
     """Show what a run looks at, Grad-CAM++ over photos one by one and in a grid, or --score whether that is true."""
     from twincar.explain import explain, score_explanations
-    from twincar.predict import find_photos
+    from twincar.listing import find_photos
 
     if score:
         if images:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+from twincar.cluster import LOCAL
 
 
 class Split(StrEnum):
@@ -48,6 +51,22 @@ FalseRejectionOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV, for machines.")]
+
+
+class Command(TyperCommand):
+    """A verb; of its options `--cluster` may stand without a value, which typer has no word for."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments of the verb."""
+        return super().parse_args(ctx, _with_address(args))
+
+
+def _with_address(arguments: list[str]) -> list[str]:
+    following = [*arguments[1:], "-"]
+    filled = []
+    for argument, after in zip(arguments, following, strict=True):
+        filled += [argument, LOCAL] if argument == "--cluster" and after.startswith("-") else [argument]
+    return filled
 
 
 def model_or_box(model: str | None) -> str:

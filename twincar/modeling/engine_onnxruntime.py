@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from twincar.choices import EngineName
 from twincar.errors import CheckpointError, UsageError
-from twincar.machine import available_cores
+from twincar.machine import compute_threads
 from twincar.modeling.engines import HEAD_OUTPUT, Engine, check_shapes, damaged, engine_errors
 from twincar.modeling.gradcam import HeadWeights
 from twincar.modeling.onnx_file import names_other_files
@@ -80,7 +80,7 @@ def _open_session(path: Path, *, optimise: bool) -> onnxruntime.InferenceSession
         raise UsageError(f"Expected an exported model at {path}, and there is no such file.")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
-    options.intra_op_num_threads = available_cores()
+    options.intra_op_num_threads = compute_threads()
     # Threads that spin while they wait take the cores from whatever else is busy, such as decoding the next photos.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimise:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from twincar.choices import Arithmetic, EngineName
 from twincar.errors import CheckpointError, UsageError
+from twincar.machine import compute_threads
 from twincar.modeling.engine_onnxruntime import read_onnx_spec
 from twincar.modeling.engines import (
     HEAD_OUTPUT,
@@ -106,7 +107,12 @@ def _shape_of(port: Any) -> list[int | None]:
 def _options(arithmetic: Arithmetic) -> dict[str, Any]:
     """Left to itself, OpenVINO computes in bf16 wherever the CPU can; answers are to be those the export checked."""
     bf16 = arithmetic == "bf16" and "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32"}
+    precision = "bf16" if bf16 else "f32"
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": compute_threads(),
+    }
 
 
 def _read_spec(folder: Path) -> ModelSpec:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from twincar.choices import EngineName
 from twincar.errors import HubError
-from twincar.hub import Repository, fetch
+from twincar.hub import Repository, fetch, find_repository
 
 ONNX_FILE = "model.onnx"
 """An exported model; all that answering needs is in it."""
@@ -38,6 +38,17 @@ _OPENED: dict[EngineName, tuple[str, ...]] = {
     "openvino": (ONNX_FILE,),
 }
 _WAYS_OUT = "If a path was meant: there is none of that name here."
+
+
+def find_model(model: str | Path, revision: str | None = None, engine: EngineName = "auto") -> Path:
+    """The path of a model that is named as a path, or as one on the hub, from where it is then fetched.
+
+    Raises:
+        UsageError: a revision of a path.
+        HubError: the hub does not give it.
+    """
+    repository = find_repository(model, revision)
+    return fetch_model(repository, engine) if repository else Path(model)
 
 
 def fetch_model(repository: Repository, engine: EngineName = "auto") -> Path:

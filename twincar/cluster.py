@@ -1,0 +1,78 @@
+"""Work on the machines of a Ray cluster, by Ray Data: many items, each given to whichever worker is free.
+
+An item whose worker or machine dies is given to another, so that the work on one must come to the same however often it
+is begun.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from twincar.errors import ClusterError
+
+LOCAL = "local"
+"""Stands for a cluster that is started on this machine, for this work only."""
+
+Work = Callable[[int], dict[str, Any]]
+"""What is done to one item; gives a few plain values. It travels by pickle, and so does all that it holds."""
+
+
+def map_on_cluster(work: Work, items: Sequence[int], address: str) -> Iterator[dict[str, Any]]:
+    """What `work` gives for each item, in the order in which they are done; each takes one core.
+
+    Args:
+        work: one item a call.
+        items: each a small number, as all of them are kept.
+        address: of a cluster that runs, `auto` for the one of this machine, or `LOCAL`.
+
+    Raises:
+        ClusterError: there is no such cluster, or what is needed is not installed on its machines.
+        MissingExtraError: Ray is not installed.
+    """
+
+    def answer(row: dict[str, Any]) -> dict[str, Any]:
+        return work(row["item"])
+
+    with _connected(address):
+        import ray
+
+        rows = ray.data.from_items([{"item": item} for item in items], override_num_blocks=len(items))
+        try:
+            yield from rows.map(answer, num_cpus=1).iter_rows()
+        except ray.exceptions.RayError as error:
+            raise ClusterError(f"The work on the cluster ended early: {_last_line(error)}") from None
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[None]:
+    """A connection that is quiet and tells nobody that it is used."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    options: dict[str, Any] = {"address": address}
+    if address == LOCAL:
+        options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    try:
+        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ClusterError(
+            f"Expected a Ray cluster at {address!r}, and found none: {_last_line(error)} "
+            "Start one (ray start --head), or give --cluster alone for this machine's cores."
+        ) from None
+    try:
+        import ray.data
+
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
