@@ -15,90 +15,20 @@ from typing import Any
 
 import httpx
 import numpy as np
-import onnx
 import pytest
 import yaml
+from colour_model import BLACK, BLUE, GREEN, RED, SCRIPT, TEMPLATE, YELLOW, paint, write_model
 from conftest import DESKTOP, PHONE, luminance
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from twincar.cli import app
 from twincar.demo import answer_page, find_examples
 from twincar.errors import PhotoError, UsageError
-from twincar.labels import ClassNames
-from twincar.modeling.calibration import Calibration
-from twincar.modeling.spec import HEADER_KEY, ModelSpec
 from twincar.predict import Classifier
-from twincar.preprocess import Preprocessing
 from twincar.space import write_space
 
-SCRIPT, TEMPLATE = "<script>alert(1)</script>", "${alert(2)} {{value}} <b>bold</b>"
-# Each a weight for red, green and blue: a colour is a car.
-CLASSES = {
-    "BMW M3 Sedan 2012": (20, 0, 0),
-    "Audi S4 Sedan 2011": (17, 0, 0),
-    "Volvo C30 Hatchback 2012": (0, 20, 0),
-    "Volvo C30 Hatchback 2009": (0, 19.8, 0),
-    SCRIPT: (0, 0, 20),
-    TEMPLATE: (0, 0, 17),
-}
-RED, GREEN, BLUE, YELLOW, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 0, 0)
 # Of classes with logits 20 and 17, and four of 0.
 SURE = 1 / (1 + np.exp(-3))
-
-
-def write_model(path: Path) -> Path:
-    """A model of ours that tells cars by their colour: mean of 4×4 cells of the photo, and one linear layer."""
-    weight = np.array(list(CLASSES.values()), np.float32)
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
-            helper.make_node("Transpose", ["floats"], ["channels"], perm=[0, 3, 1, 2]),
-            helper.make_node("Div", ["channels", "white"], ["scaled"]),
-            helper.make_node("AveragePool", ["scaled"], ["features"], kernel_shape=[8, 8], strides=[8, 8]),
-            helper.make_node("GlobalAveragePool", ["features"], ["pooled"]),
-            helper.make_node("Flatten", ["pooled"], ["flat"]),
-            helper.make_node("Gemm", ["flat", "weight", "bias"], ["logits"], transB=1),
-            helper.make_node("Identity", ["weight"], ["head.0.weight"]),
-            helper.make_node("Identity", ["bias"], ["head.0.bias"]),
-        ],
-        "colours",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 32, 32, 3])],
-        [
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(CLASSES)]),
-            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 3, 4, 4]),
-            helper.make_tensor_value_info("head.0.weight", TensorProto.FLOAT, weight.shape),
-            helper.make_tensor_value_info("head.0.bias", TensorProto.FLOAT, [len(CLASSES)]),
-        ],
-        [
-            numpy_helper.from_array(np.array(255, np.float32), "white"),
-            numpy_helper.from_array(weight, "weight"),
-            numpy_helper.from_array(np.zeros(len(CLASSES), np.float32), "bias"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    spec = ModelSpec(
-        backbone="colours",
-        head="linear",
-        classes=ClassNames(tuple(CLASSES)),
-        preprocessing=Preprocessing(height=32, width=32, squash=True),
-        calibration=Calibration(  # the largest logit of known cars is 5 to 30
-            max_logit_quantiles=(5.0, 20.0, 30.0),
-            standing_out_quantiles=(0.0, 0.1, 0.2),
-            worse_quantiles=(0.0, 0.5, 1.0),
-            photos=100,
-        ),
-    )
-    helper.set_model_props(model, {HEADER_KEY: spec.to_header()})
-    onnx.checker.check_model(model)
-    path.write_bytes(model.SerializeToString())
-    return path
-
-
-def paint(path: Path, colour: tuple[int, int, int], **options: Any) -> Path:
-    """A photo of one colour."""
-    Image.new("RGB", (120, 80), colour).save(path, **options)
-    return path
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from twincar.answers import Failure, Prediction
 from twincar.data.annotations import PreparedData
 from twincar.errors import CheckpointError, PhotoError, TwinCarError, UsageError
 from twincar.labels import ClassNames
-from twincar.listing import find_photos
 from twincar.modeling.calibration import Calibration
 from twincar.modeling.engines import Engine
 from twincar.modeling.gradcam import HeadWeights
@@ -201,30 +200,6 @@ def test_one_answer_and_the_many_of_an_evaluation_end_at_the_same_level(seed: in
 def test_a_share_out_of_range_is_told(name: str) -> None:
     with pytest.raises(UsageError, match=rf"{name} to be a share from 0 to 1, and found 1\.5"):
         bmw_classifier([0.25] * 4, **{name: 1.5})
-
-
-def test_photos_are_found_in_folders_and_patterns(tmp_path: Path) -> None:
-    for name in ("b.jpg", "a.JPEG", "sub/c.png", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    names = [str(tmp_path / name) for name in ("a.JPEG", "b.jpg", "sub/c.png")]
-    assert list(find_photos([str(tmp_path)])) == names
-    assert list(find_photos([str(tmp_path / "*.jpg"), str(tmp_path / "notes.txt")])) == [
-        names[1],
-        str(tmp_path / "notes.txt"),
-    ]
-    assert list(find_photos([str(tmp_path / "**/*.png")])) == [names[2]]
-    assert list(find_photos(["gone.jpg"])) == ["gone.jpg"]  # told as an error of its own later
-    (tmp_path / "[odd].jpg").touch()
-    assert list(find_photos([str(tmp_path / "[odd].jpg")])) == [str(tmp_path / "[odd].jpg")]
-
-
-@pytest.mark.parametrize("argument", ["empty", "*.jpg"])
-def test_a_folder_or_pattern_without_photos_is_told(tmp_path: Path, argument: str) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "notes.txt").touch()
-    with pytest.raises(UsageError, match="found none"):
-        list(find_photos([str(tmp_path / argument)]))
 
 
 def test_what_is_no_model_is_told(tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ def _at_address(argument: str) -> Iterator[str]:
             found = _below_address(filesystem, path)
         else:
             found = [path]
-        yield from map(filesystem.unstrip_protocol, found)
+        inside = argument[argument.find("::") :] if "::" in argument else ""  # such as `zip://cars::archive.zip`
+        yield from (filesystem.unstrip_protocol(name) + inside for name in found)
     except Exception as error:  # each kind of address has errors of its own
         raise DataError(f"Expected to list {argument}, and it cannot be: {error}") from None
 
@@ -79,6 +80,7 @@ def open_address(address: str) -> tuple[Any, str]:
 
     Raises:
         UsageError: it is of a kind that is not known, or whose package is not installed.
+        DataError: it cannot be reached.
     """
     from fsspec.core import url_to_fs  # deferred: it costs a tenth of a second, and most photos are files
 
@@ -87,6 +89,8 @@ def open_address(address: str) -> tuple[Any, str]:
         filesystem, path = url_to_fs(address, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise UsageError(f"Expected an address that fsspec opens, and found {address!r}: {error}") from None
+    except Exception as error:  # each kind of address has errors of its own
+        raise DataError(f"Expected to reach {address}, and it cannot be: {error}") from None
     return filesystem, path
 
 

@@ -29,7 +29,7 @@ from twincar.listing import find_photos
 from twincar.modeling.engines import OPENVINO_HEADER, OPENVINO_MODEL
 from twincar.predict import Classifier
 from twincar.preprocess import is_address
-from twincar.result_folder import PART, ResultFolder
+from twincar.result_folder import ResultFolder
 
 log = logging.getLogger(__name__)
 
@@ -153,11 +153,8 @@ def _answer_parts(
     on_photo: Callable[[int, int], None] | None,
 ) -> int:
     """Answer for the parts that are not there yet; gives how many photos failed in all parts."""
-    finished = results.finished()
-    parts = range(-(-count // PART))
-    left = [part for part in parts if part not in finished]
-    failed = sum(_failed_in(results, part) for part in finished)
-    done = count - sum(min(PART, count - part * PART) for part in left)
+    done, failed = map(sum, zip(*(_counts(results, part) for part in results.finished()), (0, 0), strict=True))
+    left = results.unfinished(count)
     log.info("%d photos, %d of them answered already. If this is stopped, the same command goes on.", count, done)
     for row in map_on_cluster(work, left, cluster) if cluster and left else map(work, left):
         if row["error"]:
@@ -215,9 +212,11 @@ def _to_parquet(answers: Sequence[Prediction | Failure], top_k: int, failed: int
     return file.getvalue()
 
 
-def _failed_in(results: ResultFolder, part: int) -> int:
+def _counts(results: ResultFolder, part: int) -> tuple[int, int]:
+    """Of a part that is there: photos, and how many of them failed."""
     try:
-        return int(parquet.read_schema(io.BytesIO(results.read_part(part))).metadata[_FAILED])
+        metadata = parquet.read_metadata(io.BytesIO(results.read_part(part)))
+        return metadata.num_rows, int(metadata.metadata[_FAILED])
     except (pa.ArrowException, LookupError, TypeError):
         raise DataError(
             f"Expected answers of ours in part {part} of {results.address}, and it is damaged. Delete that part; the "

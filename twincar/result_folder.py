@@ -86,6 +86,10 @@ class ResultFolder:
         """Numbers of the parts that are there."""
         return {int(name[5:-8]) for name in self._names("") if name.startswith("part-") and name.endswith(".parquet")}
 
+    def unfinished(self, photos: int) -> list[int]:
+        """Numbers of the parts of so many photos that are not there yet."""
+        return sorted(set(range(-(-photos // PART))) - self.finished())
+
     def read_part(self, part: int) -> bytes:
         """A part's Parquet file."""
         return self._read(_part_name(part))

@@ -28,7 +28,8 @@ from twincar.console import (
     print_predicted_many,
     progress,
 )
-from twincar.errors import UsageError
+from twincar.errors import MissingExtraError, UsageError
+from twincar.extras import how_to_install
 
 if TYPE_CHECKING:
     from twincar.answers import Failure, Prediction
@@ -163,7 +164,11 @@ def _predict_many(
     as_json: bool,
 ) -> None:
     from twincar.modeling.repository import find_model
-    from twincar.predict_many import predict_many
+
+    try:
+        from twincar.predict_many import predict_many
+    except ModuleNotFoundError as error:  # of the extras that bring Parquet this one is the small one
+        raise MissingExtraError(f"Writing Parquet needs {error.name}: {how_to_install('ray')}") from None
 
     path = find_model(model, engine=engine)
     with progress("Answering for photos") as on_photo:
