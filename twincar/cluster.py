@@ -30,19 +30,25 @@ def map_on_cluster(work: Work, items: Sequence[int], address: str) -> Iterator[d
         address: of a cluster that runs, `auto` for the one of this machine, or `LOCAL`.
 
     Raises:
-        ClusterError: there is no such cluster, or what is needed is not installed on its machines.
+        ClusterError: there is no such cluster, or the work on an item raised an error, which is told.
         MissingExtraError: Ray is not installed.
     """
 
-    def answer(row: dict[str, Any]) -> dict[str, Any]:
-        return work(row["item"])
+    def told(row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {"done": work(row["item"]), "error": ""}
+        except Exception as error:  # Ray would print it and wrap it three times
+            return {"done": None, "error": str(error) or type(error).__name__}
 
     with _connected(address):
         import ray
 
         rows = ray.data.from_items([{"item": item} for item in items], override_num_blocks=len(items))
         try:
-            yield from rows.map(answer, num_cpus=1).iter_rows()
+            for row in rows.map(told, num_cpus=1).iter_rows():
+                if row["error"]:
+                    raise ClusterError(row["error"])
+                yield row["done"]
         except ray.exceptions.RayError as error:
             raise ClusterError(f"The work on the cluster ended early: {_last_line(error)}") from None
 
@@ -55,7 +61,7 @@ def _connected(address: str) -> Iterator[None]:
 
     options: dict[str, Any] = {"address": address}
     if address == LOCAL:
-        options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        options["include_dashboard"] = False
     try:
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -67,7 +73,7 @@ def _connected(address: str) -> Iterator[None]:
         import ray.data
 
         ray.data.DataContext.get_current().enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         yield
     finally:
         ray.shutdown()

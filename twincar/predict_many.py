@@ -23,7 +23,7 @@ from pyarrow import parquet
 from twincar.answers import Failure, Prediction, flat_row
 from twincar.choices import CONFIDENCE, FALSE_REJECTION, EngineName
 from twincar.cluster import map_on_cluster
-from twincar.errors import ClusterError, DataError, TwinCarError, UsageError
+from twincar.errors import DataError, UsageError
 from twincar.files import sha256_of_file
 from twincar.listing import find_photos
 from twincar.modeling.engines import OPENVINO_HEADER, OPENVINO_MODEL
@@ -132,17 +132,18 @@ class PartWork:
     request: Request
 
     def __call__(self, part: int) -> dict[str, Any]:
-        """Write the answers for a part; gives how many photos it has, how many failed, or an error in words."""
-        results = ResultFolder(self.folder)
-        try:
-            answers = list(
-                _classifier(self).stream(results.photos_of(part), top_k=self.request.top_k, tta=self.request.tta)
-            )
-            failed = sum(isinstance(answer, Failure) for answer in answers)
-            results.write_part(part, _to_parquet(answers, self.request.top_k, failed))
-        except TwinCarError as error:
-            return {"photos": 0, "failed": 0, "error": str(error)}
-        return {"photos": len(answers), "failed": failed, "error": ""}
+        """Write the answers for a part; gives how many photos it has, and how many of them failed.
+
+        Raises:
+            CheckpointError: the model does not answer as it should.
+            StorageError: the answers cannot be written.
+        """
+        results, request = ResultFolder(self.folder), self.request
+        photos = results.photos_of(part)
+        answers = list(_classifier(self).stream(photos, top_k=request.top_k, tta=request.tta))
+        failed = sum(isinstance(answer, Failure) for answer in answers)
+        results.write_part(part, _to_parquet(answers, request.top_k, failed))
+        return {"photos": len(answers), "failed": failed}
 
 
 def _answer_parts(
@@ -157,8 +158,6 @@ def _answer_parts(
     left = results.unfinished(count)
     log.info("%d photos, %d of them answered already. If this is stopped, the same command goes on.", count, done)
     for row in map_on_cluster(work, left, cluster) if cluster and left else map(work, left):
-        if row["error"]:
-            raise ClusterError(row["error"])
         failed += row["failed"]
         done += row["photos"]
         if on_photo:
@@ -206,7 +205,11 @@ def _to_parquet(answers: Sequence[Prediction | Failure], top_k: int, failed: int
     schema = _schema(top_k).with_metadata({_FAILED: str(failed)})
     rows = [flat_row(answer) for answer in answers]
     for row in rows:  # a file name may be bytes that are no UTF-8, which Parquet's text has to be
-        row["photo"] = row["photo"].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        row |= {
+            name: row[name].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            for name in ("photo", "error")
+            if name in row
+        }
     file = io.BytesIO()
     parquet.write_table(pa.Table.from_pylist(rows, schema), file)
     return file.getvalue()
