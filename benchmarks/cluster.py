@@ -76,9 +76,10 @@ def run(arguments: Sequence[str], out: Path, *, at: dict[int, Callable[[], bool]
     process = subprocess.Popen([sys.executable, "-m", "twincar", *arguments], start_new_session=True)
     while process.poll() is None:
         time.sleep(_EVERY)
-        command.times.append(time.perf_counter() - begun)
-        command.memory.append(_memory(process.pid))
-        command.workers.append(max(map(_memory, _workers()), default=0.0))
+        if memory := _memory(process.pid):
+            command.times.append(time.perf_counter() - begun)
+            command.memory.append(memory)
+            command.workers.append(max(map(_memory, _workers()), default=0.0))
         for parts in [parts for parts in at if parts <= _parts(out)]:
             if at.pop(parts)():
                 process.kill()

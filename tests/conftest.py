@@ -10,6 +10,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +82,18 @@ def small_run(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     from twincar.train import train
 
     return train(small_config(small_data), tmp_path_factory.mktemp("runs") / "small").run.path
+
+
+def killed_while_making(path: Path) -> Path:
+    """What a process leaves that is killed while it makes `path`, a folder."""
+    code = (
+        "import os, signal, sys; from pathlib import Path; from twincar.files import working_folder\n"
+        "with working_folder(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'half').touch(); print(folder, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    died = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    assert died.returncode == -signal.SIGKILL
+    return Path(died.stdout.strip())
 
 
 def small_config(data: Path, **changes: object):  # type: ignore[no-untyped-def]

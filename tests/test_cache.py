@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import killed_while_making
 
 from twincar.config import AugmentConfig
 from twincar.data import cache as cache_module
@@ -129,14 +128,9 @@ def test_a_build_that_stops_half_way_leaves_nothing_that_is_used(
 
 
 def test_what_a_killed_build_left_is_removed(data: PreparedData) -> None:
-    (data.folder / CACHE).mkdir()
-    killed, running = (data.folder / CACHE / name for name in (".a.bin.x.part", ".b.bin.x.part"))
-    killed.touch()
-    running.touch()
-    os.utime(killed, (time.time() - 7200,) * 2)
+    killed = killed_while_making(data.folder / CACHE / "photos-1.bin")
     photos(data)
     assert not killed.exists()
-    assert running.exists()
 
 
 def test_too_little_room_is_told_before_anything_is_written(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import signal
 import stat
@@ -9,14 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from conftest import killed_while_making
 
 from twincar.errors import DataError, StorageError, UsageError, storage_errors
 from twincar.files import (
     RunFolder,
     atomic_path,
+    clear_unfinished,
+    is_unfinished,
     read_json,
     sha256_of,
     sha256_of_file,
+    working_folder,
     write_bytes,
     write_csv,
     write_json,
@@ -43,6 +48,21 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path) -> None:
         write_bytes(path, b"x" * 5000)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["weights"]  # no temporary file is left
+
+
+def test_only_what_nobody_writes_any_more_is_cleared(tmp_path: Path) -> None:
+    left = killed_while_making(tmp_path / "model")
+    elsewhere = [tmp_path / f".{name}.another-machine-1.x.part" for name in ("new", "old")]
+    for path in elsewhere:
+        path.touch()
+    os.utime(elsewhere[1], (0, 0))
+    with working_folder(tmp_path / "model") as folder, atomic_path(tmp_path / "weights") as file:
+        clear_unfinished(tmp_path)
+        assert {path for path in tmp_path.iterdir()} == {folder, file, elsewhere[0]}
+        assert not left.exists()
+        assert all(is_unfinished(path) for path in (folder, file, left))
+    assert not is_unfinished(tmp_path / "weights")
+    assert {path.name for path in tmp_path.iterdir()} == {"weights", elsewhere[0].name}
 
 
 def test_a_failure_while_writing_leaves_the_old_file_whole(tmp_path: Path) -> None:

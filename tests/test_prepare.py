@@ -13,7 +13,7 @@ from unittest.mock import Mock
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import CLASSES, draw_car, write_class_folders
+from conftest import CLASSES, draw_car, killed_while_making, write_class_folders
 
 from twincar.data import prepare as prepare_module
 from twincar.data.annotations import PreparedData
@@ -268,12 +268,30 @@ def test_interrupted_run_leaves_nothing(source: Path, tmp_path: Path, error: typ
 
 
 def test_what_a_killed_run_left_is_cleared(source: Path, tmp_path: Path) -> None:
-    left = tmp_path / ".out.preparing" / "photos"
-    left.mkdir(parents=True)
-    (left / "half.jpg").write_bytes(b"half")
+    assert (killed_while_making(tmp_path / "out") / "half").exists()
     data = prepare(str(source), tmp_path / "out")
     assert leftovers(tmp_path) == ["out"]
     assert sorted(path.name for path in data.folder.iterdir()) == ["annotations.csv", "classes.json", "manifest.json"]
+
+
+def test_of_two_that_prepare_at_once_the_second_finds_what_the_first_has_made(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    def prepare_too(done: int, _: int) -> None:
+        if done == 20:
+            prepare(str(source), out)
+
+    data = prepare(str(source), out, on_photo=prepare_too)
+    assert data.manifest == PreparedData.open(out).manifest
+    assert leftovers(tmp_path) == ["out"]
+
+    def prepare_another(done: int, _: int) -> None:
+        if done == 20:
+            prepare(str(source), tmp_path / "two", seed=1)
+
+    with pytest.raises(UsageError, match=r"never overwritten, and .* was made with seed 1, not 0"):
+        prepare(str(source), tmp_path / "two", on_photo=prepare_another)
+    assert sorted(leftovers(tmp_path)) == ["out", "two"]
 
 
 def write_parquet(folder: Path, count: int) -> Path:

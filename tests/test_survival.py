@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import write_class_folders
+from conftest import killed_while_making, write_class_folders
 
 from benchmarks.survival import survives, undisturbed, works
 from twincar.errors import UsageError
@@ -35,10 +35,10 @@ def test_a_killed_preparation_ends_as_one_left_in_peace(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_was_writing_bars_no_new_run(tmp_path: Path) -> None:
-    (tmp_path / ".config.yaml.x1.part").write_text("rec")
+    killed_while_making(tmp_path / "config.yaml")
     assert list(RunFolder.create(tmp_path).path.iterdir()) == []
-    (tmp_path / ".config.yaml.x1.part").write_text("rec")
+    left = killed_while_making(tmp_path / "config.yaml")
     (tmp_path / "config.yaml").write_text("recipe: toycars")
     with pytest.raises(UsageError, match="never overwritten"):
         RunFolder.create(tmp_path)
-    assert (tmp_path / ".config.yaml.x1.part").exists()
+    assert left.exists()

@@ -10,7 +10,6 @@ Shapes: N photos of H×W pixels, K classes, C channels of an h×w feature map.
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,8 +21,8 @@ from numpy.typing import NDArray
 
 from twincar.choices import Arithmetic, ExportFormat
 from twincar.data.annotations import Annotation, PreparedData
-from twincar.errors import TwinCarError, UsageError, storage_errors
-from twincar.files import RunFolder, write_bytes, write_text
+from twincar.errors import TwinCarError, UsageError
+from twincar.files import RunFolder, working_folder, write_bytes, write_text
 from twincar.modeling.engine_torch import TorchEngine, open_network
 from twincar.modeling.engines import OPENVINO_HEADER, OPENVINO_MODEL, Engine, open_engine, read_logits
 from twincar.modeling.gradcam import HeadWeights
@@ -121,22 +120,20 @@ def export(
     judge = _Judge(engine, spec, data, on_photo)
     model = to_onnx(network, spec.preprocessing)
     attempts = [[], sensitive_nodes(model)] if precision == "int8" else [[]]
-    with storage_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as scratch:
-            for kept in attempts:
-                candidate = Path(scratch) / f"{len(kept)}" / out.name
-                changed = _in_precision(model, engine.head, data, spec, kept)
-                _write(changed, replace(spec, provenance=_provenance(spec, format)), format, candidate)
-                comparison = judge.compare(candidate, format)
-                failure = _failure(precision, comparison)
-                if failure is None:
-                    break
-                if kept is not attempts[-1]:
-                    log.info("%s Trying again with sensitive layers kept in fp32.", failure)
-            if failure and not force:
-                raise TwinCarError(f"{failure} Nothing was written; --force writes it all the same.")
-            candidate.replace(out)
+    with working_folder(out) as scratch:
+        for kept in attempts:
+            candidate = scratch / f"{len(kept)}" / out.name
+            changed = _in_precision(model, engine.head, data, spec, kept)
+            _write(changed, replace(spec, provenance=_provenance(spec, format)), format, candidate)
+            comparison = judge.compare(candidate, format)
+            failure = _failure(precision, comparison)
+            if failure is None:
+                break
+            if kept is not attempts[-1]:
+                log.info("%s Trying again with sensitive layers kept in fp32.", failure)
+        if failure and not force:
+            raise TwinCarError(f"{failure} Nothing was written; --force writes it all the same.")
+        candidate.replace(out)
     return Exported(out, format, precision, _size(out), len(kept), comparison)
 
 

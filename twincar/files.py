@@ -10,9 +10,13 @@ import hashlib
 import io
 import json
 import os
+import platform
+import re
+import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +24,7 @@ from typing import Any
 from twincar.errors import DataError, UsageError, storage_errors
 
 _UNFINISHED = ".*.part"
-"""The temporary files of `atomic_path`, which a process leaves only when it is killed."""
+_ABANDONED = 24 * 3600  # seconds without a change after which what another machine was writing counts as left behind
 
 
 @contextmanager
@@ -34,7 +38,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=_unfinished_prefix(path), suffix=".part", dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -45,6 +49,64 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def working_folder(path: Path) -> Iterator[Path]:
+    """Yield a new hidden folder beside `path`, for what will be `path`; in the end it vanishes, unless it was renamed.
+
+    Raises:
+        StorageError: the disk is full, read-only, or not writable.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clear_unfinished(path.parent)
+        folder = Path(tempfile.mkdtemp(prefix=_unfinished_prefix(path), suffix=".part", dir=path.parent))
+        folder.chmod(0o777 & ~_umask())
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Delete what processes were writing in a folder when they were killed, and nothing that is still being written."""
+    for path in folder.glob(_UNFINISHED):
+        if not _is_being_written(path):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether it is, by its name, what a process was or is writing."""
+    return path.match(_UNFINISHED)
+
+
+def _unfinished_prefix(path: Path) -> str:
+    """How the name of what will be `path` begins: it tells who is writing."""
+    return f".{path.name}.{_machine()}-{os.getpid()}."
+
+
+def _is_being_written(path: Path) -> bool:
+    machine, _, process = path.name.split(".")[-3].rpartition("-")
+    if machine == _machine() and process.isdecimal():
+        return _is_running(int(process))
+    with suppress(FileNotFoundError):
+        return time.time() - path.stat().st_mtime < _ABANDONED
+    return False
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+def _machine() -> str:
+    return re.sub("[^A-Za-z0-9-]", "_", platform.node())
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -132,7 +194,7 @@ class RunFolder:
         Raises:
             UsageError: something is there already; a run is never overwritten.
         """
-        if path.exists() and (not path.is_dir() or set(path.iterdir()) - set(path.glob(_UNFINISHED))):
+        if path.exists() and (not path.is_dir() or not all(map(is_unfinished, path.iterdir()))):
             raise UsageError(
                 f"A run is never overwritten, and {path} exists. "
                 f"Go on with it (--resume {path}), choose another --name, or delete it."
@@ -149,9 +211,8 @@ class RunFolder:
         cls.check_free(path)
         with storage_errors(path):
             path.mkdir(parents=True, exist_ok=True)
-        run = cls(path)
-        run.clear_unfinished()
-        return run
+        clear_unfinished(path)
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -165,11 +226,6 @@ class RunFolder:
             found = "there is no such folder" if not path.exists() else f"{path.name} has no config.yaml"
             raise UsageError(f"Expected the folder of a training run at {path}, but {found}.")
         return run
-
-    def clear_unfinished(self) -> None:
-        """Delete the files that a process was writing when it was killed; no other may be at work on the run."""
-        for path in self.path.glob(_UNFINISHED):
-            path.unlink(missing_ok=True)
 
     def read_history(self) -> list[Epoch]:
         """The rows of `metrics.csv`.

@@ -19,10 +19,10 @@ from safetensors.torch import save
 
 from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import PreparedData
-from twincar.errors import DataError, UsageError, storage_errors
+from twincar.errors import DataError, UsageError
 from twincar.evaluate import evaluate
 from twincar.export import export
-from twincar.files import RunFolder, read_json, write_bytes, write_json, write_text
+from twincar.files import RunFolder, read_json, working_folder, write_bytes, write_json, write_text
 from twincar.hub import Repository, check_login, page_of, publish
 from twincar.model_card import Licence, ModelCard
 from twincar.modeling.checkpoint import save_model
@@ -184,16 +184,10 @@ def _has_labels(data: PreparedData, split: str) -> bool:
 @contextmanager
 def _folder(out: Path | None) -> Iterator[Path]:
     """A folder to write into, which becomes `out` when all is written, or goes when all is published."""
-    parent = out.parent if out else None
-    with storage_errors(out or tempfile.gettempdir()):
-        if parent:
-            parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".push-", dir=parent) as scratch:
-            folder = Path(scratch) / "model"
-            folder.mkdir()
-            yield folder
-            if out:
-                folder.replace(out)
+    with working_folder(out or Path(tempfile.gettempdir(), "twincar-push")) as folder:
+        yield folder
+        if out:
+            folder.replace(out)
 
 
 def _write_run(folder: Path, run: RunFolder, network: CarNet, spec: ModelSpec) -> None:

@@ -37,7 +37,7 @@ from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import ANNOTATIONS, PreparedData
 from twincar.data.loader import Part, PhotoLoader, default_workers, evaluation_loader, training_loader
 from twincar.errors import DataError, TwinCarError, UsageError
-from twincar.files import MONITOR, Epoch, RunFolder, best_epoch, write_csv, write_text
+from twincar.files import MONITOR, Epoch, RunFolder, best_epoch, clear_unfinished, write_csv, write_text
 from twincar.machine import keep_freed_memory
 from twincar.metrics import Answers, answer_metrics
 from twincar.modeling.calibration import softmax
@@ -121,7 +121,7 @@ def resume(run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes
     data = PreparedData.open(Path(config.data))
     part = _part(config, devices, nodes)
     if is_first_process():
-        run.clear_unfinished()
+        clear_unfinished(run.path)
     if run.metrics.exists() and is_finished(config, history := run.read_history()):
         log.info("This run is finished: %d epochs. Start a new one to train longer.", len(history))
         return TrainResult(run, history)

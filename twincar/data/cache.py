@@ -17,7 +17,6 @@ import logging
 import mmap
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
@@ -33,7 +32,7 @@ from twincar.config import AugmentConfig
 from twincar.data.annotations import ANNOTATIONS, CACHE, Annotation, PreparedData
 from twincar.data.augment import Fit, fit_of, fit_photo
 from twincar.errors import StorageError, UsageError, storage_errors
-from twincar.files import atomic_path, sha256_of
+from twincar.files import atomic_path, clear_unfinished, sha256_of
 from twincar.preprocess import Preprocessing
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,6 @@ log = logging.getLogger(__name__)
 _FORMAT = 1  # to be raised when `fit_photo` or the decoding changes what the pixels are
 _HEADER = 4096
 _DIGEST = hashlib.sha256().digest_size
-_ABANDONED = 3600  # seconds without a byte after which a half-made file belongs to a build that was killed
 Decode = Callable[[int, Fit], NDArray[np.uint8]]
 """From the photo's place in the annotations and what it must become to its pixels, RGB, of at least that detail."""
 
@@ -92,7 +90,7 @@ def open_cache(
         return cache
     with storage_errors(cache.path):
         cache.path.parent.mkdir(exist_ok=True)
-    _remove_abandoned(cache.path.parent)
+    clear_unfinished(cache.path.parent)
     _announce(cache.path, size, len(fits))
     _build(cache.path, header, fits, decode)
     return cache
@@ -148,12 +146,6 @@ def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
     while size and (block := file.read(min(size, 1 << 20))):
         size -= len(block)
         yield block
-
-
-def _remove_abandoned(folder: Path) -> None:
-    for path in folder.glob("*.part"):
-        if time.time() - path.stat().st_mtime > _ABANDONED:
-            path.unlink(missing_ok=True)
 
 
 def _announce(path: Path, size: int, photos: int) -> None:

@@ -6,9 +6,7 @@ What is drawn depends on the seed and on the photos' bytes alone, not on their n
 from __future__ import annotations
 
 import logging
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,8 @@ from twincar.data.exclusions import read_exclusions
 from twincar.data.open_set import OpenSetSplit, hide_unseen, read_open_set
 from twincar.data.sources import DEFAULT_SPLITS, OnPhoto, Source, asked_splits, open_source
 from twincar.data.splits import with_validation
-from twincar.errors import DataError, Defect, UsageError, storage_errors
-from twincar.files import sha256_of, sha256_of_file, write_csv
+from twincar.errors import DataError, Defect, UsageError
+from twincar.files import sha256_of, sha256_of_file, working_folder, write_csv
 from twincar.labels import ClassNames, shorten
 from twincar.version import __version__
 
@@ -86,8 +84,14 @@ def prepare(
     }
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         return _prepared_before(out, settings, strict)
-    with storage_errors(out), _staging(out) as folder:
+    with working_folder(out) as folder:
         _build(source, folder, settings, excluded, strict, known_and_unseen, on_photo)
+        try:
+            folder.replace(out)
+        except OSError:
+            if not out.is_dir() or not any(out.iterdir()):
+                raise
+            return _prepared_before(out, settings, strict)  # by another process, meanwhile
     return PreparedData.open(out)
 
 
@@ -113,23 +117,6 @@ def _prepared_before(out: Path, settings: Mapping[str, Any], strict: bool) -> Pr
     if strict and (not_sound := _unwanted(was["left_out"])):
         raise _not_sound(not_sound, f"see {out / LEFT_OUT}")
     return prepared
-
-
-@contextmanager
-def _staging(out: Path) -> Iterator[Path]:
-    """A new hidden folder that becomes `out` on success and vanishes on failure."""
-    folder = out.with_name(f".{out.name}.preparing")
-    if folder.exists():  # left by a run that was killed
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-        if out.exists():  # empty; not every system renames onto a folder
-            out.rmdir()
-        folder.replace(out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _build(

@@ -23,7 +23,7 @@ from PIL import Image
 
 from twincar.data.annotations import Annotation
 from twincar.data.decode import decode_reduced
-from twincar.files import atomic_path
+from twincar.files import atomic_path, clear_unfinished
 from twincar.machine import available_cores
 from twincar.preprocess import read_photo_bytes
 
@@ -165,6 +165,7 @@ def _read_cache(cache: Path | None) -> tuple[dict[str, int], Signatures | None]:
 
 
 def _write_cache(cache: Path, digests: Sequence[str], signatures: Signatures) -> None:
+    clear_unfinished(cache.parent)
     keys = np.frombuffer(bytes.fromhex("".join(digests)), np.uint8).reshape(len(digests), -1)
     with atomic_path(cache) as temporary, temporary.open("wb") as file:
         np.savez(file, sha256=keys, **{field.name: getattr(signatures, field.name) for field in fields(signatures)})

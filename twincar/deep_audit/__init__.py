@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from twincar.data.annotations import CACHE, MANIFEST, SPLITS, PreparedData
 from twincar.data.audit import AuditReport, audit_source
@@ -28,8 +27,8 @@ from twincar.data.signatures import CACHE_NAME, sign_photos
 from twincar.data.sources import open_source
 from twincar.deep_audit.findings import COLUMNS, FINDINGS, SUMMARY, AuditedData, DeepAudit
 from twincar.deep_audit.page import audit_page
-from twincar.errors import DataError, UsageError, storage_errors
-from twincar.files import read_json, sha256_of_file, write_csv, write_json, write_text
+from twincar.errors import DataError, UsageError
+from twincar.files import read_json, sha256_of_file, working_folder, write_csv, write_json, write_text
 
 __all__ = ["COLUMNS", "AuditedData", "DeepAudit", "OnPhoto", "deep_audit"]
 
@@ -64,12 +63,10 @@ def deep_audit(
         raise UsageError("Expected --run RUN with --folds: its configuration is what the networks are trained with.")
     out = out or Path("audits") / _name_of(spec)
     _check_unedited(out)
-    with storage_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=out, prefix=".photos-") as scratch:
-            data = _open(spec, classes_file, Path(scratch), on_photo)
-            audit = _examine(data, out, run, folds, on_photo)
-            _write(audit)
+    with working_folder(out / "photos") as scratch:
+        data = _open(spec, classes_file, scratch, on_photo)
+        audit = _examine(data, out, run, folds, on_photo)
+        _write(audit)
     return audit
 
 
