@@ -1,14 +1,16 @@
-"""Kills a training, a preparation or an export at moments of its work, goes on, and compares with one left in peace.
+"""Kills a command at moments of its work, goes on, and compares with one left in peace.
 
-python -m benchmarks.survival DATA SOURCE [--times 20] [--work train prepare export] [--trained RUN]
+python -m benchmarks.survival DATA SOURCE [--times 20] [--work train prepare export audit cache predict] [--trained RUN]
 
-A moment is the start of a step or of a validation batch, the middle of a file that is written, or the instant before or
-after it takes its name; the process is sent SIGKILL there, so it tidies nothing up. DATA is a prepared data set.
+A moment is the start of a step or of a validation batch, a photo that is looked at, the middle of a file that is
+written, or the instant before or after it takes its name; the process is sent SIGKILL there, so it tidies nothing up.
+DATA is a prepared data set.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import random
 import shutil
@@ -16,15 +18,21 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from benchmarks.measuring import Section, describe_machine
+from twincar.data.annotations import CACHE
 from twincar.files import sha256_of_file
 
 KILL_AT, MOMENTS = "SURVIVAL_KILL_AT", "SURVIVAL_MOMENTS"
+WORKS = ("train", "prepare", "export", "audit", "cache", "predict")
 TRAIN = ("--recipe", "toycars", "--epochs", "3", "--limit", "4", "--precision", "fp32", "--image-size", "64")
 
 
@@ -44,10 +52,11 @@ class Moments:
 
 def child(arguments: Sequence[str]) -> None:
     """Run the command line with every moment counted; tells them all where it comes to its end."""
-    from twincar import cli, train  # deferred: the parent needs neither
+    from twincar import cli, result_folder, train  # deferred: the parent needs none of it
+    from twincar.data import cache, signatures
 
     moments = Moments(int(os.environ.get(KILL_AT, "-1")))
-    write, rename = Path.write_bytes, Path.replace
+    write, rename, savez = Path.write_bytes, Path.replace, np.savez
 
     def write_in_two(path: Path, data: bytes) -> int:
         if not path.name.endswith(".part"):
@@ -55,9 +64,17 @@ def child(arguments: Sequence[str]) -> None:
         with path.open("wb") as file:
             file.write(data[: len(data) // 2])
             file.flush()
-            moments.pass_by(f"half of {path.name.rsplit('.', 2)[0]}")
+            moments.pass_by(f"half of {path.name.rsplit('.', 3)[0]}")
             file.write(data[len(data) // 2 :])
         return len(data)
+
+    def savez_in_two(file: io.BufferedWriter, **arrays: np.ndarray) -> None:
+        data = io.BytesIO()
+        savez(data, **arrays)
+        file.write(data.getvalue()[: len(data.getvalue()) // 2])
+        file.flush()
+        moments.pass_by("half of the signatures")
+        file.write(data.getvalue()[len(data.getvalue()) // 2 :])
 
     def watched_rename(path: Path, target: Path) -> Path:
         moments.pass_by(f"before {Path(target).name} has its name")
@@ -67,8 +84,15 @@ def child(arguments: Sequence[str]) -> None:
 
     Path.write_bytes = write_in_two  # type: ignore[method-assign, assignment]
     Path.replace = watched_rename  # type: ignore[method-assign, assignment]
-    for name in ("training_step", "validation_step"):
-        _watch(train.TrainingModule, name, moments)
+    np.savez = savez_in_two  # type: ignore[assignment]
+    result_folder.PART = 10
+    for owner, name in (
+        (train.TrainingModule, "training_step"),
+        (train.TrainingModule, "validation_step"),
+        (signatures, "sign_photo"),
+        (cache, "fit_photo"),
+    ):
+        _watch(owner, name, moments)
     try:
         sys.argv = ["twincar", *arguments]
         cli.main()
@@ -77,15 +101,19 @@ def child(arguments: Sequence[str]) -> None:
             Path(os.environ[MOMENTS]).write_text("\n".join(moments.names))
 
 
-def _watch(owner: type, name: str, moments: Moments) -> None:
+def _watch(owner: Any, name: str, moments: Moments) -> None:
     plain: Callable[..., object] = getattr(owner, name)
 
     @wraps(plain)  # the Trainer reads from the signature what to pass
-    def watched(*arguments: object) -> object:
+    def watched(*arguments: object, **named: object) -> object:
         moments.pass_by(name.replace("_", " "))
-        return plain(*arguments)
+        return plain(*arguments, **named)
 
     setattr(owner, name, watched)
+
+
+Command = Callable[[Path], list[str]]
+"""Arguments, for a folder to work in."""
 
 
 @dataclass(frozen=True)
@@ -93,41 +121,59 @@ class Work:
     """A command, how to go on with it, and what must be the same in the end."""
 
     name: str
-    command: Callable[[Path], list[str]]
-    """Its arguments, for a folder to work in."""
-    resumed: Callable[[Path], list[str]]
+    command: Command
+    resumed: Command
     results: Callable[[Path], dict[str, str]]
     """What it has made, by a hash of each."""
+    before: Callable[[Path], object] = lambda _: None
+    """What the folder holds at first."""
+    code: int = 0
+    """How it ends: an audit that has found something ends with 1."""
 
 
 def works(data: Path, source: Path, trained: Path | None = None) -> dict[str, Work]:
-    """Those that can be killed: training on `data`, preparing `source`, exporting the run `trained`."""
+    """Those that can be killed; `source` is what can be prepared, `trained` a run to export."""
+
+    def copy(folder: Path) -> None:
+        shutil.copytree(data, folder / "data", ignore=shutil.ignore_patterns(CACHE))
+
+    def go_on(command: Command) -> Command:
+        def resumed(folder: Path) -> list[str]:
+            begun = (folder / "run" / "config.yaml").exists()
+            return ["train", "--resume", str(folder / "run")] if begun else command(folder)
+
+        return resumed
 
     def train(folder: Path) -> list[str]:
         return ["train", str(data), "--runs", str(folder), "--name", "run", *TRAIN]
 
-    def go_on(folder: Path) -> list[str]:
-        begun = (folder / "run" / "config.yaml").exists()
-        return ["train", "--resume", str(folder / "run")] if begun else train(folder)
+    def cache(folder: Path) -> list[str]:
+        return ["train", str(folder / "data"), "--runs", str(folder), "--name", "run", *TRAIN, "--cache"]
 
-    def prepare(folder: Path) -> list[str]:
-        return ["prepare", str(source), "--out", str(folder / "data")]
+    def audit(folder: Path) -> list[str]:
+        return ["audit", str(folder / "data"), "--deep", "--out", str(folder / "audit")]
 
-    def export(folder: Path) -> list[str]:
-        return ["export", str(trained), "--out", str(folder / "model.onnx")]
+    def plain(name: str, command: Command) -> Work:
+        return Work(name, command, command, _hashes("**/*"))
 
-    def files(*patterns: str) -> Callable[[Path], dict[str, str]]:
-        return lambda folder: {
-            path.relative_to(folder).as_posix(): sha256_of_file(path)
-            for pattern in patterns
-            for path in sorted(folder.glob(pattern))
-            if path.is_file()
-        }
+    cached = f"data/{CACHE}/*", f"data/{CACHE}/.*"
+    listed = (
+        Work("train", train, go_on(train), _hashes("run/metrics.csv", "run/best.safetensors", "run/.*")),
+        plain("prepare", lambda folder: ["prepare", str(source), "--out", str(folder / "data")]),
+        plain("export", lambda folder: ["export", str(trained), "--out", str(folder / "model.onnx")]),
+        Work("audit", audit, audit, _hashes(*cached, "audit/*.csv"), copy, code=1),
+        Work("cache", cache, go_on(cache), _hashes(*cached, "run/*.csv"), copy),
+        plain("predict", lambda folder: ["predict", str(source), "--out", str(folder / "answers")]),
+    )
+    return {work.name: work for work in listed}
 
-    return {
-        "train": Work("train", train, go_on, files("run/metrics.csv", "run/best.safetensors", "run/.*")),
-        "prepare": Work("prepare", prepare, prepare, files("**/*")),
-        "export": Work("export", export, export, files("model.onnx")),
+
+def _hashes(*patterns: str) -> Callable[[Path], dict[str, str]]:
+    return lambda folder: {
+        path.relative_to(folder).as_posix(): sha256_of_file(path)
+        for pattern in patterns
+        for path in sorted(folder.glob(pattern))
+        if path.is_file()
     }
 
 
@@ -138,7 +184,7 @@ def run(arguments: list[str], *, kill_at: int | None = None, moments: Path | Non
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **chosen, **told}
     command = [sys.executable, "-m", "benchmarks.survival", "--child", *arguments]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if finished.returncode not in (0, -signal.SIGKILL):
+    if "Traceback" in finished.stderr:
         print(finished.stderr, file=sys.stderr)
     return finished.returncode
 
@@ -146,24 +192,37 @@ def run(arguments: list[str], *, kill_at: int | None = None, moments: Path | Non
 def undisturbed(work: Work, folder: Path) -> tuple[list[str], dict[str, str]]:
     """All moments of the work, and what it makes."""
     folder.mkdir()
+    work.before(folder)
     code = run(work.command(folder), moments=folder.with_suffix(".moments"))
-    assert code == 0, f"{work.name} failed by itself"
+    assert code == work.code, f"{work.name} failed by itself"
     return folder.with_suffix(".moments").read_text().splitlines(), work.results(folder)
 
 
 def survives(work: Work, folder: Path, moment: int, expected: dict[str, str]) -> bool:
     """Whether the work, killed at a moment and gone on with, has made the same."""
     folder.mkdir()
+    work.before(folder)
     killed = run(work.command(folder), kill_at=moment) == -signal.SIGKILL
-    same = run(work.resumed(folder)) == 0 and work.results(folder) == expected
+    same = run(work.resumed(folder)) == work.code and work.results(folder) == expected
     shutil.rmtree(folder)
     return killed and same
+
+
+def draw(names: Sequence[str], times: int, random: random.Random) -> list[int]:
+    """Moments, as many as there may be of each kind: there are few renames among hundreds of photos."""
+    moments = random.sample(range(len(names)), len(names))
+    seen: Counter[str] = Counter()
+    turns = {}
+    for moment in moments:
+        turns[moment] = seen[names[moment]]
+        seen[names[moment]] += 1
+    return sorted(sorted(moments, key=turns.__getitem__)[:times])
 
 
 def measure(work: Work, times: int, seed: int, scratch: Path) -> list[list[str]]:
     """A row for each kind of moment that was drawn."""
     names, expected = undisturbed(work, scratch / work.name)
-    drawn = sorted(random.Random(seed).sample(range(len(names)), min(times, len(names))))
+    drawn = draw(names, times, random.Random(seed))
     tried: dict[str, list[bool]] = {}
     for moment in drawn:
         survived = survives(work, scratch / f"{work.name}-{moment}", moment, expected)
@@ -181,7 +240,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="prepared data set")
     parser.add_argument("source", type=Path, help="source to prepare, such as class folders")
     parser.add_argument("--times", type=int, default=20, help="of each work")
-    parser.add_argument("--work", nargs="+", choices=["train", "prepare", "export"], default=["train", "prepare"])
+    parser.add_argument("--work", nargs="+", choices=WORKS, default=["train", "prepare"])
     parser.add_argument("--trained", type=Path, help="run to export")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

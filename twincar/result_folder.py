@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from twincar.errors import DataError, StorageError, UsageError
-from twincar.files import write_bytes
+from twincar.files import clear_unfinished, write_bytes
 from twincar.listing import open_address
 from twincar.preprocess import is_address
 
 PART = 1000
 """Photos whose answers are written together, and lost together when a worker dies."""
 
-_RUN, _MODEL = "_run.json", "_model"
+_RUN, _PHOTOS, _MODEL = "_run.json", "_photos", "_model"
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ class ResultFolder:
         Raises:
             UsageError: it holds something else.
         """
+        if self._on_disk:
+            for folder in ("", _PHOTOS, _MODEL):
+                clear_unfinished(Path(self._root, folder))
         there = self._names("")
         if _RUN not in there and any(not name.startswith(".") for name in there):
             raise UsageError(f"Results go to a new folder, and {self.address} holds something else already.")
@@ -179,7 +182,7 @@ def _refusals(address: str) -> Iterator[None]:
 
 
 def _list_name(part: int) -> str:
-    return f"_photos/{part:06d}.json"
+    return f"{_PHOTOS}/{part:06d}.json"
 
 
 def _part_name(part: int) -> str:
