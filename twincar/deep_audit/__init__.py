@@ -28,7 +28,16 @@ from twincar.data.sources import open_source
 from twincar.deep_audit.findings import COLUMNS, FINDINGS, SUMMARY, AuditedData, DeepAudit
 from twincar.deep_audit.page import audit_page
 from twincar.errors import DataError, UsageError
-from twincar.files import read_json, sha256_of_file, working_folder, write_csv, write_json, write_text
+from twincar.files import (
+    read_json,
+    sha256_of,
+    sha256_of_file,
+    to_csv,
+    working_folder,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 __all__ = ["COLUMNS", "AuditedData", "DeepAudit", "OnPhoto", "deep_audit"]
 
@@ -84,7 +93,8 @@ def _check_unedited(out: Path) -> None:
     if not findings.exists():
         return
     summary = read_json(out / SUMMARY) if (out / SUMMARY).exists() else {}
-    if not isinstance(summary, dict) or summary.get("findings_sha256") != sha256_of_file(findings):
+    ours = summary.get("findings_sha256") if isinstance(summary, dict) else None
+    if not isinstance(ours, list) or sha256_of_file(findings) not in ours:
         raise UsageError(
             f"{findings} has been edited since it was written, and a new audit would replace it. "
             "Choose another --out, or delete it."
@@ -146,6 +156,8 @@ def _examine(data: AuditedData, out: Path, run: Path | None, folds: int, on_phot
 
 def _write(audit: DeepAudit) -> None:
     write_text(audit.page, audit_page(audit))
-    write_csv(audit.findings, audit.rows, COLUMNS)
-    summary = {**audit.to_dict(), "findings_sha256": sha256_of_file(audit.findings)}
-    write_json(audit.folder / SUMMARY, summary)
+    findings = to_csv(audit.rows, COLUMNS)
+    # The summary comes first and knows the list before too: killed between the two, neither counts as edited by hand.
+    before = [sha256_of_file(audit.findings)] if audit.findings.exists() else []
+    write_json(audit.folder / SUMMARY, {**audit.to_dict(), "findings_sha256": [sha256_of(findings), *before]})
+    write_bytes(audit.findings, findings)
