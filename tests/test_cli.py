@@ -87,7 +87,8 @@ FLAGS = {
     "compare": "--photo --split --count --data --json",
     "report": "--split --data --out",
     "export": "--format --precision --out --data --force --json",
-    "predict": "--model -m --engine --top-k --tta --confidence --false-rejection --classes --backbone --json --csv",
+    "predict": "--model -m --engine --top-k --tta --confidence --false-rejection --classes --backbone "
+    "--out --cluster --json --csv",
     "serve": "--host --port --engine --max-queue --confidence --false-rejection",
     "demo": "--examples --space --host --port",
     "push": "--private --license --data --out --json",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from twincar.compare import Comparison
     from twincar.deep_audit import DeepAudit
     from twincar.evaluate import Evaluation
+    from twincar.evaluate_answers import AnswersEvaluation
     from twincar.explain import ExplanationScores
     from twincar.export import Exported
     from twincar.info import Info
@@ -81,6 +82,15 @@ def print_evaluation(evaluation: Evaluation) -> None:
         rows.append(row)
     print_table(header, rows)
     _print_sureness(evaluation)
+
+
+def print_answers_evaluation(evaluation: AnswersEvaluation) -> None:
+    """What the rows of a folder of results allow to be measured."""
+    unread = f"; {evaluation.failed} more could not be read" if evaluation.failed else ""
+    typer.echo(f"{evaluation.photos:,} {evaluation.split} photos, 95% interval in brackets{unread}")
+    shown = {name: f"{value:.3f}" for name, value in evaluation.metrics.items()} | {"acc": str(evaluation.accuracy)}
+    print_table(["metric", "value"], shown.items())
+    typer.echo(f"Tables: {evaluation.folder}")
 
 
 def _print_sureness(evaluation: Evaluation) -> None:

@@ -31,6 +31,11 @@ PART = 1000
 _RUN, _PHOTOS, _MODEL = "_run.json", "_photos", "_model"
 
 
+def is_result_folder(path: Path) -> bool:
+    """Whether a folder on this machine's disk holds results."""
+    return (path / _RUN).is_file()
+
+
 @dataclass(frozen=True)
 class ResultFolder:
     """A folder of results; any process that sees its address can read it and write its parts."""

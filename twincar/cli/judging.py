@@ -17,6 +17,7 @@ from twincar.cli.options import (
     Split,
 )
 from twincar.console import (
+    print_answers_evaluation,
     print_comparison,
     print_evaluation,
     print_explanation_scores,
@@ -29,7 +30,12 @@ from twincar.errors import UsageError
 
 
 def evaluate(
-    run: RunArgument,
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="Folder of a training run; or, with --data, of answers that predict --out wrote."
+        ),
+    ],
     split: Annotated[Split, typer.Option(help="Photos to evaluate on.")] = Split.VAL,
     tta: Annotated[
         bool, typer.Option("--tta", help="Also with test-time augmentation: mirrored and wider views.")
@@ -54,6 +60,13 @@ def evaluate(
     """Measure a run: every metric with intervals, tables, and pictures in RUN/reports."""
     if corruptions + open_set + tta > 1:
         raise UsageError("Expected one of --tta, --corruptions and --open-set at a time: each is a run of its own.")
+    from twincar.result_folder import is_result_folder
+
+    if is_result_folder(run):
+        if corruptions or open_set or tta or data is None:
+            raise UsageError(f"Expected --data, the prepared photos that {run} answers for, and nothing more to do.")
+        _evaluate_answers(run, data, split, as_json)
+        return
     if corruptions:
         _evaluate_corruptions(run, split, data, as_json)
         return
@@ -90,6 +103,17 @@ def _evaluate_open_set(run: Path, split: Split, data: Path | None, false_rejecti
         print_json(found.to_dict())
     else:
         print_open_set(found)
+
+
+def _evaluate_answers(results: Path, data: Path, split: str, as_json: bool) -> None:
+    from twincar.data.annotations import PreparedData
+    from twincar.evaluate_answers import evaluate_answers
+
+    evaluation = evaluate_answers(results, PreparedData.open(data), split)
+    if as_json:
+        print_json(evaluation.to_dict())
+    else:
+        print_answers_evaluation(evaluation)
 
 
 def _evaluate_corruptions(run: Path, split: Split, data: Path | None, as_json: bool) -> None:
