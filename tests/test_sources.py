@@ -595,3 +595,22 @@ def test_real_sources_agree_on_the_classes(real_photos: Path) -> None:
     assert all(row.box and row.box[:2] == (0, 0) for row in rows)
     labels = [row.label for row in rows]
     assert {labels.count(label) for label in range(196)} == {4}
+
+
+def test_a_photo_that_all_rows_of_a_parquet_file_share_is_in_memory_a_few_times(tmp_path: Path) -> None:
+    photo = np.random.default_rng(0).bytes(50 << 20)
+    image = pa.array(
+        [{"bytes": photo, "path": "a.jpg"}] * 24, pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    )
+    pq.write_table(pa.table({"image": image, "label": pa.array([0] * 24)}), tmp_path / "train.parquet")
+    code = (
+        "import sys; from pathlib import Path; from benchmarks.measuring import peak_memory\n"
+        "from twincar.data.sources.parquet import _cells_of\n"
+        "before = peak_memory(); size = sum(len(image['bytes']) for image, _ in _cells_of(Path(sys.argv[1])))\n"
+        "print(size >> 20, peak_memory() - before >> 20)"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "train.parquet"]
+    root = Path(__file__).resolve().parents[1]
+    read, grown = map(int, subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.split())
+    assert read == 24 * 50
+    assert grown < 450  # as a page of the file, as the reader's batch, as Python's bytes, and the ones before

@@ -24,7 +24,7 @@ from twincar.preprocess import MAX_BYTES
 
 _FILE_NAME = re.compile(r"(?P<split>\w+)(-[^.]*)?\.parquet")
 _SHARD = re.compile(r"-\d+-of-(\d+)\.parquet")
-_BATCH = 4  # photos in memory at once; a few bytes may stand for many large ones, where all are the same
+_BATCH = 1  # photos in memory at once: a few bytes may stand for many large ones, and more at once is no quicker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,6 @@ def _label(number: int | None, labels: list[int | None]) -> int | str | None:
 def _cells_of(path: Path) -> Iterator[tuple[dict[str, Any] | None, int | None]]:
     """Image and label of each row, read a batch at a time."""
     try:
-        # Pre-buffering would keep all that has been read until the end of the file.
         # Pre-buffering would keep all that has been read until the end of the file.
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
             for batch in file.iter_batches(_BATCH, columns=["image", "label"]):
