@@ -28,7 +28,7 @@ BOUND = 5.0
 """MiB in 100 epochs."""
 WARM_UP = 0.2
 """Share of the epochs before which memory may grow."""
-_EVERY = 0.1  # seconds between two looks
+_EVERY = 0.25  # seconds between two looks, each of which takes the machine some milliseconds
 _RECIPE = ("--recipe", "toycars", "--workers", "2", "--tensorboard", "--precision", "fp32", "--set", "ema=0.99")
 
 
