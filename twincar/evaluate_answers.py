@@ -54,7 +54,8 @@ def evaluate_answers(results: Path, data: PreparedData, split: str) -> AnswersEv
         DataError: no such split, or one without labels, or photos of it that have no row.
         StorageError: the results cannot be read, or the reports not be written.
     """
-    truth = {str(data.path(photo).absolute()): photo.label for photo in data.labelled_split(split)}
+    root = data.photo_root.resolve()
+    truth = {str(root / photo.file): photo.label for photo in data.labelled_split(split)}
     classes = {name: index for index, name in enumerate(data.classes.names)}  # others follow, as they are answered
     found = np.zeros(len(truth), _ROW)
     count = failed = 0

@@ -101,7 +101,7 @@ def predict_many(
     """
     files = _model_files(model)
     engine = Classifier.load(model, engine=engine).engine.name  # on other machines `auto` may be another one
-    asked = tuple(photo if is_address(photo) else str(Path(photo).absolute()) for photo in photos)
+    asked = tuple(photo if is_address(photo) else str(Path(photo).resolve()) for photo in photos)
     request = Request(asked, _sha256_of(files), engine, top_k, tta, confidence, false_rejection)
     results = ResultFolder.at(out)
     results.begin(json.loads(json.dumps(asdict(request))), files)
