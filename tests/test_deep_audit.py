@@ -143,9 +143,10 @@ def test_an_audit_that_ends_before_its_list_is_there_bars_no_new_one(
     out, changed = tmp_path / "out", shutil.copytree(source, tmp_path / "changed")
     deep_audit(str(source), out)
     (changed / "exact.png").unlink()
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("twincar.deep_audit.write_json", lambda *written: write_json(*written) or interrupt())
-        deep_audit(str(changed), out)
+        with pytest.raises(KeyboardInterrupt):
+            deep_audit(str(changed), out)
     assert "exact.png" in (out / "findings.csv").read_text()  # the list before is whole
     deep_audit(str(changed), out)
     assert "exact.png" not in (out / "findings.csv").read_text()
