@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hub_server
 import numpy as np
 import pytest
 from hub_server import COMMIT, HubClient, HubServer, sha256
@@ -103,6 +104,19 @@ def test_a_revision_is_what_it_was(hub_client: HubClient) -> None:
         assert (get() / "a.txt").read_bytes() == b"new"
         pinned = get(Repository("someone/cars", "model", COMMIT))
         assert (pinned.name, (pinned / "a.txt").read_bytes()) == (COMMIT, b"old")
+
+
+@pytest.mark.parametrize("etag", ["{folder}/evil", "../../../../../evil", "..", ""])
+def test_an_etag_that_leads_out_of_the_cache_is_refused(
+    etag: str, hub_client: HubClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_server, "git_hash", lambda _: etag.format(folder=tmp_path))
+    with HubServer({"a.txt": b"bad"}, kind="models") as hub:
+        hub_client.use(hub)
+        with pytest.raises(HubError, match="Expected the hash of a file"):
+            get()
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and path.read_bytes() == b"bad"] == []
+    assert not list(tmp_path.glob("evil*"))
 
 
 @pytest.mark.parametrize("kind", ["model", "dataset"])

@@ -1,103 +1,192 @@
+"""No verb calls out, unless that is what it was asked to do: not for a version, not for statistics, not for fonts.
+
+Two watchers: a hook in every Python process (`watched/sitecustomize.py`), and, where there may be one, a network
+namespace whose only way out is a device that counts packets, so that libraries in C are watched too.
+"""
+
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import timm
-import torch
-from safetensors.torch import save_file
+from conftest import draw_car
+from hub_server import HubServer
 
-from twincar.errors import CheckpointError, PretrainedWeightsError, UsageError
-from twincar.modeling.network import CarNet, load_pretrained, weight_groups
-
-B0 = "tf_efficientnetv2_b0"
+ROOT = Path(__file__).resolve().parents[1]
+NAMESPACE = "twincar-alone"
+_SWITCHES = ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "GRADIO_ANALYTICS_ENABLED")
 
 
-def test_the_published_head_has_its_layers() -> None:
-    head = CarNet(B0, 196).head
-    shapes = [tuple(parameter.shape) for parameter in head.parameters()]
-    assert shapes == [(512, 1280), (512,), (196, 512), (196,)]
-    assert [type(layer).__name__ for layer in head.children()] == ["Linear", "ReLU", "Dropout", "Linear"]
-    assert head[2].p == 0.2  # type: ignore[index]
+@pytest.fixture(scope="module")
+def alone() -> Iterator[list[str]]:
+    """Before a command it makes it run where packets to elsewhere are counted; nothing, where that is not allowed."""
+    ip = f"ip -n {NAMESPACE}"
+    commands = [f"ip netns add {NAMESPACE}", f"{ip} link set lo up", f"{ip} link add out type veth peer name beyond"]
+    commands += [f"{ip} link set {end} addrgenmode none up" for end in ("out", "beyond")]
+    commands += [f"{ip} addr add 198.51.100.2/24 dev out", f"{ip} route add default via 198.51.100.1"]
+    commands += [f"{ip} neigh add 198.51.100.1 lladdr 02:00:00:00:00:01 dev out nud permanent"]  # so nobody asks for it
+    try:
+        done = shutil.which("ip") and all(
+            subprocess.run(command.split(), capture_output=True, check=False).returncode == 0 for command in commands
+        )
+        yield ["ip", "netns", "exec", NAMESPACE] if done else []
+    finally:
+        if shutil.which("ip"):
+            subprocess.run(["ip", "netns", "del", NAMESPACE], capture_output=True, check=False)
 
 
-def test_equals_timm_on_normalised_photos() -> None:
-    torch.manual_seed(0)
-    network = CarNet(B0, 5, head="linear").eval()
-    model = timm.create_model(B0, num_classes=5).eval()
-    model.load_state_dict(network.backbone.state_dict(), strict=False)
-    model.classifier.load_state_dict(network.head.state_dict())
-    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
-    config = model.pretrained_cfg
-    mean, std = (torch.tensor(config[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
-    with torch.no_grad():
-        expected = model((images / 255 - mean) / std)
-        torch.testing.assert_close(network(images), expected, atol=1e-4, rtol=1e-4)
+@dataclass
+class Watched:
+    """Starts commands that are watched, and tells what they tried."""
+
+    before: list[str]
+    folder: Path
+    earlier: int = field(init=False)
+    """Packets that had gone out before."""
+
+    def __post_init__(self) -> None:
+        self.earlier = self.packets()
+
+    def start(self, *command: object, **environment: str) -> subprocess.Popen[str]:
+        kept = {name: value for name, value in os.environ.items() if name not in _SWITCHES}
+        path = os.pathsep.join([str(ROOT / "tests" / "watched"), str(ROOT)])
+        kept |= {"PYTHONPATH": path, "NETWORK_LOG": str(self.log), "OMP_NUM_THREADS": "1", **environment}
+        return subprocess.Popen(
+            [*self.before, sys.executable, *map(str, command)],
+            cwd=self.folder,
+            env=kept,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: object, code: int = 0, **environment: str) -> str:
+        """`twincar ARGUMENTS`, which must not call out; gives what it wrote to standard output."""
+        process = self.start("-m", "twincar", *arguments, **environment)
+        out, err = process.communicate()
+        assert process.returncode == code, err
+        assert self.tried() == [], arguments
+        return out
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "tried.log"
+
+    def tried(self) -> list[str]:
+        """What went out, or was to."""
+        tried = self.log.read_text().splitlines() if self.log.exists() else []
+        packets = self.packets() - self.earlier
+        return [*tried, f"{packets} packets"] if packets else tried
+
+    def packets(self) -> int:
+        """That have gone out so far; 0 where they are not counted."""
+        if not self.before:
+            return 0
+        counter = [*self.before, "cat", "/sys/class/net/out/statistics/tx_packets"]
+        return int(subprocess.run(counter, capture_output=True, text=True, check=True).stdout)
 
 
-@pytest.mark.parametrize(("backbone", "mean"), [("efficientnetv2_rw_s", 0.485), ("tf_efficientnetv2_s.in21k", 0.5)])
-def test_statistics_are_the_backbones_own(backbone: str, mean: float) -> None:
-    assert float(CarNet(backbone, 2).mean[0, 0]) == pytest.approx(mean * 255)
+@pytest.fixture
+def watched(alone: list[str], tmp_path: Path) -> Watched:
+    return Watched(alone, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["resnet50", "efficientnetv2", "", "tf_efficientnetv2_x"])
-def test_another_architecture_is_refused_with_names_that_are_near(name: str) -> None:
-    with pytest.raises(UsageError, match="efficientnetv2_"):
-        CarNet(name, 2)
+TRIES = {
+    "a look-up": "import socket; socket.getaddrinfo('example.org', 443)",
+    "a connection": "import socket; socket.create_connection(('192.0.2.1', 443), 1)",
+    "a packet": "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 53))",
+    "a child": "import subprocess, sys; subprocess.run([sys.executable, '-c', "
+    "'import urllib.request; urllib.request.urlopen(\"http://192.0.2.1/\")'], check=True)",
+}
 
 
-def test_weights_that_cannot_be_had_name_the_three_ways_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    network = CarNet(B0, 2)
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    with pytest.raises(PretrainedWeightsError, match=r"HF_ENDPOINT.*--pretrained FILE.*--pretrained none"):
-        load_pretrained(network, "hub", B0)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+@pytest.mark.parametrize("what", TRIES)
+def test_a_process_that_calls_out_is_noticed(what: str, tmp_path: Path) -> None:
+    watched = Watched([], tmp_path)
+    process = watched.start("-c", TRIES[what])
+    assert "no network in this test" in process.communicate()[1]
+    assert process.returncode == 1
+    assert len(watched.tried()) == 1
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_pretrained_weights_from_a_file(tmp_path: Path, suffix: str) -> None:
-    model = timm.create_model(B0)  # with its old classifier of 1,000 classes
-    path = tmp_path / f"weights{suffix}"
-    if suffix == ".pth":
-        torch.save(model.state_dict(), path)
-    else:
-        save_file(model.state_dict(), path)
-    network = CarNet(B0, 2)
-    load_pretrained(network, str(path), B0)
-    for name, tensor in network.backbone.state_dict().items():
-        torch.testing.assert_close(tensor, model.state_dict()[name])
+def test_what_stays_here_is_let_through(tmp_path: Path) -> None:
+    watched = Watched([], tmp_path)
+    code = (
+        "import socket; server = socket.create_server(('127.0.0.1', 0)); "
+        "socket.create_connection(('localhost', server.getsockname()[1])); "
+        "asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); asking.connect(('8.8.8.8', 80))"
+    )
+    process = watched.start("-c", code)
+    assert (process.communicate()[1].count("no network"), watched.tried()) == (0, [])
 
 
-def test_pretrained_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "weights.safetensors"
-    save_file(timm.create_model("tf_efficientnetv2_b1").state_dict(), path)
-    with pytest.raises(CheckpointError, match="another architecture"):
-        load_pretrained(CarNet(B0, 2), str(path), B0)
+def test_a_packet_that_leaves_is_counted(alone: list[str], tmp_path: Path) -> None:
+    if not alone:
+        pytest.skip("network namespaces need root and iproute2")
+    watched = Watched(alone, tmp_path)
+    assert watched.tried() == []
+    code = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 53))"
+    subprocess.run([*alone, sys.executable, "-c", code], check=True)
+    assert watched.tried() == ["1 packets"]
 
 
-def test_norms_and_biases_are_not_decayed() -> None:
-    network = CarNet(B0, 2)
-    decayed, plain = weight_groups(network, learning_rate=0.01, weight_decay=0.1)
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
-    assert (decayed["lr"], plain["lr"]) == (0.01, 0.01)
-    ids = {id(parameter) for parameter in plain["params"]}
-    names = {name for name, parameter in network.named_parameters() if id(parameter) in ids}
-    assert all(name.endswith("bias") or ".bn" in name for name in names)
-    assert len(decayed["params"]) + len(plain["params"]) == len(list(network.parameters()))
+@pytest.mark.slow
+def test_no_verb_calls_out(watched: Watched, small_data: Path) -> None:
+    source = small_data.parent / "source"
+    photo = watched.folder / "car.jpg"
+    draw_car(0, 0).save(photo)
+    watched.run("prepare", source, "--out", "data")
+    watched.run("audit", "data", "--deep", "--out", "audit", code=1)
+    small = ("--recipe", "toycars", "--epochs", "1", "--limit", "2", "--workers", "2")
+    watched.run("train", "data", "--runs", ".", "--name", "run", "--tensorboard", *small)
+    for verb in ("evaluate", "explain", "compare", "report"):
+        watched.run(verb, "run")
+    watched.run("export", "run", "--out", "model.onnx")
+    watched.run("export", "run", "--format", "openvino", "--precision", "int8", "--force", "--out", "model")
+    for model in (("--model", "run"), ("--model", "model.onnx"), ("--model", "model"), ()):
+        watched.run("predict", photo, *model)
+    watched.run("predict", photo, "--out", "answers")
+    watched.run("push", "run", "me/cars", "--out", "published")
+    watched.run("demo", "model.onnx", "--space", "space")
+    watched.run("info")
 
 
-def test_rates_fall_from_stage_to_stage() -> None:
-    """A b0 has a stem, six stages of blocks and the last convolution, which timm counts to the last of these."""
-    network = CarNet(B0, 2)
-    groups = weight_groups(network, learning_rate=1.0, weight_decay=0.1, layer_decay=0.5)
-    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
-    assert len(rates) == len(list(network.parameters()))
-    named = {name: rates[id(parameter)] for name, parameter in network.named_parameters()}
-    assert named["head.0.weight"] == named["head.3.bias"] == 1
-    assert named["backbone.conv_head.weight"] == named["backbone.blocks.5.0.conv_pw.weight"] == 1
-    for stage in range(6):
-        own = {rate for name, rate in named.items() if name.startswith(f"backbone.blocks.{stage}.")}
-        assert own == {0.5 ** (5 - stage)}
-    assert named["backbone.conv_stem.weight"] == named["backbone.bn1.bias"] == 0.5**6
+@pytest.mark.slow
+def test_work_on_this_machines_cores_calls_nobody(watched: Watched) -> None:
+    draw_car(0, 0).save(watched.folder / "car.jpg")
+    watched.run("predict", "car.jpg", "--cluster", "--out", "answers")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("verb", "path"), [(("serve", "--port", "0"), "/v1/model"), (("demo",), "/")])
+def test_what_is_served_is_served_here_only(verb: tuple[str, ...], path: str, watched: Watched) -> None:
+    process = watched.start("-m", "twincar", *verb)
+    assert process.stdout
+    assert process.stderr
+    told = iter((process.stderr if verb[0] == "serve" else process.stdout).readline, "")
+    port = next(found[1] for line in told if (found := re.search(r"http://127\.0\.0\.1:(\d+)", line)))
+    asks = (
+        "import http.client, sys; connection = http.client.HTTPConnection('127.0.0.1', int(sys.argv[1])); "
+        "connection.request('GET', sys.argv[2]); print(connection.getresponse().status)"
+    )
+    assert watched.start("-c", asks, port, path).communicate()[0] == "200\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert watched.tried() == []
+
+
+@pytest.mark.slow
+def test_the_hub_that_was_named_is_the_only_one_asked(tmp_path: Path) -> None:
+    model = (ROOT / "twincar" / "box" / "cars196.onnx").read_bytes()
+    watched = Watched([], tmp_path)
+    with HubServer({"model.onnx": model}, kind="models") as hub:
+        home = {"HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.url}
+        assert "196 classes" in watched.run("pull", "someone/cars", **home)

@@ -10,6 +10,7 @@ Importing this package imports neither torch nor matplotlib; `load` imports torc
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ from twincar.version import __version__
 if TYPE_CHECKING:
     from twincar.answers import Explanation, Failure, Prediction
     from twincar.predict import Classifier
+
+# onnxruntime reports to its makers that it is used, and asks only once, when it is imported, whether it may.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["Classifier", "Explanation", "Failure", "Prediction", "TwinCarError", "__version__", "load"]
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from twincar.errors import ClusterError
+
+_PATIENCE = 10  # seconds for a cluster to answer
 
 LOCAL = "local"
 """Stands for a cluster that is started on this machine, for this work only."""
@@ -63,8 +66,10 @@ def _connected(address: str) -> Iterator[None]:
     if address == LOCAL:
         options["include_dashboard"] = False
     try:
-        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+        _check_reachable(address)
+        with _without_dashboard():
+            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError) as error:
         raise ClusterError(
             f"Expected a Ray cluster at {address!r}, and found none: {_last_line(error)} "
             "Start one (ray start --head), or give --cluster alone for this machine's cores."
@@ -77,6 +82,30 @@ def _connected(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+
+
+@contextmanager
+def _without_dashboard() -> Iterator[None]:
+    """Even switched off, Ray's dashboard asks the network which cloud it is in; here nobody looks at one."""
+    from ray._private.node import Node
+
+    start = Node.start_api_server
+
+    def start_none(node: Node, **_: object) -> None:
+        node._webui_url = ""
+
+    Node.start_api_server = start_none  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        Node.start_api_server = start  # type: ignore[method-assign]
 
 
 def _last_line(error: BaseException) -> str:

@@ -142,10 +142,14 @@ def read_json(path: Path) -> Any:
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """Write rows as CSV, atomically; None becomes an empty cell.
+    """Write rows as CSV, atomically; see `to_csv`."""
+    write_bytes(path, to_csv(rows, columns))
+
+
+def to_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> bytes:
+    """Rows as CSV; None becomes an empty cell.
 
     Args:
-        path: the file.
         rows: one mapping a row.
         columns: their order; by default that of the first row, of which there must then be one.
     """
@@ -155,7 +159,7 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[s
     writer.writeheader()
     writer.writerows(listed)
     # A file name on disk may be bytes that are no UTF-8; Python carries those as surrogates.
-    write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def sha256_of(data: bytes) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from twincar.errors import HubError, StorageError, UsageError, storage_errors
 from twincar.files import sha256_of_file
@@ -108,7 +108,7 @@ def fetch(repository: Repository, patterns: Sequence[str], *, otherwise: str) ->
     """
     from huggingface_hub import constants, snapshot_download
 
-    with _told(repository, otherwise), storage_errors(constants.HF_HUB_CACHE):
+    with _told(repository, otherwise), storage_errors(constants.HF_HUB_CACHE), _safe_etags(repository):
         name = snapshot_download(
             repository.name,
             repo_type=repository.kind,
@@ -136,6 +136,28 @@ def _resolved(repository: Repository) -> str | None:
         )
     revision: str = resolved
     return revision
+
+
+@contextmanager
+def _safe_etags(repository: Repository) -> Iterator[None]:
+    """Refuse an ETag that is no plain name: the library makes it a part of paths, wherever they then lead."""
+    from huggingface_hub import get_session
+
+    def check(response: Any) -> None:
+        for header in ("etag", "x-linked-etag"):
+            etag = response.headers.get(header)
+            if etag is not None and not re.fullmatch(r'(W/)?"?\w[\w.-]*"?', etag):
+                raise HubError(
+                    f"Expected the hash of a file of {repository}, and the hub tells {etag[:100]!r}, which is none."
+                )
+
+    session = get_session()
+    before = session.event_hooks
+    session.event_hooks = {**before, "response": [*before["response"], check]}
+    try:
+        yield
+    finally:
+        session.event_hooks = before
 
 
 def publish(folder: Path, repository: Repository, *, private: bool, message: str, ours: Sequence[str]) -> str:

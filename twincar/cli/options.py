@@ -62,9 +62,9 @@ class Command(TyperCommand):
 
 
 def _with_address(arguments: list[str]) -> list[str]:
-    following = [*arguments[1:], "-"]
+    following = [*arguments, "-"][1:]
     filled = []
-    for argument, after in zip(arguments, following, strict=True):
+    for argument, after in zip(arguments, following, strict=False):
         filled += [argument, LOCAL] if argument == "--cluster" and after.startswith("-") else [argument]
     return filled
 

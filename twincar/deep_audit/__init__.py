@@ -3,7 +3,7 @@
     audit.html       what was found, photos side by side
     findings.csv     file,reason,detail,action,suggested_class,class_name,split; `prepare --exclude` leaves out the rows
                      whose action is 'exclude'
-    audit.json       the counts, and the hashes of findings.csv as it was written and of the one that it replaced
+    audit.json       the counts, and the hashes of findings.csv as it was written and of the one before
 
 What is excluded unless the user says otherwise: of copies of a picture all but one; of copies in several splits those
 in the split nearest to training; of copies with different classes all, as nobody knows which is right. Odd photos and
@@ -28,13 +28,20 @@ from twincar.data.sources import open_source
 from twincar.deep_audit.findings import COLUMNS, FINDINGS, SUMMARY, AuditedData, DeepAudit
 from twincar.deep_audit.page import audit_page
 from twincar.errors import DataError, UsageError
-from twincar.files import read_json, sha256_of_file, working_folder, write_csv, write_json, write_text
+from twincar.files import (
+    read_json,
+    sha256_of,
+    sha256_of_file,
+    to_csv,
+    working_folder,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 __all__ = ["COLUMNS", "AuditedData", "DeepAudit", "OnPhoto", "deep_audit"]
 
 OnPhoto = Callable[[int, int], None]
-
-_DIGEST, _REPLACED = "findings_sha256", "replaced_sha256"  # in the summary
 
 
 def deep_audit(
@@ -68,7 +75,7 @@ def deep_audit(
     with working_folder(out / "photos") as scratch:
         data = _open(spec, classes_file, scratch, on_photo)
         audit = _examine(data, out, run, folds, on_photo)
-        _write(audit, scratch)
+        _write(audit)
     return audit
 
 
@@ -86,8 +93,8 @@ def _check_unedited(out: Path) -> None:
     if not findings.exists():
         return
     summary = read_json(out / SUMMARY) if (out / SUMMARY).exists() else {}
-    written = [summary.get(name) for name in (_DIGEST, _REPLACED)] if isinstance(summary, dict) else []
-    if sha256_of_file(findings) not in written:
+    ours = summary.get("findings_sha256") if isinstance(summary, dict) else None
+    if not isinstance(ours, list) or sha256_of_file(findings) not in ours:
         raise UsageError(
             f"{findings} has been edited since it was written, and a new audit would replace it. "
             "Choose another --out, or delete it."
@@ -147,12 +154,10 @@ def _examine(data: AuditedData, out: Path, run: Path | None, folds: int, on_phot
     )
 
 
-def _write(audit: DeepAudit, scratch: Path) -> None:
-    """The list comes last: an audit that ends before leaves the list before it, whose hash the summary has too."""
-    listed = scratch / FINDINGS
-    write_csv(listed, audit.rows, COLUMNS)
-    digest = sha256_of_file(listed)
-    replaced = sha256_of_file(audit.findings) if audit.findings.exists() else digest
+def _write(audit: DeepAudit) -> None:
     write_text(audit.page, audit_page(audit))
-    write_json(audit.folder / SUMMARY, {**audit.to_dict(), _DIGEST: digest, _REPLACED: replaced})
-    listed.replace(audit.findings)
+    findings = to_csv(audit.rows, COLUMNS)
+    # The summary comes first and knows the list before too: killed between the two, neither counts as edited by hand.
+    before = [sha256_of_file(audit.findings)] if audit.findings.exists() else []
+    write_json(audit.folder / SUMMARY, {**audit.to_dict(), "findings_sha256": [sha256_of(findings), *before]})
+    write_bytes(audit.findings, findings)

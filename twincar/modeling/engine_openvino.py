@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from twincar.choices import Arithmetic, EngineName
@@ -28,6 +27,10 @@ from twincar.modeling.engines import (
 )
 from twincar.modeling.gradcam import HeadWeights
 from twincar.modeling.spec import ModelSpec
+from twincar.modeling.telemetry import without_telemetry
+
+with without_telemetry():
+    import openvino
 
 
 class OpenVinoEngine(Engine):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import io
 import logging
-import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from twincar.modeling.engines import HEAD_OUTPUT
 from twincar.modeling.gradcam import HeadWeights
 from twincar.modeling.network import CarNet
+from twincar.modeling.telemetry import without_telemetry
 from twincar.preprocess import Preprocessing
 
 OPSET = 20
@@ -126,7 +126,7 @@ def _prepend(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
 
 def quantise(model: onnx.ModelProto, photos: Iterable[NDArray[np.uint8]], kept_in_fp32: list[str]) -> onnx.ModelProto:
     """An int8 copy by NNCF, whose scales come from photos, 1×H×W×3 each; nodes named in `kept_in_fp32` stay."""
-    with _quiet(), _without_telemetry():
+    with _quiet(), without_telemetry():
         import nncf
 
         nncf.set_log_level(logging.ERROR)
@@ -164,17 +164,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
-
-
-@contextmanager
-def _without_telemetry() -> Iterator[None]:
-    """NNCF reports each use to its makers unless the package it does so with cannot be imported."""
-    name = "openvino_telemetry"
-    before = sys.modules.get(name)
-    sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[name]
-        if before is not None:
-            sys.modules[name] = before
