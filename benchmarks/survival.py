@@ -124,11 +124,13 @@ class Work:
     command: Command
     resumed: Command
     results: Callable[[Path], dict[str, str]]
-    """What it has made, by a hash of each."""
+    """What it has made, by a hash of each, and what it has left half-made."""
     before: Callable[[Path], object] = lambda _: None
     """What the folder holds at first."""
     code: int = 0
     """How it ends: an audit that has found something ends with 1."""
+    at: tuple[str, ...] = ("",)
+    """Parts of the names of moments that are meant."""
 
 
 def works(data: Path, source: Path, trained: Path | None = None) -> dict[str, Work]:
@@ -154,27 +156,29 @@ def works(data: Path, source: Path, trained: Path | None = None) -> dict[str, Wo
         return ["audit", str(folder / "data"), "--deep", "--out", str(folder / "audit")]
 
     def plain(name: str, command: Command) -> Work:
-        return Work(name, command, command, _hashes("**/*"))
+        return Work(name, command, command, _results("**/*"))
 
-    cached = f"data/{CACHE}/*", f"data/{CACHE}/.*"
+    cached = f"data/{CACHE}/*"
     listed = (
-        Work("train", train, go_on(train), _hashes("run/metrics.csv", "run/best.safetensors", "run/.*")),
+        Work("train", train, go_on(train), _results("run/metrics.csv", "run/best.safetensors")),
         plain("prepare", lambda folder: ["prepare", str(source), "--out", str(folder / "data")]),
         plain("export", lambda folder: ["export", str(trained), "--out", str(folder / "model.onnx")]),
-        Work("audit", audit, audit, _hashes(*cached, "audit/*.csv"), copy, code=1),
-        Work("cache", cache, go_on(cache), _hashes(*cached, "run/*.csv"), copy),
+        Work("audit", audit, audit, _results(cached, "audit/*.csv"), copy, code=1),
+        Work("cache", cache, go_on(cache), _results(cached, "run/*.csv"), copy, at=("fit photo", "photos-")),
         plain("predict", lambda folder: ["predict", str(source), "--out", str(folder / "answers")]),
     )
     return {work.name: work for work in listed}
 
 
-def _hashes(*patterns: str) -> Callable[[Path], dict[str, str]]:
-    return lambda folder: {
-        path.relative_to(folder).as_posix(): sha256_of_file(path)
-        for pattern in patterns
-        for path in sorted(folder.glob(pattern))
-        if path.is_file()
-    }
+def _results(*patterns: str) -> Callable[[Path], dict[str, str]]:
+    """The hashes of files, and whatever is half-made, file or folder."""
+
+    def of(folder: Path) -> dict[str, str]:
+        found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+        hashes = {path: sha256_of_file(path) for path in found} | dict.fromkeys(folder.rglob(".*.part"), "half-made")
+        return {path.relative_to(folder).as_posix(): value for path, value in hashes.items()}
+
+    return of
 
 
 def run(arguments: list[str], *, kill_at: int | None = None, moments: Path | None = None) -> int:
@@ -208,9 +212,10 @@ def survives(work: Work, folder: Path, moment: int, expected: dict[str, str]) ->
     return killed and same
 
 
-def draw(names: Sequence[str], times: int, random: random.Random) -> list[int]:
-    """Moments, as many as there may be of each kind: there are few renames among hundreds of photos."""
-    moments = random.sample(range(len(names)), len(names))
+def draw(names: Sequence[str], at: Sequence[str], times: int, random: random.Random) -> list[int]:
+    """Moments that are meant, as many as there may be of each kind: there are few renames among hundreds of photos."""
+    meant = [moment for moment, name in enumerate(names) if any(part in name for part in at)]
+    moments = random.sample(meant, len(meant))
     seen: Counter[str] = Counter()
     turns = {}
     for moment in moments:
@@ -222,7 +227,7 @@ def draw(names: Sequence[str], times: int, random: random.Random) -> list[int]:
 def measure(work: Work, times: int, seed: int, scratch: Path) -> list[list[str]]:
     """A row for each kind of moment that was drawn."""
     names, expected = undisturbed(work, scratch / work.name)
-    drawn = draw(names, times, random.Random(seed))
+    drawn = draw(names, work.at, times, random.Random(seed))
     tried: dict[str, list[bool]] = {}
     for moment in drawn:
         survived = survives(work, scratch / f"{work.name}-{moment}", moment, expected)

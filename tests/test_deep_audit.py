@@ -21,7 +21,7 @@ from twincar.data.prepare import prepare
 from twincar.data.toycars import CLASS_NAMES, draw_photo
 from twincar.deep_audit import COLUMNS, DeepAudit, deep_audit
 from twincar.errors import DataError, UsageError
-from twincar.files import RunFolder, write_csv
+from twincar.files import RunFolder, write_csv, write_json
 from twincar.label_audit import Photos, judge_labels
 from twincar.modeling.checkpoint import build_network, save_model
 from twincar.train import model_spec
@@ -135,6 +135,25 @@ def test_an_edited_list_is_not_written_over(source: Path, tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="has been edited"):
         deep_audit(str(source), out)
     assert (out / "findings.csv").read_text() == "file\n0-1.png\n"
+
+
+def test_an_audit_that_ends_before_its_list_is_there_bars_no_new_one(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, changed = tmp_path / "out", shutil.copytree(source, tmp_path / "changed")
+    deep_audit(str(source), out)
+    (changed / "exact.png").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("twincar.deep_audit.write_json", lambda *written: write_json(*written) or interrupt())
+        with pytest.raises(KeyboardInterrupt):
+            deep_audit(str(changed), out)
+    assert "exact.png" in (out / "findings.csv").read_text()  # the list before is whole
+    deep_audit(str(changed), out)
+    assert "exact.png" not in (out / "findings.csv").read_text()
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 def test_lists_of_ones_own(tmp_path: Path) -> None:

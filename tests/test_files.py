@@ -52,17 +52,19 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path) -> None:
 
 def test_only_what_nobody_writes_any_more_is_cleared(tmp_path: Path) -> None:
     left = killed_while_making(tmp_path / "model")
-    elsewhere = [tmp_path / f".{name}.another-machine-1.x.part" for name in ("new", "old")]
-    for path in elsewhere:
+    elsewhere = [tmp_path / f".{name}.twincar-another-machine-1.x.part" for name in ("new", "old")]
+    foreign = tmp_path / ".film.mp4-1.x.part"  # of whatever program
+    for path in (*elsewhere, foreign):
         path.touch()
-    os.utime(elsewhere[1], (0, 0))
+        os.utime(path, (0, 0))
+    os.utime(elsewhere[0])
     with working_folder(tmp_path / "model") as folder, atomic_path(tmp_path / "weights") as file:
         clear_unfinished(tmp_path)
-        assert {path for path in tmp_path.iterdir()} == {folder, file, elsewhere[0]}
+        assert {path for path in tmp_path.iterdir()} == {folder, file, elsewhere[0], foreign}
         assert not left.exists()
         assert all(is_unfinished(path) for path in (folder, file, left))
-    assert not is_unfinished(tmp_path / "weights")
-    assert {path.name for path in tmp_path.iterdir()} == {"weights", elsewhere[0].name}
+    assert not any(is_unfinished(path) for path in (tmp_path / "weights", foreign))
+    assert {path.name for path in tmp_path.iterdir()} == {"weights", elsewhere[0].name, foreign.name}
 
 
 def test_a_failure_while_writing_leaves_the_old_file_whole(tmp_path: Path) -> None:
@@ -85,6 +87,18 @@ def test_written_files_can_be_read_by_others(tmp_path: Path) -> None:
     (tmp_path / "plain").write_bytes(b"")
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("file", "plain")]
     assert modes[0] == modes[1]
+
+
+def test_a_full_disk_is_told_of_what_was_to_be_made(tmp_path: Path) -> None:
+    """Not of the hidden folder that it is made in."""
+
+    def make() -> None:
+        with working_folder(tmp_path / "outer") as outer, working_folder(outer / "inner") as inner:
+            write_bytes(inner / "file", b"x" * 5000)
+
+    with files_no_larger_than(1000), pytest.raises(StorageError, match=f"^Could not write {tmp_path / 'outer'}: "):
+        make()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,25 @@ def test_a_killed_preparation_ends_as_one_left_in_peace(tmp_path: Path) -> None:
         assert survives(work, tmp_path / "killed", moment, expected), names[moment]
 
 
+@pytest.mark.slow
+def test_a_killed_audit_ends_as_one_left_in_peace(small_data: Path, tmp_path: Path) -> None:
+    work = works(small_data, small_data)["audit"]
+    names, expected = undisturbed(work, tmp_path / "whole")
+    assert {Path(name).name for name in expected} == {"signatures-1.npz", "findings.csv"}
+    for name in ("half of the signatures", "after signatures-1.npz has its name", "after audit.json has its name"):
+        assert survives(work, tmp_path / "killed", names.index(name), expected), name
+
+
+@pytest.mark.slow
+def test_a_killed_cache_of_photos_ends_as_one_left_in_peace(small_data: Path, tmp_path: Path) -> None:
+    work = works(small_data, small_data)["cache"]
+    names, expected = undisturbed(work, tmp_path / "whole")
+    (photos,) = [Path(name).name for name in expected if name.endswith(".bin")]
+    last = len(names) - 1 - names[::-1].index("fit photo")
+    for moment in (last, *(names.index(f"{when} {photos} has its name") for when in ("before", "after"))):
+        assert survives(work, tmp_path / "killed", moment, expected), names[moment]
+
+
 def test_what_a_killed_process_was_writing_bars_no_new_run(tmp_path: Path) -> None:
     killed_while_making(tmp_path / "config.yaml")
     assert list(RunFolder.create(tmp_path).path.iterdir()) == []

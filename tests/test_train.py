@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +199,47 @@ def test_a_photo_that_disappears_leaves_a_run_to_resume(small_data: Path, tmp_pa
     finally:
         aside.rename(lost)
     assert len(resume(tmp_path / "run").history) == 2
+
+
+@pytest.mark.slow
+def test_a_killed_loader_ends_the_training_and_the_run_goes_on(small_data: Path, tmp_path: Path) -> None:
+    """All loaders wait for the next epoch once the first is told; one of them is killed then."""
+    settings = ("--recipe", "toycars", "--epochs", "3", "--image-size", "64", "--precision", "fp32", "--workers", "2")
+    begin = ["train", small_data, *settings, "--runs", tmp_path, "--name"]
+    assert finished(launch(*begin, "whole"))[0] == 0
+    process = launch(*begin, "run")
+    assert process.stderr
+    assert any(line.startswith("epoch 1/3") for line in iter(process.stderr.readline, ""))
+    os.kill(loaders_of(process)[0], signal.SIGKILL)
+    code, told = finished(process)
+    assert code == 1
+    assert "Traceback" not in told
+    last = told.splitlines()[-1]
+    assert last.startswith("twincar: A process that loads photos was killed")
+    assert last.endswith(f"go on with --resume {tmp_path / 'run'}.")
+    assert finished(launch("train", "--resume", tmp_path / "run"))[0] == 0
+    whole, run = (RunFolder.open(tmp_path / name) for name in ("whole", "run"))
+    assert run.metrics.read_text() == whole.metrics.read_text()
+    assert run.best.read_bytes() == whole.best.read_bytes()
+
+
+def launch(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "twincar", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """How it ended, and what it has told since it was last listened to."""
+    _, told = process.communicate(timeout=300)
+    return process.returncode, told
+
+
+def loaders_of(process: subprocess.Popen[str]) -> list[int]:
+    """Its child processes: two that load training photos and two for those of validation."""
+    started = [path.read_text().split() for path in Path(f"/proc/{process.pid}/task").glob("*/children")]
+    children = [int(child) for of_thread in started for child in of_thread]
+    assert len(children) == 4
+    return children
 
 
 def test_other_data_than_the_run_was_started_with_is_refused(small_run: Path) -> None:

@@ -339,6 +339,7 @@ def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None
     writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    sys.stdout.flush()  # while a full disk can still be told
 
 
 class CurrentStderr(logging.StreamHandler[Any]):

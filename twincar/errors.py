@@ -126,5 +126,5 @@ def storage_errors(what: str | Path) -> Iterator[None]:
             raise
         raise StorageError(
             f"Could not write {what}: {reason}. What was there before is unchanged; make room or choose another "
-            "folder, then run the same command again."
+            "folder, and try again."
         ) from error

@@ -148,7 +148,6 @@ def report_logits(
     )
     matrix = confusion_matrix(labels, answers.predictions, len(classes))
     report = [row for row in per_class_report(matrix, classes.names) if row["support"]]
-    write_json(evaluation.folder / "metrics.json", evaluation.to_dict())
     write_csv(evaluation.folder / "predictions.csv", prediction_rows(annotations, classes, answers))
     write_csv(evaluation.folder / "classification_report.csv", [*report, *_average_rows(report[0], evaluation)])
     _write_matrix(evaluation.folder, matrix, classes)
@@ -157,6 +156,7 @@ def report_logits(
     _draw_reliability(evaluation)
     _draw_classes(evaluation.folder, split, report)
     _draw_matrix(evaluation.folder, split, matrix, classes)
+    write_json(evaluation.folder / "metrics.json", evaluation.to_dict())  # last: where it is new, all is
     return evaluation
 
 

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twincar.errors import DataError, UsageError, storage_errors
+from twincar.errors import DataError, StorageError, UsageError, storage_errors
 
-_UNFINISHED = ".*.part"
+_UNFINISHED = re.compile(r"\..+\.twincar-(?P<machine>.+)-(?P<process>\d+)\.\w+\.part")
 _ABANDONED = 24 * 3600  # seconds without a change after which what another machine was writing counts as left behind
 
 
@@ -65,31 +65,35 @@ def working_folder(path: Path) -> Iterator[Path]:
         folder.chmod(0o777 & ~_umask())
         try:
             yield folder
+        except StorageError as error:
+            if str(folder) in str(error) and isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None  # to be told of `path`: the hidden name means nothing to anybody
+            raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def clear_unfinished(folder: Path) -> None:
     """Delete what processes were writing in a folder when they were killed, and nothing that is still being written."""
-    for path in folder.glob(_UNFINISHED):
-        if not _is_being_written(path):
+    for path in folder.glob(".*.part"):
+        if is_unfinished(path) and not _is_being_written(path):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def is_unfinished(path: Path) -> bool:
     """Whether it is, by its name, what a process was or is writing."""
-    return path.match(_UNFINISHED)
+    return _UNFINISHED.fullmatch(path.name) is not None
 
 
 def _unfinished_prefix(path: Path) -> str:
     """How the name of what will be `path` begins: it tells who is writing."""
-    return f".{path.name}.{_machine()}-{os.getpid()}."
+    return f".{path.name}.twincar-{_machine()}-{os.getpid()}."
 
 
 def _is_being_written(path: Path) -> bool:
-    machine, _, process = path.name.split(".")[-3].rpartition("-")
-    if machine == _machine() and process.isdecimal():
-        return _is_running(int(process))
+    found = _UNFINISHED.fullmatch(path.name)
+    if found and found["machine"] == _machine():
+        return _is_running(int(found["process"]))
     with suppress(FileNotFoundError):
         return time.time() - path.stat().st_mtime < _ABANDONED
     return False

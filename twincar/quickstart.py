@@ -13,9 +13,10 @@ from twincar.data.prepare import prepare
 from twincar.errors import UsageError
 from twincar.evaluate import Evaluation, evaluate
 from twincar.explain import Explanation, explain
+from twincar.files import RunFolder
 from twincar.predict import Classifier
-from twincar.report import Report, report
-from twincar.train import TrainResult, train
+from twincar.report import REPORT, Report, report
+from twincar.train import TrainResult, resume, train
 
 log = logging.getLogger(__name__)
 
@@ -37,19 +38,20 @@ class Quickstart:
 
 
 def quickstart(out: Path) -> Quickstart:
-    """Draw the toy data set, prepare, train, evaluate, explain, predict and report below `out`.
+    """Draw the toy data set, prepare, train, evaluate, explain, predict and report below `out`, or go on with that.
 
     Raises:
-        UsageError: `out` holds an earlier quickstart.
+        UsageError: `out` holds an earlier quickstart that came to its end.
     """
-    if (out / _RUN).exists():
+    begun = RunFolder(out / _RUN)
+    if (begun.reports / REPORT).exists():
         raise UsageError(f"{out} holds an earlier quickstart. Look at it there, choose another --out, or delete it.")
     started = time.perf_counter()
     log.info("1/4 Drawing cars and checking them.")
     data = prepare("toycars", out / "toycars")
     log.info("2/4 Training.")
     config = TrainConfig.resolve(recipe="toycars", flags={"data": str(data.folder)})
-    trained = train(config, out / _RUN)
+    trained = resume(begun.path) if begun.config.exists() else train(config, begun.path)
     run = trained.run.path
     log.info("3/4 Evaluating on cars it has not seen.")
     evaluation = evaluate(run, split="test", tta=True)

@@ -32,6 +32,7 @@ from twincar.version import __version__
 
 log = logging.getLogger(__name__)
 
+REPORT = "report.html"
 LARGEST = 15_000_000  # bytes of a page, so that it can be sent by mail
 _WITHOUT_PICTURES = 6_000_000  # bytes of it for all else; Plotly takes 4.8 million
 _A_CLASS = 1_000  # bytes of it for a class's row and choice
@@ -130,7 +131,7 @@ def report(
         **_trained(run, config, spec, data),
         **_measured(run, split, confusion),
     )
-    path = out or run.reports / "report.html"
+    path = out or run.reports / REPORT
     write_text(path, page)
     return Report(path, split, path.stat().st_size)
 

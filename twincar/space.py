@@ -9,8 +9,8 @@ from pathlib import Path
 from string import Template
 
 from twincar.demo import find_examples
-from twincar.errors import UsageError, storage_errors
-from twincar.files import write_text
+from twincar.errors import UsageError
+from twincar.files import working_folder, write_text
 from twincar.hub import find_repository
 from twincar.predict import Classifier
 from twincar.version import __version__
@@ -30,21 +30,13 @@ def write_space(model: str, folder: Path, *, examples: Path | None = None) -> Pa
         UsageError: `folder` holds something, `model` is neither, or no photo is among the examples.
         PhotoError: an example cannot be read.
         CheckpointError: the model is damaged, or none of ours.
-        StorageError: nothing can be written there.
+        StorageError: it cannot be written; nothing is left of it.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"Expected a new or an empty folder for the space, and {folder} holds something.")
     repository = _repository(model)
     classes = len(Classifier.load(model).class_names)  # what opens here opens there
     photos = find_examples(examples) if examples else []
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if not repository:
-            shutil.copyfile(model, folder / _MODEL)
-        if photos:
-            (folder / _EXAMPLES).mkdir()
-        for place, photo in enumerate(photos, start=1):
-            shutil.copyfile(photo, folder / _EXAMPLES / f"{place:02d}{Path(photo).suffix.lower()}")
     values = {
         "version": __version__,
         "gradio": version("gradio"),
@@ -54,9 +46,17 @@ def write_space(model: str, folder: Path, *, examples: Path | None = None) -> Pa
         "classes": "one car" if classes == 1 else f"{classes} cars",
         "origin": f"[{repository}](https://huggingface.co/{repository})" if repository else f"`{_MODEL}` in this space",
     }
-    for name in ("gitattributes", "requirements.txt", "README.md", "app.py"):
-        target = folder / (f".{name}" if name == "gitattributes" else name)
-        write_text(target, Template(_asset(name)).substitute(values))
+    with working_folder(folder) as scratch:
+        if not repository:
+            shutil.copyfile(model, scratch / _MODEL)
+        if photos:
+            (scratch / _EXAMPLES).mkdir()
+        for place, photo in enumerate(photos, start=1):
+            shutil.copyfile(photo, scratch / _EXAMPLES / f"{place:02d}{Path(photo).suffix.lower()}")
+        for name in ("gitattributes", "requirements.txt", "README.md", "app.py"):
+            target = scratch / (f".{name}" if name == "gitattributes" else name)
+            write_text(target, Template(_asset(name)).substitute(values))
+        scratch.replace(folder)
     return folder
 
 

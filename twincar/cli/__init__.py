@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -16,7 +18,7 @@ import typer
 import twincar
 from twincar.cli import about, answering, data, judging, options, serving, sharing, training
 from twincar.console import CurrentStderr
-from twincar.errors import MissingExtraError, TwinCarError
+from twincar.errors import MissingExtraError, TwinCarError, storage_errors
 from twincar.extras import how_to_install
 
 app = typer.Typer(
@@ -31,7 +33,8 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line and exit with its code."""
     try:
-        app()
+        with _output_errors():
+            app()
     except TwinCarError as error:
         _fail(error)
     except ModuleNotFoundError as error:
@@ -39,6 +42,19 @@ def main() -> None:
         if missing.partition(".")[0] in ("", "twincar"):
             raise
         _fail(MissingExtraError(f"This needs {missing}, which is not installed: {how_to_install(missing, sys.argv)}"))
+
+
+@contextmanager
+def _output_errors() -> Iterator[None]:
+    """Tell in a sentence that standard output cannot be written to; whatever else is written tells so by itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try again when it ends
+        with storage_errors("to standard output"):
+            raise
 
 
 def _print_version(wanted: bool) -> None:
@@ -61,7 +77,7 @@ def _every_verb(
 
 
 def _fail(error: TwinCarError) -> None:
-    typer.echo(f"twincar: {error}", err=True)
+    typer.echo("\n".join([f"twincar: {error}", *getattr(error, "__notes__", [])]), err=True)
     sys.exit(error.exit_code)
 
 

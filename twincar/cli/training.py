@@ -15,7 +15,8 @@ from twincar.console import (
     print_evaluation,
     print_training,
 )
-from twincar.errors import UsageError
+from twincar.errors import PhotoError, StorageError, UsageError
+from twincar.files import RunFolder
 
 
 def quickstart(
@@ -128,9 +129,14 @@ def train(
 
 @contextmanager
 def _resumable(run: Path) -> Iterator[None]:
-    """Tell how to go on when training is interrupted."""
+    """Tell how to go on when training is interrupted, or is stopped by what can be mended."""
+    go_on = f"Go on with: twincar train --resume {run}"
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"\nInterrupted. Go on with: twincar train --resume {run}", err=True)
+        typer.echo(f"\nInterrupted. {go_on}", err=True)
+        raise
+    except (StorageError, PhotoError) as error:
+        if RunFolder(run).config.exists():
+            error.add_note(go_on)
         raise

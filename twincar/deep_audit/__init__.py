@@ -3,7 +3,7 @@
     audit.html       what was found, photos side by side
     findings.csv     file,reason,detail,action,suggested_class,class_name,split; `prepare --exclude` leaves out the rows
                      whose action is 'exclude'
-    audit.json       the counts, and the hash of findings.csv as it was written
+    audit.json       the counts, and the hashes of findings.csv as it was written and of the one before
 
 What is excluded unless the user says otherwise: of copies of a picture all but one; of copies in several splits those
 in the split nearest to training; of copies with different classes all, as nobody knows which is right. Odd photos and

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twincar.choices import Arithmetic, EngineName
-from twincar.errors import CheckpointError, UsageError
+from twincar.errors import CheckpointError, StorageError, UsageError
 from twincar.machine import compute_threads
 from twincar.modeling.engine_onnxruntime import read_onnx_spec
 from twincar.modeling.engines import (
@@ -92,8 +92,19 @@ class OpenVinoEngine(Engine):
 
 
 def save_openvino(onnx_model: bytes, path: Path, *, half: bool) -> None:
-    """Write an ONNX model as OpenVINO's `.xml`, with its weights in a `.bin` beside it, as fp16 if `half`."""
-    openvino.save_model(_core().read_model(onnx_model), path, compress_to_fp16=half)
+    """Write an ONNX model as OpenVINO's `.xml`, with its weights in a `.bin` beside it, as fp16 if `half`.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    model = _core().read_model(onnx_model)
+    try:
+        openvino.save_model(model, path, compress_to_fp16=half)
+    except RuntimeError as error:  # which tells no reason
+        raise StorageError(
+            f"OpenVINO could not write the model, most likely for want of room: {str(error).strip()}. What was there "
+            "before is unchanged; make room or choose another folder, and try again."
+        ) from error
 
 
 @cache
