@@ -39,7 +39,7 @@ docs: install
 benchmark: install
 	$(BIN)/python -m benchmarks $(DATA)
 
-# An hour on two cores: is there a test that notices each small change of metrics, labels, splits and calibration?
+# Ten minutes on two cores: is there a test that notices each small change of metrics, labels, splits and calibration?
 mutants: install
 	$(BIN)/mutmut run
 	$(BIN)/mutmut results
