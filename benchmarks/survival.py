@@ -52,7 +52,7 @@ class Moments:
 
 def child(arguments: Sequence[str]) -> None:
     """Run the command line with every moment counted; tells them all where it comes to its end."""
-    from twincar import cli, result_folder, train  # deferred: the parent needs none of it
+    from twincar import cli, result_folder, training_module  # deferred: the parent needs none of it
     from twincar.data import cache, signatures
 
     moments = Moments(int(os.environ.get(KILL_AT, "-1")))
@@ -87,8 +87,8 @@ def child(arguments: Sequence[str]) -> None:
     np.savez = savez_in_two  # type: ignore[assignment]
     result_folder.PART = 10
     for owner, name in (
-        (train.TrainingModule, "training_step"),
-        (train.TrainingModule, "validation_step"),
+        (training_module.TrainingModule, "training_step"),
+        (training_module.TrainingModule, "validation_step"),
         (signatures, "sign_photo"),
         (cache, "fit_photo"),
     ):

@@ -25,15 +25,9 @@ from twincar.modeling.engines import open_engine, read_logits
 from twincar.modeling.lightning_parts import AveragedWeights
 from twincar.modeling.mixing import BatchMixer
 from twincar.modeling.network import CarNet
-from twincar.train import (
-    Recorder,
-    TrainingModule,
-    is_finished,
-    resume,
-    train,
-    training_size,
-    warmup_cosine,
-)
+from twincar.recorder import Recorder
+from twincar.train import is_finished, resume, train
+from twincar.training_module import TrainingModule, training_size, warmup_cosine
 
 # The columns of the log published with the first model.
 PUBLISHED_COLUMNS = [
@@ -151,7 +145,7 @@ def test_a_finished_run_is_left_as_it_is(small_run: Path) -> None:
 def test_training_stops_early(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.3, 0.5, 0.4, 0.5, 0.2, 0.9])
     fixed = {"loss": 1.0, "acc": 0.5, "top5": 1.0}
-    monkeypatch.setattr("twincar.train.answer_metrics", lambda _: {"f1_macro": next(scores), **fixed})
+    monkeypatch.setattr("twincar.recorder.answer_metrics", lambda _: {"f1_macro": next(scores), **fixed})
     result = train(small_config(small_data, epochs=6, patience=3, limit=1), tmp_path / "run")
     assert [row["val_f1_macro"] for row in result.history] == [0.3, 0.5, 0.4, 0.5, 0.2]
     assert result.best["epoch"] == 2  # the first of equals
@@ -252,7 +246,7 @@ def test_other_data_than_the_run_was_started_with_is_refused(small_run: Path) ->
 
 
 def test_a_loss_that_is_no_number_is_told(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twincar.train.F.cross_entropy", lambda logits, _: logits.sum() * float("nan"))
+    monkeypatch.setattr("twincar.training_module.F.cross_entropy", lambda logits, _: logits.sum() * float("nan"))
     with pytest.raises(TwinCarError, match="--learning-rate"):
         train(small_config(small_data, gradient_clip=0), tmp_path / "run")
 

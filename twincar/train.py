@@ -13,12 +13,10 @@ Shapes: N photos of H×W pixels, K classes.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import platform
 import signal
 import sys
-import time
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,43 +24,32 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
-from numpy.typing import NDArray
-from torch import Tensor
 
 from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import ANNOTATIONS, PreparedData
 from twincar.data.loader import Part, PhotoLoader, default_workers, evaluation_loader, training_loader
-from twincar.errors import DataError, TwinCarError, UsageError
-from twincar.files import MONITOR, Epoch, RunFolder, best_epoch, clear_unfinished, write_csv, write_text
+from twincar.errors import TwinCarError, UsageError
+from twincar.files import MONITOR, Epoch, RunFolder, best_epoch, clear_unfinished, write_text
 from twincar.machine import keep_freed_memory
-from twincar.metrics import Answers, answer_metrics
-from twincar.modeling.calibration import softmax
-from twincar.modeling.calibration_fit import fit_calibration
-from twincar.modeling.checkpoint import build_network, save_model
-from twincar.modeling.cuda_graphs import Forward, record_steps
+from twincar.modeling.checkpoint import build_network
 from twincar.modeling.lightning_parts import LIGHTNING_PRECISION, AtomicCheckpoints, AveragedWeights, RestoredState
-from twincar.modeling.mixing import BatchMixer
-from twincar.modeling.network import CarNet, load_pretrained, weight_groups
+from twincar.modeling.network import CarNet, load_pretrained
 from twincar.modeling.precision import choose_precision
 from twincar.modeling.processes import (
-    gather_from_all,
     is_first_process,
     is_lost_connection,
     part_of_process,
-    share_buffers,
 )
 from twincar.modeling.spec import ModelSpec
 from twincar.preprocess import Preprocessing
+from twincar.recorder import Recorder
+from twincar.training_module import TrainingModule
 from twincar.version import __version__
 
 log = logging.getLogger(__name__)
-
-_STAGES = 4  # in which the size of the training photos grows
-_PLATEAU_PATIENCE = 3  # epochs without a better macro-F1 before the rate falls to a tenth
 
 
 @dataclass(frozen=True)
@@ -147,213 +134,6 @@ def is_finished(config: TrainConfig, history: list[Epoch]) -> bool:
     """Whether a run with this history has done all its epochs, or was stopped early."""
     scores = [row[MONITOR] for row in history]
     return len(scores) >= config.epochs or len(scores) - 1 - int(np.argmax(scores)) >= config.patience
-
-
-class TrainingModule(LightningModule):
-    """Loss, optimiser and schedule around a network; validation only collects logits for `Recorder`."""
-
-    def __init__(
-        self, network: CarNet, config: TrainConfig, num_classes: int, steps_per_epoch: int, batch_size: int
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.config = config
-        self.mixer = BatchMixer(config, num_classes)
-        self.steps_per_epoch = steps_per_epoch
-        self.batch_size = batch_size
-        self.compiled = torch.compile(network.forward) if config.compile else None
-        self.recorded: dict[torch.Size, Forward] = {}
-        self.validated: list[tuple[Tensor, Tensor]] = []
-
-    def on_fit_start(self) -> None:
-        """Record the network's steps, where a GPU would wait for their launch; no loader has started yet."""
-        if self.device.type == "cuda" and self.trainer.world_size == 1 and not self.compiled:
-            sizes = {training_size(self.config, epoch) for epoch in range(self.config.epochs)}
-            self.recorded = record_steps(
-                self.network,
-                sorted(sizes, reverse=True),  # the largest first, whose memory the others then share
-                batch_size=self.batch_size,
-                precision=self.config.precision,
-            )
-
-    def on_train_epoch_start(self) -> None:
-        """Seed dropout, drop path and mixing for this epoch."""
-        entropy = np.random.SeedSequence((self.config.seed, self.current_epoch)).generate_state(1)
-        seed_everything(int(entropy[0]), verbose=False)  # mixing, by numpy's dice, is the same in every process
-        if self.global_rank:
-            torch.manual_seed(int(entropy[0]) + self.global_rank)  # dropout and drop path are not
-
-    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Loss of one batch; under mixing, a photo counts as right when its larger share is recognised."""
-        images, labels = batch
-        images, targets = self.mixer(self.resized(images), labels, mix=self.mixing)
-        logits = self._logits(images)
-        loss = F.cross_entropy(logits, targets)
-        right = (logits.argmax(1) == targets.argmax(1)).float().mean()
-        self.log("loss", loss, prog_bar=True, logger=False)
-        scores = {"train_loss": loss, "train_acc": right}
-        self.log_dict(scores, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
-        return loss
-
-    def _logits(self, images: Tensor) -> Tensor:
-        """The quickest way there; for a short last batch the plain one, as compiling anew takes minutes."""
-        if self.compiled and len(images) == self.batch_size:
-            return self.compiled(images)
-        return self.recorded.get(images.shape, self.network)(images)
-
-    @property
-    def mixing(self) -> bool:
-        """Whether this epoch's batches are mixed."""
-        return self.current_epoch < round(self.config.mixed_epochs * self.config.epochs)
-
-    def resized(self, images: Tensor) -> Tensor:
-        """Photos at this epoch's size, N×3×h×w."""
-        size = training_size(self.config, self.current_epoch)
-        if images.shape[2:] == size:
-            return images
-        return F.interpolate(images.float(), size, mode="bilinear", antialias=True)
-
-    def on_validation_epoch_start(self) -> None:
-        """Forget the epoch before."""
-        self.validated = []
-        share_buffers(self.network)
-
-    def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
-        """Collect labels and logits."""
-        images, labels = batch
-        self.validated.append((labels.cpu(), self.network(images.float()).float().cpu()))
-
-    def validation_results(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Labels, N, and logits, N×K, of the whole validation split, whichever process has computed them."""
-        own = tuple(torch.cat(parts).numpy() for parts in zip(*self.validated, strict=True))
-        labels, logits = (np.concatenate(parts) for parts in zip(*gather_from_all(own), strict=True))
-        return labels, logits
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,  # noqa: ARG002
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,  # noqa: ARG002  # by norm
-    ) -> None:
-        """Clip by norm; the Trainer would refuse to with a fused optimizer in bf16, whose gradients are not scaled."""
-        if gradient_clip_val:
-            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
-
-    def configure_optimizers(self) -> Any:
-        """AdamW, and the schedule that was asked for."""
-        config = self.config
-        groups = weight_groups(
-            self.network,
-            learning_rate=config.learning_rate,
-            weight_decay=config.weight_decay,
-            layer_decay=config.layer_decay,
-        )
-        # The fused step unscales fp16 gradients by itself, which the Trainer's clipping would have to do before it.
-        fused = self.trainer.precision != "16-mixed"
-        optimizer = torch.optim.AdamW(groups, fused=fused)
-        if config.schedule == "plateau":
-            plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", patience=_PLATEAU_PATIENCE)
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": MONITOR}}
-        total = config.epochs * self.steps_per_epoch
-        warmup = round(config.warmup_epochs * self.steps_per_epoch)
-        cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup, total))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
-
-
-def warmup_cosine(step: int, warmup: int, total: int) -> float:
-    """Share of the peak learning rate: linear up over `warmup` steps, then half a cosine down to 0 at `total`."""
-    if step < warmup:
-        return (step + 1) / warmup
-    progress = (step - warmup) / max(1, total - warmup)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-def training_size(config: TrainConfig, epoch: int) -> tuple[int, int]:
-    """Height and width of the photos in an epoch, counted from 0: it grows in stages (Tan and Le, 2021, section 4.2).
-
-    Between `first_size` and all of the input it takes multiples of 32 pixels, by which a backbone shrinks them.
-    """
-    stage = min(_STAGES - 1, _STAGES * epoch // config.epochs)
-    share = config.first_size + (1 - config.first_size) * stage / (_STAGES - 1)
-    height, width = (
-        min(full, max(32, 32 * round(share * full / 32))) if share < 1 else full
-        for full in (config.image_height, config.image_width)
-    )
-    return height, width
-
-
-class Recorder(Callback):
-    """Writes `metrics.csv` and the best weights; its history is part of the checkpoint, so a resumed run rewrites
-    `metrics.csv` whole and no epoch is in it twice."""
-
-    def __init__(self, run: RunFolder, spec: ModelSpec, data_sha256: str) -> None:
-        self.run = run
-        self.spec = spec
-        self.data_sha256 = data_sha256
-        self.history: list[Epoch] = []
-        self.validation: Epoch = {}
-        self.started = 0.0
-
-    def state_dict(self) -> dict[str, Any]:
-        """What the checkpoint keeps."""
-        return {"history": self.history, "data_sha256": self.data_sha256}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the history of the run.
-
-        Raises:
-            DataError: the data set is not the one the run was started with.
-        """
-        if state_dict["data_sha256"] != self.data_sha256:
-            raise DataError(
-                "Expected the data set this run was started with, and its annotations have changed since. "
-                "Prepare it again as it was, or start a new run."
-            )
-        for row in state_dict["history"]:
-            if not all(isinstance(value, int | float) for value in row.values()):
-                raise ValueError("its history holds something other than numbers")
-        self.history = list(state_dict["history"])
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Start the clock."""
-        self.started = time.perf_counter()
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Score the epoch and keep its weights if it is the best, calibrated; with EMA these are the averaged ones."""
-        assert isinstance(pl_module, TrainingModule)
-        labels, logits = pl_module.validation_results()
-        metrics = answer_metrics(Answers.read(labels, softmax(logits)))
-        self.validation = {f"val_{name}": value for name, value in metrics.items()}
-        for name, value in self.validation.items():
-            pl_module.log(name, value, prog_bar=name == MONITOR)
-        score = self.validation[MONITOR]
-        if trainer.is_global_zero and all(score > row[MONITOR] for row in self.history):
-            provenance = {**self.spec.provenance, "epoch": trainer.current_epoch + 1, "validation": self.validation}
-            spec = replace(self.spec, provenance=provenance, calibration=fit_calibration(logits, labels))
-            save_model(self.run.best, pl_module.network, spec)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Add the epoch's row."""
-        training = {name: float(trainer.callback_metrics[name]) for name in ("train_loss", "train_acc")}
-        if not math.isfinite(training["train_loss"]):
-            raise TwinCarError(
-                f"The training loss is no longer a number in epoch {trainer.current_epoch + 1}. Lower "
-                "--learning-rate, or use --precision fp32; the best epoch before is kept in the run folder."
-            )
-        row = {"epoch": trainer.current_epoch + 1, **training, **self.validation}
-        self.history = [*self.history, row]
-        if trainer.is_global_zero:
-            write_csv(self.run.metrics, self.history)
-            self._tell(row, trainer.max_epochs or 0)
-
-    def _tell(self, row: Epoch, epochs: int) -> None:
-        best = best_epoch(self.history)
-        log.info(
-            "epoch %d/%d  loss %.3f  train accuracy %.3f | validation loss %.3f  accuracy %.3f  top-5 %.3f  "
-            "macro-F1 %.3f%s  %.0f s",
-            row["epoch"], epochs, row["train_loss"], row["train_acc"], row["val_loss"], row["val_acc"],
-            row["val_top5"], row[MONITOR], " (best)" if best is row else "", time.perf_counter() - self.started,
-        )  # fmt: skip
 
 
 def _first_network(config: TrainConfig, data: PreparedData) -> CarNet:
