@@ -84,6 +84,17 @@ def small_run(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return train(small_config(small_data), tmp_path_factory.mktemp("runs") / "small").run.path
 
 
+@pytest.fixture
+def few_toycars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`toycars` draws two photos of each class to train on, and one to test on."""
+    from twincar.data.toycars import draw_data_set
+
+    def draw_few(folder: Path, **options: object) -> None:
+        draw_data_set(folder, photos_per_class={"train": 2, "test": 1}, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("twincar.data.sources.toy.draw_data_set", draw_few)
+
+
 def killed_while_making(path: Path) -> Path:
     """What a process leaves that is killed while it makes `path`, a folder."""
     code = (

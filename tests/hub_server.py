@@ -66,7 +66,7 @@ class HubServer:
         self.uploaded: dict[str, bytes] = {}
         """Large files by their SHA-256."""
         handler = type("Handler", (_Handler,), {"hub": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = _Server(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.storage = f"http://localhost:{self._server.server_port}"
 
@@ -139,6 +139,11 @@ def git_hash(data: bytes) -> str:
 def sha256(data: bytes) -> str:
     """In hexadecimal."""
     return hashlib.sha256(data).hexdigest()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing to tell: clients may go away."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -12,6 +12,7 @@ import pytest
 from conftest import small_config
 
 import twincar
+from twincar.errors import StorageError, UsageError
 from twincar.files import RunFolder, best_epoch
 
 
@@ -34,6 +35,33 @@ def test_quickstart(tmp_path: Path) -> None:
     again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 2
     assert "earlier quickstart" in again.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_toycars")
+def test_a_quickstart_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from twincar import quickstart
+
+    def stop(*_: object, **__: object) -> None:
+        raise StorageError("The disk is full.")
+
+    short = staticmethod(lambda flags, **_: small_config(flags["data"], epochs=2, limit=1))
+    monkeypatch.setattr("twincar.quickstart.TrainConfig.resolve", short)
+    run = RunFolder(tmp_path / "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("twincar.train.TrainingModule.on_validation_epoch_start", stop)
+        with pytest.raises(StorageError):
+            quickstart.quickstart(tmp_path)
+    assert run.config.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr("twincar.quickstart.report", stop)
+        with pytest.raises(StorageError):
+            quickstart.quickstart(tmp_path)
+    trained = run.best.stat().st_mtime_ns
+    assert quickstart.quickstart(tmp_path).report.path.exists()
+    assert run.best.stat().st_mtime_ns == trained
+    with pytest.raises(UsageError, match="earlier quickstart"):
+        quickstart.quickstart(tmp_path)
 
 
 def test_a_dry_run_goes_through_everything(small_data: Path, tmp_path: Path) -> None:

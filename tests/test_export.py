@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import draw_car
+from conftest import draw_car, killed_while_making
 
 import twincar.export
 from twincar.data.annotations import PreparedData
@@ -100,6 +100,14 @@ def test_contrasts_without_torch_are_the_networks(exported: dict[str, Exported],
     np.testing.assert_allclose(by_hiding[1], by_hiding[0], atol=1e-4)
     assert abs(by_cell[0]).max() > 1e-3
     assert abs(by_hiding[0]).max() > 1e-3
+
+
+def test_what_a_killed_export_left_is_cleared_even_where_the_next_is_refused(small_run: Path, tmp_path: Path) -> None:
+    left = killed_while_making(tmp_path / "model.onnx")
+    (tmp_path / "model.onnx").touch()
+    with pytest.raises(UsageError, match="never overwritten"):
+        export(small_run, out=tmp_path / "model.onnx")
+    assert not left.exists()
 
 
 def test_explaining_a_class_the_model_does_not_know_is_told(small_run: Path) -> None:

@@ -18,7 +18,6 @@ from conftest import CLASSES, draw_car, killed_while_making, write_class_folders
 from twincar.data import prepare as prepare_module
 from twincar.data.annotations import PreparedData
 from twincar.data.prepare import prepare
-from twincar.data.toycars import draw_data_set
 from twincar.errors import DataError, StorageError, UsageError
 from twincar.files import sha256_of
 from twincar.labels import class_key
@@ -342,11 +341,8 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert leftovers(tmp_path) == []
 
 
-def test_toy_cars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def draw_few(folder: Path, **options: object) -> None:
-        draw_data_set(folder, photos_per_class={"train": 2, "test": 1}, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr("twincar.data.sources.toy.draw_data_set", draw_few)
+@pytest.mark.usefixtures("few_toycars")
+def test_toy_cars(tmp_path: Path) -> None:
     data = prepare("toycars:5", tmp_path / "out")
     assert data.manifest["source"] == "toycars:5"
     assert data.manifest["photos"] == {"train": 24, "val": 24, "test": 24}

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from twincar.choices import Arithmetic, ExportFormat
 from twincar.data.annotations import Annotation, PreparedData
 from twincar.errors import TwinCarError, UsageError
-from twincar.files import RunFolder, working_folder, write_bytes, write_text
+from twincar.files import RunFolder, clear_unfinished, working_folder, write_bytes, write_text
 from twincar.modeling.engine_torch import TorchEngine, open_network
 from twincar.modeling.engines import OPENVINO_HEADER, OPENVINO_MODEL, Engine, open_engine, read_logits
 from twincar.modeling.gradcam import HeadWeights
@@ -112,6 +112,7 @@ def export(
         StorageError: the disk; nothing is written.
     """
     out = out or _default_out(model_path, format, precision)
+    clear_unfinished(out.parent)  # before a rerun is refused because `out` is there: killed right after, it left more
     _check_arguments(format, precision, out)
     data = _open_data(model_path, data_folder)
     network, spec = open_network(model_path)

@@ -77,7 +77,8 @@ def clear_unfinished(folder: Path) -> None:
     """Delete what processes were writing in a folder when they were killed, and nothing that is still being written."""
     for path in folder.glob(".*.part"):
         if is_unfinished(path) and not _is_being_written(path):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            with suppress(OSError):  # it may be somebody else's
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def is_unfinished(path: Path) -> bool:

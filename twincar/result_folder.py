@@ -20,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from twincar.errors import DataError, StorageError, UsageError
+from twincar.errors import DataError, StorageError, UsageError, storage_errors
 from twincar.files import clear_unfinished, write_bytes
 from twincar.listing import open_address
 from twincar.preprocess import is_address
@@ -122,8 +122,9 @@ class ResultFolder:
             yield Path(self._root, _MODEL)
             return
         with tempfile.TemporaryDirectory() as folder:
-            for name in self._names(_MODEL):
-                Path(folder, name).write_bytes(self._read(f"{_MODEL}/{name}"))
+            with storage_errors(folder):
+                for name in self._names(_MODEL):
+                    Path(folder, name).write_bytes(self._read(f"{_MODEL}/{name}"))
             yield Path(folder)
 
     def _run(self) -> dict[str, Any]:

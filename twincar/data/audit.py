@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 import simplejpeg
 
 from twincar.data.annotations import Annotation, Box
 from twincar.data.sources import OnPhoto, Source, SourceRow, file_key, is_outside
-from twincar.errors import Defect, PhotoError
+from twincar.errors import Defect, PhotoError, storage_errors
 from twincar.files import sha256_of
 from twincar.labels import ClassNames, shorten
 from twincar.preprocess import decode_photo, read_photo_bytes
@@ -74,9 +74,12 @@ def audit_source(
         keep: Given each sound photo that the source has as bytes only, in the source's order.
         exclude: Files to leave out and why, see `read_exclusions`.
         threads: Photos decoded at once; memory holds a few for each, however many there are.
+
+    Raises:
+        StorageError: the temporary folder, or what `keep` writes to, is full, read-only, or not writable.
     """
     if source.make is not None:
-        with TemporaryDirectory() as folder:
+        with storage_errors(gettempdir()), TemporaryDirectory() as folder:
             drawn = source.make(Path(folder), on_photo)
             return audit_source(drawn, on_photo=on_photo, keep=keep, exclude=exclude, threads=threads)
     rows: list[tuple[SourceRow, Annotation | Finding]] = []
