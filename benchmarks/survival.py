@@ -128,7 +128,7 @@ class Work:
     before: Callable[[Path], object] = lambda _: None
     """What the folder holds at first."""
     codes: tuple[int, ...] = (0,)
-    """How it ends, an audit that has found something with 1; and how it may end once it is done: exports are refused."""
+    """How it ends (an audit that found something: 1), and how it may once it is done: an export is refused."""
     at: tuple[str, ...] = ("",)
     """Parts of the names of moments that are meant."""
 
