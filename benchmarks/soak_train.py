@@ -28,6 +28,7 @@ BOUND = 5.0
 """MiB in 100 epochs."""
 WARM_UP = 0.2
 """Share of the epochs before which memory may grow."""
+_SOME = 5  # epochs of which the least counts: a look may fall into the writing of a checkpoint
 _EVERY = 0.25  # seconds between two looks, each of which takes the machine some milliseconds
 _RECIPE = ("--recipe", "toycars", "--workers", "2", "--tensorboard", "--precision", "fp32", "--set", "ema=0.99")
 
@@ -100,11 +101,10 @@ def slope(looks: Sequence[Look]) -> float:
 def faults(looks: Sequence[Look]) -> list[str]:
     """What was not flat after the warm-up."""
     warm = looks[round(WARM_UP * len(looks)) :]
-    found = [
-        f"{name} from {getattr(warm[0], name)} to {getattr(warm[-1], name)}"
-        for name in ("files", "threads", "processes")
-        if getattr(warm[-1], name) > getattr(warm[0], name)
-    ]
+    found = []
+    for name in ("files", "threads", "processes"):
+        first, last = (min(getattr(seen, name) for seen in part) for part in (warm[:_SOME], warm[-_SOME:]))
+        found += [f"{name} from {first} to {last}"] if last > first else []
     return found + ([f"memory by {slope(looks):.1f} MiB in 100 epochs"] if slope(looks) > BOUND else [])
 
 
