@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 from hub_server import HubClient
@@ -40,6 +41,15 @@ def real_photos() -> Path:
 def hub_client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> HubClient:
     """The hub's library with an empty cache and nobody logged in."""
     return HubClient(monkeypatch, tmp_path / "hf_home")
+
+
+@pytest.fixture
+def memory() -> Iterator[fsspec.AbstractFileSystem]:
+    """What is at addresses that begin with memory://; empty at first."""
+    filesystem = fsspec.filesystem("memory")
+    yield filesystem
+    filesystem.store.clear()
+    filesystem.pseudo_dirs[:] = [""]
 
 
 def draw_car(label: int, number: int, size: tuple[int, int] = (96, 64)) -> Image.Image:

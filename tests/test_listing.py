@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -10,14 +9,6 @@ import pytest
 
 from twincar.errors import DataError, UsageError
 from twincar.listing import find_photos
-
-
-@pytest.fixture
-def memory() -> Iterator[fsspec.AbstractFileSystem]:
-    filesystem = fsspec.filesystem("memory")
-    yield filesystem
-    filesystem.store.clear()
-    filesystem.pseudo_dirs[:] = [""]
 
 
 def test_photos_are_found_in_folders_and_patterns(tmp_path: Path) -> None:

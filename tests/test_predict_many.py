@@ -47,14 +47,6 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def memory() -> Iterator[fsspec.AbstractFileSystem]:
-    filesystem = fsspec.filesystem("memory")
-    yield filesystem
-    filesystem.store.clear()
-    filesystem.pseudo_dirs[:] = [""]
-
-
 def streamed(model: Path, photos: Path) -> list[dict[str, Any]]:
     """The rows as `Classifier.stream` gives them, of photos in the order of their paths."""
     rows = [flat_row(answer) for answer in Classifier.load(model).stream(sorted(photos.rglob("*.png")), top_k=3)]
