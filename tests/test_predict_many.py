@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
 import pytest
 from colour_model import BLUE, GREEN, RED, YELLOW, paint, write_model
 from pyarrow import parquet
@@ -58,6 +59,11 @@ def given(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if value is not None} for row in rows]
 
 
+def stop(done: int, _: int) -> None:
+    if done == 5:
+        raise KeyboardInterrupt
+
+
 def test_the_rows_are_those_of_the_classifier(model: Path, photos: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     done = predict_many([str(photos)], str(tmp_path / "out"), model=model, on_photo=lambda *counts: seen.append(counts))
@@ -83,19 +89,15 @@ def test_it_goes_on_where_it_stopped(
     predict_many([str(photos)], whole, model=model)
     out = tmp_path / "out"
 
-    def stop(done: int, _: int) -> None:
-        if done == 10:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
         predict_many([str(photos)], str(out), model=model, on_photo=stop)
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("part-*")}
-    assert sorted(before) == ["part-000000.parquet", "part-000001.parquet"]
+    assert sorted(before) == ["part-000000.parquet"]
     (photos / "a" / "zzz.png").write_bytes(b"added later")  # the list of photos was made once
     monkeypatch.chdir(photos)
     again: list[int] = []
     done = predict_many([str(photos)], str(out), model=model, on_photo=lambda photo, _: again.append(photo))
-    assert again == [15, 20, 23]
+    assert again == [10, 15, 20, 23]
     assert (done.photos, done.failed) == (PHOTOS, 1)
     assert list(read_rows(str(out))) == list(read_rows(whole))
     assert {name: (out / name).stat().st_mtime_ns for name in before} == before
@@ -133,8 +135,21 @@ def test_a_damaged_part_is_told(model: Path, photos: Path, tmp_path: Path) -> No
         predict_many([str(photos)], str(out), model=model)
     (out / "part-000002.parquet").unlink()
     assert predict_many([str(photos)], str(out), model=model).failed == 1
-    (out / "_run.json").write_text("{")
-    with pytest.raises(DataError, match=r"_run\.json, and it is damaged"):
+    parquet.write_table(pa.table({"photo": ["a"]}), out / "part-000002.parquet")
+    with pytest.raises(DataError, match=r"part 2 of .* damaged"):
+        list(read_rows(str(out)))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("_run.json", "{"), ("_run.json", '{"request": 1}'), ("_run.json", "[" * 9999), ("_photos/000001.json", "[1]")],
+)
+def test_a_damaged_list_or_request_is_told(name: str, text: str, model: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        predict_many([str(photos)], str(out), model=model, on_photo=stop)
+    (out / name).write_text(text)
+    with pytest.raises(DataError, match=f"{name}, and it is damaged"):
         predict_many([str(photos)], str(out), model=model)
 
 

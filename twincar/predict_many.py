@@ -118,10 +118,17 @@ def read_rows(out: str) -> Iterator[dict[str, Any]]:
 
     Raises:
         StorageError: it cannot be read.
+        DataError: a part is damaged.
     """
     results = ResultFolder.at(out)
     for part in sorted(results.finished()):
-        yield from parquet.read_table(io.BytesIO(results.read_part(part))).to_pylist()
+        data = results.read_part(part)
+        try:
+            table = parquet.read_table(io.BytesIO(data))
+            rows = table.cast(_schema(sum(name.startswith("class_name") for name in table.column_names))).to_pylist()
+        except (pa.ArrowException, OSError, LookupError, ValueError):
+            raise _damaged(results, part) from None
+        yield from rows
 
 
 @dataclass(frozen=True)
@@ -220,11 +227,15 @@ def _counts(results: ResultFolder, part: int) -> tuple[int, int]:
     try:
         metadata = parquet.read_metadata(io.BytesIO(results.read_part(part)))
         return metadata.num_rows, int(metadata.metadata[_FAILED])
-    except (pa.ArrowException, LookupError, TypeError):
-        raise DataError(
-            f"Expected answers of ours in part {part} of {results.address}, and it is damaged. Delete that part; the "
-            "same command then makes it again."
-        ) from None
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError):
+        raise _damaged(results, part) from None
+
+
+def _damaged(results: ResultFolder, part: int) -> DataError:
+    return DataError(
+        f"Expected answers of ours in part {part} of {results.address}, and it is damaged. Delete it; the command "
+        "that made it then makes it again."
+    )
 
 
 def _schema(top_k: int) -> pa.Schema:

@@ -87,7 +87,10 @@ class ResultFolder:
 
     def photos_of(self, part: int) -> list[str]:
         """Names of the photos of a part."""
-        names: list[str] = json.loads(self._read(_list_name(part)))
+        with self._whole(_list_name(part)):
+            names = json.loads(self._read(_list_name(part)))
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise ValueError("not a list of names")
         return names
 
     def finished(self) -> set[int]:
@@ -128,14 +131,22 @@ class ResultFolder:
             yield Path(folder)
 
     def _run(self) -> dict[str, Any]:
-        try:
+        with self._whole(_RUN):
             run: dict[str, Any] = json.loads(self._read(_RUN))
-            run["request"].items()
-        except (ValueError, TypeError, LookupError, AttributeError):
-            raise DataError(
-                f"Expected what was asked in {self._path(_RUN)}, and it is damaged. Choose another --out."
-            ) from None
+            counts = (run.get(name, 0) for name in ("photos", "failed"))
+            if not isinstance(run["request"], dict) or not all(isinstance(count, int) for count in counts):
+                raise ValueError("not a request and counts")
         return run
+
+    @contextmanager
+    def _whole(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            raise DataError(
+                f"Expected what was asked and of which photos in {self._path(name)}, and it is damaged. Choose another "
+                "--out."
+            ) from None
 
     def _write_run(self, run: Mapping[str, Any]) -> None:
         self._write(_RUN, (json.dumps(run, indent=2) + "\n").encode())
