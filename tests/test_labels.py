@@ -115,3 +115,9 @@ def test_an_index_by_name_or_the_names_that_are_near() -> None:
 
 def test_a_year_alone_is_a_name() -> None:
     assert parse_class_name("2012").year is None
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1bb", "a\udcffb"])
+def test_a_name_that_no_line_can_hold_is_refused(name: str) -> None:
+    with pytest.raises(LabelError, match="without control characters, in UTF-8"):
+        ClassNames((name, "c"))

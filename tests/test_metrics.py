@@ -16,6 +16,7 @@ from sklearn import metrics as sk
 
 from twincar.metrics import (
     Answers,
+    Interval,
     accuracy_interval,
     answer_metrics,
     bin_of,
@@ -272,3 +273,20 @@ def test_classes_to_show_are_those_that_occur_or_the_most_confused() -> None:
     many = np.eye(201, dtype=np.int64)
     many[150, 170] = 3
     assert classes_to_show(sparse.csr_array(many)) == ([*range(98), 150, 170], 201)
+
+
+def test_a_class_that_is_there_once_and_never_answered_counts_as_nothing_right() -> None:
+    """Class 0: precision 1/2, recall 1, so F1 2/3; class 1: 0."""
+    assert macro_f1_interval(np.array([0, 1]), np.array([0, 0])).value == pytest.approx(1 / 3)
+
+
+def test_every_photo_may_be_drawn_again() -> None:
+    assert macro_f1_interval(np.array([3]), np.array([3])) == Interval(1.0, 1.0, 1.0)
+
+
+def test_the_f1_of_a_class_is_the_harmonic_mean() -> None:
+    """Class 0: 1 of 2 found, 1 of 2 answers right; class 1: 1 of 2 and 1 of 3; class 2: never answered."""
+    matrix = confusion_matrix(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 0, 1]), 3)
+    rows = per_class_report(matrix, ("a", "b", "c"))
+    assert [row["precision"] for row in rows] == pytest.approx([1 / 2, 1 / 3, 0])
+    assert [row["f1"] for row in rows] == pytest.approx([1 / 2, 2 / 5, 0])
