@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from twincar.data.annotations import Annotation
-from twincar.data.splits import with_validation
+from twincar.data.splits import _pick, with_validation
 from twincar.errors import DataError
 from twincar.files import sha256_of
 from twincar.labels import ClassNames
@@ -107,3 +107,8 @@ def test_a_class_whose_photos_all_have_another_label_too_is_told() -> None:
     photos = [*some(4), photo("0-00b", 1, content="0-00"), photo("0-01b", 1, content="0-01")]
     with pytest.raises(DataError, match="'Corvus Nine SUV 2011' has fewer"):
         drawn(photos)
+
+
+def test_where_no_photo_fits_the_one_with_the_fewest_copies_is_taken() -> None:
+    assert _pick([("a", 6), ("b", 5), ("c", 7)], total=20, share=0.1) == {"b"}
+    assert _pick([("a", 20)], total=20, share=0.1) == set()
