@@ -26,7 +26,7 @@ def available_cores() -> int:
 
 
 def compute_threads() -> int:
-    """Threads to compute with: those of OMP_NUM_THREADS, which means the same to torch, or one for each core."""
+    """Threads for onnxruntime: those of OMP_NUM_THREADS, which means the same to torch, or one for each core."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return min(int(asked), available_cores()) if asked.isdecimal() and int(asked) else available_cores()
 

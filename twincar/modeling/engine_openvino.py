@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from twincar.choices import Arithmetic, EngineName
 from twincar.errors import CheckpointError, StorageError, UsageError
-from twincar.machine import compute_threads
 from twincar.modeling.engine_onnxruntime import read_onnx_spec
 from twincar.modeling.engines import (
     HEAD_OUTPUT,
@@ -125,7 +124,6 @@ def _options(arithmetic: Arithmetic) -> dict[str, Any]:
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": precision,
-        "INFERENCE_NUM_THREADS": compute_threads(),
     }
 
 
