@@ -120,11 +120,7 @@ def _shape_of(port: Any) -> list[int | None]:
 def _options(arithmetic: Arithmetic) -> dict[str, Any]:
     """Left to itself, OpenVINO computes in bf16 wherever the CPU can; answers are to be those the export checked."""
     bf16 = arithmetic == "bf16" and "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    precision = "bf16" if bf16 else "f32"
-    return {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": precision,
-    }
+    return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32"}
 
 
 def _read_spec(folder: Path) -> ModelSpec:
