@@ -20,6 +20,7 @@ from twincar.answers import Failure, flat_row
 from twincar.errors import DataError, StorageError, UsageError
 from twincar.predict import Classifier
 from twincar.predict_many import PredictedMany, predict_many, read_rows
+from twincar.result_folder import ResultFolder
 
 COLOURS = (RED, GREEN, BLUE, YELLOW)
 PHOTOS = 23
@@ -122,6 +123,18 @@ def test_a_command_that_listed_nothing_leaves_the_folder_to_the_next(model: Path
     with pytest.raises(UsageError, match="found none"):
         predict_many([str(photos), str(tmp_path / "*.gif")], str(tmp_path / "out"), model=model)
     assert predict_many([str(photos)], str(tmp_path / "out"), model=model).photos == PHOTOS
+
+
+def test_the_model_of_a_command_that_listed_nothing_does_not_answer(
+    model: Path, small_run: Path, photos: Path, tmp_path: Path
+) -> None:
+    """Its file has another name, so it would stay beside that of the next command."""
+    for place in (str(tmp_path / "out"), f"memory://{tmp_path.name}/out"):
+        with pytest.raises(UsageError, match="found none"):
+            predict_many([str(photos), str(tmp_path / "*.gif")], place, model=small_run)
+        predict_many([str(photos)], place, model=model)
+        with ResultFolder.at(place).model_files() as folder:
+            assert [path.name for path in folder.iterdir()] == ["model.onnx"]
 
 
 def test_a_damaged_part_is_told(model: Path, photos: Path, tmp_path: Path) -> None:

@@ -63,6 +63,8 @@ class ResultFolder:
         before = self._run() if _RUN in there else {}
         if "photos" not in before:  # nothing has been answered yet
             self._write_run({"request": request})
+            for name in self._names(_MODEL) - set(model):  # of a command that listed no photo
+                self._delete(f"{_MODEL}/{name}")
             for name, path in model.items():
                 self._write(f"{_MODEL}/{name}", path.read_bytes())
             return
@@ -179,6 +181,10 @@ class ResultFolder:
         with _refusals(self.address):
             data: bytes = self._place[0].cat_file(self._path(name))
         return data
+
+    def _delete(self, name: str) -> None:
+        with _refusals(self.address):
+            self._place[0].rm_file(self._path(name))
 
     def _write(self, name: str, data: bytes) -> None:
         """Whole or not at all: object stores do so by themselves, and on a disk a rename does."""
