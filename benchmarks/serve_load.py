@@ -45,7 +45,18 @@ Answer = tuple[int, str]
 @contextmanager
 def serving(model: Path) -> Iterator[tuple[int, Address]]:
     """The server's process and its address."""
-    command = [sys.executable, "-m", "twincar", "serve", str(model), "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "twincar",
+        "serve",
+        str(model),
+        "--port",
+        "0",
+        "--no-access-log",
+        "--grace-period",
+        "0",
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     try:
