@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import socket
@@ -409,18 +408,24 @@ def test_a_body_without_a_length_is_cut_off(classifier: Classifier) -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the documentation asks with curl")
-def test_the_command_of_the_documentation_is_answered(classifier: Classifier, tmp_path: Path) -> None:
+def test_the_commands_of_the_documentation_are_answered(classifier: Classifier, tmp_path: Path) -> None:
     text = (Path(__file__).parents[1] / "docs" / "deploy.md").read_text(encoding="utf-8")
-    (command,) = re.findall(r"^curl .*/v1/predict$", text, re.MULTILINE)
-    for name in re.findall(r"photos=@(\S+)", command):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    plain, with_key = re.findall(r"^curl .*/v1/predict$", text, re.MULTILINE)
+    (tmp_path / "more").mkdir()
+    for name in ("car.jpg", "more/car.png"):
         (tmp_path / name).write_bytes(jpeg())
-    with listening(classifier) as (host, port):
-        command = command.replace("127.0.0.1:8000", f"{host}:{port}")
-        said = subprocess.run(shlex.split(command), cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    answers = json.loads(said)["predictions"]
-    assert [answer["level"] for answer in answers] == ["make", "make"]
-    assert [len(answer["topk"]) for answer in answers] == [3, 3]
+    (tmp_path / "api_key").write_text("secret\n", encoding="utf-8")
+
+    def answers(command: str, settings: HttpSettings) -> Any:
+        with listening(classifier, settings=settings) as (host, port):
+            shell = ["sh", "-c", command.replace("127.0.0.1:8000", f"{host}:{port}")]
+            return json.loads(subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, check=True).stdout)
+
+    found = answers(plain, HttpSettings())["predictions"]
+    assert [answer["level"] for answer in found] == ["make", "make"]
+    assert [len(answer["topk"]) for answer in found] == [3, 3]
+    assert len(answers(with_key, HttpSettings(api_key="secret"))["predictions"]) == 1
+    assert "API key" in answers(plain, HttpSettings(api_key="secret"))["error"]
 
 
 def test_slow_clients_are_let_go(classifier: Classifier) -> None:
@@ -616,14 +621,23 @@ def test_told_to_stop_it_drains_and_finishes_what_is_under_way(exported: Path) -
         until(lambda: get(address, "/readyz") == (503, b'{"status":"stopping"}'))
         until(lambda: asked_to_close(address))
         assert (get(address, "/healthz")[0], post(address, data.getvalue()).status) == (200, 200)
+        assert [post(address, photo).status for photo in (broken_tiff(), b"no photo")] == [422, 422]
         started.send_signal(signal.SIGTERM)
         until(lambda: refuses(address))
         connection.send(body)
         assert connection.getresponse().status == 200
         errors = started.communicate(timeout=30)[1]
     assert started.returncode == 0
-    assert "every request that was under way is answered" in errors
-    assert "Traceback" not in errors
+    *requests, last = errors.splitlines()
+    assert last == "Stopped; every request that was under way is answered."
+    assert all(re.match(r"\d{4}-\S+ 127\.0\.0\.1 (GET|POST) /", line) for line in requests), errors
+
+
+def broken_tiff() -> bytes:
+    """One of which libtiff writes to standard error by itself."""
+    data = io.BytesIO()
+    draw_car(0, 0).save(data, "TIFF", compression="tiff_adobe_deflate")
+    return data.getvalue()[:8] + data.getvalue()[8:].replace(b"\x78\x9c", b"\x78\x9d", 1)
 
 
 def until(true: Callable[[], bool]) -> None:

@@ -9,6 +9,7 @@ schema.py    what goes in and comes out, for the OpenAPI description
 counters.py  what `/metrics` tells
 request_log.py  an id, a count and a line for every request
 app.py       the addresses
+quiet.py     libraries that write to standard error by themselves
 strict_http.py  HTTP without what can be read in two ways
 server.py    the process: socket, slow clients, stopping
 """

@@ -75,5 +75,5 @@ class RequireKey:
             return
         found = "another one" if any(carried) else "none"
         message = f"Expected the API key (Authorization: Bearer KEY, or X-API-Key: KEY), but the request has {found}."
-        # Of all ways, Basic is the only one that a browser asks its user for.
-        raise Refusal(401, "no key", message, {"WWW-Authenticate": 'Bearer, Basic realm="TwinCar"'})
+        # The one way that makes a browser ask its user; Chromium does not when others stand beside it.
+        raise Refusal(401, "no key", message, {"WWW-Authenticate": 'Basic realm="TwinCar"'})

@@ -84,10 +84,10 @@ def create_app(
     app.add_exception_handler(Refusal, service.refused)
     for kind in (HTTPException, Exception):
         app.add_exception_handler(kind, _as_json)
-    unwell = {"response_model": State, "responses": {503: {"description": "It cannot.", "model": State}}}
+    app.include_router(_routes(service, settings.api_key))
+    unwell = {"response_model": State, "responses": {503: {"description": "No; `status` says why.", "model": State}}}
     _get(app, "/healthz", service.healthz, summary="Whether the process can go on", **unwell)
     _get(app, "/readyz", service.readyz, summary="Whether there is room for a photo now", **unwell)
-    app.include_router(_routes(service, settings.api_key))
     return app
 
 
@@ -144,7 +144,7 @@ class Service:
         engine = classifier.engine.name
         self.counters = Counters(lambda: self.batching.taken, model=name, engine=engine)
         self.draining = False
-        """Whether it is about to stop, and clients should go elsewhere."""
+        """Whether it is about to stop."""
         self.batching = Batching(classifier, limits, self.counters.batches.observe)
         self._about = _describe(classifier, name, limits)
         self._limits = limits

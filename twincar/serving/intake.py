@@ -206,7 +206,9 @@ def _understood(read: Callable[[], Asking]) -> Asking:
         where = ".".join(str(part) for part in first["loc"])[:_LABEL]
         told = first["msg"].removeprefix("Value error, ")
         reason = f"{told[:1].lower()}{told[1:]}"
-        raise Refusal(status, "not understood", f"Expected another {where or 'body'}: {reason}.") from None
+        raise Refusal(
+            status, "not understood", f"Expected a valid request, but see {where or 'body'}: {reason}."
+        ) from None
 
 
 def _too_many(most: int) -> Refusal:

@@ -17,12 +17,14 @@ from typing import Any
 import h11
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client import disable_created_metrics
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from twincar.errors import UsageError
 from twincar.predict import Classifier
 from twincar.serving.app import create_app
 from twincar.serving.limits import RETRY, Limits
+from twincar.serving.quiet import quiet_libraries
 from twincar.serving.settings import HttpSettings
 from twincar.serving.strict_http import StrictConnection
 
@@ -117,6 +119,8 @@ class DrainingServer(uvicorn.Server):
             grace_period: seconds from SIGTERM to the end of listening; a second signal ends it at once.
             on_drain: called at SIGTERM.
         """
+        if not config.loaded:
+            config.load()  # now, because a signal may come before uvicorn would
         super().__init__(config)
         self._grace_period = grace_period
         self._on_drain = on_drain
@@ -164,6 +168,8 @@ def serve(
     settings = settings or HttpSettings()
     limits = Limits()
     limits = replace(limits, queue=queue, photos=min(limits.photos, queue))
+    quiet_libraries()
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a time beside every counter, which its format has no place for
     made = server(create_app(classifier, name=name, limits=limits, settings=settings), limits, settings=settings)
     before = signal.signal(signal.SIGTERM, made.handle_exit)  # from before clients may come
     try:
