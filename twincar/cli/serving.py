@@ -39,8 +39,8 @@ def serve(
     ] = None,
     access_log: Annotated[bool, typer.Option(help="Log a line for each request to standard error.")] = True,
     grace_period: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="To go on listening after SIGTERM, while /readyz says 503.")
-    ] = 5.0,
+        int, typer.Option(min=0, metavar="SECONDS", help="To go on listening after SIGTERM, while /readyz says 503.")
+    ] = 5,
 ) -> None:
     """Answer over HTTP, for programs and other machines; /docs tells how to ask."""
     from twincar.predict import Classifier

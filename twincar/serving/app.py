@@ -109,13 +109,13 @@ def _add_middleware(app: FastAPI, counters: Counters, settings: HttpSettings) ->
 def _routes(service: Service, api_key: str) -> APIRouter:
     """All that needs the key, where there is one."""
     router = APIRouter(dependencies=[Depends(RequireKey(api_key))] if api_key else None)
-    keyless = {401: "The API key is missing or wrong."} if api_key else {}
-    responses = _described(keyless)
+    without_key = {401: "The API key is missing or wrong."} if api_key else {}
+    responses = _described(without_key)
     router.post(
         "/v1/predict",
         summary="Name the cars in photos",
         response_model=Answers,
-        responses=_described({**_REFUSED, **keyless}),
+        responses=_described({**_REFUSED, **without_key}),
         openapi_extra={"requestBody": _request_body()},
     )(service.predict)
     about = {"summary": "What model this is", "response_model": ModelAnswer, "responses": responses}

@@ -169,7 +169,8 @@ def serve(
     limits = Limits()
     limits = replace(limits, queue=queue, photos=min(limits.photos, queue))
     quiet_libraries()
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # a time beside every counter, which its format has no place for
+    # Else there is a time beside every counter, for which Prometheus' text format has no place.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     made = server(create_app(classifier, name=name, limits=limits, settings=settings), limits, settings=settings)
     before = signal.signal(signal.SIGTERM, made.handle_exit)  # from before clients may come
     try:
