@@ -281,7 +281,7 @@ def test_pages_of_named_sites_may_ask(classifier: Classifier) -> None:
         assert allowed not in client.get("/healthz", headers={"Origin": "https://cars.example"}).headers
     with ask(classifier, allow_origins=("*",)) as client:
         assert client.get("/healthz", headers={"Origin": "https://any.example"}).headers[allowed] == "*"
-    for wrong in ("cars.example", "https://cars.example/", "https://cars.example/page", "null"):
+    for wrong in ("cars.example", "https://cars.example/", "https://cars.example/page", "https://*.example", "null"):
         with pytest.raises(UsageError, match=r"such as https://cars\.example"):
             HttpSettings(allow_origins=(wrong,))
 

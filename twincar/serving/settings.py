@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from twincar.errors import UsageError
 
-_ORIGIN = re.compile(r"https?://[^/?#\s]+")
+_ORIGIN = re.compile(r"https?://[^/?#*\s]+")
 
 
 @dataclass(frozen=True, kw_only=True)
