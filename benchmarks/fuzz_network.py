@@ -94,6 +94,9 @@ def http_bytes(_: Path) -> Target:
                     raise
                 answer = b""
         statuses = {int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:2]}
+        head = data.partition(b"\r\n\r\n")[0].lower()
+        if b"\r\ncontent-length:" in head and b"\r\ntransfer-encoding:" in head:
+            assert statuses <= {400}, answer[:300]
         assert not statuses & {500, 501, 502, 504}, answer[:300]
         if not statuses or min(statuses) >= 400:
             raise TwinCarError("refused")  # as a refused file is
@@ -118,6 +121,10 @@ def http_bytes(_: Path) -> Target:
             asking(part, "multipart/form-data; boundary=b"),
             asking(b'{"photos": ["aGVsbG8="]}', "application/json", "Expect: 100-continue\r\n"),
             chunked + b'18\r\n{"photos": ["aGVsbG8="]}\r\n0\r\n\r\n',
+            chunked.replace(b"Transfer", b"Content-Length: 5\r\nTransfer") + b"0\r\n\r\n",
+            chunked.replace(b": chunked", b":\r\n chunked") + b"0\r\n\r\n",
+            asking(part.replace(b"filename=", b"filename*=UTF-8''"), "multipart/form-data; boundary=b"),
+            asking(b'{"photos": ["data:image/png;name=a;base64,_-8\\n"]}', "application/json"),
             b"GET /v1/model HTTP/1.1\r\nHost: x\r\n\r\n",
             b"GET /docs HTTP/1.0\r\n\r\n",
             b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",

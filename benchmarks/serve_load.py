@@ -45,7 +45,8 @@ Answer = tuple[int, str]
 @contextmanager
 def serving(model: Path) -> Iterator[tuple[int, Address]]:
     """The server's process and its address."""
-    command = [sys.executable, "-m", "twincar", "serve", str(model), "--port", "0"]
+    flags = "--port 0 --no-access-log --grace-period 0"  # nobody reads the log, and a full pipe would stop the server
+    command = [sys.executable, "-m", "twincar", "serve", str(model), *flags.split()]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr
     try:

@@ -22,6 +22,8 @@ from PIL import Image
 
 import twincar
 from twincar.cli import app, main
+from twincar.console import print_csv
+from twincar.data.exclusions import read_exclusions
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}
 
@@ -89,12 +91,36 @@ FLAGS = {
     "export": "--format --precision --out --data --force --json",
     "predict": "--model -m --engine --top-k --tta --confidence --false-rejection --classes --backbone "
     "--out --cluster --json --csv",
-    "serve": "--host --port --engine --max-queue --confidence --false-rejection",
+    "serve": "--host --port --engine --max-queue --confidence --false-rejection --api-key-file --root-path "
+    "--allow-origin --access-log --grace-period",
     "demo": "--examples --space --host --port",
     "push": "--private --license --data --out --json",
     "pull": "--json",
     "info": "--json",
 }
+
+
+def test_csv_for_a_spreadsheet_runs_nothing(tmp_path: Path) -> None:
+    """A name that begins like a formula is quoted; `prepare --exclude` takes the list as it was printed."""
+    source = tmp_path / "cars"
+    names = {"=cmd|' C calc'!A0": 0, "+1": 1, "-2": 2, "@SUM(1)": 3, "'=quoted": 4, "'plain": 5}
+    for name, number in names.items():
+        (source / name).mkdir(parents=True)
+        draw_car(number % 4, number).save(source / name / "car.png")
+        (source / name / "bad.jpg").write_bytes(b"no photo")
+    listed = run("audit", source, "--csv").stdout
+    files = [row["file"] for row in csv.DictReader(io.StringIO(listed))]
+    assert sorted(files) == sorted(f"{'' if name == chr(39) + 'plain' else chr(39)}{name}/bad.jpg" for name in names)
+    (tmp_path / "bad.csv").write_text(listed, encoding="utf-8")
+    excluded = read_exclusions(tmp_path / "bad.csv")
+    assert sorted(excluded) == sorted(f"{name}/bad.jpg" for name in names)
+    out = io.StringIO()
+    with redirect_stdout(out):
+        print_csv(
+            [{"photo": "\t=1", "confidence": -0.5, "year": None, "open": "a=b"}],
+            ["photo", "confidence", "open", "year"],
+        )
+    assert out.getvalue() == "photo,confidence,open,year\n'\t=1,-0.5,a=b,\n"
 
 
 def test_flags_are_frozen() -> None:

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import shlex
 import shutil
 import signal
 import socket
@@ -46,6 +45,7 @@ from twincar.serving.intake import label_of
 from twincar.serving.limits import Limits
 from twincar.serving.schema import Answer, Answers, ModelAnswer
 from twincar.serving.server import PatientProtocol, serve, server
+from twincar.serving.settings import HttpSettings
 
 NAMES = ("BMW M3 Sedan 2012", "BMW M3 Coupe 2012", "Audi S4 Sedan 2012", "Audi TT Coupe 2011")
 
@@ -88,6 +88,10 @@ class NotingClassifier(Classifier):
 
 @pytest.fixture
 def classifier() -> NotingClassifier:
+    return colour_classifier()
+
+
+def colour_classifier() -> NotingClassifier:
     spec = ModelSpec(
         backbone="none",
         head="linear",
@@ -112,12 +116,16 @@ def ask_app(classifier: Classifier, **limits: float) -> TestClient:
 
 @contextmanager
 def listening(
-    classifier: Classifier, protocol: type[PatientProtocol] = PatientProtocol, **limits: float
+    classifier: Classifier,
+    protocol: type[PatientProtocol] = PatientProtocol,
+    settings: HttpSettings | None = None,
+    **limits: float,
 ) -> Iterator[tuple[str, int]]:
     """A real server on a free port of this computer, in a thread."""
     bound = socket.create_server(("127.0.0.1", 0))
     chosen = Limits(**limits)  # type: ignore[arg-type]
-    made = server(create_app(classifier, name="cars", limits=chosen), chosen, protocol)
+    app = create_app(classifier, name="cars", limits=chosen, settings=settings)
+    made = server(app, chosen, protocol, settings)
     thread = threading.Thread(target=made.run, args=([bound],))
     thread.start()
     try:
@@ -264,7 +272,7 @@ def test_what_is_not_understood_gets_a_sentence(client: TestClient) -> None:
     photo = {"files": files(jpeg())}
     as_json, as_form = {"Content-Type": "application/json"}, {"Content-Type": "multipart/form-data; boundary=b"}
     refused(ask(content=b""), 415, "found none")
-    refused(ask(content=jpeg(), headers={"Content-Type": "image/jpeg"}), 415, "multipart/form-data")
+    refused(ask(content=jpeg(), headers={"Content-Type": "image/jpeg"}), 415, "found 'image/jpeg'")
     refused(ask(content=b"", headers=as_json), 400, "body")
     refused(ask(content=b'{"photos": [', headers=as_json), 400, "body")
     refused(ask(content=b"\xff\xfe", headers=as_json), 400, "body")
@@ -276,7 +284,7 @@ def test_what_is_not_understood_gets_a_sentence(client: TestClient) -> None:
     refused(ask(json={"photos": ["AAAA"], "topk": 3}), 422, "topk")
     refused(ask(content=b"", headers=as_form), 422, "at least one photo")
     refused(ask(content=b"no form", headers=as_form), 400, "damaged")
-    refused(ask(content=b"x", headers={"Content-Type": "multipart/form-data"}), 400, "damaged")
+    refused(ask(content=b"x", headers={"Content-Type": "multipart/form-data"}), 400, "it has no boundary")
     refused(ask(data={"photos": "http://x/y.jpg"}, files=[("other", ("", b""))]), 422, "as files")
     for values, word in (({"top_k": "0"}, "top_k"), ({"top_k": "many"}, "top_k"), ({"level": "colour"}, "level")):
         refused(ask(**photo, data=values), 422, word)
@@ -400,18 +408,24 @@ def test_a_body_without_a_length_is_cut_off(classifier: Classifier) -> None:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the documentation asks with curl")
-def test_the_command_of_the_documentation_is_answered(classifier: Classifier, tmp_path: Path) -> None:
+def test_the_commands_of_the_documentation_are_answered(classifier: Classifier, tmp_path: Path) -> None:
     text = (Path(__file__).parents[1] / "docs" / "deploy.md").read_text(encoding="utf-8")
-    (command,) = re.findall(r"^curl .*/v1/predict$", text, re.MULTILINE)
-    for name in re.findall(r"photos=@(\S+)", command):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    plain, with_key = re.findall(r"^curl .*/v1/predict$", text, re.MULTILINE)
+    (tmp_path / "more").mkdir()
+    for name in ("car.jpg", "more/car.png"):
         (tmp_path / name).write_bytes(jpeg())
-    with listening(classifier) as (host, port):
-        command = command.replace("127.0.0.1:8000", f"{host}:{port}")
-        said = subprocess.run(shlex.split(command), cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    answers = json.loads(said)["predictions"]
-    assert [answer["level"] for answer in answers] == ["make", "make"]
-    assert [len(answer["topk"]) for answer in answers] == [3, 3]
+    (tmp_path / "api_key").write_text("secret\n", encoding="utf-8")
+
+    def answers(command: str, settings: HttpSettings) -> Any:
+        with listening(classifier, settings=settings) as (host, port):
+            shell = ["sh", "-c", command.replace("127.0.0.1:8000", f"{host}:{port}")]
+            return json.loads(subprocess.run(shell, cwd=tmp_path, capture_output=True, text=True, check=True).stdout)
+
+    found = answers(plain, HttpSettings())["predictions"]
+    assert [answer["level"] for answer in found] == ["make", "make"]
+    assert [len(answer["topk"]) for answer in found] == [3, 3]
+    assert len(answers(with_key, HttpSettings(api_key="secret"))["predictions"]) == 1
+    assert "API key" in answers(plain, HttpSettings(api_key="secret"))["error"]
 
 
 def test_slow_clients_are_let_go(classifier: Classifier) -> None:
@@ -434,7 +448,7 @@ def test_slow_clients_are_let_go(classifier: Classifier) -> None:
             other.sendall(b"\x16\x03\x01\x02\r\n\r\n")
             answer = b"".join(iter(lambda: other.recv(10_000), b""))
             assert answer.startswith(b"HTTP/1.1 400")
-            assert "an HTTP request" in json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+            assert "valid HTTP request" in json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
         assert get(address, "/healthz")[0] == 200
 
 
@@ -473,9 +487,16 @@ def test_metrics_count_requests_photos_and_batches(client: TestClient) -> None:
     assert samples["twincar_requests_total", "/v1/predict", "200"] == 1
     assert samples["twincar_requests_total", "/v1/predict", "415"] == 1
     assert samples["twincar_requests_total", "404", "other"] == 1
-    assert samples["twincar_photos_total", "answered"] == samples["twincar_photos_total", "unreadable"] == 1
+    answers = {key[1:]: value for key, value in samples.items() if key[0] == "twincar_answers_total"}
+    levels = {("accepted", level) for level in get_args(LevelName)}
+    assert answers.pop(("accepted", "class")) == 1
+    assert set(answers) == {*levels, ("", "not_sure"), ("", "rejected")} - {("accepted", "class")}
+    assert set(answers.values()) == {0}
+    assert samples["twincar_failed_photos_total", "not an image"] == 1
+    assert samples["twincar_failed_photos_total", "truncated"] == 0
+    assert samples["twincar_build_info", twincar.__version__, "cars", "onnxruntime"] == 1
     assert samples["twincar_rejected_requests_total", "not understood"] == 1
-    assert samples["twincar_request_seconds_count", "/v1/predict"] == 2
+    assert samples["twincar_request_duration_seconds_count", "/v1/predict"] == 2
     assert (samples["twincar_batch_photos_count",], samples["twincar_queue_photos",]) == (1, 0)
 
 
@@ -534,12 +555,13 @@ def exported(classifier: Classifier, tmp_path: Path) -> Path:
 
 
 @contextmanager
-def process(model: Path) -> Iterator[tuple[subprocess.Popen[str], tuple[str, int]]]:
+def process(model: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], tuple[str, int]]]:
     """`twincar serve` where torch cannot be imported."""
     names = ("torch", "timm", "torchvision", "matplotlib", "pandas", "sklearn", "cv2")
     code = (
         f"import sys\nfor name in {names}: sys.modules[name] = None\n"
-        f"sys.argv = ['twincar', 'serve', {str(model)!r}, '--port', '0']\nfrom twincar.cli import main; main()"
+        f"sys.argv = ['twincar', 'serve', {str(model)!r}, '--port', '0', *{flags!r}]\n"
+        "from twincar.cli import main; main()"
     )
     started = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -581,8 +603,10 @@ def test_a_process_without_torch_answers_as_predict_does(exported: Path) -> None
     assert (started.returncode, "Traceback" in errors) == (130, False)
 
 
-def test_told_to_stop_it_finishes_what_is_under_way_and_refuses_new(exported: Path) -> None:
-    with process(exported) as (started, address):
+def test_told_to_stop_it_drains_and_finishes_what_is_under_way(exported: Path) -> None:
+    """From SIGTERM on `/readyz` is 503 while all is answered; a second one ends the grace period, here a long one."""
+    with process(exported, "--grace-period", "600") as (started, address):
+        assert get(address, "/readyz")[0] == 200
         data = io.BytesIO()
         draw_car(0, 0).save(data, "JPEG")
         body, headers = form(data.getvalue())
@@ -594,19 +618,38 @@ def test_told_to_stop_it_finishes_what_is_under_way_and_refuses_new(exported: Pa
         connection.endheaders()
         assert connection.sock.recv(1000).startswith(b"HTTP/1.1 100")  # it has begun to read
         started.send_signal(signal.SIGTERM)
+        until(lambda: get(address, "/readyz") == (503, b'{"status":"stopping"}'))
+        until(lambda: asked_to_close(address))
+        assert (get(address, "/healthz")[0], post(address, data.getvalue()).status) == (200, 200)
+        assert [post(address, photo).status for photo in (broken_tiff(), b"no photo")] == [422, 422]
+        started.send_signal(signal.SIGTERM)
         until(lambda: refuses(address))
         connection.send(body)
         assert connection.getresponse().status == 200
         errors = started.communicate(timeout=30)[1]
     assert started.returncode == 0
-    assert "every request that was under way is answered" in errors
-    assert "Traceback" not in errors
+    *requests, last = errors.splitlines()
+    assert last == "Stopped; every request that was under way is answered."
+    assert all(re.match(r"\d{4}-\S+ 127\.0\.0\.1 (GET|POST) /", line) for line in requests), errors
+
+
+def broken_tiff() -> bytes:
+    """One of which libtiff writes to standard error by itself."""
+    data = io.BytesIO()
+    draw_car(0, 0).save(data, "TIFF", compression="tiff_adobe_deflate")
+    return data.getvalue()[:8] + data.getvalue()[8:].replace(b"\x78\x9c", b"\x78\x9d", 1)
 
 
 def until(true: Callable[[], bool]) -> None:
     """Look again and again; the test's own limit ends it."""
     while not true():
         threading.Event().wait(0.02)
+
+
+def asked_to_close(address: tuple[str, int]) -> bool:
+    connection = http.client.HTTPConnection(*address, timeout=20)
+    connection.request("GET", "/healthz")
+    return connection.getresponse().getheader("Connection") == "close"
 
 
 def refuses(address: tuple[str, int]) -> bool:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from twincar.files import spreadsheet_cell
+
 if TYPE_CHECKING:
     from twincar.answers import Failure, Prediction
     from twincar.compare import Comparison
@@ -335,10 +337,10 @@ def print_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """CSV with a header; cells a row lacks are empty."""
+    """CSV with a header; cells a row lacks are empty, and what a spreadsheet would run as a formula is quoted."""
     writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({column: spreadsheet_cell(value) for column, value in row.items()} for row in rows)
     sys.stdout.flush()  # while a full disk can still be told
 
 

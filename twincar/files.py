@@ -24,6 +24,7 @@ from typing import Any
 from twincar.errors import DataError, StorageError, UsageError, storage_errors
 
 _UNFINISHED = re.compile(r"\..+\.twincar-(?P<machine>.+)-(?P<process>\d+)\.\w+\.part")
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 _ABANDONED = 24 * 3600  # seconds without a change after which what another machine was writing counts as left behind
 
 
@@ -165,6 +166,20 @@ def to_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = No
     writer.writerows(listed)
     # A file name on disk may be bytes that are no UTF-8; Python carries those as surrogates.
     return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def spreadsheet_cell(value: object) -> object:
+    """A value that a spreadsheet shows as it is: text that it would run as a formula gets a quote before it.
+
+    See OWASP, 'CSV Injection'. Numbers stay numbers. What already begins with such a quote gets another, so that
+    `from_spreadsheet_cell` leads back.
+    """
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def from_spreadsheet_cell(text: str) -> str:
+    """The text that `spreadsheet_cell` has quoted."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def sha256_of(data: bytes) -> str:

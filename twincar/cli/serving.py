@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -19,14 +20,42 @@ def serve(
     max_queue: Annotated[int, typer.Option(min=1, help="Photos that may wait; further ones get a 503.")] = 128,
     confidence: ConfidenceOption = CONFIDENCE,
     false_rejection: FalseRejectionOption = FALSE_REJECTION,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Ask for the key in FILE (else that in the variable TWINCAR_API_KEY) with every request but probes.  "
+            "[default: no key]",
+        ),
+    ] = None,
+    root_path: Annotated[
+        str, typer.Option(metavar="PREFIX", help="Where a proxy publishes the server, such as /cars.")
+    ] = "",
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN", help="A site whose pages may ask, such as https://cars.example; * for all; repeatable."
+        ),
+    ] = None,
+    access_log: Annotated[bool, typer.Option(help="Log a line for each request to standard error.")] = True,
+    grace_period: Annotated[
+        int, typer.Option(min=0, metavar="SECONDS", help="To go on listening after SIGTERM, while /readyz says 503.")
+    ] = 5,
 ) -> None:
     """Answer over HTTP, for programs and other machines; /docs tells how to ask."""
     from twincar.predict import Classifier
-    from twincar.serving import serve
+    from twincar.serving import HttpSettings, read_api_key, serve
 
+    settings = HttpSettings(
+        root_path=root_path,
+        allow_origins=tuple(allow_origin or ()),
+        api_key=read_api_key(api_key_file, os.environ),
+        access_log=access_log,
+        grace_period=grace_period,
+    )
     named = model_or_box(model)
     classifier = Classifier.load(named, engine=engine, confidence=confidence, false_rejection=false_rejection)
-    serve(classifier, name=Path(named).name, host=host, port=port, queue=max_queue)
+    serve(classifier, name=Path(named).name, host=host, port=port, queue=max_queue, settings=settings)
 
 
 def demo(

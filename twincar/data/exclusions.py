@@ -12,6 +12,7 @@ from pathlib import Path
 
 from twincar.data.sources import file_key
 from twincar.errors import DataError, UsageError
+from twincar.files import from_spreadsheet_cell
 
 EXCLUDE, LOOK = "exclude", "look"
 """What can stand in the column `action`."""
@@ -47,5 +48,6 @@ def _excluded(rows: csv.DictReader[str], path: Path) -> dict[str, str]:
             )
         if action == EXCLUDE and row["file"]:
             why = [part for part in (row.get("reason"), row.get("detail")) if part]
-            excluded.setdefault(file_key(row["file"]), ": ".join(why) or f"listed in {path.name}")
+            name = from_spreadsheet_cell(row["file"])  # the list may be what `audit --csv` printed
+            excluded.setdefault(file_key(name), ": ".join(why) or f"listed in {path.name}")
     return excluded

@@ -1,5 +1,7 @@
 """The addresses of the server.
 
+Of each GET address there is a HEAD, too.
+
 POST /v1/predict   photos in, answers out
 GET  /v1/model     what model this is
 GET  /healthz      whether the process can go on (restart it if not)
@@ -11,87 +13,142 @@ GET  /docs         how to use it, to read and to try; /openapi.json is the same 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Sequence
+import base64
+import io
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any, get_args
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse
+from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from twincar import pages
 from twincar.answers import Failure
 from twincar.errors import Defect
 from twincar.modeling.levels import LevelName
 from twincar.predict import Classifier, Question
+from twincar.serving.access import RequireKey
 from twincar.serving.batching import Batching, Item
 from twincar.serving.counters import Counters
 from twincar.serving.intake import Upload, parse_body
 from twincar.serving.limits import HeldBytes, Limits, Refusal, read_body
+from twincar.serving.request_log import REQUEST_ID, RequestLog
 from twincar.serving.schema import Answers, ModelAnswer, PhotosAsForm, PhotosAsJson, Refused, State
+from twincar.serving.settings import HttpSettings
 from twincar.version import __version__
 
-_REFUSED: dict[int | str, str] = {
+_REFUSED = {
     400: "The body is damaged.",
     408: "The request did not arrive in time.",
     413: "Too many bytes, photos or pixels.",
     415: "Neither a form nor JSON.",
     422: "Something unknown was asked, or no photo could be read.",
+    500: "Something went wrong inside the server.",
     503: "Too many photos are waiting; `Retry-After` says for how many seconds to wait.",
     504: "There was no answer in time.",
 }
 
 
-def create_app(classifier: Classifier, *, name: str, limits: Limits | None = None) -> FastAPI:
+def create_app(
+    classifier: Classifier, *, name: str, limits: Limits | None = None, settings: HttpSettings | None = None
+) -> FastAPI:
     """The server as an ASGI application; its `state.service` is the `Service` behind it.
 
     Args:
         classifier: the model.
         name: what clients see of where it comes from.
         limits: on requests; see `Limits` for what they are unless given.
+        settings: who may ask, from where; see `HttpSettings`.
     """
-    service = Service(classifier, name, limits or Limits())
+    settings = settings or HttpSettings()
+    service = Service(classifier, name, limits or Limits(), bool(settings.api_key))
     app = FastAPI(
         title="TwinCar",
         version=__version__,
         summary="Tells look-alike cars apart: from a photo to make, model, body and year.",
         docs_url=None,  # FastAPI's own page fetches its scripts from elsewhere
         redoc_url=None,
+        openapi_url=None,  # FastAPI's own route would need no key
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
         lifespan=service.running,
     )
     app.state.service = service
-    app.add_middleware(_Counting, counters=service.counters)
-    for kind in (Refusal, HTTPException, Exception):
+    _add_middleware(app, service.counters, settings)
+    app.add_exception_handler(Refusal, service.refused)
+    for kind in (HTTPException, Exception):
         app.add_exception_handler(kind, _as_json)
-    app.post(
+    app.include_router(_routes(service, settings.api_key))
+    unwell = {"response_model": State, "responses": {503: {"description": "No; `status` says why.", "model": State}}}
+    _get(app, "/healthz", service.healthz, summary="Whether the process can go on", **unwell)
+    _get(app, "/readyz", service.readyz, summary="Whether there is room for a photo now", **unwell)
+    return app
+
+
+def _add_middleware(app: FastAPI, counters: Counters, settings: HttpSettings) -> None:
+    """From the innermost to the outermost."""
+    if settings.allow_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allow_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "X-API-Key", REQUEST_ID],
+            expose_headers=["Retry-After", REQUEST_ID],
+        )
+    app.add_middleware(RequestLog, counters=counters, access_log=settings.access_log)
+    if settings.root_path:
+        app.add_middleware(_Prefix, root_path=settings.root_path)
+
+
+def _routes(service: Service, api_key: str) -> APIRouter:
+    """All that needs the key, where there is one."""
+    router = APIRouter(dependencies=[Depends(RequireKey(api_key))] if api_key else None)
+    without_key = {401: "The API key is missing or wrong."} if api_key else {}
+    responses = _described(without_key)
+    router.post(
         "/v1/predict",
         summary="Name the cars in photos",
         response_model=Answers,
-        responses={status: {"description": about, "model": Refused} for status, about in _REFUSED.items()},
+        responses=_described({**_REFUSED, **without_key}),
         openapi_extra={"requestBody": _request_body()},
     )(service.predict)
-    app.get("/v1/model", summary="What model this is", response_model=ModelAnswer)(service.model)
-    app.get("/healthz", summary="Whether the process can go on", response_model=State)(service.healthz)
-    app.get("/readyz", summary="Whether there is room for a photo now", response_model=State)(service.readyz)
-    app.get("/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse)(service.metrics)
-    app.get("/docs", include_in_schema=False)(service.docs)
-    app.get("/", include_in_schema=False)(service.root)
-    return app
+    about = {"summary": "What model this is", "response_model": ModelAnswer, "responses": responses}
+    _get(router, "/v1/model", service.model, **about)
+    about = {"summary": "Counters for Prometheus", "response_class": PlainTextResponse, "responses": responses}
+    _get(router, "/metrics", service.metrics, **about)
+    for path, handler in (("/docs", service.docs), ("/openapi.json", service.openapi), ("/", service.root)):
+        _get(router, path, handler, include_in_schema=False)
+    return router
+
+
+def _get(router: APIRouter | FastAPI, path: str, handler: Callable[..., Any], **about: Any) -> None:
+    """Answer GET and, as HTTP asks for and FastAPI does not do by itself, HEAD."""
+    router.get(path, **about)(handler)
+    router.head(path, include_in_schema=False)(handler)
+
+
+def _described(refused: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    return {status: {"description": about, "model": Refused} for status, about in sorted(refused.items())}
 
 
 class Service:
     """One model and what is counted about it; its public coroutines are the addresses."""
 
-    def __init__(self, classifier: Classifier, name: str, limits: Limits) -> None:
-        self.counters = Counters(lambda: self.batching.taken)
+    def __init__(self, classifier: Classifier, name: str, limits: Limits, needs_key: bool = False) -> None:
+        engine = classifier.engine.name
+        self.counters = Counters(lambda: self.batching.taken, model=name, engine=engine)
+        self.draining = False
+        """Whether it is about to stop."""
         self.batching = Batching(classifier, limits, self.counters.batches.observe)
         self._about = _describe(classifier, name, limits)
         self._limits = limits
+        self._needs_key = needs_key
         self._held = HeldBytes(limits.held_bytes)
 
     @asynccontextmanager
@@ -101,26 +158,30 @@ class Service:
         yield
         await self.batching.stop()
 
+    def drain(self) -> None:
+        """Say from now on that clients should go elsewhere; they are answered all the same."""
+        self.draining = True
+
     async def predict(self, request: Request) -> Response:
         """One photo or several, as files of a form or as base64 in JSON, with the same question about each.
 
         A photo that cannot be read gets an item with `error` in its place; the others are answered.
         """
-        try:
-            if request.query_params:
-                message = "Expected what is asked in the form (-F top_k=3) or in the JSON, and found it in the address."
-                raise Refusal(422, "not understood", message)
-            self.batching.check_room()
-            with self._held.account() as take:
-                body = await read_body(request, self._limits, take)
-                items = await self._in_time(request.headers.get("content-type", ""), body)
-        except Refusal as refusal:
-            self.counters.rejected.labels(refusal.reason).inc()
-            raise
-        unreadable = sum(isinstance(item, Failure) for item in items)
-        self.counters.photos.labels("unreadable").inc(unreadable)
-        self.counters.photos.labels("answered").inc(len(items) - unreadable)
+        if request.query_params:
+            message = "Expected what is asked in the form (-F top_k=3) or in the JSON, and found it in the address."
+            raise Refusal(422, "not understood", message)
+        self.batching.check_room()
+        with self._held.account() as take:
+            body = await read_body(request, self._limits, take)
+            items = await self._in_time(request.headers.get("content-type", ""), body)
+        self.counters.count(items)
         return _response(items)
+
+    async def refused(self, _: Request, refusal: Exception) -> Response:
+        """Tell why there is no answer."""
+        assert isinstance(refusal, Refusal)
+        self.counters.rejected.labels(refusal.reason).inc()
+        return JSONResponse({"error": str(refusal)}, refusal.status, refusal.headers)
 
     async def model(self) -> Response:
         """Its classes with make, model, body and year, its input, how far it can be trusted, where it comes from."""
@@ -131,11 +192,13 @@ class Service:
         return _state(self.batching.alive, "ok", "what computes has ended")
 
     async def readyz(self) -> Response:
-        """503 while the queue is full."""
+        """503 while the queue is full, and from SIGTERM on."""
+        if self.draining:
+            return _state(False, "", "stopping")
         return _state(self.batching.alive and self.batching.taken < self._limits.queue, "ready", "queue full")
 
     async def metrics(self) -> Response:
-        """Requests by status, seconds, photos, batches, photos waiting, requests turned away."""
+        """Build, requests by status, seconds, answers by outcome, failed photos, batches, photos waiting."""
         return Response(self.counters.to_text(), media_type=CONTENT_TYPE_LATEST)
 
     async def docs(self, request: Request) -> Response:
@@ -145,13 +208,19 @@ class Service:
             title=f"TwinCar: {self._about['name']}",
             address=str(request.base_url).rstrip("/"),
             api=request.app.openapi(),
+            needs_key=self._needs_key,
             levels=get_args(LevelName),
         )
         return HTMLResponse(page)
 
-    async def root(self) -> Response:
+    async def openapi(self, request: Request) -> Response:
+        """The same for programs."""
+        return JSONResponse(request.app.openapi())
+
+    async def root(self, request: Request) -> Response:
         """What a browser asks for first."""
-        return RedirectResponse("/docs")
+        prefix = request.scope["root_path"]
+        return RedirectResponse(f"{prefix}/docs" if prefix else "docs")  # the latter keeps a prefix it knows nothing of
 
     async def _in_time(self, content_type: str, body: bytes) -> Sequence[Item]:
         try:
@@ -172,30 +241,16 @@ class Service:
         return await self.batching.answer(upload.label, upload.data, question)
 
 
-class _Counting:
-    """Counts every request by route and status, and its seconds."""
+class _Prefix:
+    """Says under which prefix a proxy publishes the server; a path may have lost it on the way, or not."""
 
-    def __init__(self, app: ASGIApp, counters: Counters) -> None:
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
         self.app = app
-        self.counters = counters
+        self.root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        start, status = time.perf_counter(), 500
-
-        async def noting(message: Message) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            await send(message)
-
-        try:
-            await self.app(scope, receive, noting)
-        finally:
-            route = getattr(scope.get("route"), "path", "other")  # what a client makes up must not become a label
-            self.counters.requests.labels(route, status).inc()
-            self.counters.seconds.labels(route).observe(time.perf_counter() - start)
+        scope["root_path"] = self.root_path
+        await self.app(scope, receive, send)
 
 
 def _response(items: Sequence[Item]) -> JSONResponse:
@@ -210,13 +265,16 @@ def _response(items: Sequence[Item]) -> JSONResponse:
     return JSONResponse({"error": message, **body}, 413 if too_large else 422)
 
 
-async def _as_json(_: Request, error: Exception) -> JSONResponse:
-    if isinstance(error, Refusal):
-        return JSONResponse({"error": str(error)}, error.status, error.headers)
+async def _as_json(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, HTTPException):
-        message = f"{HTTPStatus(error.status_code).phrase}. What there is: /docs"
-        return JSONResponse({"error": message}, error.status_code, error.headers)
-    return JSONResponse({"error": "Something went wrong inside the server; its log tells what."}, 500)
+        message = f"{HTTPStatus(error.status_code).phrase}. What there is: {request.scope['root_path']}/docs"
+        headers = dict(error.headers or {})
+        if headers.get("Allow") == "GET":
+            headers["Allow"] = "GET, HEAD"  # which is a route of its own here
+        return JSONResponse({"error": message}, error.status_code, headers)
+    # This is answered outside of all middleware.
+    headers = {REQUEST_ID: request.state.request_id}
+    return JSONResponse({"error": "Something went wrong inside the server; its log tells what."}, 500, headers)
 
 
 def _state(good: bool, yes: str, no: str) -> JSONResponse:
@@ -252,7 +310,10 @@ def _describe(classifier: Classifier, name: str, limits: Limits) -> dict[str, An
 
 def _request_body() -> dict[str, Any]:
     """Of `predict`, which reads its body itself, to refuse what is too large before it is in memory."""
-    example = {"photos": ["/9j/4AAQSkZJRgABAQ..."], "top_k": 3, "level": "make", "explain": True}
+    picture = io.BytesIO()
+    Image.new("L", (48, 32), 128).save(picture, "PNG")
+    photo = base64.b64encode(picture.getvalue()).decode()
+    example = {"photos": [photo], "top_k": 3, "level": "make", "explain": True}
     kinds: dict[str, Any] = {"multipart/form-data": PhotosAsForm, "application/json": PhotosAsJson}
     content = {kind: {"schema": model.model_json_schema()} for kind, model in kinds.items()}
     content["application/json"]["example"] = example

@@ -18,7 +18,7 @@ from twincar.errors import PhotoError
 from twincar.machine import available_cores
 from twincar.predict import Classifier, PreparedPhoto, Question
 from twincar.preprocess import decode_photo
-from twincar.serving.limits import RETRY, Limits, Refusal
+from twincar.serving.limits import RETRY, Limits, Refusal, count_photos
 
 Result = TypeVar("Result")
 Item = Prediction | Explanation | Failure
@@ -84,7 +84,8 @@ class Batching:
             Refusal: they may not.
         """
         if self.taken + photos > self._limits.queue:
-            message = f"Expected room for {photos} photos, and {self.taken} of {self._limits.queue} places are taken."
+            taken = f"{self.taken} of {self._limits.queue} places are taken"
+            message = f"Expected room for {count_photos(photos)}, but {taken}."
             raise Refusal(503, "queue full", f"{message} Try again in a second.", RETRY)
 
     @contextmanager

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
+from urllib.parse import unquote
 
 from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
@@ -19,14 +20,17 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from twincar.answers import Failure
 from twincar.errors import Defect, PhotoError
 from twincar.predict import Question
-from twincar.serving.limits import Limits, Refusal
+from twincar.serving.limits import Limits, Refusal, count_photos
 from twincar.serving.schema import Asked, PhotosAsJson
 
 Asking = TypeVar("Asking", bound=Asked)
 
 _LABEL = 100  # characters of a file name that an answer repeats
 _SPARE_VALUES = 64  # in JSON, beyond those of the photos
-_DATA_ADDRESS = re.compile(r"data:[\w.+/-]*;base64,")
+_DATA_URL = re.compile(r"data:[^,]{0,1000};base64,", re.IGNORECASE)  # a media type and its parameters (RFC 2397)
+_STANDARD = bytes.maketrans(b"-_", b"+/")  # from the alphabet for addresses (RFC 4648, section 5)
+_SPACE = b" \t\r\n"
+_EXTENDED_NAME = re.compile(rb""";\s*filename\*\s*=\s*"?(?:[\w-]*'[^']*')?([^;"]*)""", re.IGNORECASE)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _JSON, _FORM = "application/json", "multipart/form-data"
 
@@ -52,7 +56,7 @@ def parse_body(content_type: str, body: bytes, limits: Limits) -> tuple[list[Upl
     elif kind == _JSON.encode():
         uploads, asked = _from_json(body, limits)
     else:
-        found = repr(label_of(content_type, "")) if content_type else "none"
+        found = repr(_printable(content_type)) if content_type else "none"
         raise Refusal(415, "not understood", f"Expected a Content-Type of {_FORM} or {_JSON}, and found {found}.")
     if not uploads:
         raise Refusal(422, "not understood", "Expected at least one photo, and found none: curl -F photos=@car.jpg ...")
@@ -62,8 +66,11 @@ def parse_body(content_type: str, body: bytes, limits: Limits) -> tuple[list[Upl
 
 def label_of(name: str, otherwise: str) -> str:
     """A file name as answers repeat it: its last part, printable, of bounded length."""
-    last = re.split(r"[/\\]", name)[-1]
-    return "".join(character for character in last if character.isprintable())[:_LABEL].strip() or otherwise
+    return _printable(re.split(r"[/\\]", name)[-1]) or otherwise
+
+
+def _printable(text: str) -> str:
+    return "".join(character for character in text if character.isprintable())[:_LABEL].strip()
 
 
 @dataclass
@@ -77,10 +84,17 @@ class _Part:
     @property
     def names(self) -> tuple[str, str | None]:
         """Of the field, and of the file where it is one."""
-        _, options = parse_options_header(self.headers.get("content-disposition"))
+        header = self.headers.get("content-disposition", b"")
+        _, options = parse_options_header(header)
         file = options.get(b"filename")
         field = options.get(b"name", b"").decode(errors="replace")
-        return field, None if file is None else file.decode(errors="replace")
+        return field, _extended_name(header) if file is None else file.decode(errors="replace")
+
+
+def _extended_name(header: bytes) -> str | None:
+    """The file name of a part that has only `filename*=` (RFC 8187), which forms should not use, but programs do."""
+    found = _EXTENDED_NAME.search(header)
+    return unquote(found[1].decode(errors="replace"), errors="replace") if found else None
 
 
 class _Form:
@@ -130,6 +144,10 @@ class _Form:
 
 
 def _from_form(boundary: bytes, body: bytes, limits: Limits) -> tuple[list[Upload | Failure], Asked]:
+    if not boundary:
+        kind = f"{_FORM}; boundary=..."
+        message = f"Expected a Content-Type of {kind}, but it has no boundary. Let your program set this header itself."
+        raise Refusal(400, "not understood", message)
     try:
         parts = _Form(limits.photos + len(Asked.model_fields)).parse(boundary, body)
     except (FormParserError, ValueError) as error:
@@ -161,9 +179,11 @@ def _from_json(body: bytes, limits: Limits) -> tuple[list[Upload | Failure], Pho
 
 
 def _from_base64(text: str, label: str) -> Upload | Failure:
-    data = text[match.end() :] if (match := _DATA_ADDRESS.match(text)) else text
+    data = text[match.end() :] if (match := _DATA_URL.match(text)) else text
     try:
-        return Upload(label, base64.b64decode(data, validate=True))
+        standard = data.encode("ascii").translate(_STANDARD, _SPACE)
+        padding = b"=" * (-len(standard) % 4)  # which is often left away where the alphabet is that of addresses
+        return Upload(label, base64.b64decode(standard + padding, validate=True))
     except (binascii.Error, ValueError):
         found = "an address; nothing is fetched" if _ADDRESS.match(text) else "something else"
         message = f"Expected the bytes of {label} as base64, and found {found}."
@@ -186,8 +206,10 @@ def _understood(read: Callable[[], Asking]) -> Asking:
         where = ".".join(str(part) for part in first["loc"])[:_LABEL]
         told = first["msg"].removeprefix("Value error, ")
         reason = f"{told[:1].lower()}{told[1:]}"
-        raise Refusal(status, "not understood", f"Expected another {where or 'body'}: {reason}.") from None
+        raise Refusal(
+            status, "not understood", f"Expected a valid request, but see {where or 'body'}: {reason}."
+        ) from None
 
 
 def _too_many(most: int) -> Refusal:
-    return Refusal(413, "too large", f"Expected at most {most} photos a request, and found more.")
+    return Refusal(413, "too large", f"Expected at most {count_photos(most)} a request, and found more.")

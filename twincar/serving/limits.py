@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from twincar.errors import TwinCarError
 
-Reason = Literal["too large", "queue full", "memory full", "slow client", "too slow", "not understood"]
+Reason = Literal["too large", "queue full", "memory full", "slow client", "too slow", "not understood", "no key"]
 """Why a request got no answer, for the counters."""
 
 _MIB = 2**20
@@ -47,6 +47,11 @@ class Refusal(TwinCarError):
         self.status = status
         self.reason = reason
         self.headers = headers
+
+
+def count_photos(count: int) -> str:
+    """A number of photos in words, such as '1 photo'."""
+    return f"{count} photo{'s' * (count != 1)}"
 
 
 class HeldBytes:

@@ -7,15 +7,26 @@ import json
 import logging
 import signal
 import socket
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from ipaddress import ip_address
+from types import FrameType
+from typing import Any
 
+import h11
 import uvicorn
+from fastapi import FastAPI
+from prometheus_client import disable_created_metrics
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from twincar.errors import UsageError
 from twincar.predict import Classifier
 from twincar.serving.app import create_app
-from twincar.serving.limits import Limits
+from twincar.serving.limits import RETRY, Limits
+from twincar.serving.quiet import quiet_libraries
+from twincar.serving.settings import HttpSettings
+from twincar.serving.strict_http import StrictConnection
 
 logger = logging.getLogger(__name__)
 
@@ -23,21 +34,27 @@ _HEAD_BYTES = 16 * 1024  # of a request's line and headers
 _HEAD_SECONDS = 10.0  # for them to arrive, and for what is left of a request that was turned away
 _READING_SECONDS = 30.0  # for a client to take its answer
 _CONNECTIONS = 512  # at one time
+_NO_LOGIN = "There is no login: whoever reaches port %d of this machine can ask. --api-key-file FILE asks for a key."
 
 
 class PatientProtocol(H11Protocol):
     """Uvicorn's HTTP, with an end to patience: it has none for slow headers, slow readers, and idle connections."""
 
+    conn: StrictConnection
     head_seconds = _HEAD_SECONDS
     reading_seconds = _READING_SECONDS
     most_connections = _CONNECTIONS
     _deadline: asyncio.TimerHandle | None = None
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.conn = StrictConnection(h11.SERVER, self.config.h11_max_incomplete_event_size or _HEAD_BYTES)
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
         if len(self.connections) > self.most_connections:
-            self._turn_away("503 Service Unavailable", "Too many connections are open. Try again in a second.")
+            self._turn_away("503 Service Unavailable", "Too many connections are open. Try again in a second.", RETRY)
         else:
             self._wait_at_most(self.head_seconds)
 
@@ -70,13 +87,15 @@ class PatientProtocol(H11Protocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # its parent's text
-        """Answer what is no HTTP."""
-        self._turn_away("400 Bad Request", "Expected an HTTP request with headers of at most 16 KB, and found none.")
+        """Answer what is no HTTP, or ambiguous."""
+        general = "Expected a valid HTTP request with headers of at most 16 KB, but this is none."
+        self._turn_away("400 Bad Request", self.conn.fault or general)
 
-    def _turn_away(self, status: str, message: str) -> None:
+    def _turn_away(self, status: str, message: str, more: Mapping[str, str] | None = None) -> None:
         body = json.dumps({"error": message})
-        head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        self.transport.write(f"{head}Retry-After: 1\r\nConnection: close\r\n\r\n{body}".encode())
+        headers = {"Content-Type": "application/json", "Content-Length": len(body), "Connection": "close"}
+        lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in {**headers, **(more or {})}.items())]
+        self.transport.write("\r\n".join([*lines, "", body]).encode())
         self.transport.close()
 
     def _wait_at_most(self, seconds: float) -> None:
@@ -89,7 +108,49 @@ class PatientProtocol(H11Protocol):
             self._deadline = None
 
 
-def serve(classifier: Classifier, *, name: str, host: str = "127.0.0.1", port: int = 8000, queue: int = 128) -> None:
+class DrainingServer(uvicorn.Server):
+    """Uvicorn's server, which on SIGTERM answers on until load balancers have seen that it is not ready any more."""
+
+    def __init__(self, config: uvicorn.Config, grace_period: float, on_drain: Callable[[], None]) -> None:
+        """Prepare to run.
+
+        Args:
+            config: uvicorn's.
+            grace_period: seconds from SIGTERM to the end of listening; a second signal ends it at once.
+            on_drain: called at SIGTERM.
+        """
+        if not config.loaded:
+            config.load()  # now, because a signal may come before uvicorn would
+        super().__init__(config)
+        self._grace_period = grace_period
+        self._on_drain = on_drain
+        self._stop_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain on SIGTERM; on Ctrl-C somebody waits for the end."""
+        if sig != signal.SIGTERM:
+            super().handle_exit(sig, frame)
+        elif self._stop_at is not None:
+            self._stop_at = 0.0
+        else:
+            self._stop_at = time.monotonic() + self._grace_period
+            self._on_drain()
+            self.config.encoded_headers.append((b"connection", b"close"))  # clients come again, elsewhere
+
+    async def on_tick(self, counter: int) -> bool:
+        """See, ten times a second, whether to stop."""
+        return await super().on_tick(counter) or (self._stop_at is not None and time.monotonic() >= self._stop_at)
+
+
+def serve(
+    classifier: Classifier,
+    *,
+    name: str,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    queue: int = 128,
+    settings: HttpSettings | None = None,
+) -> None:
     """Answer over HTTP until the process is told to stop; what is under way is then finished.
 
     Args:
@@ -98,44 +159,55 @@ def serve(classifier: Classifier, *, name: str, host: str = "127.0.0.1", port: i
         host: address to listen on.
         port: to listen on; 0 takes a free one.
         queue: photos that may wait or be worked on at one time; further ones are turned away.
+        settings: who may ask, from where, what is logged; see `HttpSettings`.
 
     Raises:
         UsageError: nothing can listen there.
         KeyboardInterrupt: Ctrl-C, once all is finished; on SIGTERM it returns.
     """
+    settings = settings or HttpSettings()
     limits = Limits()
     limits = replace(limits, queue=queue, photos=min(limits.photos, queue))
-    made = server(create_app(classifier, name=name, limits=limits), limits)
-    # When it has stopped, uvicorn raises the signal again that told it to; of SIGTERM, the process would die.
-    before = signal.signal(signal.SIGTERM, lambda *_: setattr(made, "should_exit", True))
+    quiet_libraries()
+    # Else there is a time beside every counter, for which Prometheus' text format has no place.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    made = server(create_app(classifier, name=name, limits=limits, settings=settings), limits, settings=settings)
+    before = signal.signal(signal.SIGTERM, made.handle_exit)  # from before clients may come
     try:
         with _listen(host, port) as bound:
             where = f"[{host}]" if ":" in host else host
-            logger.info("Serving %s at http://%s:%d (Ctrl-C stops it)", name, where, bound.getsockname()[1])
+            address, actual_port = bound.getsockname()[:2]
+            logger.info("Serving %s at http://%s:%d%s (Ctrl-C stops it)", name, where, actual_port, settings.root_path)
+            if not settings.api_key and not ip_address(address.partition("%")[0]).is_loopback:
+                logger.warning(_NO_LOGIN, actual_port)
             made.run([bound])
     finally:
         signal.signal(signal.SIGTERM, before)
     logger.info("Stopped; every request that was under way is answered.")
 
 
-def server(app: object, limits: Limits, protocol: type[PatientProtocol] = PatientProtocol) -> uvicorn.Server:
-    """A uvicorn server for an application."""
-    for log in ("uvicorn", "uvicorn.error"):  # what clients do wrong is in the counters
+def server(
+    app: FastAPI,
+    limits: Limits,
+    protocol: type[PatientProtocol] = PatientProtocol,
+    settings: HttpSettings | None = None,
+) -> DrainingServer:
+    """A uvicorn server for an application of `create_app`."""
+    for log in ("uvicorn", "uvicorn.error", "python_multipart"):  # what clients do wrong is in the counters
         logging.getLogger(log).setLevel(logging.ERROR)
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,  # type: ignore[arg-type]
-            http=protocol,
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            h11_max_incomplete_event_size=_HEAD_BYTES,
-            timeout_graceful_shutdown=round(limits.upload_seconds + limits.answer_seconds + protocol.reading_seconds),
-        )
+    config = uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        h11_max_incomplete_event_size=_HEAD_BYTES,
+        timeout_graceful_shutdown=round(limits.upload_seconds + limits.answer_seconds + protocol.reading_seconds),
     )
+    return DrainingServer(config, (settings or HttpSettings()).grace_period, app.state.service.drain)
 
 
 def _listen(host: str, port: int) -> socket.socket:
