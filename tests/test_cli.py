@@ -225,7 +225,7 @@ def test_audit_tells_what_it_concluded_beside_its_rows(tmp_path: Path) -> None:
     source = write_class_folders(tmp_path / "s", {"train": 2, "val": 1})
     shutil.rmtree(source / "val" / "Aurora Falcon Coupe 2012")
     result = run("audit", source, "--json")
-    assert (result.returncode, result.stdout) == (0, "")
+    assert (result.returncode, result.stdout) == (1, "")
     assert "Note: val has no photo of 1 of 4 classes, so the best epoch is chosen without them" in result.stderr
 
 

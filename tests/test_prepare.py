@@ -162,6 +162,12 @@ def test_classes_with_a_single_photo_may_be_trained_on_without_validation(rare: 
     assert note.startswith("val has no photo of 2 of 4 classes, so the best epoch is chosen without them: ")
 
 
+def test_a_data_set_without_any_validation_photo_is_refused(tmp_path: Path) -> None:
+    source = write_class_folders(tmp_path / "source", {"train": 1})
+    with pytest.raises(DataError, match="to validate on one, but none has them"):
+        prepare(str(source), tmp_path / "out", singletons="keep")
+
+
 def test_classes_with_a_single_photo_may_be_dropped_with_a_count(rare: Path, tmp_path: Path) -> None:
     data = prepare(str(rare), tmp_path / "out", singletons="drop", strict=False)
     assert data.manifest["photos"] == {"train": 6, "val": 2, "test": 2}

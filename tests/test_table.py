@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from conftest import draw_car
 
 from twincar.data.audit import audit_source
 from twincar.data.prepare import prepare
-from twincar.data.sources import Source, SourceRow, open_source
+from twincar.data.sources import Source, SourceRow, open_source, read_class_file
 from twincar.errors import DataError, Defect, UsageError
 
 HEADER = "filename,label\n"
@@ -74,6 +75,14 @@ def test_what_numbers_count_from_can_be_told(tmp_path: Path) -> None:
     assert labels_in(numbered(tmp_path, 1, 9), labels_from=1) == [0, "9"]
 
 
+def test_what_numbers_mean_does_not_depend_on_the_splits_that_are_read(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("A\nB\nC\n")
+    text = "filename,label,split\n1.jpg,1,train\n2.jpg,2,train\n3.jpg,{},test\n"
+    for last, expected in ((0, [1, 2]), (3, [0, 1])):
+        path = write_table(tmp_path, text.format(last))
+        assert [row.label for row in rows_of(open_source(str(path), splits=["train"]))] == expected
+
+
 @pytest.mark.parametrize(("numbers", "told", "proven"), [((0, 1), 1, 0), ((1, 4), 0, 1)])
 def test_what_is_told_must_not_contradict_the_numbers(
     tmp_path: Path, numbers: tuple[int, ...], told: int, proven: int
@@ -99,6 +108,14 @@ def test_another_start_makes_another_data_set(tmp_path: Path) -> None:
     assert prepare(str(path), tmp_path / "zero", labels_from=0).classes.names == ("B", "C")
     with pytest.raises(UsageError, match="labels_from 1, not 0"):
         prepare(str(path), tmp_path / "one", labels_from=0)
+
+
+@pytest.mark.parametrize("indices", [(1, 2), (1, 0)])
+def test_class_list_whose_indices_are_not_its_order(tmp_path: Path, indices: tuple[int, int]) -> None:
+    path = tmp_path / "classes.json"
+    path.write_text(json.dumps([{"index": index, "name": name} for index, name in zip(indices, "AB", strict=True)]))
+    with pytest.raises(DataError, match="in the order of their index, from 0, but it is another"):
+        read_class_file(path)
 
 
 # --- no label
@@ -247,11 +264,11 @@ def test_names_that_fit_no_file_or_several_say_what_lies_there(tmp_path: Path) -
     report = audit_source(open_source(str(write_table(tmp_path, text, *photos))))
     assert report.counts() == {Defect.MISSING: 5}
     details = [found.detail for found in report.findings]
-    assert "there is none; '1.jpg', '1.png' lie there" in details[0]
-    assert "there is none; '2.jpeg' lie there" in details[1]  # another suffix may be another photo
-    assert "there is none; '3.jpg' lie there" in details[2]
-    assert "lie there" not in details[3]
-    assert "there is none; '5.JPG', '5.Jpg' lie there" in details[4]
+    assert "but found '1.jpg', '1.png'." in details[0]
+    assert "but found '2.jpeg'." in details[1]  # another suffix may be another photo
+    assert "but found '3.jpg'." in details[2]
+    assert "but found" not in details[3]
+    assert "but found '5.JPG', '5.Jpg'." in details[4]
 
 
 # --- what they are for

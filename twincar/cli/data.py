@@ -113,6 +113,8 @@ def audit(
 ) -> None:
     """Look for rows that are missing, damaged, odd, repeated or without a known label; exit code 1 if there are any.
 
+    So it is where a split lacks a class, of which a note tells on standard error.
+
     With --deep, findings.csv lists what to do: action 'exclude' for the copy of a leak that is nearer to training, for
     all but one of copies within a split, and for all copies of a picture whose classes contradict each other; action
     'look' for suspect labels and odd photos. Change the word where you decide otherwise.
@@ -129,7 +131,8 @@ def audit(
     with progress("Auditing photos") as on_photo:
         opened = open_source(source, classes_file=classes, labels_from=number_of(labels_from), allow_untrained=True)
         report = audit_source(opened, on_photo=on_photo)
-    for note in (*opened.notes, *(f"{issue.detail}." for issue in find_lacking(report.sound, opened.classes))):
+    lacking = find_lacking(report.sound, opened.classes)
+    for note in (*opened.notes, *(f"{issue.detail}." for issue in lacking)):
         typer.echo(f"Note: {note}", err=True)
     rows = report.rows()
     if as_json:
@@ -140,7 +143,7 @@ def audit(
         print_table(["file", "defect", "detail"], ([row[c] for c in ("file", "defect", "detail")] for row in rows))
         counts = ", ".join(f"{count} {defect}" for defect, count in report.counts().items())
         typer.echo(f"{len(report.sound)} sound rows, {len(rows)} bad{': ' + counts if counts else ''}.")
-    if rows:
+    if rows or lacking:
         raise typer.Exit(1)
 
 

@@ -162,6 +162,8 @@ def _build(
     if settings["singletons"] is None and (few := singletons_of(photos)):
         raise _no_validation([classes[label] for label in few], len(classes))
     annotations = with_validation(photos, settings["val_share"], settings["seed"])
+    if "train" in settings["splits"] and not any(photo.split == "val" for photo in annotations):
+        raise DataError("Expected a class with two different training photos, to validate on one, but none has them.")
     root = source.photo_root or folder / _PHOTOS
     manifest = {
         "twincar": __version__,

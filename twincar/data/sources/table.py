@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 
 from twincar.data.annotations import Box, is_outside
 from twincar.data.sources.base import (
-    SPLIT_WORDS,
     Source,
     SourceRow,
     check_split_words,
@@ -68,11 +67,12 @@ def open_table(
     class_list = classes_file or next((p for name in _CLASS_LISTS if (p := path.parent / name).is_file()), None)
     rows = read_rows(path)
     malformed = [row for row in rows if row.fault]
-    lines = [line for row in rows if not row.fault and (line := _as_line(row, path, splits)).split in splits]
+    all_lines = [_as_line(row, path, splits) for row in rows if not row.fault]
+    lines = [line for line in all_lines if line.split in splits]
     if malformed and not lines:
         raise malformed_rows(path, [row.line for row in malformed], len(rows))
     listed = read_class_file(class_list) if class_list else None
-    numbers = _numbers_in(lines)
+    numbers = _numbers_in(all_lines)  # of all splits: what they mean must not depend on those that are asked for
     if numbers and listed is None:
         raise _no_class_list(path)
     if labels_from is not None and not numbers:
@@ -115,6 +115,11 @@ def read_class_file(path: Path) -> ClassNames:
         rows = read_json(path)
         listed = rows if isinstance(rows, list) else []
         names = [row.get("name", "") if isinstance(row, dict) else row for row in listed]
+        if any(isinstance(row, dict) and row.get("index", place) != place for place, row in enumerate(listed)):
+            raise DataError(
+                f"Expected the classes in {path} in the order of their index, from 0, but it is another. Sort them, or "
+                "take the indices out if the order is what counts."
+            )
     else:
         names = [line for line in read_text(path).splitlines() if line.strip()]
     if not names or not all(isinstance(name, str) and name.strip() for name in names):
@@ -128,8 +133,7 @@ def _as_line(row: CsvRow, path: Path, splits: Sequence[str]) -> _Line:
     split = split_of(word)
     if split is None:
         raise DataError(
-            f"Expected one of {', '.join(SPLIT_WORDS)} in the column split of {path}, and line {row.line} has "
-            f"{word.strip()!r}."
+            f"Expected train, val or test in the column split of {path}, and line {row.line} has {word.strip()!r}."
         )
     name = cells["filename"].strip().replace("\\", "/")
     label = cells["label"].strip()
@@ -223,8 +227,7 @@ def _fault_of(root: Path, found: FoundName) -> PhotoError | None:
     if found.others:
         return PhotoError(
             Defect.MISSING,
-            f"Expected a photo {found.name}, but there is none; {shorten(found.others)} lie there. "
-            "Write the name of the one that is meant.",
+            f"Expected a photo {found.name}, but found {shorten(found.others)}. Write which one is meant.",
         )
     if Path(found.name).is_absolute():
         return PhotoError(
