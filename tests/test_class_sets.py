@@ -39,6 +39,12 @@ def test_classes_that_a_split_lacks() -> None:
     assert "test has no photo of 1 of 3 classes, nothing to measure them on: 'B'" in found[1][1]
 
 
+def test_validation_photos_that_lack_a_class() -> None:
+    assert issues(photos(train=[2, 2, 2], val=[1, 0, 1])) == [
+        ("class set", "val has no photo of 1 of 3 classes, so the best epoch is chosen without them: 'B'")
+    ]
+
+
 def test_imbalance() -> None:
     assert issues(photos(train=[29, 3, 9])) == []
     assert issues(photos(train=[30, 3, 9])) == [("class balance", "30 training photos of 'A' and 3 of 'B'")]

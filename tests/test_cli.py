@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,8 +81,8 @@ def test_public_names_are_frozen() -> None:
 
 FLAGS = {
     "quickstart": "--out",
-    "prepare": "--out --split --val-share --seed --classes --open-set --strict --exclude",
-    "audit": "--deep --run --folds --out --classes --csv --json",
+    "prepare": "--out --split --val-share --seed --classes --labels-from --singletons --open-set --strict --exclude",
+    "audit": "--deep --run --folds --out --classes --labels-from --csv --json",
     "train": "--name --runs --resume --recipe --config --backbone --pretrained --image-size --epochs --batch-size "
     "--learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard --devices --num-nodes",
     "evaluate": "--split --tta --data --confidence --false-rejection --corruptions --open-set --json",
@@ -244,6 +245,28 @@ def test_wrong_usage_of_the_verbs_on_a_run(small_run: Path, small_data: Path, tm
     assert "there is none" in refused(2, "predict", "--model", "gone.safetensors", "x.jpg")
     assert "found none" in refused(2, "predict", "--model", small_run, tmp_path)
     assert "Missing" in refused(2, "predict")
+
+
+def test_audit_tells_what_it_concluded_beside_its_rows(tmp_path: Path) -> None:
+    source = write_class_folders(tmp_path / "s", {"train": 2, "val": 1})
+    shutil.rmtree(source / "val" / "Aurora Falcon Coupe 2012")
+    result = run("audit", source, "--json")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "Note: val has no photo of 1 of 4 classes, so the best epoch is chosen without them" in result.stderr
+
+
+def test_numbers_that_may_count_from_either_are_wrong_usage(tmp_path: Path) -> None:
+    source = write_class_folders(tmp_path / "s", {"train": 2})
+    (source / "classes.txt").write_text("A\nB\nC\nD\n")
+    photos = sorted(path.relative_to(source) for path in source.rglob("*.jpg"))
+    table = source / "cars.csv"
+    table.write_text("filename,label\n" + "".join(f"{photo},{1 + place // 4}\n" for place, photo in enumerate(photos)))
+    for verb in ("prepare", "audit"):
+        assert "--labels-from 0 or --labels-from 1" in refused(2, verb, table)
+    prepared = run("prepare", table, "--labels-from", "1", "--out", tmp_path / "out")
+    assert "2 classes" in prepared.stdout
+    assert [row["name"] for row in json.loads((tmp_path / "out" / "classes.json").read_text())] == ["A", "B"]
+    assert run("audit", table, "--labels-from", "1").returncode == 0
 
 
 def test_audit_exits_with_1_when_something_is_wrong(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from twincar.data.duplicates import Group, _candidates, compare_thumbnails, find
 from twincar.data.signatures import Signatures, sign_photo, sign_photos
 from twincar.data.sources import open_source
 from twincar.data.toycars import draw_data_set, draw_photo
-from twincar.errors import PhotoError
+from twincar.errors import PhotoError, StorageError
 from twincar.files import sha256_of
 
 
@@ -160,6 +160,15 @@ def test_a_second_look_decodes_only_what_is_new(tmp_path: Path, monkeypatch: pyt
     cache.write_bytes(cache.read_bytes()[:-30])
     sign_photos(photos, tmp_path, cache=cache)
     assert sign.call_count == 5
+
+
+def test_signatures_that_cannot_be_kept_are_still_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data on a read-only disk can be audited into a folder elsewhere."""
+    draw_car(0, 0).save(tmp_path / "0.jpg")
+    photo = annotation(tmp_path / "0.jpg", tmp_path)
+    monkeypatch.setattr(signatures_module, "atomic_path", Mock(side_effect=StorageError("read-only")))
+    found = sign_photos([photo], tmp_path, cache=tmp_path / "cache.npz")
+    np.testing.assert_array_equal(found.hashes, sign_photos([photo], tmp_path).hashes)
 
 
 def test_a_photo_that_is_gone(tmp_path: Path) -> None:

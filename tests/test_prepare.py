@@ -115,10 +115,10 @@ def test_single_training_photo_of_a_class(source: Path, tmp_path: Path) -> None:
     folder = source / "train" / CLASSES[0]
     for path in sorted(folder.iterdir())[1:]:
         path.unlink()
-    with pytest.raises(DataError, match=f"two different training photos.*'{CLASSES[0]}' has fewer"):
+    with pytest.raises(DataError, match=f"two different training photos.*1 of 4 classes have fewer: '{CLASSES[0]}'"):
         prepare(str(source), tmp_path / "out")
     shutil.copy(folder / "000.jpg", folder / "copy.jpg")  # the same photo again does not help
-    with pytest.raises(DataError, match=f"'{CLASSES[0]}' has fewer"):
+    with pytest.raises(DataError, match=f"1 of 4 classes have fewer: '{CLASSES[0]}'"):
         prepare(str(source), tmp_path / "out")
     assert leftovers(tmp_path) == []
     draw_car(0, 500).save(folder / "more.jpg")
@@ -133,8 +133,86 @@ def test_class_whose_photos_are_all_in_another_class_too(source: Path, tmp_path:
     first, second = sorted((source / "train").iterdir())[:2]
     for path in first.iterdir():
         shutil.copy(path, second / f"stray{path.name}")
-    with pytest.raises(DataError, match=f"'{first.name}' has fewer"):
+    with pytest.raises(DataError, match=f"1 of 4 classes have fewer: '{first.name}'"):
         prepare(str(source), tmp_path / "out")
+
+
+@pytest.fixture
+def rare(tmp_path: Path) -> Path:
+    """Four classes with a test photo each; the first two have a single training photo, one a bad one besides."""
+    source = write_class_folders(tmp_path / "source", {"train": 4, "test": 1})
+    for name in CLASSES[:2]:
+        for path in sorted((source / "train" / name).iterdir())[1:]:
+            path.unlink()
+    (source / "train" / CLASSES[0] / "bad.jpg").write_bytes(b"")
+    return source
+
+
+def test_all_classes_with_a_single_photo_are_named_at_once(rare: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"2 of 4 classes have fewer: .*Coupe.*, .*Sedan.* --singletons keep .* drop"):
+        prepare(str(rare), tmp_path / "out")
+
+
+def test_classes_with_a_single_photo_may_be_trained_on_without_validation(rare: Path, tmp_path: Path) -> None:
+    data = prepare(str(rare), tmp_path / "out", singletons="keep")
+    assert data.manifest["photos"] == {"train": 8, "val": 2, "test": 4}  # of 4 and 4 one each is validated on
+    assert len(data.classes) == 4
+    assert data.manifest["left_out"] == {"empty": 1}
+    (note,) = data.manifest["notes"]
+    assert note.startswith("val has no photo of 2 of 4 classes, so the best epoch is chosen without them: ")
+
+
+def test_a_data_set_without_any_validation_photo_is_refused(tmp_path: Path) -> None:
+    source = write_class_folders(tmp_path / "source", {"train": 1})
+    with pytest.raises(DataError, match="to validate on one, but none has them"):
+        prepare(str(source), tmp_path / "out", singletons="keep")
+
+
+def test_classes_with_a_single_photo_may_be_dropped_with_a_count(rare: Path, tmp_path: Path) -> None:
+    data = prepare(str(rare), tmp_path / "out", singletons="drop", strict=False)
+    assert data.manifest["photos"] == {"train": 6, "val": 2, "test": 2}
+    assert len(data.classes) == 2
+    assert sorted(data.manifest["classes_without_photos"]) == sorted(CLASSES[:2])
+    assert data.manifest["left_out"] == {"empty": 1, "class with one photo": 4}  # to train and to test on
+    with (data.folder / "left_out.csv").open(newline="", encoding="utf-8") as file:
+        files = [row["file"] for row in csv.DictReader(file) if row["defect"] == "class with one photo"]
+    expected = [f"{split}/{name}/000.jpg" for split in ("train", "test") for name in CLASSES[:2]]
+    assert sorted(files) == sorted(expected)
+    with pytest.raises(UsageError, match="singletons 'drop', not None"):
+        prepare(str(rare), tmp_path / "out")
+
+
+def test_what_was_dropped_on_demand_is_no_reason_to_stop(rare: Path, tmp_path: Path) -> None:
+    (rare / "train" / CLASSES[0] / "bad.jpg").unlink()
+    assert len(prepare(str(rare), tmp_path / "out", singletons="drop", strict=True).classes) == 2
+
+
+def test_a_split_that_lacks_a_class_is_told(tmp_path: Path) -> None:
+    source = write_class_folders(tmp_path / "source", {"train": 2, "val": 1, "test": 1})
+    shutil.rmtree(source / "val" / CLASSES[0])
+    shutil.rmtree(source / "test" / CLASSES[3])
+    assert prepare(str(source), tmp_path / "out").manifest["notes"] == [
+        f"val has no photo of 1 of 4 classes, so the best epoch is chosen without them: '{CLASSES[0]}'.",
+        f"test has no photo of 1 of 4 classes, nothing to measure them on: '{CLASSES[3]}'.",
+    ]
+
+
+def test_test_photos_only(tmp_path: Path) -> None:
+    source = write_class_folders(tmp_path / "source", {"test": 2})
+    (source / "test" / CLASSES[1] / "000.jpg").write_bytes(b"")
+    (source / "test" / CLASSES[1] / "001.jpg").write_bytes(b"")
+    data = prepare(str(source), tmp_path / "out", splits=["test"])
+    assert data.manifest["photos"] == {"test": 6}
+    assert data.manifest["left_out"] == {"empty": 2}
+    assert data.manifest["classes_without_photos"] == [CLASSES[1]]
+    assert len(data.labelled_split("test")) == 6
+    for name in (CLASSES[0], CLASSES[2].replace("/", "-")):
+        shutil.rmtree(source / "test" / name)
+    assert len(prepare(str(source), tmp_path / "one", splits=["test"]).classes) == 1  # enough to be evaluated on
+    (source / "test" / CLASSES[3] / "000.jpg").write_bytes(b"")
+    (source / "test" / CLASSES[3] / "001.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"sound photos with labels, and found none; 4 rows .*\(4 empty\)"):
+        prepare(str(source), tmp_path / "none", splits=["test"])
 
 
 def test_sources_with_too_few_photos(tmp_path: Path) -> None:
@@ -144,7 +222,7 @@ def test_sources_with_too_few_photos(tmp_path: Path) -> None:
     bad = write_class_folders(tmp_path / "bad", {"train": 2, "test": 1}, CLASSES[:2])
     for path in (bad / "train").rglob("*.jpg"):
         path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"training photos with labels, and found none \(4 rows are not sound\)"):
+    with pytest.raises(DataError, match=r"found none; 4 rows are not sound \(4 empty\)\. The first: Expected a photo"):
         prepare(str(bad), tmp_path / "out")
 
 

@@ -118,10 +118,14 @@ def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
         open_source(str(tmp_path))
 
 
-def test_test_photos_alone_are_no_data_set(tmp_path: Path) -> None:
+def test_test_photos_alone_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
     photos_below(tmp_path / "test" / "A")
-    with pytest.raises(DataError, match=r"training photos in .*train"):
+    with pytest.raises(DataError, match=r"training photos in .*add --split test"):
         open_source(str(tmp_path))
+    assert named(open_source(str(tmp_path), splits=["test"])) == {("test", "A", "0.JPG")}
+    assert named(open_source(str(tmp_path), allow_untrained=True)) == {("test", "A", "0.JPG")}
+    # A tree that is named after no split is what is asked for.
+    assert named(open_source(str(tmp_path / "test"), splits=["test"])) == {("test", "A", "0.JPG")}
 
 
 # --- specs
@@ -142,8 +146,10 @@ def test_splits_that_no_folder_can_have(tmp_path: Path) -> None:
     photos_below(tmp_path / "train" / "A")
     with pytest.raises(UsageError, match="out of train, val, test, and found 'contrast'"):
         open_source(str(tmp_path), splits=("train", "contrast"))
-    with pytest.raises(UsageError, match="'train' among the splits"):
+    with pytest.raises(DataError, match=r"folder for the split 'test' in .*but those are 'train'"):
         open_source(str(tmp_path), splits=("test",))
+    with pytest.raises(UsageError, match="there are none"):
+        open_source(str(tmp_path), splits=(" ",))
 
 
 def test_class_list_goes_with_a_csv_file_only(tmp_path: Path) -> None:
@@ -245,6 +251,47 @@ def test_original_release_with_parts_missing(tmp_path: Path) -> None:
         open_source(str(tmp_path))
 
 
+def write_merged_release(root: Path, *, nested: bool = False) -> None:
+    """The later release: one list for both halves, photos in car_ims/ under numbers of their own."""
+    photos = root / ("car_ims/car_ims" if nested else "car_ims")
+    photos.mkdir(parents=True)
+    table = np.empty((1, 3), [(key, object) for key in ("relative_im_path", *BOX_FIELDS, "class", "test")])
+    for place, (label, test) in enumerate([(1, 0), (3, 1), (2, 0)]):
+        (photos / f"{place + 1:06d}.jpg").write_bytes(jpeg(place))
+        table[0, place] = (f"car_ims/{place + 1:06d}.jpg", 1, 5, 96, 60, label, np.uint8(test))
+    savemat(root / "cars_annos.mat", {"annotations": table, "class_names": np.array([NAMES], object)})
+
+
+BOX_FIELDS = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_later_release(tmp_path: Path, nested: bool) -> None:
+    write_merged_release(tmp_path, nested=nested)
+    source = open_source(str(tmp_path))
+    assert named(source) == {
+        ("train", NAMES[0], "000001.jpg"),
+        ("test", NAMES[2], "000002.jpg"),
+        ("train", NAMES[1], "000003.jpg"),
+    }
+    assert {row.box for row in source.rows()} == {(0, 4, 96, 60)}
+    assert all(isinstance(row.photo, Path) and row.photo.is_file() for row in source.rows())
+    assert {row.split for row in open_source(str(tmp_path), splits=["train"]).rows()} == {"train"}
+
+
+def test_later_release_beside_the_photos_of_the_first(tmp_path: Path) -> None:
+    """Photo 00001 of one is another car than 000001 of the other."""
+    write_merged_release(tmp_path)
+    (tmp_path / "car_ims").rename(tmp_path / "cars_train")
+    with pytest.raises(DataError, match=r"in .*car_ims, .*cars_train and cars_test have other numbers"):
+        open_source(str(tmp_path))
+
+
+def test_original_release_with_its_test_half_only(tmp_path: Path) -> None:
+    write_devkit(tmp_path)
+    assert {row.split for row in open_source(str(tmp_path), splits=["test"]).rows()} == {"test"}
+
+
 # --- CSV
 
 
@@ -274,7 +321,7 @@ def test_table_with_names(tmp_path: Path) -> None:
         ("train", VAN, "1.jpg"),
         ("train", NAMES[0], "2.jpg"),
         ("val", NAMES[0], "b.jpg"),
-        ("test", "", "gone.jpg"),
+        ("test", "None", "gone.jpg"),
     }
     assert [row.box for row in source.rows()] == [(0, 4, 96, 60), None, (1, 2, 5, 9), None]
     assert source.photo_root == tmp_path / "images"
@@ -313,17 +360,10 @@ def test_numbers_need_a_class_list(tmp_path: Path) -> None:
     for file in sorted(lists.iterdir()):
         source = open_source(str(path), classes_file=file)
         assert source.classes.names == (NAMES[0], VAN) == read_class_file(file).names
-        # 7 is out of range and the last row has none: both stay as they are written, for the audit to report.
-        assert [row.label for row in source.rows()] == [1, 0, "7", ""]
+        # 7 is out of range and stays as it is written, for the audit to report.
+        assert [row.label for row in source.rows()] == [1, 0, "7", None]
     (lists / "names.txt").rename(tmp_path / "classes.txt")
-    assert [row.label for row in open_source(str(path)).rows()] == [1, 0, "7", ""]
-
-
-def test_numbers_that_count_from_one_are_refused(tmp_path: Path) -> None:
-    path = write_table(tmp_path, "filename,label\n1.jpg,1\n2.jpg,3.0\n")
-    (tmp_path / "classes.txt").write_text("A\nB\nC\n")
-    with pytest.raises(DataError, match=r"from 0 to 2 in .*found 1 to 3: these count from 1"):
-        open_source(str(path))
+    assert [row.label for row in open_source(str(path)).rows()] == [1, 0, "7", None]
 
 
 def test_names_that_are_not_in_the_class_list(tmp_path: Path) -> None:
@@ -336,8 +376,8 @@ def test_names_that_are_not_in_the_class_list(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "found an empty file"),
-        ("file,class\n1.jpg,A\n", "columns filename and label .*found 'file', 'class'"),
-        ("filename,label,split\n1.jpg,A,training\n", "line 2 has 'training'"),
+        ("photo,kind\n1.jpg,A\n", "columns filename and label .*found 'photo', 'kind'"),
+        ("filename,label,split\n1.jpg,A,trial\n", "line 2 has 'trial'"),
         ("filename,label,split\n1.jpg,A,test\n", "labelled training photos"),
         ("filename,label,split\n1.jpg,A,train\n2.jpg,B,test\n", "split 'test' in the training split too.*'B'"),
         ("filename,label,x1,y1,x2,y2\n1.jpg,A,1,2,wide,4\n", "line 2 has 1, 2, wide, 4"),
@@ -441,10 +481,32 @@ def test_parquet_labels_that_name_no_class(tmp_path: Path) -> None:
     assert [row.label for row in open_source(str(tmp_path)).rows()] == [0, "9", None, None]
 
 
-def test_parquet_that_cannot_be_used(tmp_path: Path) -> None:
-    write_parquet(tmp_path, test=parquet([0]))
-    with pytest.raises(DataError, match=r"parquet files of 'train' .*found those of test"):
+def test_parquet_with_test_photos_only(tmp_path: Path) -> None:
+    write_parquet(tmp_path, test=parquet([2, 0]))
+    with pytest.raises(DataError, match=r"training photos in .*add --split test"):
         open_source(str(tmp_path))
+    assert [row.label for row in open_source(str(tmp_path), splits=["test"]).rows()] == [2, 0]
+
+
+def test_parquet_labels_that_count_from_one_are_refused(tmp_path: Path) -> None:
+    write_parquet(tmp_path, train=parquet([1, 3, 2]))
+    with pytest.raises(DataError, match=r"from 0 to 2 in .*but 1 to 3 count from 1"):
+        open_source(str(tmp_path))
+    write_parquet(tmp_path, train=parquet([1, 2]))  # a class that is not used: numbers of names count from 0
+    assert [row.label for row in open_source(str(tmp_path)).rows()] == [1, 2]
+
+
+def test_parquet_class_that_says_there_is_none(tmp_path: Path) -> None:
+    write_parquet(tmp_path, train=parquet([0, 1], ["A", "None"]))
+    assert [row.label for row in open_source(str(tmp_path)).rows()] == [0, None]
+
+
+def test_parquet_that_cannot_be_used(tmp_path: Path) -> None:
+    write_parquet(tmp_path, val=parquet([0]))
+    with pytest.raises(DataError, match=r"parquet files of 'train' .*found those of val"):
+        open_source(str(tmp_path))
+    with pytest.raises(DataError, match=r"parquet files of 'test' .*found those of val"):
+        open_source(str(tmp_path), splits=["test"])
     write_parquet(tmp_path, train=parquet([0], None))
     with pytest.raises(DataError, match="names of the classes in the schema"):
         open_source(str(tmp_path))

@@ -5,12 +5,8 @@ from collections import Counter
 import pytest
 
 from twincar.data.annotations import Annotation
-from twincar.data.splits import _pick, with_validation
-from twincar.errors import DataError
+from twincar.data.splits import _pick, singletons, with_validation
 from twincar.files import sha256_of
-from twincar.labels import ClassNames
-
-CLASSES = ClassNames(("Aurora Falcon Sedan 2012", "Corvus Nine SUV 2011"))
 
 
 def photo(file: str, label: int | None, split: str = "train", content: str = "") -> Annotation:
@@ -20,7 +16,7 @@ def photo(file: str, label: int | None, split: str = "train", content: str = "")
 
 
 def drawn(photos: list[Annotation], share: float = 0.25, seed: int = 0) -> list[str]:
-    return [found.file for found in with_validation(photos, CLASSES, share, seed) if found.split == "val"]
+    return [found.file for found in with_validation(photos, share, seed) if found.split == "val"]
 
 
 def some(count: int, label: int = 0) -> list[Annotation]:
@@ -47,7 +43,7 @@ def test_share_of_each_class_but_never_none_or_all(share: float, expected: int) 
 
 def test_order_is_of_split_and_file() -> None:
     photos = [photo("z", 0), photo("a", 0), photo("m", 0, "test"), photo("b", 0, "test"), photo("k", 0)]
-    found = with_validation(photos, CLASSES, 0.3, 0)
+    found = with_validation(photos, 0.3, 0)
     assert [(one.split, one.file) for one in found] == sorted((one.split, one.file) for one in found)
     assert Counter(one.split for one in found) == {"train": 2, "val": 1, "test": 2}
 
@@ -61,7 +57,7 @@ def test_test_photos_are_never_drawn_even_with_the_bytes_of_one_that_is() -> Non
     photos = some(2)
     (chosen,) = drawn(photos)
     twin = photo("twin", 0, "test", content=chosen)
-    found = {one.file: one.split for one in with_validation([*photos, twin], CLASSES, 0.25, 0)}
+    found = {one.file: one.split for one in with_validation([*photos, twin], 0.25, 0)}
     assert found["twin"] == "test"
     assert found[chosen] == "val"
 
@@ -98,15 +94,26 @@ def test_room_that_is_left_goes_to_what_fits() -> None:
 
 
 @pytest.mark.parametrize("photos", [some(1), [photo("a", 0, content="x"), photo("b", 0, content="x")]])
-def test_a_class_with_one_photo_is_told(photos: list[Annotation]) -> None:
-    with pytest.raises(DataError, match=r"at least two different training photos.*'Corvus Nine SUV 2011' has fewer"):
-        with_validation([*some(4), *(photo(f"c{one.file}", 1, content=one.sha256) for one in photos)], CLASSES, 0.25, 0)
+def test_a_class_with_one_photo_is_trained_on_only(photos: list[Annotation]) -> None:
+    """Also where that one is there twice."""
+    found = [*some(4), *(photo(f"c{one.file}", 1, content=one.sha256) for one in photos)]
+    assert singletons(found) == [1]
+    assert [one[0] for one in drawn(found)] == ["0"]
 
 
-def test_a_class_whose_photos_all_have_another_label_too_is_told() -> None:
+def test_a_class_whose_photos_all_have_another_label_too_is_trained_on_only() -> None:
     photos = [*some(4), photo("0-00b", 1, content="0-00"), photo("0-01b", 1, content="0-01")]
-    with pytest.raises(DataError, match="'Corvus Nine SUV 2011' has fewer"):
-        drawn(photos)
+    assert singletons(photos) == [1]
+    assert {one[-1] for one in drawn(photos)} <= {"2", "3"}
+
+
+def test_classes_of_which_a_photo_can_be_spared() -> None:
+    """Two different photos, or one and another that is there twice, or one and another that two classes have."""
+    pair = [photo("p0", 1, content="p"), photo("p1", 1, content="p"), photo("q", 1)]
+    shared = [photo("r", 2), photo("s", 2), photo("s2", 0, content="s")]
+    assert singletons([*some(2), *pair, *shared]) == []
+    assert singletons([*some(1), photo("test", 0, "test")]) == [0]
+    assert singletons([*some(1), photo("own", 1, "val")]) == []  # where the source has validation photos
 
 
 def test_where_no_photo_fits_the_one_with_the_fewest_copies_is_taken() -> None:

@@ -55,7 +55,10 @@ def print_summary(manifest: Mapping[str, Any], folder: Path, classes: int) -> No
         typer.echo(f"  left out: {count} {defect}")
     if manifest["left_out"]:
         typer.echo(f"  which and why: {folder / 'left_out.csv'}")
-    typer.echo(f"Next: twincar train {folder}")
+    for note in manifest["notes"]:
+        typer.echo(f"  note: {note}")
+    follows = f"train {folder}" if "train" in manifest["photos"] else f"evaluate RUN --data {folder}"
+    typer.echo(f"Next: twincar {follows}")
 
 
 def print_training(result: TrainResult) -> None:

@@ -61,6 +61,8 @@ class Defect(StrEnum):
     ODD_SHAPE = "odd shape"
     REPEATED = "repeated row"
     UNKNOWN_LABEL = "unknown label"
+    MALFORMED = "malformed row"
+    SINGLETON = "class with one photo"
     EXCLUDED = "excluded"
     """Nothing is wrong with it by itself; the user's list says that it should go."""
 

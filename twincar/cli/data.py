@@ -11,7 +11,11 @@ from twincar.cli.options import (
     ClassesOption,
     CsvOption,
     JsonOption,
+    LabelsFrom,
+    LabelsFromOption,
+    Singletons,
     SourceArgument,
+    number_of,
 )
 from twincar.console import (
     print_csv,
@@ -29,13 +33,25 @@ def prepare(
     source: SourceArgument = "hub:tanganke/stanford_cars",
     out: Annotated[Path, typer.Option(help="Folder of the prepared data set.")] = Path("data/stanford_cars"),
     split: Annotated[
-        list[str] | None, typer.Option("--split", help="Split to fetch; may be repeated.  [default: train, test]")
+        list[str] | None,
+        typer.Option(
+            "--split",
+            help="Split to read; may be repeated; test alone to evaluate on.  [default: train, test]",
+        ),
     ] = None,
     val_share: Annotated[
         float, typer.Option(min=0.01, max=0.5, help="Share of the training photos to validate on.")
     ] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
     classes: ClassesOption = None,
+    labels_from: LabelsFromOption = None,
+    singletons: Annotated[
+        Singletons | None,
+        typer.Option(
+            help="Classes with a single training photo, which leaves none to validate on: keep them for training, or "
+            "drop them.  [default: stop]"
+        ),
+    ] = None,
     open_set: Annotated[
         Path | None,
         typer.Option(
@@ -64,6 +80,8 @@ def prepare(
             seed=seed,
             strict=strict,
             classes_file=classes,
+            labels_from=number_of(labels_from),
+            singletons=singletons.value if singletons else None,
             open_set=open_set,
             exclude=exclude,
             on_photo=on_photo,
@@ -89,25 +107,33 @@ def audit(
     ] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for page and list.  [default: audits/<source>]")] = None,
     classes: ClassesOption = None,
+    labels_from: LabelsFromOption = None,
     as_csv: CsvOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Look for rows that are missing, damaged, odd, repeated or without a known label; exit code 1 if there are any.
+
+    So it is where a split lacks a class, of which a note tells on standard error.
 
     With --deep, findings.csv lists what to do: action 'exclude' for the copy of a leak that is nearer to training, for
     all but one of copies within a split, and for all copies of a picture whose classes contradict each other; action
     'look' for suspect labels and odd photos. Change the word where you decide otherwise.
     """
     if deep:
-        _audit_deeply(source, out, run, folds, classes, as_csv, as_json)
+        _audit_deeply(source, out, run, folds, classes, labels_from, as_csv, as_json)
         return
     if run or folds or out:
         raise UsageError("Expected --deep with --run, --folds and --out.")
     from twincar.data.audit import audit_source
+    from twincar.data.class_sets import find_lacking
     from twincar.data.sources import open_source
 
     with progress("Auditing photos") as on_photo:
-        report = audit_source(open_source(source, classes_file=classes), on_photo=on_photo)
+        opened = open_source(source, classes_file=classes, labels_from=number_of(labels_from), allow_untrained=True)
+        report = audit_source(opened, on_photo=on_photo)
+    lacking = find_lacking(report.sound, opened.classes)
+    for note in (*opened.notes, *(f"{issue.detail}." for issue in lacking)):
+        typer.echo(f"Note: {note}", err=True)
     rows = report.rows()
     if as_json:
         print_json_lines(rows)
@@ -117,17 +143,32 @@ def audit(
         print_table(["file", "defect", "detail"], ([row[c] for c in ("file", "defect", "detail")] for row in rows))
         counts = ", ".join(f"{count} {defect}" for defect, count in report.counts().items())
         typer.echo(f"{len(report.sound)} sound rows, {len(rows)} bad{': ' + counts if counts else ''}.")
-    if rows:
+    if rows or lacking:
         raise typer.Exit(1)
 
 
 def _audit_deeply(
-    source: str, out: Path | None, run: Path | None, folds: int, classes: Path | None, as_csv: bool, as_json: bool
+    source: str,
+    out: Path | None,
+    run: Path | None,
+    folds: int,
+    classes: Path | None,
+    labels_from: LabelsFrom | None,
+    as_csv: bool,
+    as_json: bool,
 ) -> None:
     from twincar.deep_audit import COLUMNS, deep_audit
 
     with progress("Looking at photos") as on_photo:
-        audit = deep_audit(source, out, run=run, folds=folds, classes_file=classes, on_photo=on_photo)
+        audit = deep_audit(
+            source,
+            out,
+            run=run,
+            folds=folds,
+            classes_file=classes,
+            labels_from=number_of(labels_from),
+            on_photo=on_photo,
+        )
     if as_json:
         print_json(audit.to_dict())
     elif as_csv:

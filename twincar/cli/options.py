@@ -20,6 +20,20 @@ class Split(StrEnum):
     TEST = "test"
 
 
+class LabelsFrom(StrEnum):
+    """What class numbers count from."""
+
+    ZERO = "0"
+    ONE = "1"
+
+
+class Singletons(StrEnum):
+    """What to do with classes that have a single training photo."""
+
+    KEEP = "keep"
+    DROP = "drop"
+
+
 ModelArgument = Annotated[
     str | None,
     typer.Argument(
@@ -39,6 +53,10 @@ SourceArgument = Annotated[
 ClassesOption = Annotated[
     Path | None,
     typer.Option("--classes", help="Class names in order: one a line, classes.json, or the devkit's cars_meta.mat."),
+]
+LabelsFromOption = Annotated[
+    LabelsFrom | None,
+    typer.Option("--labels-from", help="Number of the first class in a CSV of class numbers, where 0 does not occur."),
 ]
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="Another prepared data set than the one the run was trained on.")
@@ -67,6 +85,11 @@ def _with_address(arguments: list[str]) -> list[str]:
     for argument, after in zip(arguments, following, strict=False):
         filled += [argument, LOCAL] if argument == "--cluster" and after.startswith("-") else [argument]
     return filled
+
+
+def number_of(labels_from: LabelsFrom | None) -> int | None:
+    """What class numbers count from, if that is told."""
+    return None if labels_from is None else int(labels_from)
 
 
 def model_or_box(model: str | None) -> str:

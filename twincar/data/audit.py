@@ -116,6 +116,8 @@ def _checked_in_order(
 def _check(row: SourceRow, exclude: Mapping[str, str]) -> Annotation | Finding:
     if (why := exclude.get(_key(row))) is not None:
         return Finding(row.name, Defect.EXCLUDED, why, row.label)
+    if row.fault is not None:
+        return Finding(row.name, row.fault.defect, str(row.fault), row.label)
     try:
         return _annotate(row)
     except PhotoError as error:

@@ -13,6 +13,8 @@ IMBALANCE = 10
 """Times as many training photos of the largest class as of the smallest, from which that is worth a line; Stanford Cars
 has 2.8."""
 
+_HARM = {"train": "nothing to learn them from", "val": "so the best epoch is chosen without them"}
+
 
 @dataclass(frozen=True)
 class ClassIssue:
@@ -33,7 +35,12 @@ def find_class_issues(
         lists: the classes as each part of the source names and orders them, the one that counts first.
     """
     counts = count_by_split(annotations, len(classes))
-    return [*_order_issues(lists), *_set_issues(counts, classes), *_balance_issues(counts, classes)]
+    return [*_order_issues(lists), *find_lacking(annotations, classes), *_balance_issues(counts, classes)]
+
+
+def find_lacking(annotations: Sequence[Annotation], classes: ClassNames) -> list[ClassIssue]:
+    """Splits that lack a class which another split has."""
+    return list(_set_issues(count_by_split(annotations, len(classes)), classes))
 
 
 def count_by_split(annotations: Iterable[Annotation], classes: int) -> dict[str, list[int]]:
@@ -62,7 +69,7 @@ def _order_issues(lists: Mapping[str, tuple[str, ...]]) -> Iterable[ClassIssue]:
 def _set_issues(counts: Mapping[str, list[int]], classes: ClassNames) -> Iterable[ClassIssue]:
     for split in counts:
         others = [other for other in counts if other != split]
-        if not others or (split == "val" and "train" in counts):
+        if not others:
             continue
         lacking = [
             name
@@ -70,7 +77,7 @@ def _set_issues(counts: Mapping[str, list[int]], classes: ClassNames) -> Iterabl
             if counts[split][index] == 0 and any(counts[other][index] for other in others)
         ]
         if lacking:
-            harm = "nothing to learn them from" if split == "train" else "nothing to measure them on"
+            harm = _HARM.get(split, "nothing to measure them on")
             yield ClassIssue(
                 "class set",
                 f"{split} has no photo of {len(lacking)} of {len(classes)} classes, {harm}: {shorten(lacking)}",

@@ -6,16 +6,19 @@ What is drawn depends on the seed and on the photos' bytes alone, not on their n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from twincar.data.annotations import Annotation, PreparedData, count_splits, write_prepared
-from twincar.data.audit import AuditReport, audit_source
+from twincar.data.audit import AuditReport, Finding, audit_source
+from twincar.data.class_sets import find_lacking
 from twincar.data.exclusions import read_exclusions
 from twincar.data.open_set import OpenSetSplit, hide_unseen, read_open_set
 from twincar.data.sources import DEFAULT_SPLITS, OnPhoto, Source, asked_splits, open_source
+from twincar.data.sources.base import malformed_rows
+from twincar.data.splits import singletons as singletons_of
 from twincar.data.splits import with_validation
 from twincar.errors import DataError, Defect, UsageError
 from twincar.files import sha256_of, sha256_of_file, working_folder, write_csv
@@ -24,6 +27,7 @@ from twincar.version import __version__
 
 log = logging.getLogger(__name__)
 
+Singletons = Literal["keep", "drop"]
 LEFT_OUT = "left_out.csv"
 """The rows that were left out and why: file, defect, detail; there only if there are any."""
 _PHOTOS = "photos"
@@ -38,6 +42,8 @@ def prepare(
     seed: int = 0,
     strict: bool = False,
     classes_file: Path | None = None,
+    labels_from: int | None = None,
+    singletons: Singletons | None = None,
     open_set: Path | None = None,
     exclude: Path | None = None,
     on_photo: OnPhoto | None = None,
@@ -49,12 +55,16 @@ def prepare(
     Args:
         spec: The source, see `open_source`.
         out: The folder to make.
-        splits: Splits of the source to read; its own validation split comes with 'train'.
+        splits: Splits of the source to read; its own validation split comes with 'train'. Without 'train' the photos
+            are there to evaluate on only.
         val_share: Share of each class's training photos that are kept for validation, at least one photo; not used
             where the source has a validation split of its own.
         seed: Chooses the validation photos.
         strict: Fail if any row is not sound, in place of leaving it out.
         classes_file: A class list for a CSV file whose labels are numbers.
+        labels_from: Whether these numbers count from 0 or from 1, where nothing in the file proves it.
+        singletons: What to do with classes of which no photo can be spared to validate on: 'keep' them, without
+            validation, or 'drop' them with all their photos; an error unless given.
         open_set: A split of the classes into known and unseen ones, see `read_open_set`.
         exclude: A CSV file that lists photos to leave out, see `read_exclusions`.
         on_photo: Told the photos done and the photos there are.
@@ -70,7 +80,9 @@ def prepare(
     out = Path(out).expanduser().resolve()
     splits = asked_splits(splits)
     excluded = read_exclusions(exclude) if exclude else {}
-    source = open_source(spec, splits=splits, classes_file=classes_file)
+    source = open_source(spec, splits=splits, classes_file=classes_file, labels_from=labels_from)
+    if source.malformed_lines:
+        raise malformed_rows(source.description, source.malformed_lines, source.total)
     known_and_unseen = None if open_set is None else read_open_set(open_set, source.classes)
     settings = {
         "source": source.description,
@@ -81,6 +93,8 @@ def prepare(
         "fingerprint": source.fingerprint,
         "open_set": None if open_set is None else sha256_of_file(open_set),
         "exclude": _digest(excluded),
+        "labels_from": labels_from,
+        "singletons": singletons,
     }
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         return _prepared_before(out, settings, strict)
@@ -102,7 +116,7 @@ def _prepared_before(out: Path, settings: Mapping[str, Any], strict: bool) -> Pr
     except UsageError:
         raise UsageError(f"Expected a new or empty folder to prepare into, and {out} holds something else.") from None
     was = prepared.manifest
-    compared = ("source", "splits", "seed", "val_share", "open_set", "exclude")
+    compared = ("source", "splits", "seed", "val_share", "open_set", "exclude", "labels_from", "singletons")
     different = [name for name in compared if was.get(name) != settings[name]]
     if different:
         changes = ", ".join(f"{name} {was.get(name)!r}, not {settings[name]!r}" for name in different)
@@ -131,17 +145,25 @@ def _build(
     if source.make:
         source = source.make(folder, on_photo)
     report = audit_source(source, on_photo=on_photo, keep=photo_writer(folder / _PHOTOS), exclude=excluded)
+    counts = {str(defect): count for defect, count in report.counts().items()}
+    _check_exclusions(excluded, counts.get(Defect.EXCLUDED, 0))
+    if strict and (not_sound := _unwanted(counts)):
+        first = (found.file for found in report.findings if found.defect is not Defect.EXCLUDED)
+        raise _not_sound(not_sound, f"the first are {shorten(first)}")
+    if settings["singletons"] == "drop":
+        few = singletons_of(list((hide_unseen(report, open_set) if open_set else report).sound))
+        report = _without(few, report, source.classes)
     left_out = {str(defect): count for defect, count in report.counts().items()}
-    _check_exclusions(excluded, left_out)
     if report.findings:
-        if strict and (not_sound := _unwanted(left_out)):
-            first = (found.file for found in report.findings if found.defect is not Defect.EXCLUDED)
-            raise _not_sound(not_sound, f"the first are {shorten(first)}")
         write_csv(folder / LEFT_OUT, report.rows())
     if open_set:
         report = hide_unseen(report, open_set)
-    classes, photos = _classes_with_photos(source.classes, report)
-    annotations = with_validation(photos, classes, settings["val_share"], settings["seed"])
+    classes, photos = _classes_with_photos(source.classes, report, settings["splits"])
+    if settings["singletons"] is None and (few := singletons_of(photos)):
+        raise _no_validation([classes[label] for label in few], len(classes))
+    annotations = with_validation(photos, settings["val_share"], settings["seed"])
+    if "train" in settings["splits"] and not any(photo.split == "val" for photo in annotations):
+        raise DataError("Expected a class with two different training photos, to validate on one, but none has them.")
     root = source.photo_root or folder / _PHOTOS
     manifest = {
         "twincar": __version__,
@@ -151,6 +173,7 @@ def _build(
         "classes": len(classes.names),
         "classes_without_photos": [name for name in source.classes.names if classes.find(name) is None],
         "left_out": left_out,
+        "notes": [*source.notes, *(f"{issue.detail}." for issue in find_lacking(annotations, classes))],
     }
     write_prepared(folder, classes, annotations, manifest)
 
@@ -171,9 +194,30 @@ def _digest(excluded: Mapping[str, str]) -> str | None:
     return sha256_of("\n".join(sorted(excluded)).encode("utf-8", "surrogateescape"))[:16] if excluded else None
 
 
-def _check_exclusions(excluded: Mapping[str, str], left_out: Mapping[str, int]) -> None:
+def _without(few: Sequence[int], report: AuditReport, classes: ClassNames) -> AuditReport:
+    """Photos of classes that cannot be validated on count as left out, in every split."""
+    detail = "Expected at least two different training photos of {!r}, and there are fewer."
+    dropped = tuple(
+        Finding(photo.file, Defect.SINGLETON, detail.format(classes[photo.label]))
+        for photo in report.sound
+        if photo.label is not None and photo.label in few
+    )
+    kept = tuple(photo for photo in report.sound if photo.label not in few)
+    # A bad row of such a class does not make it one whose photos are all bad.
+    found = tuple(replace(row, label=None) if row.label in few else row for row in report.findings)
+    return AuditReport(findings=(*found, *dropped), sound=kept)
+
+
+def _no_validation(few: Sequence[str], classes: int) -> DataError:
+    return DataError(
+        "Expected at least two different training photos of every class, one to train on and one to validate on, but "
+        f"{len(few)} of {classes} classes have fewer: {shorten(few, 20)}. Add --singletons keep (to train on them all "
+        "the same) or --singletons drop (to leave these classes out), or add photos."
+    )
+
+
+def _check_exclusions(excluded: Mapping[str, str], found: int) -> None:
     """A list that fits another source must not pass in silence."""
-    found = left_out.get(Defect.EXCLUDED, 0)
     if excluded and not found:
         raise DataError(
             f"Expected files of this source in the list of photos to leave out, and none of its {len(excluded)} is "
@@ -185,7 +229,7 @@ def _check_exclusions(excluded: Mapping[str, str], left_out: Mapping[str, int]) 
 
 def _unwanted(left_out: Mapping[str, int]) -> dict[str, int]:
     """The rows that were left out though nobody asked for it."""
-    return {defect: count for defect, count in left_out.items() if defect != Defect.EXCLUDED}
+    return {defect: count for defect, count in left_out.items() if defect not in (Defect.EXCLUDED, Defect.SINGLETON)}
 
 
 def _not_sound(left_out: Mapping[str, int], where: str) -> DataError:
@@ -196,24 +240,27 @@ def _not_sound(left_out: Mapping[str, int], where: str) -> DataError:
     )
 
 
-def _classes_with_photos(classes: ClassNames, report: AuditReport) -> tuple[ClassNames, list[Annotation]]:
+def _classes_with_photos(
+    classes: ClassNames, report: AuditReport, splits: Sequence[str]
+) -> tuple[ClassNames, list[Annotation]]:
     """The classes to tell apart, and the sound photos with labels that count only those.
 
     A class that the source names but never uses is dropped: there is nothing to learn it from and nothing to ask of it.
+    Where no training photos are asked for, those are the classes to evaluate on.
     """
-    trained = {photo.label for photo in report.sound if photo.split == "train"}
+    to_train = "train" in splits
+    trained = {photo.label for photo in report.sound if photo.split == "train" or not to_train} - {None}
     listed = {photo.label for photo in report.sound} | {finding.label for finding in report.findings}
-    untrained = listed - trained
+    untrained = listed - trained if to_train else set()
     lost = [name for index, name in enumerate(classes.names) if index in untrained]
     if not trained:
-        bad = f" ({len(report.findings)} rows are not sound)" if report.findings else ""
-        raise DataError(f"Expected sound training photos with labels, and found none{bad}. Audit the source first.")
+        raise _nothing_sound(report, "training photos with labels" if to_train else "photos with labels")
     if lost:
         raise DataError(
             f"Expected sound training photos of every class, and {len(lost)} of {len(classes.names)} have none: "
             f"{shorten(lost)}. Add some, or take these classes out of the other splits."
         )
-    if len(trained) == 1:
+    if to_train and len(trained) == 1:
         raise DataError(
             "Expected at least two classes with training photos, and found one; there is nothing to tell apart."
         )
@@ -221,3 +268,13 @@ def _classes_with_photos(classes: ClassNames, report: AuditReport) -> tuple[Clas
     new = {old: index for index, old in enumerate(kept)}
     photos = [replace(photo, label=None if photo.label is None else new[photo.label]) for photo in report.sound]
     return ClassNames(tuple(classes.names[index] for index in kept)), photos
+
+
+def _nothing_sound(report: AuditReport, what: str) -> DataError:
+    if not report.findings:
+        return DataError(f"Expected sound {what}, and found none. Audit the source first.")
+    counts = ", ".join(f"{count} {defect}" for defect, count in report.counts().items())
+    return DataError(
+        f"Expected sound {what}, and found none; {len(report.findings)} rows are not sound ({counts}). "
+        f"The first: {report.findings[0].detail}"
+    )

@@ -23,6 +23,7 @@ from PIL import Image
 
 from twincar.data.annotations import Annotation
 from twincar.data.decode import decode_reduced
+from twincar.errors import StorageError
 from twincar.files import atomic_path, clear_unfinished
 from twincar.machine import available_cores
 from twincar.preprocess import read_photo_bytes
@@ -77,7 +78,6 @@ def sign_photos(
 
     Raises:
         PhotoError: a photo is gone, or can no longer be decoded.
-        StorageError: the cache cannot be written.
     """
     digests = [annotation.sha256 for annotation in annotations]
     known, signatures = _read_cache(cache)
@@ -165,7 +165,11 @@ def _read_cache(cache: Path | None) -> tuple[dict[str, int], Signatures | None]:
 
 
 def _write_cache(cache: Path, digests: Sequence[str], signatures: Signatures) -> None:
-    clear_unfinished(cache.parent)
     keys = np.frombuffer(bytes.fromhex("".join(digests)), np.uint8).reshape(len(digests), -1)
-    with atomic_path(cache) as temporary, temporary.open("wb") as file:
-        np.savez(file, sha256=keys, **{field.name: getattr(signatures, field.name) for field in fields(signatures)})
+    arrays = {field.name: getattr(signatures, field.name) for field in fields(signatures)}
+    try:
+        clear_unfinished(cache.parent)
+        with atomic_path(cache) as temporary, temporary.open("wb") as file:
+            np.savez(file, sha256=keys, **arrays)
+    except StorageError:  # it only saves time
+        log.warning("The next audit computes the signatures of the photos again, as %s cannot be written.", cache)

@@ -51,6 +51,7 @@ def deep_audit(
     run: Path | None = None,
     folds: int = 0,
     classes_file: Path | None = None,
+    labels_from: int | None = None,
     on_photo: OnPhoto | None = None,
 ) -> DeepAudit:
     """Audit a source, or a prepared data set, and write what was found.
@@ -61,6 +62,7 @@ def deep_audit(
         run: a trained run that judges the labels of photos it was not trained on.
         folds: judge its training photos too, with so many networks trained anew.
         classes_file: what numbers in the label column of a CSV file mean.
+        labels_from: whether they count from 0 or from 1, where nothing in the file proves it.
         on_photo: called with photos done and in all, for a progress bar.
 
     Raises:
@@ -73,7 +75,7 @@ def deep_audit(
     out = out or Path("audits") / _name_of(spec)
     _check_unedited(out)
     with working_folder(out / "photos") as scratch:
-        data = _open(spec, classes_file, scratch, on_photo)
+        data = _open(spec, classes_file, labels_from, scratch, on_photo)
         audit = _examine(data, out, run, folds, on_photo)
         _write(audit)
     return audit
@@ -101,10 +103,12 @@ def _check_unedited(out: Path) -> None:
         )
 
 
-def _open(spec: str, classes_file: Path | None, scratch: Path, on_photo: OnPhoto | None) -> AuditedData:
+def _open(
+    spec: str, classes_file: Path | None, labels_from: int | None, scratch: Path, on_photo: OnPhoto | None
+) -> AuditedData:
     if (Path(spec).expanduser() / MANIFEST).is_file():
         return _open_prepared(Path(spec).expanduser())
-    source = open_source(spec, classes_file=classes_file, allow_untrained=True)
+    source = open_source(spec, classes_file=classes_file, labels_from=labels_from, allow_untrained=True)
     description = source.description
     if source.make:
         source = source.make(scratch, on_photo)

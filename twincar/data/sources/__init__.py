@@ -41,6 +41,7 @@ _FORMS = (
     "a CSV file filename,label[,split]",
     "toycars[:SEED]",
 )
+_TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 _TABLES = ("annotations.csv", "labels.csv", "photos.csv")
 
 
@@ -49,6 +50,7 @@ def open_source(
     *,
     splits: Iterable[str] = DEFAULT_SPLITS,
     classes_file: Path | None = None,
+    labels_from: int | None = None,
     allow_untrained: bool = False,
 ) -> Source:
     """Recognise a source and read what it lists; photos are not looked at yet.
@@ -60,7 +62,9 @@ def open_source(
             folders below `train/`, `val/`, `test/` or alone), a CSV file, or `toycars[:SEED]`.
         splits: Names of the splits to read; only those are fetched.
         classes_file: What the numbers in the label column of a CSV file mean, see `read_class_file`.
-        allow_untrained: Also take a source with classes that have no place in its training split; they come last.
+        labels_from: Whether the class numbers of a CSV file count from 0 or from 1, where nothing there proves it.
+        allow_untrained: Also take a source with classes that have no place in its training split, or without such a
+            split; they come last.
 
     Raises:
         UsageError: `spec` has none of the forms, or an argument does not go with it.
@@ -71,12 +75,14 @@ def open_source(
     asked = asked_splits(splits)
     kind, _, rest = spec.partition(":")
     path = Path(spec).expanduser().resolve()
-    table = path if path.is_file() and path.suffix.casefold() == ".csv" else _table_in(path)
+    table = path if path.is_file() and path.suffix.casefold() in _TABLE_SUFFIXES else _table_in(path)
     # Most kinds bring libraries of their own, so only the one that is asked for is imported.
     if classes_file is not None and (table is None or kind in ("hub", "toycars")):
         raise UsageError(
             f"A class list ({classes_file}) goes with a CSV file, and the source is {spec!r}; leave it out."
         )
+    if labels_from is not None and (table is None or kind in ("hub", "toycars")):
+        raise UsageError(f"Expected a CSV file with --labels-from, and the source is {spec!r}; leave it out.")
     if kind == "hub":
         from twincar.data.sources.hub import open_hub
 
@@ -86,7 +92,7 @@ def open_source(
 
         return open_toycars(rest or "0", asked)
     if table is not None:
-        return open_table(table, asked, classes_file, allow_untrained=allow_untrained)
+        return open_table(table, asked, classes_file, labels_from=labels_from, allow_untrained=allow_untrained)
     if spec and path.is_dir():
         return _open_folder(path, asked, allow_untrained=allow_untrained)
     found = "which is another kind of file" if path.is_file() else "which is no file or folder here"
@@ -100,6 +106,8 @@ def _open_folder(folder: Path, splits: tuple[str, ...], *, allow_untrained: bool
         return parquet.open_parquet(folder, splits, description=str(folder), allow_untrained=allow_untrained)
     if devkit.find_in_release(folder, devkit.META):
         return devkit.open_devkit(folder, splits)
+    if devkit.find_in_release(folder, devkit.MERGED):
+        return devkit.open_merged(folder, splits)
     return folders.open_folders(folder, splits, allow_untrained=allow_untrained)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from twincar.data.annotations import SPLITS, Box, is_outside
-from twincar.errors import DataError, UsageError
+from twincar.errors import DataError, PhotoError, UsageError
 from twincar.files import sha256_of
 from twincar.labels import ClassNames, shorten
 
@@ -17,8 +18,16 @@ OnPhoto = Callable[[int, int], None]
 
 OPTIONAL_SPLITS = ("val", "test")
 """Splits that a source may lack without a complaint; any other that is asked for must be there."""
-SPLIT_WORDS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""What sources call their splits, and what we call them."""
+_SPLIT_SPELLINGS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+SPLIT_WORDS = {
+    word + end: split for split, words in _SPLIT_SPELLINGS.items() for word in words for end in ("", "_set", "set")
+}
+"""What sources call their splits, and what we call them; see `split_of`."""
+_NO_LABEL = frozenset({"", "-1", "-1.0", "nan", "none", "null", "na", "n/a", "<na>", "#n/a"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +42,8 @@ class SourceRow:
     photo: Path | bytes
     """The file, or its bytes where the source has no files."""
     box: Box | None = None
+    fault: PhotoError | None = None
+    """What is wrong with the row, where reading the list has shown it already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +63,10 @@ class Source:
     """The rows, one after the other; memory never holds all photos."""
     photo_root: Path | None
     """The folder the names of the rows start from; None where the rows bring bytes."""
+    notes: tuple[str, ...] = ()
+    """What was concluded while reading it, a sentence each, for the user to confirm."""
+    malformed_lines: tuple[int, ...] = ()
+    """Lines of a table that have more or fewer cells than its header; `audit` lists them, `prepare` refuses them."""
     class_lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The classes as each split or file of the source names and orders them, where they do so on their own."""
     make: Callable[[Path, OnPhoto | None], Source] | None = None
@@ -62,14 +77,29 @@ def asked_splits(splits: Iterable[str]) -> tuple[str, ...]:
     """The splits to read, in our words; a validation split of the source's own comes with 'train'.
 
     Raises:
-        UsageError: 'train' is not among them.
+        UsageError: there are none.
     """
-    words = [word.strip() for word in splits]
-    asked = {SPLIT_WORDS.get(word.casefold(), word) for word in words if word}
-    if "train" not in asked:
-        raise UsageError(f"Expected 'train' among the splits to read, and found {shorten(words) or 'none'}; add it.")
-    asked.add("val")
+    asked = {split_of(word) or word for word in map(str.strip, splits) if word}
+    if not asked:
+        raise UsageError("Expected the names of the splits to read, such as train and test, but there are none.")
+    if "train" in asked:
+        asked.add("val")
     return (*(split for split in SPLITS if split in asked), *sorted(asked - set(SPLITS)))
+
+
+def split_of(word: str) -> str | None:
+    """What we call a split that a source calls `word`, such as `Training`, `test-set` or `valid`."""
+    return SPLIT_WORDS.get(re.sub(r"[\s-]+", "_", word.strip()).casefold())
+
+
+def unnamed_split(splits: Sequence[str]) -> str:
+    """What photos are for where nothing says it: training, unless one other split alone is asked for."""
+    return splits[0] if len(splits) == 1 else "train"
+
+
+def is_no_label(text: str) -> bool:
+    """Whether a label says that there is none: empty, -1, or a word that pandas and spreadsheets write for a gap."""
+    return text.strip().casefold() in _NO_LABEL
 
 
 def check_split_words(splits: Iterable[str]) -> None:
@@ -88,8 +118,26 @@ def file_key(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def no_training_photos(where: str | Path) -> DataError:
+    """For a source that was to be trained on and has nothing for that."""
+    return DataError(
+        f"Expected labelled training photos in {where}, but there are none. "
+        "To prepare test photos only, for evaluate --data, add --split test."
+    )
+
+
+def malformed_rows(where: str | Path, lines: Sequence[int], total: int) -> DataError:
+    """For a table in which cells would be lost, or lie in the wrong column."""
+    first = ", ".join(map(str, lines[:6])) + (f" and {len(lines) - 6} more" if len(lines) > 6 else "")
+    return DataError(
+        f"Expected as many cells in every row of {where} as in its first line, but {len(lines)} of {total} rows have "
+        f"more or fewer: line {first}. Put a text that holds the separator between double quotes; `twincar audit` "
+        "shows these rows."
+    )
+
+
 def classes_of_all(
-    train: ClassNames, others: Mapping[str, Iterable[str]], *, allow_untrained: bool = False
+    train: ClassNames | None, others: Mapping[str, Iterable[str]], *, allow_untrained: bool = False
 ) -> ClassNames:
     """The classes of the training split; with `allow_untrained`, followed by those that only other splits have.
 
@@ -98,15 +146,15 @@ def classes_of_all(
     Raises:
         DataError: a class of another split has nothing to learn from, and that is not allowed.
     """
-    names = list(train.names)
+    names = list(train.names) if train else []
     for split, listed in others.items():
-        missing = [name for name in listed if train.find(name) is None]
+        missing = [name for name in listed if train is None or train.find(name) is None]
         if missing and not allow_untrained:
             raise DataError(
                 f"Expected every class of the split '{split}' in the training split too, and {len(missing)} "
                 f"are not: {shorten(missing)}. Add training photos of them, or take them out of '{split}'."
             )
-        names += [name for name in missing if ClassNames(tuple(names)).find(name) is None]
+        names += [name for name in missing if not names or ClassNames(tuple(names)).find(name) is None]
     return ClassNames(tuple(names))
 
 

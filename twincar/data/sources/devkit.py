@@ -6,11 +6,17 @@
     cars_test_annos.mat                  the test half without classes
     cars_train/ or cars_train/cars_train/, cars_test/ likewise        the photos
 
+Or the later release of the same photos under other names:
+
+    cars_annos.mat                       class names, photos, boxes, classes, and which photos are for testing
+    car_ims/ or car_ims/car_ims/         the photos
+
 Boxes there are pixels counted from 1, the last one included; here they count from 0, the last one excluded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +28,12 @@ from twincar.files import sha256_of_file
 from twincar.labels import ClassNames, canonical_name, shorten
 
 META = "cars_meta.mat"
+MERGED = "cars_annos.mat"
 _ANNOTATIONS = {
     "train": ("cars_train_annos.mat",),
     "test": ("cars_test_annos_withlabels.mat", "cars_test_annos.mat"),
 }
+_BOX = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 _PLACES = ("", "devkit", "car_devkit/devkit", "car_devkit", "cars_devkit/devkit", "cars_devkit")
 
 
@@ -47,8 +55,9 @@ def open_devkit(folder: Path, splits: tuple[str, ...]) -> Source:
         raise DataError(f"Expected {META} in {folder} or in its devkit folder, and it is not there.")
     classes = ClassNames(tuple(read_class_names(meta)))
     lists = {split: find_in_release(folder, *names) for split, names in _ANNOTATIONS.items() if split in splits}
-    if lists["train"] is None:
-        raise DataError(f"Expected {_ANNOTATIONS['train'][0]} beside {meta}, and it is not there.")
+    for split, path in lists.items():
+        if path is None and (split == "train" or "train" not in splits):
+            raise DataError(f"Expected {_ANNOTATIONS[split][0]} beside {meta}, and it is not there.")
     found = {split: path for split, path in lists.items() if path}
     rows = [row for split, path in found.items() for row in _rows_of(folder, split, path, classes)]
     return Source(
@@ -56,6 +65,47 @@ def open_devkit(folder: Path, splits: tuple[str, ...]) -> Source:
         revision="",
         classes=classes,
         fingerprint=row_fingerprint(rows, *(sha256_of_file(path) for path in (meta, *found.values()))),
+        total=len(rows),
+        rows=lambda: rows,
+        photo_root=folder,
+    )
+
+
+def open_merged(folder: Path, splits: tuple[str, ...]) -> Source:
+    """Read the list of the later release, whose photos are in `car_ims/`.
+
+    Raises:
+        DataError: the photos are not there, the file is damaged, or a class number is out of range.
+    """
+    check_split_words(splits)
+    path = find_in_release(folder, MERGED) or folder / MERGED
+    root = next((place for place in (folder / "car_ims", folder) if (place / "car_ims").is_dir()), None)
+    if root is None:
+        raise DataError(
+            f"Expected the photos that {path} lists in {folder / 'car_ims'}, and there is no such folder. Those in "
+            "cars_train and cars_test have other numbers: they need cars_train_annos.mat and cars_meta.mat of the "
+            "original release."
+        )
+    classes = ClassNames(tuple(read_class_names(path)))
+    rows = []
+    for entry in _entries(path, ("relative_im_path", "class", "test", *_BOX)):
+        name = str(entry["relative_im_path"])
+        x1, y1, x2, y2, number, test = _numbers(entry, name, path, (*_BOX, "class", "test"))
+        rows.append(
+            SourceRow(
+                name=name if is_outside(name) else (root / name).relative_to(folder).as_posix(),
+                label=_label(number, name, path, classes),
+                split="test" if test else "train",
+                photo=root / name,
+                box=(x1 - 1, y1 - 1, x2, y2),
+            )
+        )
+    rows = [row for row in rows if row.split in splits]
+    return Source(
+        description=str(folder),
+        revision="",
+        classes=classes,
+        fingerprint=row_fingerprint(rows, sha256_of_file(path)),
         total=len(rows),
         rows=lambda: rows,
         photo_root=folder,
@@ -76,22 +126,17 @@ def read_class_names(meta: Path) -> list[str]:
 
 def _rows_of(folder: Path, split: str, path: Path, classes: ClassNames) -> list[SourceRow]:
     photos = _photo_folder(folder, split)
-    entries = _load(path, "annotations")
-    fields = list(entries[0]) if entries and isinstance(entries[0], dict) else []
-    if not {"fname", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"} <= set(fields):
-        raise DataError(
-            f"Expected file names and boxes in {path}, and found the fields {shorten(fields, 8) or 'none'}."
-        )
+    entries = _entries(path, ("fname", *_BOX))
+    labelled = "class" in entries[0]
     rows = []
     for entry in entries:
         name = str(entry["fname"])
-        numbers = _numbers(entry, name, path, "class" in fields)
-        x1, y1, x2, y2 = numbers[:4]
+        x1, y1, x2, y2, *number = _numbers(entry, name, path, (*_BOX, *["class"] * labelled))
         rows.append(
             SourceRow(
                 # An absolute name stays one, which the audit finds to lead out of the folder.
                 name=name if is_outside(name) else f"{photos.relative_to(folder).as_posix()}/{name}",
-                label=_label(numbers[4], name, path, classes) if "class" in fields else None,
+                label=_label(number[0], name, path, classes) if number else None,
                 split=split,
                 photo=photos / name,
                 box=(x1 - 1, y1 - 1, x2, y2),
@@ -100,9 +145,16 @@ def _rows_of(folder: Path, split: str, path: Path, classes: ClassNames) -> list[
     return rows
 
 
-def _numbers(entry: Any, name: str, path: Path, labelled: bool) -> list[int]:
-    """The sides of the box, and the class where there is one."""
-    fields = [f"bbox_{side}" for side in ("x1", "y1", "x2", "y2")] + ["class"] * labelled
+def _entries(path: Path, fields: Iterable[str]) -> list[Any]:
+    """The photos that a file lists, at least one; each has these fields."""
+    entries = _load(path, "annotations")
+    found = list(entries[0]) if entries and isinstance(entries[0], dict) else []
+    if not set(fields) <= set(found):
+        raise DataError(f"Expected file names and boxes in {path}, and found the fields {shorten(found, 8) or 'none'}.")
+    return entries
+
+
+def _numbers(entry: Any, name: str, path: Path, fields: Iterable[str]) -> list[int]:
     try:
         return [int(entry[field]) for field in fields]
     except (TypeError, ValueError, OverflowError):

@@ -1,17 +1,31 @@
-"""A folder a class: below `train/`, `val/` and `test/`, or all in one tree that is taken for training photos."""
+"""A folder a class: below `train/`, `val/` and `test/`, or all in one tree that is taken for training photos.
+
+Which folder means what is told in layouts.py.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from twincar.data.annotations import Box
 from twincar.data.sources.base import (
-    SPLIT_WORDS,
     Source,
     SourceRow,
     check_split_words,
     classes_of_all,
+    is_no_label,
+    no_training_photos,
     row_fingerprint,
+    unnamed_split,
+)
+from twincar.data.sources.layouts import (
+    class_folders,
+    class_name,
+    no_class_folders,
+    read_boxes,
+    split_folders,
+    unread_folders,
 )
 from twincar.errors import DataError
 from twincar.labels import ClassNames, canonical_name, shorten
@@ -26,22 +40,36 @@ def open_folders(folder: Path, splits: tuple[str, ...], *, allow_untrained: bool
         LabelError: two folders of one split are spellings of one class.
     """
     check_split_words(splits)
-    trees = {split: _class_folders(tree) for split, tree in _split_folders(folder).items() if split in splits}
-    if "train" not in trees:
-        raise DataError(f"Expected training photos in {folder / 'train'}, and there is no such folder.")
-    names = {split: [canonical_name(tree.name) for tree in found] for split, found in trees.items()}
+    allow_untrained = allow_untrained or "train" not in splits
+    tops = split_folders(folder) or {unnamed_split(splits): folder}
+    trees = {split: _class_folders(tree) for split, tree in tops.items() if split in splits}
+    if "train" not in trees and not allow_untrained:
+        raise no_training_photos(folder)
+    if not trees:
+        raise DataError(
+            f"Expected a folder for the split {shorten(splits)} in {folder}, but those are {shorten(tops)}."
+        )
+    names = {
+        split: [_class_of(tops[split], tree) for tree in found if not is_no_label(tree.name)]
+        for split, found in trees.items()
+    }
     # Every split goes through ClassNames, which refuses two spellings of one class.
     classes = {split: ClassNames(tuple(found)) for split, found in names.items() if found}
-    if "train" not in classes:
-        raise _no_class_folders(folder)
-    train = ClassNames(tuple(sorted(classes["train"].names)))
+    if not classes or ("train" not in classes and not allow_untrained):
+        raise no_class_folders(folder)
+    train = ClassNames(tuple(sorted(classes["train"].names))) if "train" in classes else None
     lists = {split: found.names for split, found in classes.items()}
     known = classes_of_all(train, lists, allow_untrained=allow_untrained)
-    rows = [row for split, found in trees.items() for row in _rows_of(folder, split, found, known)]
+    rows, notes = [], _notes(folder, [(tops[split], found) for split, found in trees.items()])
+    for split, found in trees.items():
+        boxes = read_boxes(folder, tops[split], split)
+        rows += _rows_of(folder, split, tops[split], found, known, boxes)
+        notes += _lost_boxes(split, boxes, rows)
     return Source(
         description=str(folder),
         revision="",
         classes=known,
+        notes=tuple(notes),
         class_lists=lists,
         fingerprint=row_fingerprint(rows),
         total=len(rows),
@@ -50,21 +78,9 @@ def open_folders(folder: Path, splits: tuple[str, ...], *, allow_untrained: bool
     )
 
 
-def _split_folders(folder: Path) -> Mapping[str, Path]:
-    """The tree of each split; one tree alone is all training photos."""
-    found: dict[str, Path] = {}
-    for tree in _folders_in(folder):
-        split = SPLIT_WORDS.get(tree.name.casefold())
-        if split in found:
-            raise DataError(f"Expected one folder for the split '{split}', and found {found[split]} and {tree}.")
-        if split:
-            found[split] = tree
-    return found or {"train": folder}
-
-
 def _class_folders(tree: Path) -> list[Path]:
     """The class folders of one split that hold photos; an empty one is a class that got lost on the way."""
-    folders = _folders_in(tree)
+    folders = class_folders(tree)
     empty = [folder.name for folder in folders if not _photos_in(folder)]
     if empty and len(empty) < len(folders):
         raise DataError(
@@ -74,37 +90,43 @@ def _class_folders(tree: Path) -> list[Path]:
     return [] if empty else folders
 
 
-def _rows_of(folder: Path, split: str, trees: list[Path], classes: ClassNames) -> list[SourceRow]:
+def _class_of(top: Path, tree: Path) -> str:
+    return canonical_name(class_name(top, tree))
+
+
+def _rows_of(
+    folder: Path, split: str, top: Path, trees: list[Path], classes: ClassNames, boxes: Mapping[str, Box]
+) -> list[SourceRow]:
     return [
         SourceRow(
             name=photo.relative_to(folder).as_posix(),
-            label=classes.find(canonical_name(tree.name)),
+            label=None if is_no_label(tree.name) else classes.find(_class_of(top, tree)),
             split=split,
             photo=photo,
+            box=boxes.get(photo.name),
         )
         for tree in trees
         for photo in _photos_in(tree)
     ]
 
 
-def _folders_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _lost_boxes(split: str, boxes: Mapping[str, Box], rows: list[SourceRow]) -> list[str]:
+    lost = boxes.keys() - {row.name.rpartition("/")[2] for row in rows if row.split == split}
+    return [f"{len(lost)} of {len(boxes)} boxes for {split} fit no photo, such as {min(lost)}."] if lost else []
+
+
+def _notes(folder: Path, trees: list[tuple[Path, list[Path]]]) -> list[str]:
+    """What the folders were taken for, where that is not plain."""
+    deep = [(top, tree) for top, found in trees for tree in found if tree.parent != top]
+    notes = []
+    if deep:
+        top, tree = deep[0]
+        path = tree.relative_to(top).as_posix()
+        notes.append(f"Folders of makes, models and years: {path} is the class {_class_of(top, tree)!r}.")
+    if unread := unread_folders(folder):
+        notes.append(f"Not read, as the name means no split: {shorten(unread)}.")
+    return notes
 
 
 def _photos_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.casefold() in PHOTO_SUFFIXES and path.name[0] != ".")
-
-
-def _no_class_folders(folder: Path) -> DataError:
-    entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    loose = sum(path.suffix.casefold() in PHOTO_SUFFIXES for path in entries)
-    if not entries:
-        found = "the folder is empty"
-    elif loose:
-        found = f"{loose} photos lie in it without a folder that names their class"
-    else:
-        found = f"found {shorten(sorted(path.name for path in entries))}"
-    return DataError(
-        f"Expected a data set in {folder} (parquet files, cars_meta.mat, annotations.csv, or a folder of photos "
-        f"for each class), and {found}."
-    )

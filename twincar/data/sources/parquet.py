@@ -16,7 +16,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from twincar.data.sources.base import OPTIONAL_SPLITS, SPLIT_WORDS, Source, SourceRow, classes_of_all
+from twincar.data.sources.base import (
+    OPTIONAL_SPLITS,
+    SPLIT_WORDS,
+    Source,
+    SourceRow,
+    classes_of_all,
+    is_no_label,
+    no_training_photos,
+)
 from twincar.errors import DataError
 from twincar.files import sha256_of
 from twincar.labels import ClassNames, canonical_name, shorten
@@ -60,8 +68,12 @@ def open_parquet(
         DataError: a file is missing, damaged, or has no photos with labels.
     """
     files = _files_by_split(folder)
-    missing = [split for split in splits if split not in files and split not in OPTIONAL_SPLITS]
-    if missing:
+    optional = OPTIONAL_SPLITS + (("train",) if allow_untrained else ())
+    missing = [split for split in splits if split not in files and split not in optional]
+    if "train" in missing and "test" in files:
+        raise no_training_photos(description)
+    if missing or not any(split in files for split in splits):
+        missing = missing or list(splits)
         found = f"found those of {', '.join(sorted(files))}" if files else "found none of them"
         raise DataError(
             f"Expected the parquet files of {shorten(missing)} in {description} (data/{missing[0]}-*.parquet), "
@@ -110,7 +122,23 @@ def _read_part(path: Path, split: str) -> _Part:
         found = shorten((f"{name} ({kind})" for name, kind in types.items()), 6)
         raise DataError(f"Expected the columns image (struct) and label (whole numbers) in {path}, and found {found}.")
     names = tuple(canonical_name(name) for name in _names_in(schema.metadata or {}, path))
+    _check_numbers(path, len(names))
     return _Part(path=path, split=split, names=names, total=total)
+
+
+def _check_numbers(path: Path, classes: int) -> None:
+    """Numbers that count from 1 would make every car another one."""
+    try:
+        with pq.ParquetFile(path) as file:
+            batches = file.iter_batches(1 << 16, columns=["label"])
+            numbers = {number for batch in batches for number in batch.column(0).unique().to_pylist()} - {None, -1}
+    except (pa.ArrowException, OSError, LookupError, ValueError) as error:
+        raise _damaged(path, error) from None
+    if numbers and 0 not in numbers and max(numbers) == classes:
+        raise DataError(
+            f"Expected class numbers from 0 to {classes - 1} in {path}, but {min(numbers)} to {classes} count from 1. "
+            "Subtract 1 from the column label, or write the file with a ClassLabel column."
+        )
 
 
 def _holds_photos(kind: pa.DataType) -> bool:
@@ -140,7 +168,7 @@ def _rows_of(parts: list[_Part], classes: ClassNames) -> Iterator[SourceRow]:
     taken: set[str] = set()
     for part in parts:
         # Two splits may count the same classes in different orders.
-        labels = [classes.find(name) for name in part.names]
+        labels = [None if is_no_label(name) else classes.find(name) for name in part.names]
         for number, (image, label) in enumerate(_cells_of(part.path)):
             photo = (image or {}).get("bytes") or b""
             found = _label(label, labels)

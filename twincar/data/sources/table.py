@@ -1,35 +1,37 @@
 """A CSV file that lists photos: filename,label[,split][,x1,y1,x2,y2].
 
-A label is a class name, or a class number from 0 where a class list says what the numbers mean. Boxes count pixels from
+A label is a class name, or a class number where a class list says what the numbers mean. Boxes count pixels from
 0, the last one excluded. Without a split column all photos are for training.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from twincar.data.annotations import Box, is_outside
 from twincar.data.sources.base import (
-    SPLIT_WORDS,
     Source,
     SourceRow,
     check_split_words,
     classes_of_all,
+    is_no_label,
+    malformed_rows,
+    no_training_photos,
     row_fingerprint,
+    split_of,
+    unnamed_split,
 )
-from twincar.errors import DataError, UsageError
+from twincar.data.sources.csv_file import BOX, CsvRow, read_rows, read_text
+from twincar.data.sources.file_names import FoundName, PhotoNames, name_below
+from twincar.errors import DataError, Defect, PhotoError, UsageError
 from twincar.files import read_json, sha256_of_file
 from twincar.labels import ClassNames, canonical_name, shorten
 
 _CLASS_LISTS = ("classes.txt", "classes.json", "cars_meta.mat")
 _PHOTO_FOLDERS = ("", "images", "photos")
-_BOX = ("x1", "y1", "x2", "y2")
 _NUMBER = re.compile(r"-?\d{1,9}(\.0)?")  # '3.0' is what a column of numbers with a gap is often saved as
 
 
@@ -39,48 +41,59 @@ class _Line:
 
     name: str
     label: str
+    """Empty where the file says in any way that there is none."""
     split: str
     box: Box | None
 
 
 def open_table(
-    path: Path, splits: tuple[str, ...], classes_file: Path | None = None, *, allow_untrained: bool = False
+    path: Path,
+    splits: tuple[str, ...],
+    classes_file: Path | None = None,
+    *,
+    labels_from: int | None = None,
+    allow_untrained: bool = False,
 ) -> Source:
     """Read a CSV file; its photos lie beside it, or beside it in `images/` or `photos/`.
 
-    For `allow_untrained` see `classes_of_all`.
+    Where labels are numbers and nothing proves whether the first class is 0 or 1, `labels_from` has to tell. For
+    `allow_untrained` see `classes_of_all`.
 
     Raises:
-        UsageError: `classes_file` is not there.
+        UsageError: `classes_file` is not there, or `labels_from` is needed, not needed, or contradicted.
         DataError: a column is missing, a split has no known name, or numbers for labels without a class list.
     """
     check_split_words(splits)
     class_list = classes_file or next((p for name in _CLASS_LISTS if (p := path.parent / name).is_file()), None)
-    lines = [line for line in _read_lines(path) if line.split in splits]
+    rows = read_rows(path)
+    malformed = [row for row in rows if row.fault]
+    all_lines = [_as_line(row, path, splits) for row in rows if not row.fault]
+    lines = [line for line in all_lines if line.split in splits]
+    if malformed and not lines:
+        raise malformed_rows(path, [row.line for row in malformed], len(rows))
     listed = read_class_file(class_list) if class_list else None
-    numbered = _is_numbered(path, lines, listed)
-    classes = listed or _classes_of(path, lines, allow_untrained=allow_untrained)
+    numbers = _numbers_in(all_lines)  # of all splits: what they mean must not depend on those that are asked for
+    if numbers and listed is None:
+        raise _no_class_list(path)
+    if labels_from is not None and not numbers:
+        raise UsageError(f"Expected class numbers in the column label of {path} for --labels-from; leave it out.")
+    first, notes = _first_number(path, numbers, len(listed), labels_from) if numbers and listed else (None, [])
+    classes = listed or _classes_of(path, lines, splits, allow_untrained=allow_untrained)
     root = _photo_root(path.parent, lines)
-    rows = [
-        SourceRow(
-            name=name,
-            label=_label(line.label, classes, numbered),
-            split=line.split,
-            photo=root / name,
-            box=line.box,
-        )
-        for line in lines
-        for name in [_spelling_on_disk(root, line.name)]
-    ]
-    parts = [sha256_of_file(file) for file in (path, class_list) if file]
+    names = PhotoNames(root)
+    found = [names.find(name_below(root, line.name)) for line in lines]
+    sound = [_as_source_row(root, line, at, classes, first) for line, at in zip(lines, found, strict=True)]
+    listed_rows = [*sound, *map(_malformed_row, malformed)]
     return Source(
         description=str(path),
         revision="",
         classes=classes,
-        fingerprint=row_fingerprint(rows, *parts),
-        total=len(rows),
-        rows=lambda: rows,
+        fingerprint=row_fingerprint(listed_rows, *(sha256_of_file(file) for file in (path, class_list) if file)),
+        total=len(listed_rows),
+        rows=lambda: listed_rows,
         photo_root=root,
+        notes=(*notes, *_respelled(lines, found)),
+        malformed_lines=tuple(row.line for row in malformed),
     )
 
 
@@ -102,128 +115,152 @@ def read_class_file(path: Path) -> ClassNames:
         rows = read_json(path)
         listed = rows if isinstance(rows, list) else []
         names = [row.get("name", "") if isinstance(row, dict) else row for row in listed]
+        if any(isinstance(row, dict) and row.get("index", place) != place for place, row in enumerate(listed)):
+            raise DataError(
+                f"Expected the classes in {path} in the order of their index, from 0, but it is another. Sort them, or "
+                "take the indices out if the order is what counts."
+            )
     else:
-        names = [line for line in _read_text(path).splitlines() if line.strip()]
+        names = [line for line in read_text(path).splitlines() if line.strip()]
     if not names or not all(isinstance(name, str) and name.strip() for name in names):
         raise DataError(f"Expected class names in {path}, one a line or as classes.json lists them, and found none.")
     return ClassNames(tuple(canonical_name(name) for name in names))
 
 
-def _read_lines(path: Path) -> list[_Line]:
-    # strict: a quote that is never closed would otherwise swallow the rest of the file in silence.
-    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), restval="", strict=True)
-    try:
-        columns = {name.strip().casefold(): name for name in reader.fieldnames or ()}
-        if not {"filename", "label"} <= columns.keys():
-            raise DataError(
-                f"Expected the columns filename and label in the first line of {path}, and found "
-                f"{shorten(columns, 6) or 'an empty file'}."
-            )
-        return [
-            _as_line({key: row[name] or "" for key, name in columns.items()}, path, reader.line_num) for row in reader
-        ]
-    except csv.Error as error:
-        raise DataError(f"Expected CSV in {path}, and line {reader.line_num} cannot be read: {error}.") from None
-
-
-def _as_line(cells: Mapping[str, str], path: Path, number: int) -> _Line:
-    word = cells.get("split", "train").strip()
-    if word.casefold() not in SPLIT_WORDS:
+def _as_line(row: CsvRow, path: Path, splits: Sequence[str]) -> _Line:
+    cells = row.cells
+    word = cells.get("split", unnamed_split(splits))
+    split = split_of(word)
+    if split is None:
         raise DataError(
-            f"Expected one of {', '.join(SPLIT_WORDS)} in the column split of {path}, and line {number} has {word!r}."
+            f"Expected train, val or test in the column split of {path}, and line {row.line} has {word.strip()!r}."
         )
     name = cells["filename"].strip().replace("\\", "/")
+    label = cells["label"].strip()
     return _Line(
         name=PurePosixPath(name).as_posix() if name else "",
-        label=cells["label"].strip(),
-        split=SPLIT_WORDS[word.casefold()],
-        box=_box(cells, path, number),
+        label="" if is_no_label(label) else label,
+        split=split,
+        box=_box(cells, path, row.line),
     )
 
 
 def _box(cells: Mapping[str, str], path: Path, number: int) -> Box | None:
-    sides = [cells.get(side, "").strip() for side in _BOX]
+    sides = [cells.get(side, "").strip() for side in BOX]
     if not all(sides):
         return None
     try:
         x1, y1, x2, y2 = (round(float(side)) for side in sides)
     except (ValueError, OverflowError):
         raise DataError(
-            f"Expected pixels in the columns {', '.join(_BOX)} of {path}, and line {number} has {', '.join(sides)}."
+            f"Expected pixels in the columns {', '.join(BOX)} of {path}, and line {number} has {', '.join(sides)}."
         ) from None
     return (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else None
 
 
-def _is_numbered(path: Path, lines: Iterable[_Line], listed: ClassNames | None) -> bool:
-    """Whether the labels are numbers; they must be numbers from 0 of a class list."""
+def _numbers_in(lines: Iterable[_Line]) -> set[int]:
+    """The labels as numbers, if all of them are."""
     labels = {line.label for line in lines if line.label}
-    if not labels or not all(_NUMBER.fullmatch(label) for label in labels):
-        return False
-    if listed is None:
-        raise DataError(
-            f"Expected class names in the column label of {path}, and found numbers. Say what they mean: "
-            "give a class list (--classes FILE: one name a line, classes.json or cars_meta.mat), or put "
-            "classes.txt beside the CSV file."
-        )
-    numbers = {int(float(label)) for label in labels}
-    if 0 not in numbers and max(numbers) == len(listed):
-        raise DataError(
-            f"Expected class numbers from 0 to {len(listed) - 1} in {path}, and found {min(numbers)} to "
-            f"{max(numbers)}: these count from 1. Subtract 1 from every label, or write class names."
-        )
-    return True
+    return {int(float(label)) for label in labels} if all(map(_NUMBER.fullmatch, labels)) else set()
 
 
-def _classes_of(path: Path, lines: Iterable[_Line], *, allow_untrained: bool) -> ClassNames:
+def _no_class_list(path: Path) -> DataError:
+    return DataError(
+        f"Expected class names in the column label of {path}, and found numbers. Say what they mean: "
+        "give a class list (--classes FILE: one name a line, classes.json or cars_meta.mat), or put "
+        "classes.txt beside the CSV file."
+    )
+
+
+def _first_number(path: Path, numbers: set[int], classes: int, asked: int | None) -> tuple[int, list[str]]:
+    """The number of the first class, 0 or 1, and how that is known where nobody has told it."""
+    found = f"{min(numbers)} to {max(numbers)} for {classes} classes"
+    if asked is None and 0 not in numbers and max(numbers) != classes:
+        raise UsageError(
+            f"Expected to know whether the class numbers in {path} count from 0 or from 1, but {found} fit both. "
+            "Add --labels-from 0 or --labels-from 1; those of the original release of Stanford Cars count from 1."
+        )
+    proven = 0 if 0 in numbers else 1 if max(numbers) == classes else asked
+    if asked not in (None, proven):
+        raise UsageError(
+            f"Expected class numbers from {asked} in {path}, as --labels-from says, but {found} count from {proven}."
+        )
+    return (1, [f"Class numbers count from 1: {found}."]) if proven == 1 and asked is None else (proven or 0, [])
+
+
+def _classes_of(path: Path, lines: Iterable[_Line], splits: Sequence[str], *, allow_untrained: bool) -> ClassNames:
     """The classes of a file without a class list: those of the training photos, sorted; see `classes_of_all`."""
     names: dict[str, set[str]] = {}
     for line in lines:
         if line.label:
             names.setdefault(line.split, set()).add(canonical_name(line.label))
-    if "train" not in names:
-        raise DataError(f"Expected labelled training photos in {path}, and found none.")
-    train = ClassNames(tuple(sorted(names["train"])))
+    allow_untrained = allow_untrained or "train" not in splits
+    if not names or ("train" not in names and not allow_untrained):
+        raise no_training_photos(path)
+    train = ClassNames(tuple(sorted(names["train"]))) if "train" in names else None
     others = {split: sorted(found) for split, found in names.items()}
     return classes_of_all(train, others, allow_untrained=allow_untrained)
 
 
-def _label(text: str, classes: ClassNames, numbered: bool) -> int | str:
-    if numbered and text:
-        index = int(float(text))
+def _as_source_row(root: Path, line: _Line, found: FoundName, classes: ClassNames, first: int | None) -> SourceRow:
+    return SourceRow(
+        name=found.name,
+        label=_label(line.label, classes, first),
+        split=line.split,
+        photo=root / found.name,
+        box=line.box,
+        fault=_fault_of(root, found),
+    )
+
+
+def _label(text: str, classes: ClassNames, first: int | None) -> int | str | None:
+    if not text:
+        return None
+    if first is not None:
+        index = int(float(text)) - first
         return index if 0 <= index < len(classes) else text
     found = classes.find(text)
     return text if found is None else found
 
 
+def _fault_of(root: Path, found: FoundName) -> PhotoError | None:
+    if found.others:
+        return PhotoError(
+            Defect.MISSING,
+            f"Expected a photo {found.name}, but found {shorten(found.others)}. Write which one is meant.",
+        )
+    if Path(found.name).is_absolute():
+        return PhotoError(
+            Defect.OUTSIDE,
+            f"Expected a file below {root}, but {found.name} lies elsewhere. Move the CSV file to a folder above all "
+            "of its photos.",
+        )
+    return None
+
+
+def _malformed_row(row: CsvRow) -> SourceRow:
+    fault = PhotoError(Defect.MALFORMED, row.fault)
+    return SourceRow(name="", label=None, split="train", photo=b"", fault=fault)
+
+
 def _photo_root(folder: Path, lines: Iterable[_Line]) -> Path:
-    """Beside the file or in a folder there, wherever more of the photos are."""
+    """Beside the file or in a folder there, wherever more of the photos are; beside it where names are absolute."""
     names = [line.name for line in lines if not is_outside(line.name)]
 
     def photos_there(root: Path) -> int:
-        return sum(_is_file(root / _spelling_on_disk(root, name)) for name in names) if root.is_dir() else -1
+        known = PhotoNames(root)
+        return sum(known.find(name).exists for name in names) if root.is_dir() else -1
 
     return max((folder / place for place in _PHOTO_FOLDERS), key=photos_there)
 
 
-def _spelling_on_disk(root: Path, name: str) -> str:
-    """The name as the disk has it: some systems store 'é' as one sign and some as two, whatever the list says."""
-    if is_outside(name):
-        return name
-    spellings = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
-    return next((spelling for spelling in spellings if _is_file(root / spelling)), name)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name no file can have: too long, or with a zero byte
-        return False
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"Expected a text file at {path}, and it cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"Expected UTF-8 text in {path}, and byte {error.start} is not; save it as UTF-8.") from None
+def _respelled(lines: Sequence[_Line], found: Sequence[FoundName]) -> list[str]:
+    """How many names are not spelled as on the disk."""
+    pairs = [(line.name, at.name) for line, at in zip(lines, found, strict=True) if at.respelled]
+    if not pairs:
+        return []
+    listed, name = pairs[0]
+    return [
+        f"{len(pairs)} of {len(lines)} photos are listed under another name than the only file that fits has, such as "
+        f"{listed!r} for {name!r}."
+    ]

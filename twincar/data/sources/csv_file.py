@@ -1,0 +1,121 @@
+"""The rows of a CSV file: its encoding, what separates its cells, which column is which.
+
+Read are UTF-8, with or without a byte order mark, and UTF-16 with one; commas, semicolons and tabs.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from twincar.errors import DataError
+from twincar.labels import shorten
+
+BOX = ("x1", "y1", "x2", "y2")
+_SPELLINGS = {
+    "filename": ("filename", "file", "file_name", "image"),
+    "label": ("label", "class"),
+    **{name: (name,) for name in ("split", *BOX)},
+}
+_COLUMN_OF = {spelling: column for column, spellings in _SPELLINGS.items() for spelling in spellings}
+_SEPARATORS = ",;\t"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CsvRow:
+    """One row that holds anything."""
+
+    line: int
+    """Where it ends; the first is 1."""
+    cells: Mapping[str, str]
+    """By the name of our column."""
+    fault: str = ""
+    """Why its cells cannot be told apart, in which case there are none here."""
+
+
+def read_rows(path: Path) -> list[CsvRow]:
+    """The rows of a file whose first line names the columns filename and label.
+
+    Raises:
+        DataError: it cannot be read, is no CSV, or lacks a column or has it twice.
+    """
+    text = read_text(path)
+    # strict: a quote that is never closed would otherwise swallow the rest of the file in silence.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
+    try:
+        header = next((row for row in reader if row), [])
+        columns = _columns(header, path)
+        return [_as_row(cells, header, columns, reader.line_num) for cells in reader if any(map(str.strip, cells))]
+    except csv.Error as error:
+        raise DataError(f"Expected CSV in {path}, and line {reader.line_num} cannot be read: {error}.") from None
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        DataError: it cannot be read, or is neither UTF-8 nor UTF-16 with a byte order mark.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"Expected a text file at {path}, and it cannot be read: {error.strerror}.") from None
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"Expected {'UTF-16' if encoding == 'utf-16' else 'UTF-8'} text in {path}, and byte {error.start} is not; "
+            "save it as UTF-8."
+        ) from None
+    if "\0" in text:
+        raise DataError(f"Expected text in {path}, but it holds zero bytes; save it as UTF-8.")
+    return text
+
+
+def _separator(text: str) -> str:
+    """The one by which the first line names our columns, else the most frequent one there."""
+    first = text.lstrip("\r\n").partition("\n")[0]
+
+    def fit(separator: str) -> tuple[int, int]:
+        names = {_COLUMN_OF.get(_plain(name.strip(' "\r'))) for name in first.split(separator)}
+        return len(names & {"filename", "label"}), first.count(separator)
+
+    return max(_SEPARATORS, key=fit)
+
+
+def _columns(header: list[str], path: Path) -> dict[str, int]:
+    """The place of each of our columns."""
+    places: dict[str, int] = {}
+    for place, name in enumerate(header):
+        column = _COLUMN_OF.get(_plain(name))
+        if column in places:
+            raise DataError(
+                f"Expected one column {column} in the first line of {path}, but {header[places[column]]!r} and "
+                f"{name!r} both mean it. Rename the one that is not meant."
+            )
+        if column:
+            places[column] = place
+    if not {"filename", "label"} <= places.keys():
+        raise DataError(
+            f"Expected the columns filename and label in the first line of {path}, and found "
+            f"{shorten(header, 6) or 'an empty file'}."
+        )
+    return places
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _as_row(cells: list[str], header: list[str], columns: Mapping[str, int], line: int) -> CsvRow:
+    # Blank cells at the end, beyond the last name, hold nothing that could be lost.
+    named = max(place for place, name in enumerate(header) if name.strip()) + 1
+    if named <= len(cells) and not any(map(str.strip, cells[len(header) :])):
+        return CsvRow(line=line, cells={column: cells[place] for column, place in columns.items()})
+    fault = f"Expected {len(header)} cells in line {line}, but there are {len(cells)}: {shorten(cells, 8)}."
+    return CsvRow(line=line, cells={}, fault=fault)
