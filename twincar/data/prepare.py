@@ -151,6 +151,7 @@ def _build(
         "classes": len(classes.names),
         "classes_without_photos": [name for name in source.classes.names if classes.find(name) is None],
         "left_out": left_out,
+        "skipped": dict(source.skipped),
     }
     write_prepared(folder, classes, annotations, manifest)
 
@@ -207,7 +208,8 @@ def _classes_with_photos(classes: ClassNames, report: AuditReport) -> tuple[Clas
     lost = [name for index, name in enumerate(classes.names) if index in untrained]
     if not trained:
         bad = f" ({len(report.findings)} rows are not sound)" if report.findings else ""
-        raise DataError(f"Expected sound training photos with labels, and found none{bad}. Audit the source first.")
+        first = f" {report.findings[0].detail}" if report.findings else " Audit the source first."
+        raise DataError(f"Expected sound training photos with labels, and found none{bad}.{first}")
     if lost:
         raise DataError(
             f"Expected sound training photos of every class, and {len(lost)} of {len(classes.names)} have none: "

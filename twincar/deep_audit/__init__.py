@@ -118,6 +118,7 @@ def _open(spec: str, classes_file: Path | None, scratch: Path, on_photo: OnPhoto
         root=source.photo_root or scratch,
         unsound=report,
         class_lists=source.class_lists,
+        skipped=source.skipped,
     )
 
 

@@ -24,7 +24,7 @@ from twincar.data.sources.base import (
     row_fingerprint,
 )
 from twincar.errors import DataError, UsageError
-from twincar.files import read_json, sha256_of_file
+from twincar.files import read_bounded, read_json, sha256_of_file
 from twincar.labels import ClassNames, canonical_name, shorten
 
 _CLASS_LISTS = ("classes.txt", "classes.json", "cars_meta.mat")
@@ -222,7 +222,7 @@ def _is_file(path: Path) -> bool:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return read_bounded(path).decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"Expected a text file at {path}, and it cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
