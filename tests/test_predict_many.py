@@ -207,8 +207,9 @@ def test_a_name_that_is_no_text_has_its_row(model: Path, tmp_path: Path) -> None
     Path(os.fsdecode(os.fsencode(folder / "car") + b"\xfe.png")).write_bytes(b"no photo")
     predict_many([str(folder)], str(tmp_path / "out"), model=model)
     broken, row = read_rows(str(tmp_path / "out"))
-    assert "car\\xfe.png, and it is no image" in broken["error"]
-    assert (row["photo"], row["answer"]) == (f"{folder}/car\\xff.png", "BMW M3 Sedan 2012")
+    assert "car\\udcfe.png, and it is no image" in broken["error"]
+    assert (row["photo"], row["answer"]) == (f"file://{folder}/car%FF.png", "BMW M3 Sedan 2012")
+    assert predict_many([row["photo"]], str(tmp_path / "again"), model=model).failed == 0
 
 
 def test_a_run_folder_and_openvino_answer_too(small_run: Path, photos: Path, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twincar.errors import PhotoError
-from twincar.files import as_text, text_name
 from twincar.labels import CarName
+from twincar.user_files import as_text, text_name
 
 Reason = Literal["", "not sure", "not a car this model knows"]
 """Why there is no answer; empty if there is one."""

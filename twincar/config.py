@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from twincar.choices import Head, Precision
 from twincar.errors import UsageError
-from twincar.files import read_bounded
+from twincar.user_files import read_bounded
 
 Schedule = Literal["plateau", "cosine"]
 

@@ -280,7 +280,7 @@ def print_info(info: Info) -> None:
 def print_answers(answers: Iterable[Prediction | Failure]) -> None:
     """A table on a terminal, tab-separated lines elsewhere: a row a candidate, photo and answer told at its first."""
     from twincar.answers import Failure
-    from twincar.files import text_name
+    from twincar.user_files import text_name
 
     def rows() -> Iterator[list[str]]:
         for answer in answers:

@@ -16,7 +16,7 @@ from sklearn import metrics as sk
 
 from twincar.data.annotations import PreparedData
 from twincar.errors import DataError
-from twincar.files import text_name, write_csv, write_json
+from twincar.files import write_csv, write_json
 from twincar.metrics import (
     Interval,
     accuracy_interval,
@@ -25,6 +25,7 @@ from twincar.metrics import (
     per_class_report,
 )
 from twincar.predict_many import read_rows
+from twincar.user_files import text_name
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from twincar.errors import DataError, UsageError
-from twincar.files import open_regular
 from twincar.photo_formats import (
     HEAD,
     LEFTOVER_SUFFIXES,
@@ -28,6 +27,7 @@ from twincar.photo_formats import (
     is_photo_data,
 )
 from twincar.preprocess import is_address, local_path
+from twincar.user_files import open_regular
 
 log = logging.getLogger(__name__)
 
@@ -109,13 +109,18 @@ def find_photos(arguments: Iterable[str], skipped: Skipped | None = None) -> Ite
     skipped.log()
 
 
-def photos_below(folder: Path, skipped: Skipped) -> Iterator[Path]:
+def photos_below(folder: Path, skipped: Skipped, *, within: Iterable[Path] = ()) -> Iterator[Path]:
     """The photos in a folder and in those below it.
+
+    Args:
+        folder: the folder.
+        skipped: counts what is left out.
+        within: folders above it that are searched too, so that no link leads back to them.
 
     Raises:
         DataError: a folder that cannot be listed.
     """
-    return map(Path, _below_folder(str(folder), skipped, ()))
+    return map(Path, _below_folder(str(folder), skipped, tuple(_identity(str(above)) for above in within)))
 
 
 def look_into(folder: Path, skipped: Skipped) -> tuple[list[Path], list[Path]]:
@@ -148,11 +153,7 @@ def _at_path(argument: str, skipped: Skipped) -> Iterator[str]:
 
 def _below_folder(folder: str, skipped: Skipped, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
     """Photos of a folder, which lies in those `above`, by device and number."""
-    try:
-        status = os.stat(folder)  # noqa: PTH116
-    except OSError as error:
-        raise _not_listed(folder, error) from None
-    identity = (status.st_dev, status.st_ino)
+    identity = _identity(folder)
     if identity in above or len(above) == _DEEPEST:
         skipped.add(Skip.LOOP if identity in above else Skip.TOO_DEEP, folder)
         return
@@ -164,6 +165,14 @@ def _below_folder(folder: str, skipped: Skipped, above: tuple[tuple[int, int], .
             yield entry.path
     for path in folders:
         yield from _below_folder(path, skipped, (*above, identity))
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    try:
+        status = os.stat(folder)  # noqa: PTH116
+    except OSError as error:
+        raise _not_listed(folder, error) from None
+    return status.st_dev, status.st_ino
 
 
 def _entries(folder: str, skipped: Skipped) -> list[os.DirEntry[str]]:

@@ -1,4 +1,4 @@
-"""The formats photos come in: how they are recognized, and what Pillow alone does not do for JPEG and HEIC. Torch-free.
+"""The formats photos come in: how they are recognized, and what Pillow alone does not do. Torch-free.
 
 Shapes: h×w pixels of a photo.
 """
@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import PngImagePlugin
+from PIL import Image, PngImagePlugin
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")
 """Pillow's readers that are used, beside that of HEIC; its rarer ones are a wider door than a car photo needs."""
@@ -56,6 +56,17 @@ HEAD = 64
 # A profile or text of a PNG file beyond this is a trap; Pillow's own bound, 1 MiB, refuses real photos.
 PngImagePlugin.MAX_TEXT_CHUNK = 16 << 20
 
+_ORIENTATION = 0x0112  # in EXIF
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
 _BEGINNINGS = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF.{4}WEBP|II\*\0|MM\0\*"
     rb"|BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
@@ -69,6 +80,7 @@ _END = b"\xff\xd9"
 _PIXELS_MISSING = re.compile("[Pp]remature end|bad Huffman code|bad arithmetic code|instead of RST")
 _MARKER = re.compile(rb"\xff+([^\x00\x01\xff\xd0-\xd7])", re.DOTALL)
 _MOST_MARKERS = 10_000
+_SAMPLED = 1_000_000  # pixels
 _PADS = (bytes(64), bytes.fromhex("5ac3960f") * 16)
 
 
@@ -155,3 +167,50 @@ def _end_of_scans(data: bytes) -> int:
         length = struct.unpack(">H", data[found.end() : found.end() + 2].rjust(2, b"\0"))[0]
         place = found.end() + length
     return len(data)
+
+
+def orientation_of(image: Image.Image) -> int:
+    """How a photo has to be turned, as EXIF numbers it from 1 to 8; from XMP where EXIF says nothing."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # damaged EXIF says nothing about which way is up; the picture itself is fine
+        return 1
+    return orientation if isinstance(orientation, int) and orientation in _TURNS else 1
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A photo of any mode, turned upright, in RGB; transparent parts become white.
+
+    Of a format that does not say where white is (32 bits, whole or floating-point numbers), white is the smallest of 1
+    (of floating-point numbers only), 255, 65535 and 2^31 - 1 that 99% of the pixels do not exceed: single pixels may,
+    after sharpening. What is beyond is clipped, and what is no number is black.
+    """
+    turned = upright(image, orientation_of(image))
+    if turned.mode.startswith("I;16"):
+        # Pillow's own conversion clips 16-bit values in place of scaling them.
+        turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
+    elif turned.mode in ("I", "F"):
+        turned = Image.fromarray(_to_8_bit(np.asarray(turned)))
+    if turned.has_transparency_data:
+        layer = turned.convert("RGBA")
+        background = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(background, layer).convert("RGB")
+    return turned.convert("RGB")
+
+
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """A photo turned as `orientation_of` says."""
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def _to_8_bit(values: NDArray[np.float32] | NDArray[np.int32]) -> NDArray[np.uint8]:
+    whites = (1, 255, 65535, 2**31 - 1)[0 if values.dtype.kind == "f" else 1 :]
+    levels = values.astype(np.float32)
+    np.nan_to_num(levels, copy=False)
+    step = max(1, round((levels.size / _SAMPLED) ** 0.5))  # the quantile of all pixels would take as much memory again
+    high = np.quantile(levels[::step, ::step], 0.99)
+    white = next((white for white in whites if high <= white), whites[-1])
+    np.clip(levels, 0, white, out=levels)
+    levels *= 255 / white
+    return np.rint(levels, out=levels).astype(np.uint8)

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from twincar.errors import Defect, PhotoError
-from twincar.files import read_bounded
-from twincar.photo_formats import FORMATS, decode_jpeg, is_heic, reads_heic
+from twincar.photo_formats import FORMATS, decode_jpeg, is_heic, orientation_of, reads_heic, to_rgb, upright
+from twincar.user_files import read_bounded
 
 Photo = str | Path | bytes | Image.Image | NDArray[np.uint8]
 """A file (its path, or as text also an address that fsspec opens, such as `s3://bucket/car.jpg`), its bytes, or a
@@ -39,17 +39,6 @@ MAX_BYTES = 256 << 20
 
 _STRIP = 64  # times as long as wide
 
-_ORIENTATION = 0x0112  # in EXIF
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
 # Pillow warns from 89 megapixels on; what is too large is decided here, by MAX_PIXELS.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -58,7 +47,7 @@ def read_photo(photo: Photo) -> Image.Image:
     """Decode a photo completely, turn it upright, and make it RGB.
 
     Grayscale, CMYK, palette and 16-bit pictures are converted; transparent parts become white. Floating-point pixels
-    and those of 32 bits are scaled by the range they fill, see `_to_8_bit`.
+    and those of 32 bits are scaled by the range they fill, see `to_rgb`.
 
     Raises:
         PhotoError: missing, empty, not an image, truncated, or more than `MAX_PIXELS`; HEIC, where that is not
@@ -67,7 +56,7 @@ def read_photo(photo: Photo) -> Image.Image:
     if isinstance(photo, np.ndarray):
         return _from_array(photo)
     if isinstance(photo, Image.Image):
-        return _to_rgb(photo)
+        return to_rgb(photo)
     name = "the photo" if isinstance(photo, bytes) else str(photo)
     if isinstance(photo, str):
         photo = local_path(photo)
@@ -86,7 +75,7 @@ def is_address(name: str) -> bool:
 
 
 def local_path(name: str) -> str:
-    """The path that a percent-encoded `file:` address stands for, see `files.text_name`; any other name as it is."""
+    """The path that a percent-encoded `file:` address stands for, see `text_name`; any other name as it is."""
     if not name.startswith("file://") or os.path.lexists(name[7:]):
         return name
     path = os.fsdecode(unquote_to_bytes(name[7:]))
@@ -138,20 +127,11 @@ def decode_photo(data: bytes, name: str = "the photo", *, max_pixels: int = MAX_
     try:
         pixels = decode_jpeg(data) if data.startswith(b"\xff\xd8") else None
         if pixels is not None:
-            return _upright(Image.fromarray(pixels), orientation_of(image))
+            return upright(Image.fromarray(pixels), orientation_of(image))
         image.load()
-        return _to_rgb(image)
+        return to_rgb(image)
     except Exception as error:  # a damaged body makes Pillow's readers raise almost anything
         raise PhotoError(Defect.TRUNCATED, f"Expected a whole photo in {name}, but it breaks off: {error}") from None
-
-
-def orientation_of(image: Image.Image) -> int:
-    """How a photo has to be turned, as EXIF numbers it from 1 to 8; from XMP where EXIF says nothing."""
-    try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # damaged EXIF says nothing about which way is up; the picture itself is fine
-        return 1
-    return orientation if isinstance(orientation, int) and orientation in _TURNS else 1
 
 
 def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
@@ -305,38 +285,6 @@ def _as_batch(done: dict[int, NDArray[np.uint8] | PhotoError]) -> PhotoBatch:
     failures = {position: item for position, item in done.items() if isinstance(item, PhotoError)}
     stacked = np.stack(list(images.values())) if images else np.zeros((0, 1, 0, 0, 3), np.uint8)
     return PhotoBatch(list(images), stacked, failures)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    upright = _upright(image, orientation_of(image))
-    if upright.mode.startswith("I;16"):
-        # Pillow's own conversion clips 16-bit values in place of scaling them.
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-    elif upright.mode in ("I", "F"):
-        upright = Image.fromarray(_to_8_bit(np.asarray(upright)))
-    if upright.has_transparency_data:
-        layer = upright.convert("RGBA")
-        background = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(background, layer).convert("RGB")
-    return upright.convert("RGB")
-
-
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    turn = _TURNS.get(orientation)
-    return image if turn is None else image.transpose(turn)
-
-
-def _to_8_bit(values: NDArray[np.float32] | NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Gray levels of a format that does not say where white is, from 0 to 255.
-
-    White is the smallest of 1 (of floating-point numbers only), 255, 65535 and 2^31 - 1 that 99% of the pixels do not
-    exceed: single pixels may, after sharpening. What is beyond is clipped, and what is no number is black.
-    """
-    levels = np.nan_to_num(values.astype(np.float64), nan=0.0)
-    whites = (1, 255, 65535, 2**31 - 1)[0 if values.dtype.kind == "f" else 1 :]
-    high = np.quantile(levels, 0.99)
-    white = next((white for white in whites if high <= white), whites[-1])
-    return (levels.clip(0, white) * (255 / white)).round().astype(np.uint8)
 
 
 def _from_array(array: NDArray[np.uint8]) -> Image.Image:

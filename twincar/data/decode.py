@@ -12,8 +12,8 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from twincar.photo_formats import decode_jpeg
-from twincar.preprocess import MAX_PIXELS, decode_photo, orientation_of
+from twincar.photo_formats import decode_jpeg, orientation_of
+from twincar.preprocess import MAX_PIXELS, decode_photo
 
 
 def decode_reduced(data: bytes, name: str, shrink: float) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from twincar.data.sources import file_key
 from twincar.errors import DataError, UsageError
-from twincar.files import read_bounded
+from twincar.user_files import read_bounded
 
 EXCLUDE, LOOK = "exclude", "look"
 """What can stand in the column `action`."""

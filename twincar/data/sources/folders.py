@@ -38,7 +38,7 @@ def open_folders(folder: Path, splits: tuple[str, ...], *, allow_untrained: bool
     check_split_words(splits)
     skipped = Skipped()
     found = _split_folders(folder, skipped)
-    trees = {split: _class_folders(tree, skipped) for split, tree in found.items() if split in splits}
+    trees = {split: _class_folders(folder, tree, skipped) for split, tree in found.items() if split in splits}
     if "train" not in trees:
         raise DataError(f"Expected training photos in {folder / 'train'}, and there is no such folder.")
     names = {split: [canonical_name(tree.name) for tree in tree_photos] for split, tree_photos in trees.items()}
@@ -89,7 +89,7 @@ def _split_folders(folder: Path, skipped: Skipped) -> Mapping[str, Path]:
 def _count_other(tree: Path, skipped: Skipped) -> None:
     """The photos of a folder beside those of the splits: nobody knows what they are for, but they must be told of."""
     photos = 0
-    for photo in photos_below(tree, Skipped()):
+    for photo in photos_below(tree, Skipped(), within=[tree.parent]):
         skipped.add(Skip.OTHER_FOLDER, str(photo))
         photos += 1
     if photos:
@@ -101,10 +101,11 @@ def _count_other(tree: Path, skipped: Skipped) -> None:
         )
 
 
-def _class_folders(tree: Path, skipped: Skipped) -> _Tree:
+def _class_folders(source: Path, tree: Path, skipped: Skipped) -> _Tree:
     """The class folders of one split with their photos; an empty one is a class that got lost on the way."""
     folders, loose = look_into(tree, skipped)
-    found = {folder: sorted(photos_below(folder, skipped)) for folder in folders}
+    within = {source, tree}
+    found = {folder: sorted(photos_below(folder, skipped, within=within)) for folder in folders}
     empty = [folder.name for folder, photos in found.items() if not photos]
     if empty and len(empty) < len(folders):
         raise DataError(

@@ -24,8 +24,9 @@ from twincar.data.sources.base import (
     row_fingerprint,
 )
 from twincar.errors import DataError, UsageError
-from twincar.files import read_bounded, read_json, sha256_of_file
+from twincar.files import read_json, sha256_of_file
 from twincar.labels import ClassNames, canonical_name, shorten
+from twincar.user_files import read_bounded
 
 _CLASS_LISTS = ("classes.txt", "classes.json", "cars_meta.mat")
 _PHOTO_FOLDERS = ("", "images", "photos")
