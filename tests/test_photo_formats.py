@@ -118,7 +118,9 @@ def test_a_png_with_a_large_profile_or_text_is_whole_up_to_a_bound() -> None:
         return plain[:33] + text + plain[33:]
 
     assert verdicts(with_text(8 << 20)) == {"whole"}
-    assert verdicts(with_text(17 << 20)) == {str(Defect.NOT_AN_IMAGE)}
+    assert verdicts(with_text(17 << 20)) == {str(Defect.TOO_LARGE)}
+    with pytest.raises(PhotoError, match="at most 16 MiB of text or colour profile"):
+        decode_photo(with_text(17 << 20))
 
 
 def test_the_first_bytes_tell_a_photo() -> None:

@@ -53,8 +53,10 @@ LEFTOVER_SUFFIXES = frozenset(
 HEAD = 64
 """Bytes at the beginning of a file that tell its format."""
 
-# A profile or text of a PNG file beyond this is a trap; Pillow's own bound, 1 MiB, refuses real photos.
-PngImagePlugin.MAX_TEXT_CHUNK = 16 << 20
+MAX_TEXT_BYTES = 16 << 20
+"""Largest profile or text of a PNG file; what is more is a trap. Pillow's own bound, 1 MiB, refuses real photos."""
+
+PngImagePlugin.MAX_TEXT_CHUNK = MAX_TEXT_BYTES
 
 _ORIENTATION = 0x0112  # in EXIF
 _TURNS = {

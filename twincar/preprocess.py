@@ -24,7 +24,16 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from twincar.errors import Defect, PhotoError
-from twincar.photo_formats import FORMATS, decode_jpeg, is_heic, orientation_of, reads_heic, to_rgb, upright
+from twincar.photo_formats import (
+    FORMATS,
+    MAX_TEXT_BYTES,
+    decode_jpeg,
+    is_heic,
+    orientation_of,
+    reads_heic,
+    to_rgb,
+    upright,
+)
 from twincar.user_files import read_bounded
 
 Photo = str | Path | bytes | Image.Image | NDArray[np.uint8]
@@ -131,6 +140,8 @@ def decode_photo(data: bytes, name: str = "the photo", *, max_pixels: int = MAX_
         image.load()
         return to_rgb(image)
     except Exception as error:  # a damaged body makes Pillow's readers raise almost anything
+        if _is_too_much_text(error):
+            raise _too_much_text(name) from None
         raise PhotoError(Defect.TRUNCATED, f"Expected a whole photo in {name}, but it breaks off: {error}") from None
 
 
@@ -153,6 +164,8 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
     except UnidentifiedImageError:
         raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo in {name}, and {found}.") from None
     except Exception as error:  # a damaged header makes Pillow's readers raise almost anything
+        if _is_too_much_text(error):
+            raise _too_much_text(name) from None
         raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo in {name}, and it is damaged: {error}") from None
     if image.width * image.height > max_pixels:
         raise _too_large(name, max_pixels)
@@ -295,6 +308,18 @@ def _from_array(array: NDArray[np.uint8]) -> Image.Image:
             f"with shape {array.shape}.",
         )
     return Image.fromarray(array).convert("RGB")
+
+
+def _is_too_much_text(error: Exception) -> bool:
+    return "MAX_TEXT_" in str(error)
+
+
+def _too_much_text(name: str) -> PhotoError:
+    return PhotoError(
+        Defect.TOO_LARGE,
+        f"Expected a photo with at most {MAX_TEXT_BYTES >> 20} MiB of text or colour profile in {name}, but it has "
+        "more; save it without.",
+    )
 
 
 def _too_long(name: str) -> PhotoError:

@@ -7,8 +7,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import quote
 
 MAX_BYTES = 1 << 30
@@ -16,7 +16,7 @@ MAX_BYTES = 1 << 30
 
 
 @contextmanager
-def open_regular(path: Path) -> Iterator[BinaryIO]:
+def open_regular(path: Path) -> Iterator[BufferedReader]:
     """Open a regular file to read it; no device, and no pipe, which would be waited for.
 
     Raises:
