@@ -59,7 +59,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 
 # Names, versions and hashes; no index address. Needs uv on the PATH.
 lock:
-	uv pip compile pyproject.toml --extra train --extra serve --extra demo --extra cluster --group dev --universal --python-version 3.11 --generate-hashes \
+	uv pip compile pyproject.toml --extra train --extra serve --extra demo --extra cluster --extra heic --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --no-header --no-emit-index-url --output-file requirements.lock
 
 clean:

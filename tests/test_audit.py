@@ -109,7 +109,7 @@ def test_photos_that_are_sound(photo: bytes) -> None:
 
 
 def test_jpegs_that_the_strict_decoder_cannot_do_are_left_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twincar.data.audit.simplejpeg.decode_jpeg", Mock(side_effect=ValueError("unsupported")))
+    monkeypatch.setattr("twincar.photo_formats.simplejpeg.decode_jpeg", Mock(side_effect=ValueError("unsupported")))
     assert audit_rows(row(WHOLE)).findings == ()
 
 

@@ -204,6 +204,40 @@ def test_predict_reads_standard_input(small_run: Path, tmp_path: Path) -> None:
     assert (result.returncode, "it is empty" in result.stderr) == (2, True)
 
 
+def bytes_written(*arguments: object, encoding: str, stdin: bytes = b"") -> bytes:
+    """What a command writes to a standard output of that encoding."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
+        patch.setattr(sys, "argv", ["twincar", "-q", *map(str, arguments)])
+        patch.setattr(sys, "stdin", Stdin(stdin))
+        with pytest.raises(SystemExit) as ended:
+            main()
+    out.flush()
+    assert ended.value.code == 0
+    return out.buffer.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_a_file_name_that_is_no_text_is_told_in_text_that_leads_back(encoding: str, tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9 \xc3\xab.png"
+    draw_car(0, 0).save(os.fsdecode(path))
+    address = f"file://{tmp_path}/caf%E9%20%C3%AB.png"
+    (row,) = map(json.loads, bytes_written("predict", tmp_path, "--json", encoding=encoding).decode().splitlines())
+    (line,) = csv.DictReader(io.StringIO(bytes_written("predict", tmp_path, "--csv", encoding=encoding).decode()))
+    told = bytes_written("predict", "-", encoding=encoding, stdin=path + b"\n").decode(encoding)
+    assert [row["photo"], line["photo"], told.split("\t")[0]] == [address] * 3
+    assert bytes_written("predict", row["photo"], "--json", encoding=encoding).decode() == json.dumps(row) + "\n"
+
+
+@pytest.mark.parametrize("encoding", ["iso-8859-5", "utf-8"])
+def test_what_standard_output_cannot_show_is_escaped(encoding: str, tmp_path: Path) -> None:
+    draw_car(0, 0).save(tmp_path / "Citroën.png")
+    told = bytes_written("predict", tmp_path / "Citroën.png", encoding=encoding).decode(encoding)
+    assert told.split("\t")[0].endswith({"iso-8859-5": "Citro\\xebn.png", "utf-8": "Citroën.png"}[encoding])
+    (row,) = bytes_written("predict", tmp_path / "Citroën.png", "--json", encoding=encoding).decode().splitlines()
+    assert json.loads(row)["photo"] == str(tmp_path / "Citroën.png")
+
+
 def test_wrong_usage_of_prepare(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()

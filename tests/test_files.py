@@ -8,11 +8,14 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import pytest
 from conftest import killed_while_making
 
-from twincar.errors import DataError, StorageError, UsageError, storage_errors
+from twincar.config import read_yaml
+from twincar.data.exclusions import read_exclusions
+from twincar.errors import DataError, StorageError, TwinCarError, UsageError, storage_errors
 from twincar.files import (
     RunFolder,
     atomic_path,
@@ -26,6 +29,7 @@ from twincar.files import (
     write_csv,
     write_json,
 )
+from twincar.user_files import read_bounded, text_name
 
 
 @contextmanager
@@ -159,3 +163,51 @@ def test_a_damaged_history_is_told(tmp_path: Path, text: str) -> None:
     run.metrics.write_text(text)
     with pytest.raises(DataError, match="Expected"):
         run.read_history()
+
+
+def test_only_regular_files_are_read_and_no_more_of_them_than_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(bytes(1000))
+    assert read_bounded(path, 1000) == bytes(1000)
+    (tmp_path / "link").symlink_to(path)
+    assert read_bounded(tmp_path / "link") == bytes(1000)
+    with pytest.raises(OSError, match="it has more than 999 bytes"):
+        read_bounded(path, 999)
+    os.mkfifo(tmp_path / "pipe")
+    before = set(Path("/proc/self/fd").iterdir())
+    for other in (tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(OSError, match="it is not a regular file"):
+            read_bounded(other)
+        with pytest.raises(OSError, match="it is not a regular file"):
+            sha256_of_file(other)
+    with pytest.raises(IsADirectoryError):
+        read_bounded(tmp_path)
+    assert set(Path("/proc/self/fd").iterdir()) == before
+    told = os.fstat
+    monkeypatch.setattr(os, "fstat", lambda number: os.stat_result((*told(number)[:6], 10, *told(number)[7:])))
+    assert read_bounded(path, 1000) == bytes(1000)  # it has grown
+    with pytest.raises(OSError, match="it has more than 999 bytes"):
+        read_bounded(path, 999)
+
+
+def test_lists_and_settings_are_read_from_regular_files_only() -> None:
+    endless = Path("/dev/zero")
+    for read in (read_yaml, read_json, read_exclusions):
+        with pytest.raises(TwinCarError, match="it is not a regular file"):
+            read(endless)
+
+
+def test_every_name_of_a_file_has_a_text_that_leads_back_to_it() -> None:
+    assert text_name("/cars/Citroën.jpg") == "/cars/Citroën.jpg"
+    name = os.fsdecode(b"/cars/100% caf\xe9.jpg")
+    assert text_name(name) == "file:///cars/100%25%20caf%E9.jpg"
+    assert unquote_to_bytes(text_name(name).removeprefix("file://")) == os.fsencode(name)
+    assert text_name(os.fsdecode(b"s3://cars/caf\xe9.jpg")) == "s3://cars/caf%E9.jpg"
+
+
+def test_json_files_lead_back_to_names_that_are_no_text(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"file": os.fsdecode(b"caf\xe9.jpg")})
+    (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert os.fsencode(read_json(tmp_path / "a.json")["file"]) == b"caf\xe9.jpg"

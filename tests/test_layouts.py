@@ -53,7 +53,7 @@ def test_a_folder_that_means_no_split_is_told(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     source = open_source(str(tmp_path))
     assert source.total == 2
-    assert source.notes == ("Not read, as the name means no split: 'extra'.",)
+    assert source.skipped == {"photo in a folder beside the splits": 1}
 
 
 @pytest.mark.parametrize("above", ["", "train/"])

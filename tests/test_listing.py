@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import io
 import os
 import zipfile
 from pathlib import Path
 
 import fsspec
 import pytest
+from conftest import draw_car
 
+from twincar.data.sources import open_source
 from twincar.errors import DataError, UsageError
-from twincar.listing import find_photos
+from twincar.listing import Skipped, find_photos
+from twincar.preprocess import read_photo
 
 
 def test_photos_are_found_in_folders_and_patterns(tmp_path: Path) -> None:
@@ -79,3 +83,108 @@ def test_memory_does_not_grow_with_the_photos_of_one_folder_after_the_other(tmp_
     assert next(found) == str(tmp_path / "a" / "1.jpg")
     (tmp_path / "b" / "3.jpg").touch()
     assert list(found) == [str(tmp_path / "b" / "2.jpg"), str(tmp_path / "b" / "3.jpg")]
+
+
+# --- the same rules for everybody
+
+
+def messy_folder(top: Path) -> Path:
+    """Two classes, of whose eight photos four are not called .jpg, among all that systems and people leave about."""
+    photo, other = encoded_car("JPEG"), encoded_car("PNG")
+    files = {
+        "Audi/1.jpg": photo, "Audi/2.jfif": photo, "Audi/3": photo, "Audi/4.jpg_large": photo, "Audi/5.xyz": other,
+        "BMW/1.JPG": photo, "BMW/dealer photos/2.jpg": photo, "BMW/dealer photos/more/3.tiff": photo,
+        "BMW/._1.jpg": b"resource fork", "BMW/.thumbnails/1.jpg": photo, ".ipynb_checkpoints/1.jpg": photo,
+        "BMW/@eaDir/1.jpg/THUMB.jpg": photo, "__MACOSX/BMW/2.jpg": photo, "BMW/Thumbs.db": other,
+        "BMW/notes.txt": photo, "BMW/film": b"no photo", "BMW/raw.NEF": b"II*\0", "BMW/4.jpg.crdownload": photo,
+    }  # fmt: skip
+    for name, data in files.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_bytes(data)
+    os.mkfifo(top / "BMW" / "pipe")
+    return top
+
+
+def encoded_car(form: str) -> bytes:
+    buffer = io.BytesIO()
+    draw_car(0, 0).save(buffer, form)
+    return buffer.getvalue()
+
+
+MESSY = [
+    *("Audi/1.jpg", "Audi/2.jfif", "Audi/3", "Audi/4.jpg_large", "Audi/5.xyz", "BMW/1.JPG"),
+    *("BMW/dealer photos/2.jpg", "BMW/dealer photos/more/3.tiff"),
+]
+LEFT_OUT = {"hidden": 3, "made by the system": 3, "no photo": 2, "not readable": 1} | {
+    "raw file of a camera": 1,
+    "unfinished download or backup": 1,
+}
+
+
+def test_predict_and_prepare_find_the_same_and_count_what_they_leave_out(tmp_path: Path) -> None:
+    top = messy_folder(tmp_path / "cars")
+    skipped = Skipped()
+    assert [os.path.relpath(path, top) for path in find_photos([str(top)], skipped)] == MESSY
+    assert skipped.to_dict() == LEFT_OUT
+    source = open_source(str(top))
+    assert [(row.name, source.classes[row.label]) for row in source.rows()] == [  # type: ignore[index]
+        (name, name.partition("/")[0]) for name in MESSY
+    ]
+    assert source.skipped == LEFT_OUT
+
+
+def test_an_address_and_a_pattern_follow_the_same_rules(tmp_path: Path) -> None:
+    top = messy_folder(tmp_path / "cars")
+    (top / "BMW" / "pipe").unlink()  # fsspec would wait for somebody to write into it
+    for argument in (f"file://{top}", f"{top}/**", f"file://{top}/**"):
+        found = [path.removeprefix("file://") for path in find_photos([argument])]
+        assert sorted(os.path.relpath(path, top) for path in found) == MESSY, argument
+    assert [Path(path).name for path in find_photos([f"{top}/A*"])] == [Path(name).name for name in MESSY[:5]]
+
+
+def test_what_is_left_out_is_told_with_a_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "twincar")
+    top = messy_folder(tmp_path / "cars")
+    assert len(list(find_photos([str(top)]))) == 8
+    (line,) = caplog.messages
+    assert line.startswith("Skipped 11 files or folders: ")
+    assert f"1 raw file of a camera (such as {top}/BMW/raw.NEF)" in line
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "1.jpg").write_bytes(encoded_car("JPEG"))
+    top = tmp_path / "cars"
+    for name in ("Audi", "BMW"):
+        (top / name).mkdir(parents=True)
+        (top / name / "2.jpg").write_bytes(encoded_car("JPEG"))
+        (top / name / "stored").symlink_to(store)
+    (top / "VW").symlink_to(store)
+    (top / "BMW" / "again").symlink_to(top)
+    (top / "BMW" / "gone").symlink_to(tmp_path / "nothing")
+    (top / "BMW" / "itself").symlink_to("itself")
+    names = ["Audi/2.jpg", "Audi/stored/1.jpg", "BMW/2.jpg", "BMW/stored/1.jpg", "VW/1.jpg"]
+    skipped = Skipped()
+    assert [os.path.relpath(path, top) for path in find_photos([str(top)], skipped)] == names
+    assert skipped.to_dict() == {"not readable": 2, "link to a folder above": 1}
+    source = open_source(str(top))
+    assert [row.name for row in source.rows()] == names
+    assert source.skipped == skipped.to_dict()
+
+
+def test_a_folder_is_not_followed_without_end(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["a"] * 40)
+    deep.mkdir(parents=True)
+    (deep / "1.jpg").touch()
+    (tmp_path / "a" / "2.jpg").touch()
+    skipped = Skipped()
+    assert [Path(path).name for path in find_photos([str(tmp_path)], skipped)] == ["2.jpg"]
+    assert skipped.to_dict() == {"more than 32 folders deep": 1}
+
+
+def test_a_percent_encoded_address_leads_to_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg"))
+    path.write_bytes(encoded_car("JPEG"))
+    assert list(find_photos([f"file://{tmp_path}/caf%E9.jpg"])) == [str(path)]
+    assert read_photo(f"file://{tmp_path}/caf%E9.jpg").size == draw_car(0, 0).size

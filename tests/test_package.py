@@ -115,7 +115,15 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert names == SOURCES
     assert {"twincar/py.typed", "twincar/assets/stanford_cars_196.txt"} <= names
     assert "License-Expression: Apache-2.0" in told
-    assert set(re.findall(r"Provides-Extra: (.+)", told)) == {"all", "cluster", "demo", "openvino", "serve", "train"}
+    assert set(re.findall(r"Provides-Extra: (.+)", told)) == {
+        "all",
+        "cluster",
+        "demo",
+        "heic",
+        "openvino",
+        "serve",
+        "train",
+    }
 
 
 def test_what_is_told_about_the_package_in_several_places_agrees() -> None:

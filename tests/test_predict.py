@@ -69,8 +69,15 @@ def test_a_bad_photo_among_many_gives_one_error(classifier: Classifier) -> None:
     answers = list(classifier.stream(photos, batch_size=8))  # type: ignore[arg-type]
     assert [position for position, answer in enumerate(answers) if isinstance(answer, Failure)] == [17]
     assert all(isinstance(answer, Prediction) for position, answer in enumerate(answers) if position != 17)
+    listed = classifier.predict(photos)
+    assert [answer.accepted for answer in listed[16:18]] == [answers[16].accepted, False]
+    assert isinstance(listed[17], Failure)
+    assert listed[17].to_dict() == {"photo": "bytes", "error": "Expected a photo in the photo, and it is no image."}
+    sure = [[answer.confidence for answer in found if isinstance(answer, Prediction)] for found in (listed, answers)]
+    assert len(sure[0]) == 39
+    assert sure[0] == pytest.approx(sure[1], abs=1e-5)
     with pytest.raises(PhotoError):
-        classifier.predict(photos)  # type: ignore[call-overload]
+        classifier.predict(photos[17])  # type: ignore[call-overload]
 
 
 def test_answers_come_in_order_whatever_the_batch(classifier: Classifier) -> None:

@@ -68,7 +68,7 @@ def stop(done: int, _: int) -> None:
 def test_the_rows_are_those_of_the_classifier(model: Path, photos: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     done = predict_many([str(photos)], str(tmp_path / "out"), model=model, on_photo=lambda *counts: seen.append(counts))
-    assert done == PredictedMany(PHOTOS, 1, str(tmp_path / "out"))
+    assert done == PredictedMany(PHOTOS, 1, str(tmp_path / "out"), {})
     assert seen == [(5, 23), (10, 23), (15, 23), (20, 23), (23, 23)]
     expected = [{name: v for name, v in row.items() if v is not None} for row in streamed(model, photos)]
     assert given(read_rows(str(tmp_path / "out"))) == expected
@@ -207,8 +207,9 @@ def test_a_name_that_is_no_text_has_its_row(model: Path, tmp_path: Path) -> None
     Path(os.fsdecode(os.fsencode(folder / "car") + b"\xfe.png")).write_bytes(b"no photo")
     predict_many([str(folder)], str(tmp_path / "out"), model=model)
     broken, row = read_rows(str(tmp_path / "out"))
-    assert "car\\xfe.png, and it is no image" in broken["error"]
-    assert (row["photo"], row["answer"]) == (f"{folder}/car\\xff.png", "BMW M3 Sedan 2012")
+    assert "car\\udcfe.png, and it is no image" in broken["error"]
+    assert (row["photo"], row["answer"]) == (f"file://{folder}/car%FF.png", "BMW M3 Sedan 2012")
+    assert predict_many([row["photo"]], str(tmp_path / "again"), model=model).failed == 0
 
 
 def test_a_run_folder_and_openvino_answer_too(small_run: Path, photos: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -12,8 +13,10 @@ from conftest import draw_car
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torchvision import transforms
 
+from twincar.data.decode import decode_reduced
 from twincar.errors import Defect, PhotoError
 from twincar.preprocess import Preprocessing, decode_photo, iterate_batches, read_photo
 
@@ -96,6 +99,62 @@ def test_exif_turns_the_photo_upright() -> None:
     assert upright[25:].mean() < 15
 
 
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP", "PNG", "TIFF"])
+def test_xmp_turns_the_photo_upright_in_training_too(form: str) -> None:
+    image = Image.new("RGB", (40, 20), "black")
+    image.paste("white", (0, 0, 20, 20))
+    if form == "PNG":
+        text = PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        data = encoded(image, form, pnginfo=text)
+    elif form == "TIFF":
+        data = encoded(image, form, tiffinfo={700: XMP})
+    else:
+        data = encoded(image, form, xmp=XMP)
+    for upright in (np.asarray(decode_photo(data)), decode_reduced(data, "a", 1.0)):
+        assert upright.shape == (40, 20, 3)
+        assert upright[:15].mean() > 240
+        assert upright[25:].mean() < 15
+
+
+def test_where_exif_and_xmp_differ_exif_counts() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    data = encoded(Image.new("RGB", (40, 20)), exif=exif, xmp=XMP)
+    assert decode_photo(data).size == (40, 20)
+    assert decode_reduced(data, "a", 1.0).shape == (20, 40, 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "levels"),
+    [
+        (np.array([0.0, 0.5, 1.0], np.float32), [0, 128, 255]),
+        (np.array([-0.2, 0.5, np.nan], np.float32), [0, 128, 0]),
+        (np.array([0.0, 100.0, 255.0], np.float32), [0, 100, 255]),
+        (np.array([0.0, 25700.0, 65535.0], np.float32), [0, 100, 255]),
+        (np.array([0, 1, 255], np.int32), [0, 1, 255]),
+        (np.array([0, 25700, 65535], np.int32), [0, 100, 255]),
+        (np.array([0, 2**30, 2**31 - 1], np.int32), [0, 128, 255]),
+    ],
+)
+def test_levels_of_a_tiff_are_scaled_by_the_range_they_fill(values: np.ndarray, levels: list[int]) -> None:
+    data = encoded(Image.fromarray(np.tile(values, (20, 1))), "TIFF")
+    assert np.asarray(decode_photo(data))[0, :, 0].tolist() == levels
+
+
+def test_a_single_pixel_beyond_white_does_not_make_a_photo_black() -> None:
+    values = np.full((20, 20), 0.5, np.float32)
+    values[0, 0] = 1.4
+    pixels = np.asarray(decode_photo(encoded(Image.fromarray(values), "TIFF")))
+    assert (pixels[0, 0, 0], pixels[5, 5, 0]) == (255, 128)
+
+
 def png_header(width: int, height: int) -> bytes:
     """A PNG that claims a size and holds nothing."""
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
@@ -153,6 +212,28 @@ def test_missing_files_and_folders_are_told(tmp_path: Path) -> None:
         read_photo(tmp_path)
     with pytest.raises(PhotoError, match="cannot be read"):
         read_photo("nul\0byte.jpg")
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")  # nobody writes into it: reading would wait for ever
+    for path in (tmp_path / "pipe.jpg", Path("/dev/zero")):
+        with pytest.raises(PhotoError, match="it is not a regular file"):
+            read_photo(path)
+
+
+def test_a_photo_that_grows_while_it_is_read_is_read_no_further_than_the_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twincar.preprocess.MAX_BYTES", 1000)
+    path = tmp_path / "grows.jpg"
+    path.write_bytes(bytes(1_000_000))
+    true_size = os.fstat
+    monkeypatch.setattr(
+        os, "fstat", lambda number: os.stat_result((*true_size(number)[:6], 10, *true_size(number)[7:]))
+    )
+    with pytest.raises(PhotoError, match="it is larger") as refused:
+        read_photo(path)
+    assert refused.value.defect is Defect.TOO_LARGE
 
 
 def test_arrays_are_checked() -> None:

@@ -107,6 +107,24 @@ def test_empty_class_folder_is_named(tmp_path: Path) -> None:
         open_source(str(tmp_path))
 
 
+def test_folders_beside_the_splits_and_loose_photos_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    photos_below(
+        *(tmp_path / "train" / name for name in "AB"), tmp_path / "tests_2" / "A", tmp_path / "train", tmp_path
+    )
+    source = open_source(str(tmp_path))
+    assert named(source) == {("train", "A", "0.JPG"), ("train", "B", "1.JPG")}
+    assert source.skipped == {"photo outside the class folders": 2, "photo in a folder beside the splits": 1}
+    assert f"{tmp_path}/tests_2 is not read" in caplog.text
+
+
+def test_folders_of_folders_are_not_guessed_to_be_one_class(tmp_path: Path) -> None:
+    photos_below(tmp_path / "Audi" / "A4", tmp_path / "Audi" / "A6", tmp_path / "BMW")
+    with pytest.raises(DataError, match=r"Audi, but found folders only, which may be classes themselves: 'A4', 'A6'"):
+        open_source(str(tmp_path))
+    photos_below(tmp_path / "Audi")  # a photo of its own makes it a class
+    assert {name for _, name, _ in named(open_source(str(tmp_path)))} == {"Audi", "BMW"}
+
+
 def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the folder is empty"):
         open_source(str(tmp_path))

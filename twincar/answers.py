@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from twincar.errors import PhotoError
 from twincar.labels import CarName
+from twincar.user_files import as_text, text_name
 
 Reason = Literal["", "not sure", "not a car this model knows"]
 """Why there is no answer; empty if there is one."""
@@ -97,7 +98,7 @@ class Prediction:
         """Plain values, for JSON."""
         answer = self.answer
         return {
-            "photo": self.photo,
+            "photo": text_name(self.photo),
             "accepted": self.accepted,
             "reason": self.reason,
             "answer": answer.name if answer else "",
@@ -144,9 +145,14 @@ class Failure:
     photo: str
     error: PhotoError
 
+    @property
+    def accepted(self) -> bool:
+        """False: there is no answer."""
+        return False
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {"photo": self.photo, "error": str(self.error)}
+        return {"photo": text_name(self.photo), "error": as_text(str(self.error))}
 
 
 def flat_row(answer: Prediction | Failure) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from twincar.choices import Head, Precision
 from twincar.errors import UsageError
+from twincar.user_files import read_bounded
 
 Schedule = Literal["plateau", "cosine"]
 
@@ -297,7 +298,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UsageError: there is no such file, or it is something else.
     """
     try:
-        values = _parse_yaml(path.read_text(encoding="utf-8"))
+        values = _parse_yaml(read_bounded(path).decode())
     except FileNotFoundError:
         raise UsageError(f"Expected a configuration file at {path}, and there is none.") from None
     except (OSError, ValueError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import sys
@@ -55,6 +56,8 @@ def print_summary(manifest: Mapping[str, Any], folder: Path, classes: int) -> No
         typer.echo(f"  left out: {count} {defect}")
     if manifest["left_out"]:
         typer.echo(f"  which and why: {folder / 'left_out.csv'}")
+    for reason, count in manifest.get("skipped", {}).items():
+        typer.echo(f"  skipped: {count} {reason}")
     for note in manifest["notes"]:
         typer.echo(f"  note: {note}")
     follows = f"train {folder}" if "train" in manifest["photos"] else f"evaluate RUN --data {folder}"
@@ -176,6 +179,8 @@ def print_deep_audit(audit: DeepAudit) -> None:
     typer.echo(f"{summary['photos']} sound photos in {summary['source']}")
     for defect, count in summary["unsound"].items():
         typer.echo(f"  unusable: {count} {defect}")
+    for reason, count in summary["skipped"].items():
+        typer.echo(f"  skipped: {count} {reason}")
     for issue in audit.class_issues:
         typer.echo(f"  {issue.reason}: {issue.detail}")
     for sentence in summary["judged"]:
@@ -280,16 +285,17 @@ def print_info(info: Info) -> None:
 def print_answers(answers: Iterable[Prediction | Failure]) -> None:
     """A table on a terminal, tab-separated lines elsewhere: a row a candidate, photo and answer told at its first."""
     from twincar.answers import Failure
+    from twincar.user_files import text_name
 
     def rows() -> Iterator[list[str]]:
         for answer in answers:
             if isinstance(answer, Failure):
-                yield [answer.photo, "", "", f"error: {answer.error}", "", "", "", ""]
+                yield [text_name(answer.photo), "", "", f"error: {answer.error}", "", "", "", ""]
                 continue
             for place, candidate in enumerate(answer.topk):
                 car = candidate.car
                 told = place == 0 or not sys.stdout.isatty()
-                first = [answer.photo, answer_text(answer)] if told else ["", ""]
+                first = [text_name(answer.photo), answer_text(answer)] if told else ["", ""]
                 year = str(car.year or "")
                 yield [*first, f"{candidate.probability:.1%}", candidate.name, car.make, car.model, car.body, year]
 
@@ -299,6 +305,8 @@ def print_answers(answers: Iterable[Prediction | Failure]) -> None:
 def print_predicted_many(done: PredictedMany) -> None:
     """How many photos were answered, and how the answers are read."""
     typer.echo(f"{done.photos:,} photos, {done.photos - done.failed:,} of them answered: {done.folder}")
+    for reason, count in done.skipped.items():
+        typer.echo(f"  skipped: {count} {reason}")
     typer.echo(f"Next:  pandas.read_parquet({done.folder!r})")
 
 
@@ -330,21 +338,30 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """One JSON object, to be read by people too."""
+    _write_utf8()
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def print_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
     """One JSON object a line."""
+    _write_utf8()
     for row in rows:
         typer.echo(json.dumps(row, ensure_ascii=False))
 
 
 def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """CSV with a header; cells a row lacks are empty, and what a spreadsheet would run as a formula is quoted."""
+    _write_utf8()
     writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows({column: spreadsheet_cell(value) for column, value in row.items()} for row in rows)
     sys.stdout.flush()  # while a full disk can still be told
+
+
+def _write_utf8() -> None:
+    """What machines read is UTF-8 wherever it goes; bytes of a name that are not become escapes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 class CurrentStderr(logging.StreamHandler[Any]):

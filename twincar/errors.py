@@ -55,6 +55,7 @@ class Defect(StrEnum):
     EMPTY = "empty"
     TRUNCATED = "truncated"
     NOT_AN_IMAGE = "not an image"
+    UNSUPPORTED = "unsupported format"
     OUTSIDE = "outside the data folder"
     TOO_LARGE = "too large once decoded"
     TOO_SMALL = "too small"

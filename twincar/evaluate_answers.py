@@ -25,6 +25,7 @@ from twincar.metrics import (
     per_class_report,
 )
 from twincar.predict_many import read_rows
+from twincar.user_files import text_name
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def evaluate_answers(results: Path, data: PreparedData, split: str) -> AnswersEv
         StorageError: the results cannot be read, or the reports not be written.
     """
     root = data.photo_root.resolve()
-    truth = {str(root / photo.file): photo.label for photo in data.labelled_split(split)}
+    truth = {text_name(str(root / photo.file)): photo.label for photo in data.labelled_split(split)}
     classes = {name: index for index, name in enumerate(data.classes.names)}  # others follow, as they are answered
     found = np.zeros(len(truth), _ROW)
     count = failed = 0
@@ -70,7 +71,7 @@ def evaluate_answers(results: Path, data: PreparedData, split: str) -> AnswersEv
         count += 1
     if truth:
         raise DataError(
-            f"Expected a row in {results} for each photo of the split {split!r} of {data.folder}, and {len(truth)} "
+            f"Expected a row in {results} for each photo of the split '{split}' of {data.folder}, and {len(truth)} "
             f"have none, such as {next(iter(truth))}. Answer for all: twincar predict {data.photo_root} --out FOLDER"
         )
     if not count:

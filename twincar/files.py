@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from twincar.errors import DataError, StorageError, UsageError, storage_errors
+from twincar.user_files import open_regular, read_bounded
 
 _UNFINISHED = re.compile(r"\..+\.twincar-(?P<machine>.+)-(?P<process>\d+)\.\w+\.part")
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
@@ -122,8 +123,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` atomically, as UTF-8."""
-    write_bytes(path, text.encode())
+    """Write `text` to `path` atomically, as UTF-8.
+
+    Bytes of a file's name that are no UTF-8 become escapes such as `\\udce9`, from which JSON makes the name again.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: object) -> None:
@@ -138,7 +142,7 @@ def read_json(path: Path) -> Any:
         DataError: the file is missing or is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_bounded(path).decode())
     except FileNotFoundError:
         raise DataError(f"Expected the file {path}, and it is not there.") from None
     except RecursionError:
@@ -189,7 +193,7 @@ def sha256_of(data: bytes) -> str:
 
 def sha256_of_file(path: Path) -> str:
     """SHA-256 of a file's contents, in hexadecimal, read in blocks."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -124,9 +124,14 @@ class Classifier:
     @overload
     def predict(self, photos: Photo, *, top_k: int = 5, tta: bool = False) -> Prediction: ...
     @overload
-    def predict(self, photos: list[Any], *, top_k: int = 5, tta: bool = False) -> list[Prediction]: ...
-    def predict(self, photos: Photo | list[Any], *, top_k: int = 5, tta: bool = False) -> Prediction | list[Prediction]:
+    def predict(self, photos: list[Any], *, top_k: int = 5, tta: bool = False) -> list[Prediction | Failure]: ...
+    def predict(
+        self, photos: Photo | list[Any], *, top_k: int = 5, tta: bool = False
+    ) -> Prediction | list[Prediction | Failure]:
         """Answer for one photo or a list of them: paths, bytes, PIL images or uint8 arrays (height×width×3).
+
+        In a list a photo that cannot be read costs the others nothing: a `Failure` stands in its place, whose
+        `accepted` is False and whose `error` says why.
 
         Args:
             photos: one photo, or a list.
@@ -134,18 +139,13 @@ class Classifier:
             tta: average over the mirror image and a wider view, for four times the work.
 
         Raises:
-            PhotoError: a photo cannot be read; `stream` goes on in its place.
+            PhotoError: the one photo cannot be read.
             UsageError: `top_k` is less than 1.
         """
         if not isinstance(photos, list):  # one photo is quicker without threads that read ahead
             views = read_views(photos, self.spec.preprocessing, tta=tta)
             return self._prediction(_name_of(photos), self._logits(views[None]), top_k)
-        answers = []
-        for answer in self.stream(photos, top_k=top_k, tta=tta):
-            if isinstance(answer, Failure):
-                raise answer.error
-            answers.append(answer)
-        return answers
+        return list(self.stream(photos, top_k=top_k, tta=tta))
 
     def explain(self, photo: Photo, *, target: str | None = None, top_k: int = 5) -> Explanation:
         """Answer for one photo and show what in it speaks for one class, by Grad-CAM++.

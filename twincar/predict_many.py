@@ -25,7 +25,7 @@ from twincar.choices import CONFIDENCE, FALSE_REJECTION, EngineName
 from twincar.cluster import map_on_cluster
 from twincar.errors import DataError, UsageError
 from twincar.files import sha256_of_file
-from twincar.listing import find_photos
+from twincar.listing import Skipped, find_photos
 from twincar.modeling.engines import OPENVINO_HEADER, OPENVINO_MODEL
 from twincar.predict import Classifier
 from twincar.preprocess import is_address
@@ -59,6 +59,8 @@ class PredictedMany:
     failed: int
     """Photos that could not be read: their rows tell why."""
     folder: str
+    skipped: dict[str, int]
+    """Files and folders that were found and are no photos to look at, by reason; see `listing.Skip`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -105,12 +107,13 @@ def predict_many(
     request = Request(asked, _sha256_of(files), engine, top_k, tta, confidence, false_rejection)
     results = ResultFolder.at(out)
     results.begin(json.loads(json.dumps(asdict(request))), files)
-    count = results.list_photos(find_photos(asked))
+    skipped = Skipped()
+    count = results.list_photos(find_photos(asked, skipped), skipped.to_dict)
     failed = results.failed
     if failed is None:
         failed = _answer_parts(PartWork(results.address, request), results, count, cluster, on_photo)
         results.finish(failed)
-    return PredictedMany(count, failed, results.address)
+    return PredictedMany(count, failed, results.address, results.skipped)
 
 
 def read_rows(out: str) -> Iterator[dict[str, Any]]:
@@ -211,12 +214,6 @@ def _sha256_of(files: dict[str, Path]) -> str:
 def _to_parquet(answers: Sequence[Prediction | Failure], top_k: int, failed: int) -> bytes:
     schema = _schema(top_k).with_metadata({_FAILED: str(failed)})
     rows = [flat_row(answer) for answer in answers]
-    for row in rows:  # a file name may be bytes that are no UTF-8, which Parquet's text has to be
-        row |= {
-            name: row[name].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-            for name in ("photo", "error")
-            if name in row
-        }
     file = io.BytesIO()
     parquet.write_table(pa.Table.from_pylist(rows, schema), file)
     return file.getvalue()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -75,8 +75,13 @@ class ResultFolder:
                     f"there, and is {value!r} now. Choose another --out, or delete them."
                 )
 
-    def list_photos(self, photos: Iterable[str]) -> int:
-        """Write the lists of the parts, unless they are there; gives the number of photos."""
+    def list_photos(self, photos: Iterable[str], skipped: Callable[[], dict[str, int]]) -> int:
+        """Write the lists of the parts, unless they are there; gives the number of photos.
+
+        Args:
+            photos: their names.
+            skipped: asked once they are all listed: what was found beside them, by reason.
+        """
         run = self._run()
         if "photos" in run:
             return int(run["photos"])
@@ -84,8 +89,13 @@ class ResultFolder:
         while listed := list(islice(names, PART)):
             self._write(_list_name(part), json.dumps(listed).encode())
             part, count = part + 1, count + len(listed)
-        self._write_run({**run, "photos": count})
+        self._write_run({**run, "photos": count, "skipped": skipped()})
         return count
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """What was found beside the photos, by reason."""
+        return dict(self._run().get("skipped", {}))
 
     def photos_of(self, part: int) -> list[str]:
         """Names of the photos of a part."""

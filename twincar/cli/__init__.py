@@ -6,6 +6,7 @@ Results go to standard output, logs and progress to standard error. Exit codes: 
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -32,6 +33,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error has it; what it cannot show is escaped
     try:
         with _output_errors():
             app()

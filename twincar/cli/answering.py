@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -188,11 +189,14 @@ def _fail_for(photos: int) -> None:
 
 def _photos_from_stdin() -> Iterator[str | bytes]:
     """Standard input holds one photo, or paths, one a line."""
-    data = sys.stdin.buffer.read()
+    from twincar.photo_formats import HEAD, is_photo_data
+    from twincar.preprocess import MAX_BYTES
+
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise UsageError(f"Expected at most {MAX_BYTES >> 20} MiB on standard input, but there is more.")
     if not data.strip():
         raise UsageError("Expected a photo or paths of photos on standard input, and it is empty.")
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
+    if is_photo_data(data[:HEAD]) or b"\0" in data:
         return iter([data])
-    return iter([data] if "\0" in text else [line for line in text.splitlines() if line.strip()])
+    return (name for name in os.fsdecode(data).replace("\r\n", "\n").split("\n") if name.strip())

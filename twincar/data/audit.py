@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
-import simplejpeg
-
 from twincar.data.annotations import Annotation, Box
 from twincar.data.sources import OnPhoto, Source, SourceRow, file_key, is_outside
 from twincar.errors import Defect, PhotoError, storage_errors
@@ -130,7 +128,6 @@ def _annotate(row: SourceRow) -> Annotation:
         raise PhotoError(Defect.UNKNOWN_LABEL, f"Expected the name of a class as the label, {found}.")
     data = _bytes_of(row)
     photo = decode_photo(data, row.name)
-    _check_whole(data, row.name)
     _check_shape(photo.width, photo.height, row.name)
     return Annotation(
         file=row.name,
@@ -151,22 +148,6 @@ def _bytes_of(row: SourceRow) -> bytes:
     if is_outside(row.name):
         raise PhotoError(Defect.OUTSIDE, f"Expected a file below the photo folder, and {row.name} leads out of it.")
     return read_photo_bytes(row.photo)
-
-
-def _check_whole(data: bytes, name: str) -> None:
-    """Pillow takes a JPEG for whole whose picture breaks off, if only an end marker follows; its decoder warns then."""
-    if not data.startswith(b"\xff\xd8"):
-        return
-    try:
-        simplejpeg.decode_jpeg(data, strict=True)
-    except ValueError as warning:
-        try:
-            simplejpeg.decode_jpeg(data, strict=False)
-        except ValueError:
-            return  # a kind that it cannot read at all; Pillow could
-        raise PhotoError(
-            Defect.TRUNCATED, f"Expected a whole photo in {name}, and only a part of it can be decoded: {warning}."
-        ) from None
 
 
 def _check_shape(width: int, height: int, name: str) -> None:

@@ -37,7 +37,7 @@ from twincar.preprocess import Preprocessing
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1  # to be raised when `fit_photo` or the decoding changes what the pixels are
+_FORMAT = 2  # to be raised when `fit_photo` or the decoding changes what the pixels are
 _HEADER = 4096
 _DIGEST = hashlib.sha256().digest_size
 Decode = Callable[[int, Fit], NDArray[np.uint8]]

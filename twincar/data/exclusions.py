@@ -13,6 +13,7 @@ from pathlib import Path
 from twincar.data.sources import file_key
 from twincar.errors import DataError, UsageError
 from twincar.files import from_spreadsheet_cell
+from twincar.user_files import read_bounded
 
 EXCLUDE, LOOK = "exclude", "look"
 """What can stand in the column `action`."""
@@ -26,7 +27,7 @@ def read_exclusions(path: Path) -> dict[str, str]:
         DataError: it is no CSV file with a column `file`, or has another word in the column `action`.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+        text = read_bounded(path).decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise UsageError(f"Expected a CSV file at {path}, and it cannot be read: {error.strerror}.") from None
     rows = csv.DictReader(io.StringIO(text, newline=""), restval="")

@@ -174,6 +174,7 @@ def _build(
         "classes_without_photos": [name for name in source.classes.names if classes.find(name) is None],
         "left_out": left_out,
         "notes": [*source.notes, *(f"{issue.detail}." for issue in find_lacking(annotations, classes))],
+        "skipped": dict(source.skipped),
     }
     write_prepared(folder, classes, annotations, manifest)
 

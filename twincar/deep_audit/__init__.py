@@ -122,6 +122,7 @@ def _open(
         root=source.photo_root or scratch,
         unsound=report,
         class_lists=source.class_lists,
+        skipped=source.skipped,
     )
 
 

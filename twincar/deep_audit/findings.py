@@ -43,6 +43,8 @@ class AuditedData:
     root: Path
     unsound: AuditReport
     class_lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """Files and folders of the source that are no rows, by reason."""
     cache: Path | None = None
 
     def class_of(self, place: int) -> str:
@@ -99,6 +101,7 @@ class DeepAudit:
             "folder": str(self.folder),
             "photos": len(self.data.annotations),
             "unsound": {str(defect): count for defect, count in self.data.unsound.counts().items()},
+            "skipped": dict(self.data.skipped),
             "classes": [vars(issue) for issue in self.class_issues],
             "duplicate_groups": len(self.groups),
             "findings": self.counts(),

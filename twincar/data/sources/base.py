@@ -69,6 +69,8 @@ class Source:
     """Lines of a table that have more or fewer cells than its header; `audit` lists them, `prepare` refuses them."""
     class_lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The classes as each split or file of the source names and orders them, where they do so on their own."""
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """Files and folders that were found and are no rows, by reason; see `listing.Skip`."""
     make: Callable[[Path, OnPhoto | None], Source] | None = None
     """For a source that draws its photos: does so in a folder, and gives the source of what it drew."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from twincar.errors import DataError
 from twincar.labels import shorten
+from twincar.user_files import read_bounded
 
 BOX = ("x1", "y1", "x2", "y2")
 _SPELLINGS = {
@@ -61,7 +62,7 @@ def read_text(path: Path) -> str:
         DataError: it cannot be read, or is neither UTF-8 nor UTF-16 with a byte order mark.
     """
     try:
-        data = path.read_bytes()
+        data = read_bounded(path)
     except OSError as error:
         raise DataError(f"Expected a text file at {path}, and it cannot be read: {error.strerror}.") from None
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"

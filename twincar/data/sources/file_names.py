@@ -10,7 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from twincar.data.annotations import is_outside
 from twincar.data.sources.base import file_key
-from twincar.preprocess import PHOTO_SUFFIXES
+from twincar.errors import DataError
+from twincar.listing import Skipped, look_into
+from twincar.photo_formats import PHOTO_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ def _key(name: str) -> str:
 
 def _photos_in(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix.casefold() in PHOTO_SUFFIXES)
-    except (OSError, ValueError):
+        return look_into(folder, Skipped())[1]
+    except (DataError, ValueError):
         return []
 
 

@@ -1,6 +1,7 @@
 """A folder a class: below `train/`, `val/` and `test/`, or all in one tree that is taken for training photos.
 
-Which folder means what is told in layouts.py.
+Which folder means what is decided in layouts.py. Photos in folders below a class folder belong to the class, unless
+these may be classes themselves: several of them, and no photo beside them.
 """
 
 from __future__ import annotations
@@ -19,17 +20,13 @@ from twincar.data.sources.base import (
     row_fingerprint,
     unnamed_split,
 )
-from twincar.data.sources.layouts import (
-    class_folders,
-    class_name,
-    no_class_folders,
-    read_boxes,
-    split_folders,
-    unread_folders,
-)
+from twincar.data.sources.layouts import class_folders, class_name, no_class_folders, read_boxes, split_folders
 from twincar.errors import DataError
 from twincar.labels import ClassNames, canonical_name, shorten
-from twincar.preprocess import PHOTO_SUFFIXES
+from twincar.listing import Skipped
+
+_Tree = Mapping[Path, list[Path]]
+"""The class folders of one split, and the photos of each."""
 
 
 def open_folders(folder: Path, splits: tuple[str, ...], *, allow_untrained: bool = False) -> Source:
@@ -40,30 +37,21 @@ def open_folders(folder: Path, splits: tuple[str, ...], *, allow_untrained: bool
         LabelError: two folders of one split are spellings of one class.
     """
     check_split_words(splits)
+    skipped = Skipped()
     allow_untrained = allow_untrained or "train" not in splits
-    tops = split_folders(folder) or {unnamed_split(splits): folder}
-    trees = {split: _class_folders(tree) for split, tree in tops.items() if split in splits}
+    tops, trees = _trees(folder, splits, skipped)
     if "train" not in trees and not allow_untrained:
         raise no_training_photos(folder)
-    if not trees:
-        raise DataError(
-            f"Expected a folder for the split {shorten(splits)} in {folder}, but those are {shorten(tops)}."
-        )
-    names = {
-        split: [_class_of(tops[split], tree) for tree in found if not is_no_label(tree.name)]
-        for split, found in trees.items()
-    }
-    # Every split goes through ClassNames, which refuses two spellings of one class.
-    classes = {split: ClassNames(tuple(found)) for split, found in names.items() if found}
-    if not classes or ("train" not in classes and not allow_untrained):
+    lists = _class_lists(tops, trees)
+    if not lists or ("train" not in lists and not allow_untrained):
         raise no_class_folders(folder)
-    train = ClassNames(tuple(sorted(classes["train"].names))) if "train" in classes else None
-    lists = {split: found.names for split, found in classes.items()}
+    train = ClassNames(tuple(sorted(lists["train"]))) if "train" in lists else None
     known = classes_of_all(train, lists, allow_untrained=allow_untrained)
-    rows, notes = [], _notes(folder, [(tops[split], found) for split, found in trees.items()])
-    for split, found in trees.items():
+    skipped.log()
+    rows, notes = [], _notes([(tops[split], tree) for split, tree in trees.items()])
+    for split, tree in trees.items():
         boxes = read_boxes(folder, tops[split], split)
-        rows += _rows_of(folder, split, tops[split], found, known, boxes)
+        rows += _rows_of(folder, split, tops[split], tree, known, boxes)
         notes += _lost_boxes(split, boxes, rows)
     return Source(
         description=str(folder),
@@ -75,38 +63,49 @@ def open_folders(folder: Path, splits: tuple[str, ...], *, allow_untrained: bool
         total=len(rows),
         rows=lambda: rows,
         photo_root=folder,
+        skipped=skipped.to_dict(),
     )
 
 
-def _class_folders(tree: Path) -> list[Path]:
-    """The class folders of one split that hold photos; an empty one is a class that got lost on the way."""
-    folders = class_folders(tree)
-    empty = [folder.name for folder in folders if not _photos_in(folder)]
-    if empty and len(empty) < len(folders):
+def _trees(folder: Path, splits: tuple[str, ...], skipped: Skipped) -> tuple[Mapping[str, Path], dict[str, _Tree]]:
+    """The folder of each split, and the class folders of those that are wanted; one tree alone is one split."""
+    tops = split_folders(folder, skipped) or {unnamed_split(splits): folder}
+    trees: dict[str, _Tree] = {
+        split: class_folders(folder, top, skipped) for split, top in tops.items() if split in splits
+    }
+    if not trees:
         raise DataError(
-            f"Expected photos in every class folder of {tree}, and {len(empty)} of {len(folders)} have none: "
-            f"{shorten(empty)}. Fill them, or delete them if these classes are not meant to be there."
+            f"Expected a folder for the split {shorten(splits)} in {folder}, but those are {shorten(tops)}."
         )
-    return [] if empty else folders
+    return tops, trees
 
 
-def _class_of(top: Path, tree: Path) -> str:
-    return canonical_name(class_name(top, tree))
+def _class_lists(tops: Mapping[str, Path], trees: Mapping[str, _Tree]) -> dict[str, tuple[str, ...]]:
+    """The classes of each split that has any; every split goes through ClassNames, which refuses two spellings."""
+    names = {
+        split: tuple(_class_of(tops[split], path) for path in tree if not is_no_label(path.name))
+        for split, tree in trees.items()
+    }
+    return {split: ClassNames(found).names for split, found in names.items() if found}
+
+
+def _class_of(top: Path, class_folder: Path) -> str:
+    return canonical_name(class_name(top, class_folder))
 
 
 def _rows_of(
-    folder: Path, split: str, top: Path, trees: list[Path], classes: ClassNames, boxes: Mapping[str, Box]
+    folder: Path, split: str, top: Path, tree: _Tree, classes: ClassNames, boxes: Mapping[str, Box]
 ) -> list[SourceRow]:
     return [
         SourceRow(
             name=photo.relative_to(folder).as_posix(),
-            label=None if is_no_label(tree.name) else classes.find(_class_of(top, tree)),
+            label=None if is_no_label(path.name) else classes.find(_class_of(top, path)),
             split=split,
             photo=photo,
             box=boxes.get(photo.name),
         )
-        for tree in trees
-        for photo in _photos_in(tree)
+        for path, photos in tree.items()
+        for photo in photos
     ]
 
 
@@ -115,18 +114,11 @@ def _lost_boxes(split: str, boxes: Mapping[str, Box], rows: list[SourceRow]) -> 
     return [f"{len(lost)} of {len(boxes)} boxes for {split} fit no photo, such as {min(lost)}."] if lost else []
 
 
-def _notes(folder: Path, trees: list[tuple[Path, list[Path]]]) -> list[str]:
+def _notes(trees: list[tuple[Path, _Tree]]) -> list[str]:
     """What the folders were taken for, where that is not plain."""
-    deep = [(top, tree) for top, found in trees for tree in found if tree.parent != top]
-    notes = []
-    if deep:
-        top, tree = deep[0]
-        path = tree.relative_to(top).as_posix()
-        notes.append(f"Folders of makes, models and years: {path} is the class {_class_of(top, tree)!r}.")
-    if unread := unread_folders(folder):
-        notes.append(f"Not read, as the name means no split: {shorten(unread)}.")
-    return notes
-
-
-def _photos_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.casefold() in PHOTO_SUFFIXES and path.name[0] != ".")
+    deep = [(top, path) for top, tree in trees for path in tree if path.parent != top]
+    if not deep:
+        return []
+    top, path = deep[0]
+    place = path.relative_to(top).as_posix()
+    return [f"Folders of makes, models and years: {place} is the class {_class_of(top, path)!r}."]

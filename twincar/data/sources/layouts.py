@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,58 +21,70 @@ from twincar.data.sources.base import split_of
 from twincar.data.sources.csv_file import read_text
 from twincar.errors import DataError
 from twincar.labels import shorten
-from twincar.preprocess import PHOTO_SUFFIXES
+from twincar.listing import Skip, Skipped, look_into, photos_below
+
+log = logging.getLogger(__name__)
 
 _YEAR = re.compile(r"(18|19|20)\d\d")
 _DEEPEST = 5  # folders one in another that are looked at for photos
 
 
-def split_folders(folder: Path) -> Mapping[str, Path]:
+def split_folders(folder: Path, skipped: Skipped) -> Mapping[str, Path]:
     """The tree of each split; empty where no folder is named after one.
+
+    Photos beside the splits are counted in `skipped`: nobody knows what they are for.
 
     Raises:
         DataError: two folders mean one split.
     """
     top = _below_wrappings(folder)
     found: dict[str, Path] = {}
-    for tree in folders_in(top):
+    folders, loose = look_into(top, Skipped())
+    for tree in folders:
         split = split_of(tree.name)
         if split in found:
             raise DataError(f"Expected one folder for the split '{split}', and found {found[split]} and {tree}.")
         if split:
             found[split] = tree
+    if found:
+        for photo in loose:
+            skipped.add(Skip.NO_CLASS, str(photo))
+        for tree in folders:
+            if tree not in found.values():
+                _count_unread(tree, skipped)
     return found
 
 
-def unread_folders(folder: Path) -> list[str]:
-    """Folders beside those of the splits that mean no split, though they hold folders of photos."""
-    top = _below_wrappings(folder)
-    beside = folders_in(top)
-    if not any(split_of(tree.name) for tree in beside):
-        return []
-    return [tree.name for tree in beside if not split_of(tree.name) and any(map(holds_photos, folders_in(tree)))]
+def class_folders(folder: Path, tree: Path, skipped: Skipped) -> dict[Path, list[Path]]:
+    """The folders of one split that mean a class each, and the photos of each.
 
+    They are the folders in it, with the photos in all folders below them, or the years of a tree of makes and models.
 
-def class_folders(tree: Path) -> list[Path]:
-    """The folders of one split that mean a class each: those in it, or the years of a tree of makes and models.
+    Args:
+        folder: the source.
+        tree: the folder of the split, or the source itself.
+        skipped: counts what is left out.
 
     Raises:
-        DataError: no class folder holds a photo, and what lies deeper is no such tree.
+        DataError: a class folder is empty, or holds folders that may be classes themselves.
     """
-    classes = folders_in(tree)
-    if any(map(holds_photos, classes)):
-        return classes
-    deeper = [folder for path in classes for folder in _folders_of_photos(path)]
-    if deeper and all(_is_year(folder, tree, deeper) for folder in deeper):
-        return deeper
-    if deeper:
-        first = deeper[0].relative_to(tree)
+    classes, loose = look_into(tree, skipped)
+    if not any(look_into(path, Skipped())[1] for path in classes):
+        classes = _years(tree, classes)
+    found = {path: sorted(photos_below(path, skipped, within={folder, tree})) for path in classes}
+    empty = [path.name for path, photos in found.items() if not photos]
+    if len(empty) == len(found):
+        return {}
+    if empty:
         raise DataError(
-            f"Expected the photos of each class directly in its folder in {tree}, but they lie deeper, such as in "
-            f"{first.as_posix()}. Give the folder that holds the class folders, or name one folder a class, such as "
-            f"{' '.join(first.parts)!r}."
+            f"Expected photos in every class folder of {tree}, and {len(empty)} of {len(found)} have none: "
+            f"{shorten(empty)}. Fill them, or delete them if these classes are not meant to be there."
         )
-    return classes
+    for photo in loose:
+        skipped.add(Skip.NO_CLASS, str(photo))
+    for path, photos in found.items():
+        _check_unambiguous(path, photos)
+    return found
 
 
 def class_name(tree: Path, folder: Path) -> str:
@@ -108,7 +121,7 @@ def read_boxes(folder: Path, tree: Path, split: str) -> dict[str, Box]:
 def no_class_folders(folder: Path) -> DataError:
     """For a folder that is no data set: what it holds, and what to do about it."""
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    loose = sum(map(_is_photo, entries))
+    loose = look_into(folder, Skipped())[1]
     prepared = [path for path in entries if (path / MANIFEST).is_file()]
     tables = [path.name for path in entries if path.suffix.casefold() in (".csv", ".tsv")]
     if not entries:
@@ -118,7 +131,7 @@ def no_class_folders(folder: Path) -> DataError:
     elif tables:
         found = f"found {shorten(path.name for path in entries)}; give {tables[0]} itself if it lists the photos"
     elif loose:
-        found = f"{loose} photos lie in it without a folder that names their class"
+        found = f"{len(loose)} photos lie in it without a folder that names their class"
     else:
         found = f"found {shorten(path.name for path in entries)}"
     return DataError(
@@ -127,41 +140,62 @@ def no_class_folders(folder: Path) -> DataError:
     )
 
 
-def folders_in(folder: Path) -> list[Path]:
-    """The folders in a folder but for hidden ones, sorted."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _count_unread(tree: Path, skipped: Skipped) -> None:
+    """Count the photos of a folder beside those of the splits, and warn of them."""
+    photos = 0
+    for photo in photos_below(tree, Skipped(), within=[tree.parent]):
+        skipped.add(Skip.OTHER_FOLDER, str(photo))
+        photos += 1
+    if photos:
+        log.warning(
+            "%s is not read: its name means no split (train, val or test), and it holds %d photo%s. Rename it if they "
+            "belong to one.",
+            tree,
+            photos,
+            "s" * (photos != 1),
+        )
 
 
-def holds_photos(folder: Path) -> bool:
-    """Whether photos lie directly in a folder."""
-    return any(_is_photo(path) for path in folder.iterdir())
-
-
-def _is_photo(path: Path) -> bool:
-    return path.suffix.casefold() in PHOTO_SUFFIXES and not path.name.startswith(".")
+def _check_unambiguous(folder: Path, photos: list[Path]) -> None:
+    """Refuse a class folder that may be a folder of classes."""
+    below = {photo.relative_to(folder).parts[0] for photo in photos if photo.parent != folder}
+    if len(below) > 1 and not any(photo.parent == folder for photo in photos):
+        raise DataError(
+            f"Expected the photos of a class in {folder}, but found folders only, which may be classes themselves: "
+            f"{shorten(sorted(below))}. Put the folders of all classes side by side, or list the photos in a CSV file."
+        )
 
 
 def _below_wrappings(folder: Path) -> Path:
     """Down through folders that hold one folder only, if the splits lie there; else the folder itself."""
     top = folder
     for _ in range(_DEEPEST):
-        inside = folders_in(top)
+        inside, photos = look_into(top, Skipped())
         if any(split_of(path.name) for path in inside):
             return top
-        if len(inside) != 1 or holds_photos(top):
+        if len(inside) != 1 or photos:
             break
         top = inside[0]
     return folder
 
 
+def _years(tree: Path, folders: list[Path]) -> list[Path]:
+    """The folders of years, all as deep, of a tree of makes and models; none if there are no photos at all."""
+    deeper = [found for folder in folders for found in _folders_of_photos(folder)]
+    depths = {len(folder.relative_to(tree).parts) for folder in deeper}
+    if len(depths) > 1 or not all(_YEAR.fullmatch(folder.name) for folder in deeper):
+        first = deeper[0].relative_to(tree)
+        raise DataError(
+            f"Expected the photos of each class directly in its folder in {tree}, but they lie deeper, such as in "
+            f"{first.as_posix()}. Give the folder that holds the class folders, or name one folder a class, such as "
+            f"{' '.join(first.parts)!r}."
+        )
+    return deeper
+
+
 def _folders_of_photos(folder: Path, depth: int = 1) -> list[Path]:
-    found = [folder] if holds_photos(folder) else []
+    folders, photos = look_into(folder, Skipped())
+    found = [folder] if photos else []
     if depth < _DEEPEST:
-        found += [deeper for path in folders_in(folder) for deeper in _folders_of_photos(path, depth + 1)]
+        found += [deeper for path in folders for deeper in _folders_of_photos(path, depth + 1)]
     return found
-
-
-def _is_year(folder: Path, tree: Path, beside: list[Path]) -> bool:
-    """Whether a folder of photos is named after a year, as deep as the others."""
-    depth = len(beside[0].relative_to(tree).parts)
-    return bool(_YEAR.fullmatch(folder.name)) and len(folder.relative_to(tree).parts) == depth

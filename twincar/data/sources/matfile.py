@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from twincar.user_files import read_bounded
+
 _HEADER = 128
 _MOST = 16 << 20  # bytes once decompressed; the lists of Stanford Cars have 3 million
 _DEEPEST = 3  # structures in a structure
@@ -33,7 +35,7 @@ def read_variable(path: Path, name: str) -> Any:
         ValueError: it is no such file, is damaged, or holds something else.
         KeyError: it has no such variable.
     """
-    data = path.read_bytes()
+    data = read_bounded(path)
     order = {b"IM": "<", b"MI": ">"}.get(data[126:_HEADER])
     if order is None:
         raise ValueError("it is no MATLAB file of version 5 to 7")
