@@ -113,7 +113,7 @@ def audit(
 ) -> None:
     """Look for rows that are missing, damaged, odd, repeated or without a known label; exit code 1 if there are any.
 
-    So it is where a split lacks a class, of which a note tells on standard error.
+    A split that lacks a class gives exit code 1 too; a note on standard error names the class.
 
     With --deep, findings.csv lists what to do: action 'exclude' for the copy of a leak that is nearer to training, for
     all but one of copies within a split, and for all copies of a picture whose classes contradict each other; action

@@ -14,6 +14,7 @@ Shapes: N photos.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,8 @@ from twincar.files import (
     write_json,
     write_text,
 )
+
+log = logging.getLogger(__name__)
 
 __all__ = ["COLUMNS", "AuditedData", "DeepAudit", "OnPhoto", "deep_audit"]
 
@@ -109,6 +112,8 @@ def _open(
     if (Path(spec).expanduser() / MANIFEST).is_file():
         return _open_prepared(Path(spec).expanduser())
     source = open_source(spec, classes_file=classes_file, labels_from=labels_from, allow_untrained=True)
+    for note in source.notes:
+        log.warning("%s", note)
     description = source.description
     if source.make:
         source = source.make(scratch, on_photo)
