@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import small_config
-from test_files import files_no_larger_than
+from test_files import files_no_larger_than, held_elsewhere
 
 from twincar.config import TrainConfig
 from twincar.data.annotations import PreparedData
 from twincar.data.loader import labels_of
 from twincar.errors import DataError, PhotoError, StorageError, TwinCarError, UsageError
+from twincar.evaluate import evaluate
 from twincar.files import RunFolder, best_epoch, sha256_of
 from twincar.modeling.calibration_fit import fit_calibration
 from twincar.modeling.checkpoint import load_model
@@ -165,6 +166,25 @@ def test_a_run_is_not_overwritten(small_data: Path, small_run: Path) -> None:
     with pytest.raises(UsageError, match="never overwritten"):
         train(small_config(small_data), small_run)
     assert (small_run / "best.safetensors").read_bytes() == before
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(small_data: Path, small_run: Path, tmp_path: Path) -> None:
+    run = RunFolder(Path(shutil.copytree(small_run, tmp_path / "run")))
+    run.config.write_text(small_config(small_data, epochs=3).to_yaml())
+    with held_elsewhere(run.path) as process:
+        before = {path: path.read_bytes() for path in run.path.iterdir() if path.is_file()}
+        with pytest.raises(UsageError, match=f"but process {process.pid} on .* is training it. Wait until it"):
+            resume(run.path)
+        assert {path: path.read_bytes() for path in before} == before
+        assert evaluate(run.path).photos == 12  # reading needs no lock
+
+
+def test_two_that_begin_a_run_at_once_are_one(small_data: Path, tmp_path: Path) -> None:
+    """The second finds an empty folder still, as the first has not written its configuration yet."""
+    (tmp_path / "run").mkdir()
+    with held_elsewhere(tmp_path / "run"), pytest.raises(UsageError, match="is training it"):
+        train(small_config(small_data), tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["train.lock"]
 
 
 def test_a_full_disk_keeps_the_epochs_before(small_data: Path, tmp_path: Path, small_run: Path) -> None:

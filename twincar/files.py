@@ -1,14 +1,18 @@
 """Files that are either whole or not there: atomic writes, hashes, run folders.
 
-A run is one folder, `config.yaml metrics.csv best.safetensors last.ckpt reports/`; `RunFolder` names its parts.
+A run is one folder, `config.yaml metrics.csv best.safetensors last.ckpt reports/`; `RunFolder` names its parts, and
+locks it.
 """
 
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import hashlib
 import io
 import json
+import logging
 import os
 import platform
 import re
@@ -19,10 +23,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from twincar.errors import DataError, StorageError, UsageError, storage_errors
 
+log = logging.getLogger(__name__)
+
+LOCK = "train.lock"
+"""File of a run whose lock the process holds that trains it."""
 _UNFINISHED = re.compile(r"\..+\.twincar-(?P<machine>.+)-(?P<process>\d+)\.\w+\.part")
 _ABANDONED = 24 * 3600  # seconds without a change after which what another machine was writing counts as left behind
 
@@ -203,7 +211,7 @@ class RunFolder:
         Raises:
             UsageError: something is there already; a run is never overwritten.
         """
-        if path.exists() and (not path.is_dir() or not all(map(is_unfinished, path.iterdir()))):
+        if path.exists() and (not path.is_dir() or not all(map(_is_no_part, path.iterdir()))):
             raise UsageError(
                 f"A run is never overwritten, and {path} exists. "
                 f"Go on with it (--resume {path}), choose another --name, or delete it."
@@ -235,6 +243,40 @@ class RunFolder:
             found = "there is no such folder" if not path.exists() else f"{path.name} has no config.yaml"
             raise UsageError(f"Expected the folder of a training run at {path}, but {found}.")
         return run
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock of the run, so that no other process trains it; it ends with this process, even if killed.
+
+        It is a POSIX record lock: unlike that of flock(2) it is not inherited by the processes that load photos, which
+        outlive a killed one for seconds, and NFS keeps it for all hosts.
+
+        Raises:
+            UsageError: another process holds it.
+            StorageError: the run folder cannot be written to.
+        """
+        with storage_errors(self.path):
+            file = (self.path / LOCK).open("a+", encoding="utf-8")
+        with file:
+            self._lock(file)
+            with storage_errors(self.path):
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {platform.node()}")
+                file.flush()
+            yield
+
+    def _lock(self, file: TextIO) -> None:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                log.warning("%s cannot be locked (%s): see that nothing else trains it.", self.path, error.strerror)
+                return
+            file.seek(0)
+            raise UsageError(
+                f"Expected no other process to train {self.path}, but {file.read(200) or 'one'} is training it. "
+                "Wait until it has ended, or stop it."
+            ) from None
 
     def read_history(self) -> list[Epoch]:
         """The rows of `metrics.csv`.
@@ -280,6 +322,11 @@ class RunFolder:
     def reports(self) -> Path:
         """Tables and pictures."""
         return self.path / "reports"
+
+
+def _is_no_part(path: Path) -> bool:
+    """Whether a file is one that a run leaves which never began."""
+    return path.name == LOCK or is_unfinished(path)
 
 
 def _umask() -> int:

@@ -18,6 +18,7 @@ import platform
 import signal
 import sys
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,8 @@ def train(
         nodes: hosts.
 
     Raises:
-        UsageError: the run folder exists, or the configuration does not fit the data or the machine.
+        UsageError: the run folder exists, another process trains it, or the configuration does not fit the data or
+            the machine.
         PretrainedWeightsError: the backbone's first weights cannot be had.
         StorageError: the disk; the run can be resumed from its last whole epoch.
     """
@@ -90,36 +92,53 @@ def train(
     network = _first_network(config, data)
     config = _with_precision(config, network, part)  # saved with the run: resumed, it must go on in the same
     run = RunFolder.create(run_path) if is_first_process() else RunFolder(run_path)
-    loaders = _loaders(config, data, part)
-    if is_first_process():
-        write_text(run.config, config.to_yaml())  # not before the photos can be loaded: an empty folder is no run yet
-    return _fit(config, data, run, network, loaders, devices, nodes, tensorboard=tensorboard, resume=False)
+    with _only_writer(run):
+        if is_first_process():
+            RunFolder.check_free(run_path)  # another process may have begun and ended it meanwhile
+        loaders = _loaders(config, data, part)
+        if is_first_process():
+            write_text(run.config, config.to_yaml())  # not before photos can be loaded: an empty folder is no run yet
+        return _fit(config, data, run, network, loaders, devices, nodes, tensorboard=tensorboard, resume=False)
 
 
 def resume(run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes: int = 1) -> TrainResult:
     """Go on with a run after its last whole epoch, with the configuration it was started with; see `train`.
 
     Raises:
-        UsageError: there is no such run.
+        UsageError: there is no such run, or another process trains it.
         DataError: its data set is not the one it was started with.
     """
     run = RunFolder.open(run_path)
     config = TrainConfig.from_values(read_yaml(run.config))
     data = PreparedData.open(Path(config.data))
     part = _part(config, devices, nodes)
-    if is_first_process():
-        clear_unfinished(run.path)
-    if run.metrics.exists() and is_finished(config, history := run.read_history()):
-        log.info("This run is finished: %d epochs. Start a new one to train longer.", len(history))
-        return TrainResult(run, history)
-    keep_freed_memory()
-    begun = run.last.exists()
-    if not begun:
-        log.info("No epoch of this run was finished; it starts from the beginning.")
-    network = _build(config, data) if begun else _first_network(config, data)
-    config = _with_precision(config, network, part)
-    loaders = _loaders(config, data, part)
-    return _fit(config, data, run, network, loaders, devices, nodes, tensorboard=tensorboard, resume=begun)
+    if finished := _finished(run, config):
+        return finished
+    with _only_writer(run):
+        if finished := _finished(run, config):  # by the process that has held the lock
+            return finished
+        if is_first_process():
+            clear_unfinished(run.path)
+        keep_freed_memory()
+        begun = run.last.exists()
+        if not begun:
+            log.info("No epoch of this run was finished; it starts from the beginning.")
+        network = _build(config, data) if begun else _first_network(config, data)
+        config = _with_precision(config, network, part)
+        loaders = _loaders(config, data, part)
+        return _fit(config, data, run, network, loaders, devices, nodes, tensorboard=tensorboard, resume=begun)
+
+
+def _only_writer(run: RunFolder) -> AbstractContextManager[None]:
+    """The lock of the run, in the process that writes."""
+    return run.locked() if is_first_process() else nullcontext()
+
+
+def _finished(run: RunFolder, config: TrainConfig) -> TrainResult | None:
+    if not run.metrics.exists() or not is_finished(config, history := run.read_history()):
+        return None
+    log.info("This run is finished: %d epochs. Start a new one to train longer.", len(history))
+    return TrainResult(run, history)
 
 
 def model_spec(config: TrainConfig, data: PreparedData) -> ModelSpec:
