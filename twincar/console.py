@@ -69,7 +69,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     """All metrics, with intervals where there are any, and the gain of test-time augmentation where asked for."""
     accuracy = evaluation.accuracy
     typer.echo(
-        f"{evaluation.photos} {evaluation.split} photos; 95% intervals in brackets "
+        f"{evaluation.photos} {evaluation.described}; 95% intervals in brackets "
         f"(so few photos leave ±{(accuracy.high - accuracy.low) / 2:.1%} of accuracy open)"
     )
     intervals = {"acc": accuracy, "f1_macro": evaluation.macro_f1}

@@ -1,7 +1,7 @@
 """Files that are either whole or not there: atomic writes, hashes, run folders.
 
-A run is one folder, `config.yaml metrics.csv best.safetensors last.ckpt reports/`; `RunFolder` names its parts, and
-locks it.
+A run is one folder, `config.yaml trained_on.csv metrics.csv best.safetensors last.ckpt reports/ evaluations/`;
+`RunFolder` names its parts, and locks it.
 """
 
 from __future__ import annotations
@@ -309,6 +309,11 @@ class RunFolder:
         return self.path / "metrics.csv"
 
     @property
+    def trained_on(self) -> Path:
+        """Hashes of the photos it was trained on and validated on, CSV; see `data.seen`."""
+        return self.path / "trained_on.csv"
+
+    @property
     def best(self) -> Path:
         """The weights of the best epoch, with all that is needed to use them."""
         return self.path / "best.safetensors"
@@ -320,8 +325,13 @@ class RunFolder:
 
     @property
     def reports(self) -> Path:
-        """Tables and pictures."""
+        """Tables and pictures, of the data set it was trained on."""
         return self.path / "reports"
+
+    @property
+    def evaluations(self) -> Path:
+        """The same of other data sets, each in a folder of its own."""
+        return self.path / "evaluations"
 
 
 def _is_no_part(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """Trains a network on a prepared data set; Lightning runs the loop.
 
-A run is `config.yaml metrics.csv best.safetensors last.ckpt reports/` in one folder. Everything random is seeded anew
+A run is one folder, see `files.RunFolder`. Everything random is seeded anew
 at the start of each epoch, from the seed and the epoch, so a run resumed after any epoch ends as if never stopped.
 
 Several devices, also on several hosts, train by DDP: each process takes its part of every batch, all of them measure
@@ -32,6 +32,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import ANNOTATIONS, PreparedData
 from twincar.data.loader import Part, PhotoLoader, default_workers, evaluation_loader, training_loader
+from twincar.data.seen import record_seen
 from twincar.errors import TwinCarError, UsageError
 from twincar.files import MONITOR, Epoch, RunFolder, best_epoch, clear_unfinished, write_text
 from twincar.machine import keep_freed_memory
@@ -97,6 +98,7 @@ def train(
             RunFolder.check_free(run_path)  # another process may have begun and ended it meanwhile
         loaders = _loaders(config, data, part)
         if is_first_process():
+            record_seen(run, data)
             write_text(run.config, config.to_yaml())  # not before photos can be loaded: an empty folder is no run yet
         return _fit(config, data, run, network, loaders, devices, nodes, tensorboard=tensorboard, resume=False)
 
@@ -123,6 +125,8 @@ def resume(run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes
         begun = run.last.exists()
         if not begun:
             log.info("No epoch of this run was finished; it starts from the beginning.")
+            if is_first_process():
+                record_seen(run, data)
         network = _build(config, data) if begun else _first_network(config, data)
         config = _with_precision(config, network, part)
         loaders = _loaders(config, data, part)

@@ -102,6 +102,11 @@ class PreparedData:
         """
         return cls.open(folder or Path(TrainConfig.from_values(read_yaml(run.config)).data))
 
+    @property
+    def name(self) -> str:
+        """What its folder is called."""
+        return self.folder.resolve().name
+
     def split(self, name: str) -> list[Annotation]:
         """The photos of one split.
 
