@@ -14,8 +14,12 @@ from numpy.typing import NDArray
 from twincar.errors import PhotoError
 from twincar.labels import CarName
 
-Reason = Literal["", "not sure", "not a car this model knows"]
-"""Why there is no answer; empty if there is one."""
+Reason = Literal["", "not sure", "not a car this model knows", "not calibrated"]
+"""Why there is no answer; empty if there is one.
+
+A model that is 'not calibrated', such as published weights, accepts nothing: how probable its likeliest classes really
+are is not known, and it cannot tell whether a photo shows any of them.
+"""
 
 
 @dataclass(frozen=True)

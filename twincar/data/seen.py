@@ -52,7 +52,7 @@ def read_seen(run: RunFolder) -> dict[str, str] | None:
         return None
     except (OSError, KeyError, ValueError, csv.Error) as error:
         raise DataError(
-            f"Expected the hashes of the photos that a run has seen in {run.trained_on}, but it is damaged : {error!r}. "
+            f"Expected the hashes of the photos a run has seen in {run.trained_on}, but it is damaged: {error!r}. "
             "Delete it; of no photo is it then said that the run had never seen it."
         ) from None
 
