@@ -131,7 +131,7 @@ def test_results_of_other_photos_leave_those_of_the_run(
     before = {path: path.read_bytes() for path in run.reports.rglob("*") if path.is_file()}
 
     other = evaluate(run.path, split="test", data_folder=other_data.folder)
-    assert (other.photos, other.data) == (8, "other cars")
+    assert (other.photos, other.data, other.absent) == (8, "other cars", [])
     assert other.folder.parent.parent == run.evaluations
     assert other.seen is not None
     assert other.seen.train + other.seen.val == 4

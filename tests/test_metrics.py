@@ -279,14 +279,25 @@ def test_calibration_error_by_hand() -> None:
     assert metrics["brier"] == pytest.approx((0.04 + 0.04 + 0.36 + 0.36) / 2)
 
 
-def test_classes_that_do_not_occur_count_for_nothing() -> None:
-    """Of classes 0 to 3 only 0 and 2 occur; 2 is never predicted, so its precision is 0."""
+def test_classes_without_photos_count_for_nothing() -> None:
+    """Of classes 0 to 3 only 0 and 2 have photos; 2 is never predicted, so its precision is 0."""
     labels, predictions = np.array([0, 0, 2, 2]), np.zeros(4, np.int64)
     assert macro_f1_interval(labels, predictions).value == pytest.approx((2 * 2 / 6 + 0) / 2)
     probabilities = np.tile(np.array([0.7, 0.1, 0.1, 0.1]), (4, 1))
     metrics = answer_metrics(Answers.read(labels, probabilities))
     assert (metrics["precision_macro"], metrics["recall_macro"], metrics["jaccard_macro"]) == (0.25, 0.5, 0.25)
     assert (metrics["cohen_kappa"], metrics["mcc"]) == (0, 0)
+
+
+def test_a_class_without_photos_does_not_count_for_being_answered_once() -> None:
+    """Class 0: all 3 answers for it right, 3 of its 4 photos found; class 1 right; the answer 2 has no photo."""
+    labels, predictions = np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0, 2, 1])
+    f1 = (2 * 3 / 7 + 1) / 2
+    metrics = answer_metrics(Answers.read(labels, np.eye(3, dtype=np.float32)[predictions]))
+    assert (metrics["f1_macro"], metrics["recall_macro"], metrics["precision_macro"]) == pytest.approx((f1, 0.875, 1))
+    assert metrics["jaccard_macro"] == pytest.approx((3 / 4 + 1) / 2)
+    assert macro_f1_interval(labels, predictions).value == pytest.approx(f1)
+    assert macro_f1_interval(labels, predictions).low < 0.6
 
 
 def test_one_class_has_no_agreement_beyond_chance() -> None:

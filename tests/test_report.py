@@ -70,6 +70,7 @@ def build_run(
         provenance={
             "data": {"source": "by hand", "sha256": prepared.manifest["sha256"]},
             "versions": {"torch": "2.99"},
+            "not_validated": [classes[1]],
         },
     )
     save_model(run.best, build_network(spec), spec)
@@ -152,6 +153,7 @@ def test_the_summary_comes_first(page: Page) -> None:
     assert "right on <strong>68.8%</strong> of 16 test photos, which it had never seen." in text
     assert text.index("macro-F1") < text.index('id="curves"')
     assert "trained on 48 photos from by hand. Kept is epoch 1 of 1." in text
+    assert f"so that the epoch was chosen by the others: 1 of 4 ({FALCON})." in text
     assert f"{NINE} and {FALCON}: 3" in text
 
 
@@ -224,11 +226,15 @@ def test_other_photos_have_a_page_of_their_own(page: Page, tmp_path: Path) -> No
     folder = page.run / "evaluations" / f"other-{sha256_of_file(other / 'annotations.csv')[:8]}"
     shutil.copytree(page.run / "reports" / "test", folder / "test")
     metrics = json.loads((folder / "test" / "metrics.json").read_text())
-    write_json(folder / "test" / "metrics.json", metrics | {"data": "other", "seen": {"train": 3, "val": 1}})
+    write_json(
+        folder / "test" / "metrics.json",
+        metrics | {"data": "other", "seen": {"train": 3, "val": 1}, "absent": [FALCON, VAN, NINE, "x"]},
+    )
     made = report(page.run, data_folder=other)
     assert made.path == folder / "report.html"
     text = re.sub(r"\s+", " ", made.path.read_text())
     assert "16 test photos of other, 3 of which it was trained on and 1 of which chose its best epoch." in text
+    assert f"without a photo here, which macro-F1 leaves out: 4 of 4 ({FALCON}, a, b and 1 more)." in text
     assert "trained on 48 photos" not in text  # how many are in that data set is no matter here
     assert f"twincar train {page.run.parent / 'data'} --config" in text
 

@@ -6,12 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import small_config
+from lightning.pytorch import Trainer
 from test_files import files_no_larger_than, held_elsewhere
 
 from twincar.config import TrainConfig
@@ -27,7 +29,7 @@ from twincar.modeling.lightning_parts import AveragedWeights
 from twincar.modeling.mixing import BatchMixer
 from twincar.modeling.network import CarNet
 from twincar.recorder import Recorder
-from twincar.train import is_finished, resume, train
+from twincar.train import _announce, _provenance, is_finished, resume, train
 from twincar.training_module import TrainingModule, training_size, warmup_cosine
 
 # The columns of the log published with the first model.
@@ -151,6 +153,23 @@ def test_training_stops_early(small_data: Path, tmp_path: Path, monkeypatch: pyt
     assert [row["val_f1_macro"] for row in result.history] == [0.3, 0.5, 0.4, 0.5, 0.2]
     assert result.best["epoch"] == 2  # the first of equals
     assert load_model(result.run.best)[1].provenance["epoch"] == 2
+
+
+def test_classes_that_validation_lacks_are_told_and_recorded(
+    small_data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = PreparedData.open(small_data)
+    config = small_config(small_data)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    _announce(config, data, trainer)
+    assert "no validation photo" not in caplog.text
+    assert _provenance(config, data)["not_validated"] == []
+    kept = [photo for photo in data.annotations if photo.split != "val" or photo.label in (0, 3)]
+    data = replace(data, annotations=tuple(kept))
+    _announce(config, data, trainer)
+    names = f"'{data.classes[1]}', '{data.classes[2]}'"
+    assert f"Of 2 of the 4 classes there is no validation photo ({names}): the best epoch is chosen" in caplog.text
+    assert _provenance(config, data)["not_validated"] == [data.classes[1], data.classes[2]]
 
 
 def test_is_finished() -> None:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from twincar.labels import shorten
+
 if TYPE_CHECKING:
     from twincar.answers import Failure, Prediction
     from twincar.compare import Comparison
@@ -72,6 +74,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
         f"{evaluation.photos} {evaluation.described}; 95% intervals in brackets "
         f"(so few photos leave ±{(accuracy.high - accuracy.low) / 2:.1%} of accuracy open)"
     )
+    if absent := evaluation.absent:
+        typer.echo(f"Classes without a photo, which macro averages leave out: {len(absent)} ({shorten(absent)})")
     intervals = {"acc": accuracy, "f1_macro": evaluation.macro_f1}
     header = ["metric", "plain"] + (["with TTA", "gain"] if evaluation.tta else [])
     rows = []

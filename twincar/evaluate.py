@@ -69,6 +69,8 @@ class Evaluation:
     """Name of the data set, if it is another one than the model was trained on."""
     seen: Seen | None
     """How many of the photos the model has seen in training; None where the run has no record of that."""
+    absent: list[str]
+    """Classes of the model without a photo in the split; macro averages leave them out."""
     accuracy: Interval
     macro_f1: Interval
     metrics: dict[str, float]
@@ -160,6 +162,7 @@ def report_logits(
         photos=len(labels),
         data=None if is_own_data(spec, data) else data.name,
         seen=count_seen(run, annotations),
+        absent=[classes[index] for index in np.setdiff1d(np.arange(len(classes)), labels)],
         accuracy=accuracy_interval(labels, answers.predictions),
         macro_f1=macro_f1_interval(labels, answers.predictions),
         metrics=answer_metrics(answers),

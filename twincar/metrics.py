@@ -108,14 +108,15 @@ def answer_metrics(answers: Answers) -> dict[str, float]:
     """Loss, accuracy, precision, recall, F1 and the other columns of the published log.
 
     The loss is in nats, kappa and Matthews lie in -1 to 1, Brier in 0 to 2, all others in 0 to 1. Macro averages are
-    over the classes that occur among the labels or the predictions; the precision of a class that was never predicted
-    is 0.
+    over the classes that have photos: one without any has no recall, and whether it counts must not hang on a single
+    answer. The precision of a class that was never predicted is 0.
     """
     labels, predictions = answers.labels, answers.predictions
+    present = np.unique(labels)
     result = {"loss": answers.loss, "acc": sk.accuracy_score(labels, predictions)}
     for average in ("macro", "weighted"):
         precision, recall, f1, _ = sk.precision_recall_fscore_support(
-            labels, predictions, average=average, zero_division=0
+            labels, predictions, labels=present, average=average, zero_division=0
         )
         result |= {f"precision_{average}": precision, f"recall_{average}": recall, f"f1_{average}": f1}
     kappa, mcc = _agreement(labels, predictions)
@@ -123,7 +124,7 @@ def answer_metrics(answers: Answers) -> dict[str, float]:
         "hamming": sk.hamming_loss(labels, predictions),
         "cohen_kappa": kappa,
         "mcc": mcc,
-        "jaccard_macro": sk.jaccard_score(labels, predictions, average="macro", zero_division=0),
+        "jaccard_macro": sk.jaccard_score(labels, predictions, labels=present, average="macro", zero_division=0),
         "top3": top_k_accuracy(answers, 3),
         "top5": top_k_accuracy(answers, 5),
         "ece": expected_calibration_error(answers.confidence, answers.right),
@@ -159,7 +160,7 @@ def accuracy_interval(labels: Labels, predictions: Labels) -> Interval:
 
 
 def macro_f1_interval(labels: Labels, predictions: Labels) -> Interval:
-    """Macro-F1 over the classes that occur, with the score interval at its effective number of photos.
+    """Macro-F1 over the classes that have photos, with the score interval at its effective number of photos.
 
     The variance is that of the delta method (Takahashi et al., 2022, https://doi.org/10.1007/s10489-021-02635-5), for
     photos drawn class by class; in each class it has the divisor n - 1, without which few photos look too certain. As
@@ -172,12 +173,13 @@ def macro_f1_interval(labels: Labels, predictions: Labels) -> Interval:
     seems lower than it is with so few, it was 89% to 93%.
     """
     classes, right = int(max(labels.max(), predictions.max())) + 1, labels == predictions
-    total = np.bincount(labels, minlength=classes) + np.bincount(predictions, minlength=classes)
-    occurs = total > 0
+    photos_of = np.bincount(labels, minlength=classes)
+    total, counts = photos_of + np.bincount(predictions, minlength=classes), photos_of > 0
     f1 = 2 * np.bincount(labels[right], minlength=classes) / np.maximum(total, 1)
-    macro = float(f1[occurs].mean())
+    macro = float(f1[counts].mean())
     # By how much each photo moves the mean: through the class it is of, and through the class it is taken for.
-    shifts = ((right - f1[labels]) / total[labels] + (right - f1[predictions]) / total[predictions]) / occurs.sum()
+    through_answer = counts[predictions] * (right - f1[predictions]) / total[predictions]
+    shifts = ((right - f1[labels]) / total[labels] + through_answer) / counts.sum()
     variance = _variance_of_sum(shifts, labels)
     photos = min(macro * (1 - macro) / variance, len(labels)) if variance and 0 < macro < 1 else len(labels)
     return _wilson(macro, photos)

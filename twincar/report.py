@@ -24,7 +24,7 @@ from twincar.files import RunFolder, best_epoch, sha256_of_file, write_text
 from twincar.labels import ClassNames
 from twincar.metrics import classes_to_show, confusion_matrix, most_confused
 from twincar.modeling.engines import open_engine
-from twincar.modeling.spec import ModelSpec
+from twincar.modeling.spec import NOT_VALIDATED, ModelSpec
 from twincar.pages import plotly_script, render, script_json
 from twincar.predictions import is_own_data, reports_of
 from twincar.reporting import figures, files
@@ -182,6 +182,7 @@ def _trained(run: RunFolder, config: TrainConfig, spec: ModelSpec, data: Prepare
     return {
         "config": config,
         "model_classes": len(spec.classes),
+        "not_validated": spec.provenance.get(NOT_VALIDATED) or [],
         "calibrated_on": spec.calibration.photos,
         "training_photos": data.manifest["photos"].get("train") if data and is_own_data(spec, data) else None,
         "source": (provenance.get("data") or {}).get("source") or config.data,

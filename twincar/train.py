@@ -35,6 +35,7 @@ from twincar.data.loader import Part, PhotoLoader, default_workers, evaluation_l
 from twincar.data.seen import record_seen
 from twincar.errors import TwinCarError, UsageError
 from twincar.files import MONITOR, Epoch, RunFolder, best_epoch, clear_unfinished, write_text
+from twincar.labels import shorten
 from twincar.machine import keep_freed_memory
 from twincar.modeling.checkpoint import build_network
 from twincar.modeling.lightning_parts import LIGHTNING_PRECISION, AtomicCheckpoints, AveragedWeights, RestoredState
@@ -45,7 +46,7 @@ from twincar.modeling.processes import (
     is_lost_connection,
     part_of_process,
 )
-from twincar.modeling.spec import ModelSpec
+from twincar.modeling.spec import NOT_VALIDATED, ModelSpec
 from twincar.preprocess import Preprocessing
 from twincar.recorder import Recorder
 from twincar.training_module import TrainingModule
@@ -207,12 +208,7 @@ def _fit(
     recorder = Recorder(run, spec, data.manifest["sha256"][ANNOTATIONS])
     trainer = _trainer(config, run, recorder, devices, nodes, tensorboard=tensorboard)
     if trainer.is_global_zero:
-        where = f"{trainer.world_size} devices" if trainer.world_size > 1 else trainer.strategy.root_device
-        log.info(
-            "Training %s on %d photos of %d classes, %d×%d pixels, on %s in %s.",
-            config.backbone, len(data.split("train")), len(data.classes), config.image_height, config.image_width,
-            where, config.precision,
-        )  # fmt: skip
+        _announce(config, data, trainer)
     try:
         if resume:
             with RestoredState.watch(trainer, run.last):
@@ -245,6 +241,21 @@ def _fit(
             f"and go on with --resume {run.path}."
         ) from None
     return TrainResult(run, recorder.history)
+
+
+def _announce(config: TrainConfig, data: PreparedData, trainer: Trainer) -> None:
+    """What is trained on what, and which classes the validation photos leave out."""
+    where = f"{trainer.world_size} devices" if trainer.world_size > 1 else trainer.strategy.root_device
+    log.info(
+        "Training %s on %d photos of %d classes, %d×%d pixels, on %s in %s.",
+        config.backbone, len(data.split("train")), len(data.classes), config.image_height, config.image_width,
+        where, config.precision,
+    )  # fmt: skip
+    if without := data.classes_without("val"):
+        log.warning(
+            "Of %d of the %d classes there is no validation photo (%s): the best epoch is chosen, and the calibration "
+            "fitted, by the others.", len(without), len(data.classes), shorten(without),
+        )  # fmt: skip
 
 
 def _trainer(
@@ -311,6 +322,7 @@ def _provenance(config: TrainConfig, data: PreparedData) -> dict[str, Any]:
     return {
         "recipe": config.recipe,
         "seed": config.seed,
+        NOT_VALIDATED: data.classes_without("val"),
         "data": {name: data.manifest.get(name) for name in ("source", "revision", "sha256")},
         "versions": {"twincar": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }

@@ -127,6 +127,11 @@ class PreparedData:
         """Whether any photo is in this split."""
         return any(annotation.split == name for annotation in self.annotations)
 
+    def classes_without(self, split: str) -> list[str]:
+        """The classes of which a split has no photo."""
+        present = {annotation.label for annotation in self.annotations if annotation.split == split}
+        return [name for index, name in enumerate(self.classes.names) if index not in present]
+
     def labelled_split(self, name: str) -> list[Annotation]:
         """The photos of one split, all of which have labels.
 

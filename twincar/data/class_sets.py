@@ -12,6 +12,8 @@ from twincar.labels import ClassNames, class_key, shorten
 IMBALANCE = 10
 """Times as many training photos of the largest class as of the smallest, from which that is worth a line; Stanford Cars
 has 2.8."""
+_HARM = {"train": "nothing to learn them from", "val": "the best epoch is chosen without them"}
+"""What it does that a split has no photo of some classes."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,13 @@ def _order_issues(lists: Mapping[str, tuple[str, ...]]) -> Iterable[ClassIssue]:
 def _set_issues(counts: Mapping[str, list[int]], classes: ClassNames) -> Iterable[ClassIssue]:
     for split in counts:
         others = [other for other in counts if other != split]
-        if not others or (split == "val" and "train" in counts):
-            continue
         lacking = [
             name
             for index, name in enumerate(classes.names)
             if counts[split][index] == 0 and any(counts[other][index] for other in others)
         ]
         if lacking:
-            harm = "nothing to learn them from" if split == "train" else "nothing to measure them on"
+            harm = _HARM.get(split, "nothing to measure them on")
             yield ClassIssue(
                 "class set",
                 f"{split} has no photo of {len(lacking)} of {len(classes)} classes, {harm}: {shorten(lacking)}",

@@ -76,6 +76,8 @@ class Metrics:
     """Name of the data set, if it is another one than the model was trained on."""
     seen: Seen | None = None
     """How many of the photos the model has seen in training; None where that was not checked."""
+    absent: tuple[str, ...] = ()
+    """Classes of the model without a photo in the split; macro averages leave them out."""
 
     @property
     def described(self) -> str:
