@@ -226,15 +226,13 @@ def test_other_photos_have_a_page_of_their_own(page: Page, tmp_path: Path) -> No
     folder = page.run / "evaluations" / f"other-{sha256_of_file(other / 'annotations.csv')[:8]}"
     shutil.copytree(page.run / "reports" / "test", folder / "test")
     metrics = json.loads((folder / "test" / "metrics.json").read_text())
-    write_json(
-        folder / "test" / "metrics.json",
-        metrics | {"data": "other", "seen": {"train": 3, "val": 1}, "absent": [FALCON, VAN, NINE, "x"]},
-    )
+    measured = {"data": "other", "seen": {"train": 3, "val": 1}, "absent": [FALCON, "a", "b", "c"]}
+    write_json(folder / "test" / "metrics.json", metrics | measured)
     made = report(page.run, data_folder=other)
     assert made.path == folder / "report.html"
     text = re.sub(r"\s+", " ", made.path.read_text())
     assert "16 test photos of other, 3 of which it was trained on and 1 of which chose its best epoch." in text
-    assert f"without a photo here, which macro-F1 leaves out: 4 of 4 ({FALCON}, a, b and 1 more)." in text
+    assert f"Classes without a photo here, which macro-F1 leaves out: 4 of 4 ({FALCON}, a, b and 1 more)." in text
     assert "trained on 48 photos" not in text  # how many are in that data set is no matter here
     assert f"twincar train {page.run.parent / 'data'} --config" in text
 
