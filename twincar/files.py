@@ -29,8 +29,8 @@ from twincar.errors import DataError, StorageError, UsageError, storage_errors
 
 log = logging.getLogger(__name__)
 
-LOCK = "train.lock"
-"""File of a run whose lock the process holds that trains it."""
+LOCK, TRAINED_ON = "train.lock", "trained_on.csv"
+"""Files of a run that are there before it has begun: the one whose lock its process holds, and the photos it sees."""
 _UNFINISHED = re.compile(r"\..+\.twincar-(?P<machine>.+)-(?P<process>\d+)\.\w+\.part")
 _ABANDONED = 24 * 3600  # seconds without a change after which what another machine was writing counts as left behind
 
@@ -211,7 +211,7 @@ class RunFolder:
         Raises:
             UsageError: something is there already; a run is never overwritten.
         """
-        if path.exists() and (not path.is_dir() or not all(map(_is_no_part, path.iterdir()))):
+        if path.exists() and (not path.is_dir() or not all(map(_is_of_none_begun, path.iterdir()))):
             raise UsageError(
                 f"A run is never overwritten, and {path} exists. "
                 f"Go on with it (--resume {path}), choose another --name, or delete it."
@@ -311,7 +311,7 @@ class RunFolder:
     @property
     def trained_on(self) -> Path:
         """Hashes of the photos it was trained on and validated on, CSV; see `data.seen`."""
-        return self.path / "trained_on.csv"
+        return self.path / TRAINED_ON
 
     @property
     def best(self) -> Path:
@@ -334,9 +334,9 @@ class RunFolder:
         return self.path / "evaluations"
 
 
-def _is_no_part(path: Path) -> bool:
-    """Whether a file is one that a run leaves which never began."""
-    return path.name == LOCK or is_unfinished(path)
+def _is_of_none_begun(path: Path) -> bool:
+    """Whether a file is one that a run leaves which was stopped before it began."""
+    return path.name in (LOCK, TRAINED_ON) or is_unfinished(path)
 
 
 def _umask() -> int:
