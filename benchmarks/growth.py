@@ -278,7 +278,7 @@ def _predict(folder: Path, count: int) -> Work:
 
 
 def _evaluation(folder: Path, count: int) -> Work:
-    from twincar.data.annotations import Annotation
+    from twincar.data.annotations import ANNOTATIONS, Annotation, PreparedData
     from twincar.evaluate import report_logits
     from twincar.files import MONITOR, RunFolder, write_csv
     from twincar.modeling.spec import ModelSpec
@@ -303,7 +303,8 @@ def _evaluation(folder: Path, count: int) -> Work:
         *(f"val_{name}" for name in ("acc", "loss", "top3", "top5", *averages)),
     ]
     write_csv(run.metrics, [{"epoch": 1, **dict.fromkeys(columns, 0.5)}])
-    return lambda: report_logits(run, "test", annotations, spec, labels, logits)
+    data = PreparedData(folder, folder, spec.classes, tuple(annotations), {"sha256": {ANNOTATIONS: "0" * 64}})
+    return lambda: report_logits(run, data, annotations, spec, labels, logits)
 
 
 def _confusion(folder: Path, count: int) -> Work:

@@ -39,9 +39,15 @@ def test_classes_that_a_split_lacks() -> None:
     assert "test has no photo of 1 of 3 classes, nothing to measure them on: 'B'" in found[1][1]
 
 
+def test_a_class_to_learn_that_validation_lacks() -> None:
+    found = issues(photos(train=[2, 2, 2], val=[1, 0, 0], test=[1, 1, 1]))
+    harm = "the best epoch is chosen without them"
+    assert found == [("class set", f"val has no photo of 2 of 3 classes, {harm}: 'B', 'C'")]
+
+
 def test_validation_photos_that_lack_a_class() -> None:
     assert issues(photos(train=[2, 2, 2], val=[1, 0, 1])) == [
-        ("class set", "val has no photo of 1 of 3 classes, so the best epoch is chosen without them: 'B'")
+        ("class set", "val has no photo of 1 of 3 classes, the best epoch is chosen without them: 'B'")
     ]
 
 

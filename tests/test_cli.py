@@ -286,7 +286,7 @@ def test_audit_tells_what_it_concluded_beside_its_rows(tmp_path: Path) -> None:
     shutil.rmtree(source / "val" / "Aurora Falcon Coupe 2012")
     result = run("audit", source, "--json")
     assert (result.returncode, result.stdout) == (1, "")
-    assert "Note: val has no photo of 1 of 4 classes, so the best epoch is chosen without them" in result.stderr
+    assert "Note: val has no photo of 1 of 4 classes, the best epoch is chosen without them" in result.stderr
 
 
 def test_numbers_that_may_count_from_either_are_wrong_usage(tmp_path: Path) -> None:

@@ -16,13 +16,17 @@ from sklearn.metrics import classification_report
 from twincar import plots
 from twincar.data.annotations import Annotation, PreparedData
 from twincar.data.prepare import prepare
+from twincar.data.seen import Seen
 from twincar.errors import DataError, LabelError, PhotoError
 from twincar.evaluate import _classes_to_draw, evaluate, report_logits
+from twincar.explain import explain
 from twincar.files import RunFolder
 from twincar.labels import ClassNames
 from twincar.metrics import Answers, answer_metrics, confusion_matrix
 from twincar.modeling.calibration import softmax
+from twincar.modeling.engines import open_engine
 from twincar.modeling.spec import ModelSpec
+from twincar.predictions import is_own_data
 from twincar.preprocess import Preprocessing
 
 
@@ -107,6 +111,48 @@ def test_classes_in_another_order_give_the_same_figures(small_run: Path, small_d
     assert ours == pytest.approx(evaluate(small_run, split="test").metrics)
 
 
+@pytest.fixture
+def other_data(tmp_path: Path) -> PreparedData:
+    """The same classes and file names; of its 8 test photos 4 are such as `small_data` trains or chooses on."""
+    source = write_class_folders(tmp_path / "s", {"train": 2, "test": 1})
+    for folder in (source / "test").iterdir():
+        shutil.copy(source / "train" / folder.name / "000.jpg", folder / "001.jpg")
+        (source / "train" / folder.name / "000.jpg").unlink()
+        draw_car(CLASSES.index(folder.name.replace("-", "/")), 3000).save(source / "train" / folder.name / "000.jpg")
+    return prepare(str(source), tmp_path / "other cars", val_share=0.5)
+
+
+def test_results_of_other_photos_leave_those_of_the_run(
+    small_run: Path, other_data: PreparedData, tmp_path: Path
+) -> None:
+    run = RunFolder(Path(shutil.copytree(small_run, tmp_path / "run", ignore=shutil.ignore_patterns("reports"))))
+    own = evaluate(run.path, split="test")
+    assert (own.photos, own.data, own.seen, own.folder) == (12, None, Seen(0, 0), run.reports / "test")
+    before = {path: path.read_bytes() for path in run.reports.rglob("*") if path.is_file()}
+
+    other = evaluate(run.path, split="test", data_folder=other_data.folder)
+    assert (other.photos, other.data, other.absent) == (8, "other cars", [])
+    assert other.folder.parent.parent == run.evaluations
+    assert other.seen is not None
+    assert other.seen.train + other.seen.val == 4
+    explain(run.path, split="test", count=1, data_folder=other_data.folder)
+    assert {path.name for path in other.folder.parent.iterdir()} == {"test", "explain"}
+    assert {path: path.read_bytes() for path in run.reports.rglob("*") if path.is_file()} == before
+
+
+def test_a_moved_data_set_is_still_that_of_the_run(small_run: Path, small_data: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(small_data, tmp_path / "moved"))
+    shutil.copytree(PreparedData.open(small_data).photo_root, moved / "photos", dirs_exist_ok=True)
+    assert is_own_data(open_engine(small_run)[1], PreparedData.open(moved))
+
+
+def test_a_run_without_a_record_of_its_photos_does_not_say_what_it_has_seen(small_run: Path, tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("reports", "trained_on.csv")
+    evaluation = evaluate(Path(shutil.copytree(small_run, tmp_path / "run", ignore=ignored)), split="test")
+    assert evaluation.seen is None
+    assert evaluation.described == "test photos; whether it had seen any of them in training was not checked"
+
+
 def test_unknown_classes_are_refused(small_run: Path, tmp_path: Path) -> None:
     source = write_class_folders(tmp_path / "s", {"train": 2, "test": 1}, (*CLASSES[:3], "Dacia Duster SUV 2018"))
     other = prepare(str(source), tmp_path / "p", val_share=0.5)
@@ -166,7 +212,8 @@ def many_classes(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> t
     ]
     names = ClassNames(tuple(f"Make Model {index} Sedan 2012" for index in range(classes)))
     spec = ModelSpec(backbone="", head="linear", classes=names, preprocessing=Preprocessing(height=64, width=64))
-    return report_logits(run, "test", annotations, spec, labels, logits).folder, labels, logits
+    data = PreparedData(run.path, run.path, names, tuple(annotations), {"sha256": {"annotations.csv": "0" * 64}})
+    return report_logits(run, data, annotations, spec, labels, logits).folder, labels, logits
 
 
 def test_blocks_of_photos_give_the_figures_of_the_whole(many_classes: tuple[Path, np.ndarray, np.ndarray]) -> None:

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import resource
 import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -211,3 +214,56 @@ def test_json_files_lead_back_to_names_that_are_no_text(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"file": os.fsdecode(b"caf\xe9.jpg")})
     (tmp_path / "a.json").read_text(encoding="utf-8")
     assert os.fsencode(read_json(tmp_path / "a.json")["file"]) == b"caf\xe9.jpg"
+
+
+HOLD_LOCK = """
+import os, sys; from pathlib import Path; from twincar.files import RunFolder
+with RunFolder(Path(sys.argv[1])).locked():
+    if os.fork():  # the other is as a process that loads photos: it lives until its standard input ends
+        print(os.getpid(), flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def held_elsewhere(run: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run whose lock another process holds, which has forked."""
+    code = [sys.executable, "-c", HOLD_LOCK, str(run)]
+    process = subprocess.Popen(code, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin
+    assert process.stdout
+    try:
+        assert process.stdout.readline() == f"{process.pid}\n"
+        yield process
+    finally:
+        process.stdin.close()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_run_has_one_writer_until_that_is_killed(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    with held_elsewhere(tmp_path) as process:
+        holder = f"process {process.pid} on {platform.node()}"
+        with pytest.raises(UsageError, match=f"but {holder} is training it"), run.locked():
+            pass
+        process.kill()
+        process.wait()
+        with run.locked():  # though the one it has forked is still there
+            assert (tmp_path / "train.lock").read_text() == f"process {os.getpid()} on {platform.node()}"
+    with run.locked():
+        pass
+    run.trained_on.touch()
+    RunFolder.check_free(tmp_path)  # what was stopped before it began is no run
+
+
+def test_without_locks_training_goes_on_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lockf(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("twincar.files.fcntl.lockf", lockf)
+    with RunFolder(tmp_path).locked():
+        pass
+    assert "cannot be locked (No locks available): see that nothing else trains it." in caplog.text

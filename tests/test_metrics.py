@@ -16,7 +16,6 @@ from sklearn import metrics as sk
 
 from twincar.metrics import (
     Answers,
-    Interval,
     accuracy_interval,
     answer_metrics,
     bin_of,
@@ -158,16 +157,63 @@ def test_815_photos_leave_about_two_points_open() -> None:
     assert (interval.high - interval.low) / 2 == pytest.approx(0.0226, abs=5e-4)
 
 
-def test_bootstrap_covers_the_truth_as_often_as_it_says() -> None:
-    """A classifier right with probability 0.7 on two equal classes has macro-F1 0.7."""
-    covered = 0
-    for seed in range(60):
-        rng = np.random.default_rng(seed)
-        labels = rng.integers(0, 2, 200)
-        predictions = np.where(rng.random(200) < 0.7, labels, 1 - labels)
+def draw_world(rng: np.random.Generator, classes: int, accuracy: float) -> np.ndarray:
+    """How often each class is taken for which, K×K: easy and hard classes; mistakes go to its twin, or to any class."""
+    recall = rng.beta(8 * accuracy, 8 * (1 - accuracy), classes)
+    confusion = (1 - recall)[:, None] * rng.dirichlet(np.full(classes, 0.05), classes) * 0.4
+    own = np.arange(classes)
+    confusion[own, own] += recall
+    confusion[own, own ^ 1] += 0.6 * (1 - recall)
+    return confusion
+
+
+@pytest.mark.parametrize(
+    ("classes", "photos", "accuracy"),
+    [(196, 4, 0.9), (24, 16, 0.97), (24, 16, 0.995), (20, 10, 0.6), (2, 100, 0.7)],
+)
+def test_the_interval_of_macro_f1_covers_the_truth_as_often_as_it_says(
+    classes: int, photos: int, accuracy: float
+) -> None:
+    """The truth is the macro-F1 of endlessly many photos; 600 samples of so many of each class."""
+    rng = np.random.default_rng(0)
+    labels, missed = np.repeat(np.arange(classes), photos), {"low": 0, "high": 0}
+    for number in range(600):
+        if number % 10 == 0:
+            confusion = draw_world(rng, classes, accuracy)
+            truth = float((2 * confusion.diagonal() / (1 + confusion.sum(axis=0))).mean())
+            borders = confusion.cumsum(axis=1)[labels]
+        predictions = np.minimum((borders < rng.random((len(labels), 1))).sum(axis=1), classes - 1)
         interval = macro_f1_interval(labels, predictions)
-        covered += interval.low <= 0.7 <= interval.high
-    assert 52 <= covered <= 60
+        assert interval.low <= interval.value <= interval.high <= 1
+        missed["low"] += truth < interval.low
+        missed["high"] += truth > interval.high
+    assert 0.93 <= 1 - sum(missed.values()) / 600 <= 0.985, missed
+    assert max(missed.values()) <= 0.06 * 600, missed
+
+
+def test_the_interval_of_macro_f1_by_hand() -> None:
+    """Two classes of 26 photos, 13 of each taken for the other.
+
+    Each F1 is 26 / 52. A right photo moves the mean by 2 × 0.5 / 52 / 2 = 1/104, a wrong one by -1/104, so that the
+    variance is 52 × 26/25 / 104² = 1/200: that of an accuracy of 0.25 / (1/200) = 50 photos.
+    """
+    labels, predictions = np.repeat([0, 1], 26), np.tile(np.repeat([0, 1], 13), 2)
+    accuracy = accuracy_interval(np.zeros(50, np.int64), np.repeat([0, 1], 25))
+    assert vars(macro_f1_interval(labels, predictions)) == pytest.approx(vars(accuracy))
+
+
+def test_where_all_is_right_or_wrong_the_interval_is_that_of_accuracy() -> None:
+    labels = np.arange(60) % 3
+    assert macro_f1_interval(labels, labels) == accuracy_interval(labels, labels)
+    assert macro_f1_interval(labels, (labels + 1) % 3) == accuracy_interval(labels, (labels + 1) % 3)  # all wrong
+
+
+def test_classes_of_one_photo_are_drawn_as_one() -> None:
+    """Nobody knows how photos of such a class differ; by themselves they would add no variance at all."""
+    labels = np.arange(40)
+    predictions = np.where(labels % 4 == 0, labels + 1, labels)
+    interval = macro_f1_interval(labels, predictions)
+    assert interval.high - interval.low > 0.15
 
 
 def test_most_confused_by_hand() -> None:
@@ -233,14 +279,25 @@ def test_calibration_error_by_hand() -> None:
     assert metrics["brier"] == pytest.approx((0.04 + 0.04 + 0.36 + 0.36) / 2)
 
 
-def test_classes_that_do_not_occur_count_for_nothing() -> None:
-    """Of classes 0 to 3 only 0 and 2 occur; 2 is never predicted, so its precision is 0."""
+def test_classes_without_photos_count_for_nothing() -> None:
+    """Of classes 0 to 3 only 0 and 2 have photos; 2 is never predicted, so its precision is 0."""
     labels, predictions = np.array([0, 0, 2, 2]), np.zeros(4, np.int64)
     assert macro_f1_interval(labels, predictions).value == pytest.approx((2 * 2 / 6 + 0) / 2)
     probabilities = np.tile(np.array([0.7, 0.1, 0.1, 0.1]), (4, 1))
     metrics = answer_metrics(Answers.read(labels, probabilities))
     assert (metrics["precision_macro"], metrics["recall_macro"], metrics["jaccard_macro"]) == (0.25, 0.5, 0.25)
     assert (metrics["cohen_kappa"], metrics["mcc"]) == (0, 0)
+
+
+def test_a_class_without_photos_does_not_count_for_being_answered_once() -> None:
+    """Class 0: all 3 answers for it right, 3 of its 4 photos found; class 1 right; the answer 2 has no photo."""
+    labels, predictions = np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0, 2, 1])
+    f1 = (2 * 3 / 7 + 1) / 2
+    metrics = answer_metrics(Answers.read(labels, np.eye(3, dtype=np.float32)[predictions]))
+    assert (metrics["f1_macro"], metrics["recall_macro"], metrics["precision_macro"]) == pytest.approx((f1, 0.875, 1))
+    assert metrics["jaccard_macro"] == pytest.approx((3 / 4 + 1) / 2)
+    assert macro_f1_interval(labels, predictions).value == pytest.approx(f1)
+    assert macro_f1_interval(labels, predictions).low < 0.6
 
 
 def test_one_class_has_no_agreement_beyond_chance() -> None:
@@ -257,8 +314,7 @@ def test_a_class_without_photos_or_answers_has_zeros() -> None:
 def test_intervals_are_the_same_each_time() -> None:
     labels, probabilities = sample(0, photos=60)
     predictions = probabilities.argmax(axis=1)
-    assert macro_f1_interval(labels, predictions) == macro_f1_interval(labels, predictions, seed=0)
-    assert macro_f1_interval(labels, predictions) != macro_f1_interval(labels, predictions, seed=1)
+    assert macro_f1_interval(labels, predictions) == macro_f1_interval(labels, predictions)
     values = probabilities[:, 0].astype(np.float64)
     assert mean_interval(values) == mean_interval(values, seed=0) != mean_interval(values, seed=1)
     assert mean_interval(np.array([0.0, 1.0])).low == 0  # either may be drawn twice
@@ -278,10 +334,6 @@ def test_classes_to_show_are_those_that_occur_or_the_most_confused() -> None:
 def test_a_class_that_is_there_once_and_never_answered_counts_as_nothing_right() -> None:
     """Class 0: precision 1/2, recall 1, so F1 2/3; class 1: 0."""
     assert macro_f1_interval(np.array([0, 1]), np.array([0, 0])).value == pytest.approx(1 / 3)
-
-
-def test_every_photo_may_be_drawn_again() -> None:
-    assert macro_f1_interval(np.array([3]), np.array([3])) == Interval(1.0, 1.0, 1.0)
 
 
 def test_the_f1_of_a_class_is_the_harmonic_mean() -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from colour_model import CLASSES as COLOUR_CLASSES
+from colour_model import write_model
 from conftest import draw_car
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -182,6 +185,39 @@ def test_why_there_is_no_answer() -> None:
     assert bmw_classifier(sure, scale=6.1).predict(photo).accepted
     assert bmw_classifier(sure, scale=5.9, false_rejection=0.01).predict(photo).accepted
     assert not bmw_classifier(sure, scale=6.1, false_rejection=0.5).predict(photo).accepted
+
+
+def test_what_is_not_calibrated_accepts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As weights of somebody else's, which come without calibration: they can neither be sure nor turn a photo away."""
+    calibrated = bmw_classifier([0.97, 0.01, 0.01, 0.01])
+    bare = replace(calibrated.spec, calibration=Calibration())
+    monkeypatch.setattr("twincar.predict.open_engine", lambda *_, **__: (calibrated.engine, bare))
+    classifier = Classifier.load(tmp_path / "theirs.pth", confidence=0)
+    assert "theirs.pth is not calibrated: it names the likeliest classes, but no answer is accepted" in caplog.text
+    found = classifier.predict(draw_car(0, 0))
+    assert (found.accepted, found.reason, found.answer) == (False, "not calibrated", None)
+    assert found.top1.name == BMWS[0]
+    row = found.to_dict()
+    assert (row["accepted"], row["reason"], row["answer"], row["class_name"]) == (False, "not calibrated", "", BMWS[0])
+
+    caplog.clear()
+    monkeypatch.setattr("twincar.predict.open_engine", lambda *_, **__: (calibrated.engine, calibrated.spec))
+    assert Classifier.load(tmp_path / "ours.onnx").predict(draw_car(0, 0)).accepted
+    assert not caplog.text
+
+
+def test_names_and_backbone_that_contradict_those_of_the_model_are_refused(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model.onnx")
+    own = tuple(COLOUR_CLASSES)
+    assert Classifier.load(model, classes=ClassNames(own), backbone="colours").class_names == own
+    with pytest.raises(UsageError, match=r"names of its own, such as 'BMW M3 Sedan 2012' in place of 'Fiat"):
+        Classifier.load(model, classes=ClassNames(("Fiat 500 2012", *own[1:])))
+    with pytest.raises(UsageError, match=r"such as 'nothing' in place of 'Fiat 500 2012'\. Leave --classes out"):
+        Classifier.load(model, classes=ClassNames((*own, "Fiat 500 2012")))
+    with pytest.raises(UsageError, match=r"model\.onnx is a colours\. Leave --backbone out"):
+        Classifier.load(model, backbone="tf_efficientnetv2_b0")
 
 
 def test_the_temperature_is_used() -> None:

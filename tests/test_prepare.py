@@ -159,7 +159,7 @@ def test_classes_with_a_single_photo_may_be_trained_on_without_validation(rare: 
     assert len(data.classes) == 4
     assert data.manifest["left_out"] == {"empty": 1}
     (note,) = data.manifest["notes"]
-    assert note.startswith("val has no photo of 2 of 4 classes, so the best epoch is chosen without them: ")
+    assert note.startswith("val has no photo of 2 of 4 classes, the best epoch is chosen without them: ")
 
 
 def test_a_data_set_without_any_validation_photo_is_refused(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_split_that_lacks_a_class_is_told(tmp_path: Path) -> None:
     shutil.rmtree(source / "val" / CLASSES[0])
     shutil.rmtree(source / "test" / CLASSES[3])
     assert prepare(str(source), tmp_path / "out").manifest["notes"] == [
-        f"val has no photo of 1 of 4 classes, so the best epoch is chosen without them: '{CLASSES[0]}'.",
+        f"val has no photo of 1 of 4 classes, the best epoch is chosen without them: '{CLASSES[0]}'.",
         f"test has no photo of 1 of 4 classes, nothing to measure them on: '{CLASSES[3]}'.",
     ]
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from twincar import evaluate as evaluate_module
 from twincar.cli import app
-from twincar.data.annotations import Annotation, write_prepared
+from twincar.data.annotations import Annotation, PreparedData, write_prepared
 from twincar.errors import DataError, UsageError
 from twincar.files import MONITOR, RunFolder, sha256_of_file, write_csv, write_json, write_text
 from twincar.labels import ClassNames, stanford_cars
@@ -55,6 +55,7 @@ def build_run(
             Annotation(file=f"{number:02d}.jpg", label=truth, split="test", width=96, height=64, box=None, sha256="")
         )
     write_prepared(data, names, annotations, {"photo_root": "photos", "photos": {"train": 48}, "source": "by hand"})
+    prepared = PreparedData.open(data)
 
     run = RunFolder.create(root / "run")
     config = small_config(data)
@@ -66,7 +67,11 @@ def build_run(
         classes=names,
         preprocessing=Preprocessing(height=64, width=64),
         calibration=Calibration(photos=40),
-        provenance={"data": {"source": "by hand"}, "versions": {"torch": "2.99"}},
+        provenance={
+            "data": {"source": "by hand", "sha256": prepared.manifest["sha256"]},
+            "versions": {"torch": "2.99"},
+            "not_validated": [classes[1]],
+        },
     )
     save_model(run.best, build_network(spec), spec)
 
@@ -80,7 +85,8 @@ def build_run(
         patch.setattr(evaluate_module, "_draw_matrix", lambda *_: None)
         patch.setattr(evaluate_module, "_draw_reliability", lambda *_: None)
         patch.setattr(evaluate_module.plots, "training_curves", lambda _: {})
-        evaluate_module.report_logits(run, "test", annotations, spec, labels, logits)
+        write_csv(run.trained_on, [{"sha256": "that of a training photo", "split": "train"}])
+        evaluate_module.report_logits(run, prepared, annotations, spec, labels, logits)
     return run.path
 
 
@@ -147,6 +153,7 @@ def test_the_summary_comes_first(page: Page) -> None:
     assert "right on <strong>68.8%</strong> of 16 test photos, which it had never seen." in text
     assert text.index("macro-F1") < text.index('id="curves"')
     assert "trained on 48 photos from by hand. Kept is epoch 1 of 1." in text
+    assert f"so that the epoch was chosen by the others: 1 of 4 ({FALCON})." in text
     assert f"{NINE} and {FALCON}: 3" in text
 
 
@@ -208,6 +215,26 @@ def test_a_run_without_evaluation_tells_what_to_do(page: Page, tmp_path: Path) -
     with pytest.raises(UsageError, match=r"on none. First run: twincar evaluate \S+bare --split test"):
         report(bare)
     assert not (bare / "reports").exists()
+
+
+def test_other_photos_have_a_page_of_their_own(page: Page, tmp_path: Path) -> None:
+    data = PreparedData.open(page.run.parent / "data")
+    other = tmp_path / "other"
+    write_prepared(other, data.classes, data.annotations[:4], {"photo_root": str(data.photo_root), "photos": {}})
+    with pytest.raises(UsageError, match=rf"of {other}, and it was on none. First run: .* --split test --data {other}"):
+        report(page.run, data_folder=other)
+    folder = page.run / "evaluations" / f"other-{sha256_of_file(other / 'annotations.csv')[:8]}"
+    shutil.copytree(page.run / "reports" / "test", folder / "test")
+    metrics = json.loads((folder / "test" / "metrics.json").read_text())
+    measured = {"data": "other", "seen": {"train": 3, "val": 1}, "absent": [FALCON, "a", "b", "c"]}
+    write_json(folder / "test" / "metrics.json", metrics | measured)
+    made = report(page.run, data_folder=other)
+    assert made.path == folder / "report.html"
+    text = re.sub(r"\s+", " ", made.path.read_text())
+    assert "16 test photos of other, 3 of which it was trained on and 1 of which chose its best epoch." in text
+    assert f"Classes without a photo here, which macro-F1 leaves out: 4 of 4 ({FALCON}, a, b and 1 more)." in text
+    assert "trained on 48 photos" not in text  # how many are in that data set is no matter here
+    assert f"twincar train {page.run.parent / 'data'} --config" in text
 
 
 def test_without_its_data_the_page_has_placeholders(page: Page, tmp_path: Path) -> None:

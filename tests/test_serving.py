@@ -34,6 +34,7 @@ import twincar
 from twincar.answers import Explanation, Prediction
 from twincar.errors import UsageError
 from twincar.labels import ClassNames
+from twincar.modeling.calibration import Calibration
 from twincar.modeling.engines import Engine
 from twincar.modeling.gradcam import HeadWeights
 from twincar.modeling.levels import LevelName, levels_of
@@ -97,6 +98,7 @@ def colour_classifier() -> NotingClassifier:
         head="linear",
         classes=ClassNames(NAMES),
         preprocessing=Preprocessing(height=16, width=24, squash=True),
+        calibration=Calibration(photos=100),
         provenance={"recipe": "by hand"},
     )
     made = NotingClassifier(GatedEngine(), spec)

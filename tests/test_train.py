@@ -6,18 +6,21 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import small_config
-from test_files import files_no_larger_than
+from lightning.pytorch import Trainer
+from test_files import files_no_larger_than, held_elsewhere
 
 from twincar.config import TrainConfig
 from twincar.data.annotations import PreparedData
 from twincar.data.loader import labels_of
 from twincar.errors import DataError, PhotoError, StorageError, TwinCarError, UsageError
+from twincar.evaluate import evaluate
 from twincar.files import RunFolder, best_epoch, sha256_of
 from twincar.modeling.calibration_fit import fit_calibration
 from twincar.modeling.checkpoint import load_model
@@ -26,7 +29,7 @@ from twincar.modeling.lightning_parts import AveragedWeights
 from twincar.modeling.mixing import BatchMixer
 from twincar.modeling.network import CarNet
 from twincar.recorder import Recorder
-from twincar.train import is_finished, resume, train
+from twincar.train import _announce, _provenance, is_finished, resume, train
 from twincar.training_module import TrainingModule, training_size, warmup_cosine
 
 # The columns of the log published with the first model.
@@ -152,6 +155,23 @@ def test_training_stops_early(small_data: Path, tmp_path: Path, monkeypatch: pyt
     assert load_model(result.run.best)[1].provenance["epoch"] == 2
 
 
+def test_classes_that_validation_lacks_are_told_and_recorded(
+    small_data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = PreparedData.open(small_data)
+    config = small_config(small_data)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    _announce(config, data, trainer)
+    assert "no validation photo" not in caplog.text
+    assert _provenance(config, data)["not_validated"] == []
+    kept = [photo for photo in data.annotations if photo.split != "val" or photo.label in (0, 3)]
+    data = replace(data, annotations=tuple(kept))
+    _announce(config, data, trainer)
+    names = f"'{data.classes[1]}', '{data.classes[2]}'"
+    assert f"Of 2 of the 4 classes there is no validation photo ({names}): the best epoch is chosen" in caplog.text
+    assert _provenance(config, data)["not_validated"] == [data.classes[1], data.classes[2]]
+
+
 def test_is_finished() -> None:
     config = TrainConfig(epochs=10, patience=2)
     history = [{"val_f1_macro": score} for score in (0.1, 0.5, 0.4)]
@@ -165,6 +185,25 @@ def test_a_run_is_not_overwritten(small_data: Path, small_run: Path) -> None:
     with pytest.raises(UsageError, match="never overwritten"):
         train(small_config(small_data), small_run)
     assert (small_run / "best.safetensors").read_bytes() == before
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(small_data: Path, small_run: Path, tmp_path: Path) -> None:
+    run = RunFolder(Path(shutil.copytree(small_run, tmp_path / "run")))
+    run.config.write_text(small_config(small_data, epochs=3).to_yaml())
+    with held_elsewhere(run.path) as process:
+        before = {path: path.read_bytes() for path in run.path.iterdir() if path.is_file()}
+        with pytest.raises(UsageError, match=f"but process {process.pid} on .* is training it. Wait until it"):
+            resume(run.path)
+        assert {path: path.read_bytes() for path in before} == before
+        assert evaluate(run.path).photos == 12  # reading needs no lock
+
+
+def test_two_that_begin_a_run_at_once_are_one(small_data: Path, tmp_path: Path) -> None:
+    """The second finds an empty folder still, as the first has not written its configuration yet."""
+    (tmp_path / "run").mkdir()
+    with held_elsewhere(tmp_path / "run"), pytest.raises(UsageError, match="is training it"):
+        train(small_config(small_data), tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["train.lock"]
 
 
 def test_a_full_disk_keeps_the_epochs_before(small_data: Path, tmp_path: Path, small_run: Path) -> None:

@@ -15,8 +15,12 @@ from twincar.errors import PhotoError
 from twincar.labels import CarName
 from twincar.user_files import as_text, text_name
 
-Reason = Literal["", "not sure", "not a car this model knows"]
-"""Why there is no answer; empty if there is one."""
+Reason = Literal["", "not sure", "not a car this model knows", "not calibrated"]
+"""Why there is no answer; empty if there is one.
+
+A model that is 'not calibrated', such as published weights, accepts nothing: how probable its likeliest classes really
+are is not known, and it cannot tell whether a photo shows any of them.
+"""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from twincar.modeling.gradcam import contrastive_cam, grad_cam_plus_plus
 from twincar.modeling.occlusion import contrastive_occlusion
 from twincar.modeling.spec import ModelSpec
 from twincar.pages import picture_uri, render
-from twincar.predictions import Answered, answer_split
+from twincar.predictions import Answered, answer_split, reports_of
 from twincar.preprocess import read_photo
 
 _SUREST, _WORST = 2, 2  # photos shown of each class, and of each class's mistakes
@@ -49,7 +49,7 @@ class ComparedPair:
     """Mean over those photos; None where there are none."""
     confidence_second_as_first: float | None
     page: str
-    """Name of the page below `reports/compare/`."""
+    """Name of the page below `compare/`."""
     pngs: list[str]
     """Names of the pictures beside it."""
 
@@ -86,7 +86,7 @@ def compare(
     data_folder: Path | None = None,
     on_photo: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Compare two classes, or the pairs of the run most often confused, and write a page to `reports/compare/`.
+    """Compare two classes, or the pairs of the run most often confused: a page in `compare/`, see `reports_of`.
 
     Args:
         run_path: the run folder.
@@ -120,7 +120,7 @@ def compare(
         shown.append(_show(viewer, spec.classes, answers, (first, second), photo, split, page))
         if on_photo:
             on_photo(done, len(pairs))
-    folder = run.reports / "compare"
+    folder = reports_of(run, spec, data) / "compare"
     for item in shown:
         exhibits = [exhibit for group in item.exhibits.values() for exhibit in group]
         if exhibits:

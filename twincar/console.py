@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from twincar.files import spreadsheet_cell
+from twincar.labels import shorten
 
 if TYPE_CHECKING:
     from twincar.answers import Failure, Prediction
@@ -77,9 +78,11 @@ def print_evaluation(evaluation: Evaluation) -> None:
     """All metrics, with intervals where there are any, and the gain of test-time augmentation where asked for."""
     accuracy = evaluation.accuracy
     typer.echo(
-        f"{evaluation.photos} {evaluation.split} photos; 95% intervals in brackets "
+        f"{evaluation.photos} {evaluation.described}; 95% intervals in brackets "
         f"(so few photos leave ±{(accuracy.high - accuracy.low) / 2:.1%} of accuracy open)"
     )
+    if absent := evaluation.absent:
+        typer.echo(f"Classes without a photo, which macro averages leave out: {len(absent)} ({shorten(absent)})")
     intervals = {"acc": accuracy, "f1_macro": evaluation.macro_f1}
     header = ["metric", "plain"] + (["with TTA", "gain"] if evaluation.tta else [])
     rows = []

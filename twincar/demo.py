@@ -37,7 +37,7 @@ MAX_BYTES = 50_000_000
 _EXAMPLES = 24  # are shown; all of a large folder would be copied at the start
 _LONGEST = 800  # pixels of a heat map's longer side
 _KEPT_SECONDS = 3600  # an uploaded photo stays so long
-_UNKNOWN = "not a car this model knows"
+_UNKNOWN, _NOT_CALIBRATED = "not a car this model knows", "not calibrated"
 _NOT_TOLD = {
     "model and body": "which model year",
     "model": "which body and year",
@@ -189,6 +189,9 @@ def _wording(prediction: Prediction, classifier: Classifier) -> dict[str, str]:
             "with. What is below is what it would have said."
         )
         return {"state": "unknown", "chip": "No answer", "headline": "Not a car this model knows", "text": text}
+    if prediction.reason == _NOT_CALIBRATED:
+        text = "Nobody knows how probable this model's answers are. The likeliest cars are below."
+        return {"state": "unsure", "chip": "Not sure", "headline": "This model is not calibrated", "text": text}
     if answer is None:
         text = f"No make, model or body is {classifier.confidence:.0%} probable. The likeliest cars are below."
         return {"state": "unsure", "chip": "Not sure", "headline": "Not sure which car this is", "text": text}

@@ -17,6 +17,7 @@ from scipy import sparse
 from twincar import plots
 from twincar.choices import CONFIDENCE, FALSE_REJECTION
 from twincar.data.annotations import Annotation, PreparedData
+from twincar.data.seen import Seen, count_seen, describe
 from twincar.files import RunFolder, write_csv, write_json
 from twincar.labels import ClassNames
 from twincar.metrics import (
@@ -34,7 +35,14 @@ from twincar.modeling.calibration import softmax
 from twincar.modeling.engines import open_engine, read_logits
 from twincar.modeling.levels import levels_of
 from twincar.modeling.spec import ModelSpec
-from twincar.predictions import labelled_split, photo_blocks, prediction_rows, read_answers
+from twincar.predictions import (
+    is_own_data,
+    labelled_split,
+    photo_blocks,
+    prediction_rows,
+    read_answers,
+    reports_of,
+)
 from twincar.reliability import (
     CalibrationReport,
     LevelAnswers,
@@ -57,6 +65,12 @@ class Evaluation:
 
     split: str
     photos: int
+    data: str | None
+    """Name of the data set, if it is another one than the model was trained on."""
+    seen: Seen | None
+    """How many of the photos the model has seen in training; None where the run has no record of that."""
+    absent: list[str]
+    """Classes of the model without a photo in the split; macro averages leave them out."""
     accuracy: Interval
     macro_f1: Interval
     metrics: dict[str, float]
@@ -73,6 +87,11 @@ class Evaluation:
     risk_coverage: RiskCoverage
     folder: Path
     """Where tables and pictures lie."""
+
+    @property
+    def described(self) -> str:
+        """The photos in words, and whether the model has seen them."""
+        return describe(self.split, self.data, self.seen)
 
     def to_dict(self) -> dict[str, Any]:
         """For `metrics.json` and `--json`."""
@@ -92,7 +111,9 @@ def evaluate(
     false_rejection: float = FALSE_REJECTION,
     on_photo: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Evaluate a run and write `reports/<split>/`: metrics, predictions, per-class report, confusion matrix, pictures.
+    """Evaluate a run and write metrics, predictions, per-class report, confusion matrix and pictures.
+
+    They go to `reports/<split>/` of the run, or for another data set than its own to `evaluations/<data set>/<split>/`.
 
     Args:
         run_path: the run folder.
@@ -114,12 +135,12 @@ def evaluate(
     annotations, labels = labelled_split(data, split, spec.classes)
     paths = [data.path(annotation) for annotation in annotations]
     logits = read_logits(engine, spec.preprocessing, paths, tta=tta, on_photo=on_photo)
-    return report_logits(run, split, annotations, spec, labels, logits, confidence, false_rejection)
+    return report_logits(run, data, annotations, spec, labels, logits, confidence, false_rejection)
 
 
 def report_logits(
     run: RunFolder,
-    split: str,
+    data: PreparedData,
     annotations: list[Annotation],
     spec: ModelSpec,
     labels: NDArray[np.int64],
@@ -127,7 +148,11 @@ def report_logits(
     confidence: float = CONFIDENCE,
     false_rejection: float = FALSE_REJECTION,
 ) -> Evaluation:
-    """What follows the network: metrics, tables and pictures of logits, N×V×K; the first view is the plain photo."""
+    """What follows the network: metrics, tables and pictures of logits, N×V×K; the first view is the plain photo.
+
+    The photos, N, are all of one split.
+    """
+    split = annotations[0].split
     plain, classes, calibration = logits[:, 0], spec.classes, spec.calibration
     answers = read_answers(labels, plain, calibration.probabilities)
     tta = read_answers(labels, logits.mean(axis=1), calibration.probabilities) if logits.shape[1] > 1 else None
@@ -135,6 +160,9 @@ def report_logits(
     evaluation = Evaluation(
         split=split,
         photos=len(labels),
+        data=None if is_own_data(spec, data) else data.name,
+        seen=count_seen(run, annotations),
+        absent=[classes[index] for index in np.setdiff1d(np.arange(len(classes)), labels)],
         accuracy=accuracy_interval(labels, answers.predictions),
         macro_f1=macro_f1_interval(labels, answers.predictions),
         metrics=answer_metrics(answers),
@@ -144,7 +172,7 @@ def report_logits(
         levels=level_reports(_read_levels(labels, plain, spec), confidence),
         rejection=rejection(calibration.known_score(plain), answers.right, false_rejection),
         risk_coverage=risk_coverage(answers.confidence, answers.right),
-        folder=run.reports / split,
+        folder=reports_of(run, spec, data) / split,
     )
     matrix = confusion_matrix(labels, answers.predictions, len(classes))
     report = [row for row in per_class_report(matrix, classes.names) if row["support"]]

@@ -38,8 +38,9 @@ class AnswersEvaluation:
     """Photos that could not be read; they are in no other figure."""
     accuracy: Interval
     metrics: dict[str, float]
-    """Macro averages over classes; `top3` and so on are as many candidates as the rows hold; `answered` is the share of
-    photos that got an answer, and `acc_answered` how many of the answers at the level of classes are right."""
+    """Macro averages over the classes that have photos; `top3` and so on are as many candidates as the rows hold;
+    `answered` is the share of photos that got an answer, and `acc_answered` how many of the answers at the level of
+    classes are right."""
     folder: Path
     """Where `metrics.json` and `classification_report.csv` lie."""
 
@@ -111,7 +112,9 @@ def _judged(row: dict[str, Any], label: int, name: str, classes: dict[str, int])
 
 def _metrics(found: NDArray[Any]) -> dict[str, float]:
     labels, predicted = found["label"], found["predicted"]
-    precision, recall, f1, _ = sk.precision_recall_fscore_support(labels, predicted, average="macro", zero_division=0)
+    precision, recall, f1, _ = sk.precision_recall_fscore_support(
+        labels, predicted, labels=np.unique(labels), average="macro", zero_division=0
+    )
     candidates = int(found["candidates"].min())
     right_class, wrong_class = ((found["said"] == said).sum() for said in (_RIGHT_CLASS, _WRONG_CLASS))
     result = {"acc": float((labels == predicted).mean())}

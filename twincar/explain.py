@@ -27,6 +27,7 @@ from twincar.modeling.gradcam import Floats, contrastive_cam, grad_cam_plus_plus
 from twincar.modeling.occlusion import contrastive_occlusion
 from twincar.modeling.randomised import randomised_engines
 from twincar.modeling.spec import ModelSpec
+from twincar.predictions import reports_of
 from twincar.preprocess import read_photo
 
 _BATCH = 16
@@ -68,7 +69,7 @@ def explain(
     data_folder: Path | None = None,
     on_photo: Callable[[int, int], None] | None = None,
 ) -> Explanation:
-    """Explain photos, or `count` photos spread evenly over a split, and write `reports/explain/`.
+    """Explain photos, or `count` photos spread evenly over a split, and write `explain/`, see `reports_of`.
 
     Args:
         run_path: the run folder.
@@ -84,10 +85,12 @@ def explain(
     """
     run = RunFolder.open(run_path)
     engine, spec = open_engine(run.path)
+    reports = run.reports
     if images:
         chosen: list[tuple[Path, str | None]] = [(Path(image), None) for image in images]
     else:
         data = PreparedData.of_run(run, data_folder)
+        reports = reports_of(run, spec, data)
         chosen = [
             (data.path(annotation), None if annotation.label is None else data.classes[annotation.label])
             for annotation in _spread_over(data.split(split), count)
@@ -97,7 +100,7 @@ def explain(
         explained += _explain_batch(engine, spec, chosen[start : start + _BATCH])
         if on_photo:
             on_photo(len(explained), len(chosen))
-    out = run.reports / "explain"
+    out = reports / "explain"
     paths = [out / f"{index:03d}_{slug(item.predicted)}.png" for index, item in enumerate(explained, start=1)]
     for path, item in zip(paths, explained, strict=True):
         plots.save(plots.explanation_figure(item), path)
@@ -113,7 +116,7 @@ def score_explanations(
     data_folder: Path | None = None,
     on_photo: Callable[[int, int], None] | None = None,
 ) -> ExplanationScores:
-    """Measure whether the maps are true, and write `reports/<split>/explanation_scores` as JSON, CSV and PNG.
+    """Measure whether the maps are true, and write `explanation_scores` as JSON, CSV and PNG; see `reports_of`.
 
     Every map is of the class that is answered. Grad-CAM++ and, as baselines, a blob in the middle and random blocks
     are put to deletion, insertion and ROAD; compared with the car's box, where boxes are known; and Grad-CAM++ with its
@@ -135,13 +138,14 @@ def score_explanations(
     run = RunFolder.open(run_path)
     data = PreparedData.of_run(run, data_folder)
     chosen = _spread_over(data.split(split), count)
-    judge = _Judge(*open_engine(run.path), randomised_engines(run.path))
+    engine, spec = open_engine(run.path)
+    judge = _Judge(engine, spec, randomised_engines(run.path))
     for done, annotation in enumerate(chosen, start=1):
         car = "" if annotation.label is None else data.classes[annotation.label]
         judge.add(read_photo(data.path(annotation)), annotation.box, read_part(data.folder, annotation.file, car))
         if on_photo:
             on_photo(done, len(chosen))
-    result = ExplanationScores(split, len(chosen), judge.scores(), run.reports / split)
+    result = ExplanationScores(split, len(chosen), judge.scores(), reports_of(run, spec, data) / split)
     write_json(result.folder / "explanation_scores.json", result.to_dict())
     write_csv(result.folder / "explanation_scores.csv", [score.to_dict() for score in result.scores])
     title = f"Does the answer rest on what the maps mark? {len(chosen)} {split} photos"

@@ -1,14 +1,18 @@
 """Files that are either whole or not there: atomic writes, hashes, run folders.
 
-A run is one folder, `config.yaml metrics.csv best.safetensors last.ckpt reports/`; `RunFolder` names its parts.
+A run is one folder, `config.yaml trained_on.csv metrics.csv best.safetensors last.ckpt reports/ evaluations/`;
+`RunFolder` names its parts, and locks it.
 """
 
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import hashlib
 import io
 import json
+import logging
 import os
 import platform
 import re
@@ -19,11 +23,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from twincar.errors import DataError, StorageError, UsageError, storage_errors
 from twincar.user_files import open_regular, read_bounded
 
+log = logging.getLogger(__name__)
+
+LOCK, TRAINED_ON = "train.lock", "trained_on.csv"
+"""Files of a run that are there before it has begun: the one whose lock its process holds, and the photos it sees."""
 _UNFINISHED = re.compile(r"\..+\.twincar-(?P<machine>.+)-(?P<process>\d+)\.\w+\.part")
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 _ABANDONED = 24 * 3600  # seconds without a change after which what another machine was writing counts as left behind
@@ -222,7 +230,7 @@ class RunFolder:
         Raises:
             UsageError: something is there already; a run is never overwritten.
         """
-        if path.exists() and (not path.is_dir() or not all(map(is_unfinished, path.iterdir()))):
+        if path.exists() and (not path.is_dir() or not all(map(_is_of_none_begun, path.iterdir()))):
             raise UsageError(
                 f"A run is never overwritten, and {path} exists. "
                 f"Go on with it (--resume {path}), choose another --name, or delete it."
@@ -255,6 +263,40 @@ class RunFolder:
             raise UsageError(f"Expected the folder of a training run at {path}, but {found}.")
         return run
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock of the run, so that no other process trains it; it ends with this process, even if killed.
+
+        It is a POSIX record lock: unlike that of flock(2) it is not inherited by the processes that load photos, which
+        outlive a killed one for seconds, and NFS keeps it for all hosts.
+
+        Raises:
+            UsageError: another process holds it.
+            StorageError: the run folder cannot be written to.
+        """
+        with storage_errors(self.path):
+            file = (self.path / LOCK).open("a+", encoding="utf-8")
+        with file:
+            self._lock(file)
+            with storage_errors(self.path):
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {platform.node()}")
+                file.flush()
+            yield
+
+    def _lock(self, file: TextIO) -> None:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                log.warning("%s cannot be locked (%s): see that nothing else trains it.", self.path, error.strerror)
+                return
+            file.seek(0)
+            raise UsageError(
+                f"Expected no other process to train {self.path}, but {file.read(200) or 'one'} is training it. "
+                "Wait until it has ended, or stop it."
+            ) from None
+
     def read_history(self) -> list[Epoch]:
         """The rows of `metrics.csv`.
 
@@ -286,6 +328,11 @@ class RunFolder:
         return self.path / "metrics.csv"
 
     @property
+    def trained_on(self) -> Path:
+        """Hashes of the photos it was trained on and validated on, CSV; see `data.seen`."""
+        return self.path / TRAINED_ON
+
+    @property
     def best(self) -> Path:
         """The weights of the best epoch, with all that is needed to use them."""
         return self.path / "best.safetensors"
@@ -297,8 +344,18 @@ class RunFolder:
 
     @property
     def reports(self) -> Path:
-        """Tables and pictures."""
+        """Tables and pictures, of the data set it was trained on."""
         return self.path / "reports"
+
+    @property
+    def evaluations(self) -> Path:
+        """The same of other data sets, each in a folder of its own."""
+        return self.path / "evaluations"
+
+
+def _is_of_none_begun(path: Path) -> bool:
+    """Whether a file is one that a run leaves which was stopped before it began."""
+    return path.name in (LOCK, TRAINED_ON) or is_unfinished(path)
 
 
 def _umask() -> int:

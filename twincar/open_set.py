@@ -22,7 +22,7 @@ from twincar.files import RunFolder, write_json
 from twincar.modeling.calibration import energy, max_logit, softmax
 from twincar.modeling.engines import Engine, open_engine, read_logits
 from twincar.modeling.spec import ModelSpec
-from twincar.predictions import labelled_split
+from twincar.predictions import labelled_split, reports_of
 from twincar.reliability import UnknownGroup, open_set
 
 _FAR_AWAY = 400  # pictures that are no cars
@@ -67,7 +67,7 @@ def evaluate_open_set(
 ) -> OpenSetEvaluation:
     """Compare the scores of known photos with those of unseen cars and of pictures that are no cars.
 
-    Unseen cars are there if the run's data set was prepared with `--open-set`. Writes `reports/open_set/`.
+    Unseen cars are there if the run's data set was prepared with `--open-set`. Writes `open_set/`, see `reports_of`.
 
     Args:
         run_path: the run folder.
@@ -105,7 +105,7 @@ def evaluate_open_set(
             )
             for name, is_car, found in unknown
         ],
-        folder=run.reports / "open_set",
+        folder=reports_of(run, spec, data) / "open_set",
     )
     write_json(evaluation.folder / "open_set.json", evaluation.to_dict())
     scores = {name: spec.calibration.known_score(found) for name, _, found in [("known cars", True, logits), *unknown]}

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from twincar.modeling.levels import ANSWERED, CLASS, SINGLE, Level, LevelName, l
 from twincar.modeling.repository import find_model
 from twincar.modeling.spec import ModelSpec
 from twincar.preprocess import Photo, iterate_batches, read_photo, read_views
+
+log = logging.getLogger(__name__)
 
 _OPEN = 3  # classes told of a group, at most
 _OPEN_SHARE = 0.1  # of the likeliest one's probability; what is less likely than that is not told
@@ -106,7 +109,8 @@ class Classifier:
             false_rejection: share of the photos of known cars that may be turned away as unknown.
 
         Raises:
-            UsageError: nothing is there, that engine does not open such a model, or a share is out of range.
+            UsageError: nothing is there, that engine does not open such a model, the model has other names or another
+                backbone of its own, or a share is out of range.
             HubError: the hub does not give it.
             CheckpointError: it is damaged, not safe to open, or does not fit.
             MissingExtraError: the engine is not installed.
@@ -114,6 +118,11 @@ class Classifier:
         model = MODEL if model is None else model
         path = find_model(model, revision, engine)
         opened, spec = open_engine(path, engine, classes=classes, backbone=backbone)
+        if not spec.calibration.is_fitted:
+            log.warning(
+                "%s is not calibrated: it names the likeliest classes, but no answer is accepted, as nobody knows how "
+                "probable they are, and no photo is turned away.", path.name,
+            )  # fmt: skip
         return cls(opened, spec, confidence=confidence, false_rejection=false_rejection)
 
     @property
@@ -239,7 +248,9 @@ class Classifier:
         wanted = (level,) if level else ANSWERED
         answer = next((found[name] for name in wanted if found[name].probability >= self.confidence), None)
         reason: Reason = "" if answer else "not sure"
-        if self.spec.calibration.known_score(logits)[0] < self.false_rejection:
+        if not self.spec.calibration.is_fitted:
+            answer, reason = None, "not calibrated"
+        elif self.spec.calibration.known_score(logits)[0] < self.false_rejection:
             answer, reason = None, "not a car this model knows"
         return Prediction(
             photo=photo,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twincar.data.annotations import Annotation, PreparedData
+from twincar.data.annotations import ANNOTATIONS, Annotation, PreparedData
 from twincar.data.loader import labels_of
 from twincar.errors import LabelError
 from twincar.files import RunFolder
@@ -48,6 +48,20 @@ def labelled_split(data: PreparedData, split: str, classes: ClassNames) -> tuple
     annotations = data.labelled_split(split)
     to_model = np.array(data.classes.indices_in(classes))
     return annotations, to_model[labels_of(annotations)]
+
+
+def is_own_data(spec: ModelSpec, data: PreparedData) -> bool:
+    """Whether a model was trained on this data set, wherever it lies: its annotations are the same."""
+    recorded = spec.provenance.get("data")
+    hashes = recorded.get("sha256") if isinstance(recorded, dict) else None
+    return isinstance(hashes, dict) and hashes.get(ANNOTATIONS) == data.manifest["sha256"][ANNOTATIONS]
+
+
+def reports_of(run: RunFolder, spec: ModelSpec, data: PreparedData) -> Path:
+    """Where what is measured on a data set goes: for one that the run was not trained on, a folder for each."""
+    if is_own_data(spec, data):
+        return run.reports
+    return run.evaluations / f"{data.name}-{data.manifest['sha256'][ANNOTATIONS][:8]}"
 
 
 def read_answers(
@@ -94,7 +108,7 @@ def answer_split(
     """
     annotations, labels = labelled_split(data, split, spec.classes)
     paths = [data.path(annotation) for annotation in annotations]
-    table = run.reports / split / "predictions.csv"
+    table = reports_of(run, spec, data) / split / "predictions.csv"
     if table.is_file() and table.stat().st_mtime >= run.best.stat().st_mtime:
         with suppress(csv.Error, LookupError, TypeError, ValueError, LabelError):  # damaged: it is computed anew
             rows = _read_rows(table)

@@ -41,6 +41,7 @@ from twincar.modeling.repository import (
     WEIGHTS_FILE,
 )
 from twincar.modeling.spec import ModelSpec
+from twincar.predictions import is_own_data
 from twincar.reporting import files
 
 log = logging.getLogger(__name__)
@@ -93,12 +94,12 @@ def push(
         name: owner/name on the hub.
         private: open to its owner only.
         licence: of the weights, as the hub spells it; by default what the data ask for, where that is known.
-        data_folder: a prepared data set other than the one the run was trained on.
+        data_folder: where the data set lies that the run was trained on, if it has moved.
         out: a new folder to write into, in place of publishing.
         on_photo: called with photos done and in all, for a progress bar.
 
     Raises:
-        UsageError: no such run, `name` has another form, or something is at `out`.
+        UsageError: no such run, `name` has another form, something is at `out`, or the data set is another one.
         HubError: nobody is logged in, or the hub cannot be reached or refuses.
         TwinCarError: the run cannot be evaluated or exported; nothing is published.
     """
@@ -108,8 +109,8 @@ def push(
         check_login()
     elif out.exists():
         raise UsageError(f"Expected a new folder for --out, and {out} exists. Delete it, or choose another.")
-    data = PreparedData.of_run(run, data_folder)
     network, spec = open_network(run.path)
+    data = _own_data(run, spec, data_folder)
     spec = without_paths(spec)
     split = _evaluated_split(run, data, on_photo)
     card = _card(repository, run, data, spec, split, licence)
@@ -157,6 +158,17 @@ def _repository(name: str) -> Repository:
             f"Expected owner/name, and found {name!r}: a model is published on the main branch, whose commit pins it."
         )
     return repository
+
+
+def _own_data(run: RunFolder, spec: ModelSpec, folder: Path | None) -> PreparedData:
+    """The data set the run was trained on: figures of other photos are none of the card's."""
+    data = PreparedData.of_run(run, folder)
+    if not is_own_data(spec, data):
+        raise UsageError(
+            f"Expected the data set that {run.path} was trained on, but the annotations in {data.folder} are others. "
+            "Name the folder where it lies now with --data, or prepare it again as it was."
+        )
+    return data
 
 
 def _evaluated_split(run: RunFolder, data: PreparedData, on_photo: OnPhoto | None) -> str:

@@ -1,6 +1,7 @@
 """Writes one page that tells all of a run: one HTML file that opens anywhere, offline, without a server.
 
-It shows what the other verbs left in `RUN/reports`; a part whose file is not there yet says which command makes it.
+It shows what the other verbs left in `RUN/reports`, or for another data set in its folder below `RUN/evaluations`; a
+part whose file is not there yet says which command makes it.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from twincar.files import RunFolder, best_epoch, sha256_of_file, write_text
 from twincar.labels import ClassNames
 from twincar.metrics import classes_to_show, confusion_matrix, most_confused
 from twincar.modeling.engines import open_engine
-from twincar.modeling.spec import ModelSpec
+from twincar.modeling.spec import NOT_VALIDATED, ModelSpec
 from twincar.pages import plotly_script, render, script_json
+from twincar.predictions import is_own_data, reports_of
 from twincar.reporting import figures, files
 from twincar.reporting.files import Answer
 from twincar.reporting.photos import Album, show_mistakes, show_twins
@@ -103,11 +105,12 @@ def report(
         StorageError: the page cannot be written.
     """
     run = RunFolder.open(run_path)
-    split = _evaluated_split(run, split)
     config = TrainConfig.from_values(read_yaml(run.config))
     engine, spec = open_engine(run.path)
     data, no_data = _open_data(data_folder or Path(config.data))
-    answers, classes = files.read_answers(run.reports / split), files.read_classes(run.reports / split)
+    reports = reports_of(run, spec, data) if data else run.reports
+    split = _evaluated_split(run, reports, split, data_folder)
+    answers, classes = files.read_answers(reports / split), files.read_classes(reports / split)
     room = LARGEST - _WITHOUT_PICTURES - _A_CLASS * len(classes)
     album = Album(data.photo_root if data else None, room)
     confusion = _Confusion.of(answers, spec.classes)
@@ -123,28 +126,29 @@ def report(
         mistakes=mistakes,
         mistaken=sorted({name for mistake in mistakes for name in (mistake.answer.truth, mistake.answer.answer)}),
         twins=twins,
-        comparisons=files.read_comparisons(run.reports),
+        comparisons=files.read_comparisons(reports),
         no_data=no_data,
         unreadable=len(album.missing),
         plotly=plotly_script(),
-        commands=_commands(run, split, data_folder or Path(config.data), other_data=data_folder is not None),
+        commands=_commands(run, reports, split, config, data_folder),
         **_trained(run, config, spec, data),
-        **_measured(run, split, confusion),
+        **_measured(run, reports, split, confusion),
     )
-    path = out or run.reports / REPORT
+    path = out or reports / REPORT
     write_text(path, page)
     return Report(path, split, path.stat().st_size)
 
 
-def _evaluated_split(run: RunFolder, wanted: str | None) -> str:
-    evaluated = [split for split in ("test", "val", "train") if (run.reports / split / files.METRICS).exists()]
+def _evaluated_split(run: RunFolder, reports: Path, wanted: str | None, data_folder: Path | None) -> str:
+    evaluated = [split for split in ("test", "val", "train") if (reports / split / files.METRICS).exists()]
     if wanted is None and evaluated:
         return evaluated[0]
     if wanted is None or wanted not in evaluated:
         found = f"on {' and '.join(evaluated)} photos only" if evaluated else "on none"
         raise UsageError(
-            f"Expected {run.path} to be evaluated{f' on {wanted} photos' if wanted else ''}, and it was {found}. "
-            f"First run: {_command('evaluate', run.path, '--split', wanted or 'test')}"
+            f"Expected {run.path} to be evaluated{f' on {wanted} photos' if wanted else ''}"
+            f"{f' of {data_folder}' if data_folder else ''}, and it was {found}. "
+            f"First run: {_command('evaluate', *_of_split(run, wanted or 'test', data_folder))}"
         )
     return wanted
 
@@ -178,8 +182,9 @@ def _trained(run: RunFolder, config: TrainConfig, spec: ModelSpec, data: Prepare
     return {
         "config": config,
         "model_classes": len(spec.classes),
+        "not_validated": spec.provenance.get(NOT_VALIDATED) or [],
         "calibrated_on": spec.calibration.photos,
-        "training_photos": data.manifest["photos"].get("train") if data else None,
+        "training_photos": data.manifest["photos"].get("train") if data and is_own_data(spec, data) else None,
         "source": (provenance.get("data") or {}).get("source") or config.data,
         "epochs": len(history),
         "best_epoch": int(best_epoch(history)["epoch"]),
@@ -189,9 +194,9 @@ def _trained(run: RunFolder, config: TrainConfig, spec: ModelSpec, data: Prepare
     }
 
 
-def _measured(run: RunFolder, split: str, confusion: _Confusion) -> dict[str, Any]:
+def _measured(run: RunFolder, reports: Path, split: str, confusion: _Confusion) -> dict[str, Any]:
     """What the verbs measured, and the figures of it."""
-    folder, history = run.reports / split, run.read_history()
+    folder, history = reports / split, run.read_history()
     metrics, corruptions = files.read_metrics(folder), files.read_corruptions(folder)
     matrix, shown, present = confusion.figure()
     drawn = {
@@ -206,26 +211,33 @@ def _measured(run: RunFolder, split: str, confusion: _Confusion) -> dict[str, An
         "metrics": metrics,
         "corruptions": corruptions,
         "in_matrix": {"shown": shown, "present": present},
-        "open_set": files.read_open_set(run.reports),
+        "open_set": files.read_open_set(reports),
         "scores": files.read_explanation_scores(folder),
-        "audit": files.read_audit(run.reports),
+        "audit": files.read_audit(reports),
         "figures": script_json({name: figure for name, figure in drawn.items() if figure}),
     }
 
 
-def _commands(run: RunFolder, split: str, data: Path, *, other_data: bool) -> dict[str, str]:
+def _commands(
+    run: RunFolder, reports: Path, split: str, config: TrainConfig, data_folder: Path | None
+) -> dict[str, str]:
     """What to type for each part of the page."""
-    of_split = [run.path, "--split", split, *(["--data", data] if other_data else [])]
+    of_split = _of_split(run, split, data_folder)
+    audited = data_folder or Path(config.data)
     return {
-        "train": _command("train", data, "--config", run.config),
+        "train": _command("train", config.data, "--config", run.config),
         "evaluate": _command("evaluate", *of_split),
         "corruptions": _command("evaluate", *of_split, "--corruptions"),
         "open_set": _command("evaluate", run.path, "--open-set"),
         "scores": _command("explain", *of_split, "--score"),
-        "audit": _command("audit", data, "--deep", "--run", run.path, "--out", run.reports / "audit"),
+        "audit": _command("audit", audited, "--deep", "--run", run.path, "--out", reports / "audit"),
         "compare": _command("compare", *of_split),
         "report": _command("report", *of_split),
     }
+
+
+def _of_split(run: RunFolder, split: str, data_folder: Path | None) -> list[object]:
+    return [run.path, "--split", split, *(["--data", data_folder] if data_folder else [])]
 
 
 def _command(*words: object) -> str:

@@ -20,7 +20,7 @@ from twincar.files import RunFolder, write_csv, write_json
 from twincar.metrics import Interval, accuracy_interval
 from twincar.modeling.engines import Engine, open_engine
 from twincar.modeling.spec import ModelSpec
-from twincar.predictions import labelled_split
+from twincar.predictions import labelled_split, reports_of
 from twincar.preprocess import Preprocessing, iterate_batches
 
 _INPUTS = 72  # at once
@@ -97,7 +97,7 @@ class Robustness:
 def measure_robustness(
     run_path: Path, *, split: str = "val", data_folder: Path | None = None, on_photo: _OnPhoto = None
 ) -> Robustness:
-    """Evaluate a run on corrupted photos and write `reports/<split>/corruptions.csv`, `.json` and `.png`.
+    """Evaluate a run on corrupted photos and write `corruptions.csv`, `.json` and `.png`; see `reports_of`.
 
     Where the data set has splits named after corruptions, as the hub data set has of its test photos, these are what
     'test' is measured on; otherwise each photo of the split is corrupted in seven ways at five severities, and its
@@ -128,7 +128,7 @@ def measure_robustness(
         generated=not there,
         clean=clean,
         scores=scores,
-        folder=run.reports / split,
+        folder=reports_of(run, spec, data) / split,
     )
     write_csv(result.folder / "corruptions.csv", (score.to_row() for score in scores))
     write_json(result.folder / "corruptions.json", result.to_dict())

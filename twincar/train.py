@@ -1,6 +1,6 @@
 """Trains a network on a prepared data set; Lightning runs the loop.
 
-A run is `config.yaml metrics.csv best.safetensors last.ckpt reports/` in one folder. Everything random is seeded anew
+A run is one folder, see `files.RunFolder`. Everything random is seeded anew
 at the start of each epoch, from the seed and the epoch, so a run resumed after any epoch ends as if never stopped.
 
 Several devices, also on several hosts, train by DDP: each process takes its part of every batch, all of them measure
@@ -18,6 +18,7 @@ import platform
 import signal
 import sys
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import ANNOTATIONS, PreparedData
 from twincar.data.loader import Part, PhotoLoader, default_workers, evaluation_loader, training_loader
+from twincar.data.seen import record_seen
 from twincar.errors import TwinCarError, UsageError
 from twincar.files import MONITOR, Epoch, RunFolder, best_epoch, clear_unfinished, write_text
+from twincar.labels import shorten
 from twincar.machine import keep_freed_memory
 from twincar.modeling.checkpoint import build_network
 from twincar.modeling.lightning_parts import LIGHTNING_PRECISION, AtomicCheckpoints, AveragedWeights, RestoredState
@@ -43,7 +46,7 @@ from twincar.modeling.processes import (
     is_lost_connection,
     part_of_process,
 )
-from twincar.modeling.spec import ModelSpec
+from twincar.modeling.spec import NOT_VALIDATED, ModelSpec
 from twincar.preprocess import Preprocessing
 from twincar.recorder import Recorder
 from twincar.training_module import TrainingModule
@@ -78,7 +81,8 @@ def train(
         nodes: hosts.
 
     Raises:
-        UsageError: the run folder exists, or the configuration does not fit the data or the machine.
+        UsageError: the run folder exists, another process trains it, or the configuration does not fit the data or
+            the machine.
         PretrainedWeightsError: the backbone's first weights cannot be had.
         StorageError: the disk; the run can be resumed from its last whole epoch.
     """
@@ -90,36 +94,56 @@ def train(
     network = _first_network(config, data)
     config = _with_precision(config, network, part)  # saved with the run: resumed, it must go on in the same
     run = RunFolder.create(run_path) if is_first_process() else RunFolder(run_path)
-    loaders = _loaders(config, data, part)
-    if is_first_process():
-        write_text(run.config, config.to_yaml())  # not before the photos can be loaded: an empty folder is no run yet
-    return _fit(config, data, run, network, loaders, devices, nodes, tensorboard=tensorboard, resume=False)
+    with _only_writer(run):
+        if is_first_process():
+            RunFolder.check_free(run_path)  # another process may have begun and ended it meanwhile
+        loaders = _loaders(config, data, part)
+        if is_first_process():
+            record_seen(run, data)
+            write_text(run.config, config.to_yaml())  # not before photos can be loaded: an empty folder is no run yet
+        return _fit(config, data, run, network, loaders, devices, nodes, tensorboard=tensorboard, resume=False)
 
 
 def resume(run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes: int = 1) -> TrainResult:
     """Go on with a run after its last whole epoch, with the configuration it was started with; see `train`.
 
     Raises:
-        UsageError: there is no such run.
+        UsageError: there is no such run, or another process trains it.
         DataError: its data set is not the one it was started with.
     """
     run = RunFolder.open(run_path)
     config = TrainConfig.from_values(read_yaml(run.config))
     data = PreparedData.open(Path(config.data))
     part = _part(config, devices, nodes)
-    if is_first_process():
-        clear_unfinished(run.path)
-    if run.metrics.exists() and is_finished(config, history := run.read_history()):
-        log.info("This run is finished: %d epochs. Start a new one to train longer.", len(history))
-        return TrainResult(run, history)
-    keep_freed_memory()
-    begun = run.last.exists()
-    if not begun:
-        log.info("No epoch of this run was finished; it starts from the beginning.")
-    network = _build(config, data) if begun else _first_network(config, data)
-    config = _with_precision(config, network, part)
-    loaders = _loaders(config, data, part)
-    return _fit(config, data, run, network, loaders, devices, nodes, tensorboard=tensorboard, resume=begun)
+    if finished := _finished(run, config):
+        return finished
+    with _only_writer(run):
+        if finished := _finished(run, config):  # by the process that has held the lock
+            return finished
+        if is_first_process():
+            clear_unfinished(run.path)
+        keep_freed_memory()
+        begun = run.last.exists()
+        if not begun:
+            log.info("No epoch of this run was finished; it starts from the beginning.")
+            if is_first_process():
+                record_seen(run, data)
+        network = _build(config, data) if begun else _first_network(config, data)
+        config = _with_precision(config, network, part)
+        loaders = _loaders(config, data, part)
+        return _fit(config, data, run, network, loaders, devices, nodes, tensorboard=tensorboard, resume=begun)
+
+
+def _only_writer(run: RunFolder) -> AbstractContextManager[None]:
+    """The lock of the run, in the process that writes."""
+    return run.locked() if is_first_process() else nullcontext()
+
+
+def _finished(run: RunFolder, config: TrainConfig) -> TrainResult | None:
+    if not run.metrics.exists() or not is_finished(config, history := run.read_history()):
+        return None
+    log.info("This run is finished: %d epochs. Start a new one to train longer.", len(history))
+    return TrainResult(run, history)
 
 
 def model_spec(config: TrainConfig, data: PreparedData) -> ModelSpec:
@@ -184,12 +208,7 @@ def _fit(
     recorder = Recorder(run, spec, data.manifest["sha256"][ANNOTATIONS])
     trainer = _trainer(config, run, recorder, devices, nodes, tensorboard=tensorboard)
     if trainer.is_global_zero:
-        where = f"{trainer.world_size} devices" if trainer.world_size > 1 else trainer.strategy.root_device
-        log.info(
-            "Training %s on %d photos of %d classes, %d×%d pixels, on %s in %s.",
-            config.backbone, len(data.split("train")), len(data.classes), config.image_height, config.image_width,
-            where, config.precision,
-        )  # fmt: skip
+        _announce(config, data, trainer)
     try:
         if resume:
             with RestoredState.watch(trainer, run.last):
@@ -222,6 +241,21 @@ def _fit(
             f"and go on with --resume {run.path}."
         ) from None
     return TrainResult(run, recorder.history)
+
+
+def _announce(config: TrainConfig, data: PreparedData, trainer: Trainer) -> None:
+    """What is trained on what, and which classes the validation photos leave out."""
+    where = f"{trainer.world_size} devices" if trainer.world_size > 1 else trainer.strategy.root_device
+    log.info(
+        "Training %s on %d photos of %d classes, %d×%d pixels, on %s in %s.",
+        config.backbone, len(data.split("train")), len(data.classes), config.image_height, config.image_width,
+        where, config.precision,
+    )  # fmt: skip
+    if without := data.classes_without("val"):
+        log.warning(
+            "Of %d of the %d classes there is no validation photo (%s): the best epoch is chosen, and the calibration "
+            "fitted, by the others.", len(without), len(data.classes), shorten(without),
+        )  # fmt: skip
 
 
 def _trainer(
@@ -288,6 +322,7 @@ def _provenance(config: TrainConfig, data: PreparedData) -> dict[str, Any]:
     return {
         "recipe": config.recipe,
         "seed": config.seed,
+        NOT_VALIDATED: data.classes_without("val"),
         "data": {name: data.manifest.get(name) for name in ("source", "revision", "sha256")},
         "versions": {"twincar": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }

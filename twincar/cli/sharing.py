@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from twincar.cli.options import DataOption, JsonOption, RunArgument
+from twincar.cli.options import JsonOption, RunArgument
 from twincar.console import print_json, print_pulled, print_pushed, progress
 
 
@@ -19,7 +19,9 @@ def push(
         str | None,
         typer.Option("--license", help="Of the weights, as the hub spells it.  [default: by the data, where known]"),
     ] = None,
-    data: DataOption = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Where the data set of the run lies now, if it has moved.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Write the files into this new folder, to look at, and publish nothing.")
     ] = None,

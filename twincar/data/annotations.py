@@ -102,6 +102,11 @@ class PreparedData:
         """
         return cls.open(folder or Path(TrainConfig.from_values(read_yaml(run.config)).data))
 
+    @property
+    def name(self) -> str:
+        """What its folder is called."""
+        return self.folder.resolve().name
+
     def split(self, name: str) -> list[Annotation]:
         """The photos of one split.
 
@@ -121,6 +126,11 @@ class PreparedData:
     def has_split(self, name: str) -> bool:
         """Whether any photo is in this split."""
         return any(annotation.split == name for annotation in self.annotations)
+
+    def classes_without(self, split: str) -> list[str]:
+        """The classes of which a split has no photo."""
+        present = {annotation.label for annotation in self.annotations if annotation.split == split}
+        return [name for index, name in enumerate(self.classes.names) if index not in present]
 
     def labelled_split(self, name: str) -> list[Annotation]:
         """The photos of one split, all of which have labels.

@@ -12,8 +12,8 @@ from twincar.labels import ClassNames, class_key, shorten
 IMBALANCE = 10
 """Times as many training photos of the largest class as of the smallest, from which that is worth a line; Stanford Cars
 has 2.8."""
-
-_HARM = {"train": "nothing to learn them from", "val": "so the best epoch is chosen without them"}
+_HARM = {"train": "nothing to learn them from", "val": "the best epoch is chosen without them"}
+"""What it does that a split has no photo of some classes."""
 
 
 @dataclass(frozen=True)

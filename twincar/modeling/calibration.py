@@ -42,6 +42,11 @@ class Calibration:
     photos: int = 0
     """How many validation photos it was fitted on."""
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether anything was learnt."""
+        return self != Calibration()
+
     def probabilities(self, logits: Floats) -> Floats:
         """Calibrated probabilities, N×K, of logits, N×K."""
         return softmax(logits / np.float32(self.temperature))

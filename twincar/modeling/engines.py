@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -117,10 +118,28 @@ def open_engine(
         backbone: of published weights; that of the published model unless given.
 
     Raises:
-        UsageError: nothing is there, or that engine does not open such a model.
+        UsageError: nothing is there, that engine does not open such a model, or the model has other names or another
+            backbone of its own.
         CheckpointError: the model is damaged, not safe to open, or does not fit.
         MissingExtraError: the engine is not installed.
     """
+    opened, spec = _open(path, engine, classes, backbone)
+    if classes is not None and classes.names != spec.classes.names:
+        pairs = zip_longest(classes.names, spec.classes.names, fillvalue="nothing")
+        other, own = next((other, own) for other, own in pairs if other != own)
+        raise UsageError(
+            f"Expected --classes with weights that carry no names, but {path} has names of its own, such as {own!r} in "
+            f"place of {other!r}. Leave --classes out."
+        )
+    if backbone and backbone != spec.backbone:
+        raise UsageError(
+            f"Expected --backbone with weights that do not name their own, but {path} is a {spec.backbone}. "
+            "Leave --backbone out."
+        )
+    return opened, spec
+
+
+def _open(path: Path, engine: EngineName, classes: ClassNames | None, backbone: str) -> tuple[Engine, ModelSpec]:
     if path.suffix == ".onnx":
         return _open_onnx(path, engine)
     if (path / OPENVINO_MODEL).is_file():

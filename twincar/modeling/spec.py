@@ -17,6 +17,9 @@ from twincar.preprocess import Preprocessing
 HEADER_KEY = "twincar"
 """Name of the entry in a model file's metadata that holds the header."""
 
+NOT_VALIDATED = "not_validated"
+"""Name of the entry of the provenance that lists the classes without validation photos."""
+
 _FORMAT = 1
 _STEEPEST = 1e6  # temperature
 _MOST_PIXELS = 1 << 25  # of a photo resized for the crop; 4096×4096 at a crop of 0.875 has 22 million
@@ -39,7 +42,8 @@ class ModelSpec:
     arithmetic: Arithmetic = "fp32"
     """Of an exported model; a checkpoint is always fp32."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """Where it comes from: recipe, data, epoch, scores, versions; for people, not for loading."""
+    """Where it comes from: recipe, data, epoch, scores, versions, classes that were not validated; for people, not for
+    loading."""
 
     def to_header(self) -> str:
         """The spec as JSON."""

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from twincar.data.seen import Seen, describe
 from twincar.errors import DataError
 from twincar.explanation_scores import Score
 from twincar.metrics import Interval
@@ -71,6 +72,17 @@ class Metrics:
     confidence: float
     """How probable an answer had to be to be given."""
     levels: list[LevelReport]
+    data: str | None = None
+    """Name of the data set, if it is another one than the model was trained on."""
+    seen: Seen | None = None
+    """How many of the photos the model has seen in training; None where that was not checked."""
+    absent: tuple[str, ...] = ()
+    """Classes of the model without a photo in the split; macro averages leave them out."""
+
+    @property
+    def described(self) -> str:
+        """The photos in words, and whether the model has seen them."""
+        return describe(self.split, self.data, self.seen)
 
 
 @dataclass(frozen=True)

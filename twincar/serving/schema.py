@@ -70,7 +70,9 @@ class Answer(_Strict):
 
     photo: Annotated[str, Field(description="Its file name, or its number.")]
     accepted: Annotated[bool, Field(description="Whether there is an answer.")]
-    reason: Annotated[str, Field(description="Why there is none: 'not sure' or 'not a car this model knows'.")]
+    reason: Annotated[
+        str, Field(description="Why there is none: 'not sure', 'not a car this model knows' or 'not calibrated'.")
+    ]
     answer: Annotated[str, Field(description="What is answered, such as 'BMW Sedan'; empty if nothing is.")]
     level: Annotated[str, Field(description="How specific that is.")]
     level_probability: float | None
