@@ -125,9 +125,9 @@ def the_watch() -> Watch:
 
 def readers() -> dict[str, Any]:
     """All of them by name; imported late, so that atheris can have been told to instrument what they import."""
-    from benchmarks import fuzz_models, fuzz_network, fuzz_targets
+    from benchmarks import fuzz_demo, fuzz_models, fuzz_network, fuzz_targets
 
-    return {**fuzz_targets.READERS, **fuzz_models.READERS, **fuzz_network.READERS}
+    return {**fuzz_targets.READERS, **fuzz_models.READERS, **fuzz_network.READERS, **fuzz_demo.READERS}
 
 
 class Fuzzer:

@@ -288,15 +288,112 @@ def test_examples_are_checked_at_the_start(tmp_path: Path) -> None:
         find_examples(tmp_path)
 
 
-def test_files_that_were_never_sent_are_not_opened(site: Site, tmp_path: Path) -> None:
-    """Neither one of the server's own, nor what lies at an address inside."""
-    asked = site.address + "gradio_api/call/answer"
-    for path in (paint(tmp_path / "red.png", RED), site.address):
-        sent = {"data": [{"path": str(path), "orig_name": "red.png", "meta": {"_type": "gradio.FileData"}}]}
-        event = httpx.post(asked, json=sent).raise_for_status().json()["event_id"]
-        told = httpx.get(f"{asked}/{event}").text
-        assert told.startswith("event: error")
+# Over HTTP, without a browser: what a client names need not have been sent.
+
+META = {"meta": {"_type": "gradio.FileData"}}
+NO_SUCH_UPLOAD = "Expected a photo that was uploaded to this page"
+
+
+def upload(site: Site, path: Path) -> str:
+    """Where the demo says that it has put a photo."""
+    with path.open("rb") as file:
+        sent = httpx.post(site.address + "gradio_api/upload", files={"files": (path.name, file)})
+    return str(sent.raise_for_status().json()[0])
+
+
+def ask(site: Site, sent: object) -> str:
+    """What the demo answers to a client that names a file, through its queue."""
+    address = site.address + "gradio_api/call/answer"
+    event = httpx.post(address, json={"data": [sent]}).raise_for_status().json()["event_id"]
+    return httpx.get(f"{address}/{event}", timeout=30).text
+
+
+def ask_directly(site: Site, sent: object) -> str:
+    """The same without the queue."""
+    return httpx.post(site.address + "gradio_api/run/answer", json={"data": [sent]}, timeout=30).text
+
+
+@pytest.mark.parametrize("way", [ask, ask_directly])
+@pytest.mark.parametrize("more", [{}, META], ids=["without meta", "with meta"])
+def test_what_was_uploaded_is_answered(site: Site, tmp_path: Path, way: Any, more: dict[str, Any]) -> None:
+    stored = upload(site, paint(tmp_path / "red.png", RED))
+    assert "BMW M3" in way(site, {"path": stored, "orig_name": "red.png", **more})
+
+
+@pytest.mark.parametrize("way", [ask, ask_directly])
+@pytest.mark.parametrize("more", [{}, META], ids=["without meta", "with meta"])
+def test_nothing_else_of_the_host_is_read(site: Site, tmp_path: Path, way: Any, more: dict[str, Any]) -> None:
+    """One answer for all that was not uploaded, so that it tells nothing about what there is."""
+    photo = paint(tmp_path / "red.png", RED)
+    green = paint(tmp_path / "green.png", GREEN)
+    green.write_bytes(green.read_bytes() + tmp_path.name.encode())  # in a folder of its own
+    stored = Path(upload(site, green))
+    (tmp_path / "notes.txt").write_text("milk, eggs")
+    (stored.parent / "link.png").symlink_to(photo)
+    linked = stored.parent.parent / f"linked-{tmp_path.name}"
+    linked.symlink_to(tmp_path)
+    os.mkfifo(stored.with_name("fifo.png"))
+    with stored.with_name("large.png").open("wb") as large:
+        large.truncate(50_000_001)
+    inside = [
+        stored.parent / "link.png",
+        linked / "red.png",
+        *map(stored.with_name, ("fifo.png", "large.png", "gone.png")),
+    ]
+    named = [
+        *(photo, tmp_path / "notes.txt", tmp_path / "gone.png", tmp_path, site.model),
+        *("/dev/zero", "/proc/self/environ", *inside, stored.parent, f"{stored.parent}/../../../red.png"),
+        *("red.png", "", "\0", "a" * 5000, site.address, f"{site.address}gradio_api/file={stored}", f"file://{photo}"),
+    ]
+    expected = None
+    for name in named:
+        told = way(site, {"path": str(name), "orig_name": "x.jpg", **more})
+        assert NO_SUCH_UPLOAD in told, name
         assert "BMW" not in told
+        told = re.sub(r'"(average_)?duration": ?[0-9.e-]+', "", told)
+        expected = expected or told
+        assert told == expected, name
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"url": "http://192.0.2.1/red.png", **META},
+        {"path": None, "url": "data:image/png;base64,aGk="},
+        {"path": {"path": "/etc/hostname", **META}},
+        [{"path": "http://192.0.2.1/red.png", **META}],
+        "/etc/hostname",
+        7,
+    ],
+)
+def test_other_ways_to_name_a_photo_lead_nowhere(site: Site, sent: object) -> None:
+    for told in (ask(site, sent), ask_directly(site, sent)):
+        assert "BMW" not in told
+        assert NO_SUCH_UPLOAD in told or "error" in told
+
+
+def test_only_uploads_of_this_demo_and_its_page_can_be_fetched(site: Site, tmp_path: Path) -> None:
+    stored = upload(site, paint(tmp_path / "red.png", RED))
+    asked = site.address + "gradio_api/"
+    assert httpx.get(f"{asked}file={stored}").content == (tmp_path / "red.png").read_bytes()
+    Path(stored).with_name("link.png").symlink_to(tmp_path / "red.png")
+    for place in (tmp_path / "red.png", Path(stored).with_name("link.png"), "/etc/hostname", "http://192.0.2.1/x.png"):
+        assert httpx.get(f"{asked}file={place}").status_code in (403, 404), place
+    for other in ("file/etc/hostname", "proxy=http://192.0.2.1/", "custom_component/1/client/component/../x", "runs"):
+        assert httpx.get(asked + other).status_code == 404, other
+    for other in ("component_server", "process_recording", "stream/x", "vibe-code"):
+        assert httpx.post(asked + other, json={}).status_code == 404, other
+
+
+def test_a_foreign_host_is_refused_on_loopback(site: Site) -> None:
+    """A page elsewhere whose name has come to mean 127.0.0.1 sends its own name."""
+    port = site.address.rstrip("/").rpartition(":")[2]
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}", "[::1]", "LOCALHOST"):
+        assert httpx.get(site.address + "config", headers={"Host": host}).status_code == 200, host
+    for host in (f"evil.example:{port}", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.1", "", "["):
+        refused = httpx.get(site.address + "config", headers={"Host": host})
+        assert refused.status_code == 421, host
+        assert "Expected" in refused.json()["error"]
 
 
 @pytest.mark.slow

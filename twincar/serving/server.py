@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from twincar.errors import UsageError
+from twincar.loopback import guarded
 from twincar.predict import Classifier
 from twincar.serving.app import create_app
 from twincar.serving.limits import Limits
@@ -105,7 +106,7 @@ def serve(classifier: Classifier, *, name: str, host: str = "127.0.0.1", port: i
     """
     limits = Limits()
     limits = replace(limits, queue=queue, photos=min(limits.photos, queue))
-    made = server(create_app(classifier, name=name, limits=limits), limits)
+    made = server(guarded(create_app(classifier, name=name, limits=limits), host), limits)
     # When it has stopped, uvicorn raises the signal again that told it to; of SIGTERM, the process would die.
     before = signal.signal(signal.SIGTERM, lambda *_: setattr(made, "should_exit", True))
     try:
