@@ -89,7 +89,7 @@ def test_all_of_it_is_published(published: HubServer) -> None:
 
 def test_no_path_of_this_computer_is_published(published: HubServer, linear_run: Path, small_data: Path) -> None:
     for name, content in published.files.items():
-        for path in (linear_run, small_data, small_data.parent):
+        for path in (linear_run, small_data, small_data.parent, Path.home()):
             assert str(path).encode() not in content, name
     assert b"data: prepared\n" in published.files["config.yaml"]
     assert rb"\"source\": \"source\"" in published.files["best.safetensors"][:20_000]

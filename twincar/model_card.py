@@ -41,7 +41,7 @@ class DataFacts:
 
     @classmethod
     def of(cls, spec: ModelSpec) -> DataFacts:
-        """From the provenance of a model, which `publish.without_paths` has been at."""
+        """From the provenance of a model."""
         data = spec.provenance.get("data") or {}
         source = str(data.get("source") or "unknown")
         hub_name = source.removeprefix("hub:") if source.startswith("hub:") else None

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,6 @@ def push(
         raise UsageError(f"Expected a new folder for --out, and {out} exists. Delete it, or choose another.")
     data = PreparedData.of_run(run, data_folder)
     network, spec = open_network(run.path)
-    spec = without_paths(spec)
     split = _evaluated_split(run, data, on_photo)
     card = _card(repository, run, data, spec, split, licence)
     with _folder(out) as folder:
@@ -136,18 +135,6 @@ def push(
         commit=commit,
         page=page_of(repository) if commit else None,
     )
-
-
-def without_paths(spec: ModelSpec) -> ModelSpec:
-    """The spec as strangers may see it: of a data set that lay in a folder here, only the folder's name."""
-    data = dict(spec.provenance.get("data") or {})
-    if data.get("source"):
-        data["source"] = _without_path(str(data["source"]))
-    return replace(spec, provenance={**spec.provenance, "data": data})
-
-
-def _without_path(source: str) -> str:
-    return source if source.startswith(("hub:", "toycars")) else Path(source).name
 
 
 def _repository(name: str) -> Repository:
@@ -193,9 +180,7 @@ def _folder(out: Path | None) -> Iterator[Path]:
 def _write_run(folder: Path, run: RunFolder, network: CarNet, spec: ModelSpec) -> None:
     """A run folder, so that `evaluate --data` takes what `pull` has fetched."""
     copy = RunFolder(folder)
-    config = TrainConfig.from_values(read_yaml(run.config))
-    pretrained = config.pretrained if config.pretrained in ("hub", "none") else Path(config.pretrained).name
-    write_text(copy.config, replace(config, data=Path(config.data).name, pretrained=pretrained).to_yaml())
+    write_text(copy.config, TrainConfig.from_values(read_yaml(run.config)).without_paths().to_yaml())
     save_model(copy.best, network, spec)
     shutil.copyfile(run.metrics, copy.metrics)
 

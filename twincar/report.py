@@ -21,6 +21,7 @@ from twincar.data.annotations import MANIFEST, PreparedData
 from twincar.errors import TwinCarError, UsageError
 from twincar.files import RunFolder, best_epoch, sha256_of_file, write_text
 from twincar.labels import ClassNames
+from twincar.local_paths import name_only
 from twincar.metrics import classes_to_show, confusion_matrix, most_confused
 from twincar.modeling.engines import open_engine
 from twincar.modeling.spec import ModelSpec
@@ -37,6 +38,7 @@ LARGEST = 15_000_000  # bytes of a page, so that it can be sent by mail
 _WITHOUT_PICTURES = 6_000_000  # bytes of it for all else; Plotly takes 4.8 million
 _A_CLASS = 1_000  # bytes of it for a class's row and choice
 _TWINS = 12  # pairs
+_NO_DATA = "The data set was not where the run was trained on it. To show photos, report again with --data."
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def report(
     split = _evaluated_split(run, split)
     config = TrainConfig.from_values(read_yaml(run.config))
     engine, spec = open_engine(run.path)
-    data, no_data = _open_data(data_folder or Path(config.data))
+    data = _open_data(data_folder or Path(config.data))
     answers, classes = files.read_answers(run.reports / split), files.read_classes(run.reports / split)
     room = LARGEST - _WITHOUT_PICTURES - _A_CLASS * len(classes)
     album = Album(data.photo_root if data else None, room)
@@ -124,7 +126,7 @@ def report(
         mistaken=sorted({name for mistake in mistakes for name in (mistake.answer.truth, mistake.answer.answer)}),
         twins=twins,
         comparisons=files.read_comparisons(run.reports),
-        no_data=no_data,
+        no_data=_NO_DATA if data is None else "",
         unreadable=len(album.missing),
         plotly=plotly_script(),
         commands=_commands(run, split, data_folder or Path(config.data), other_data=data_folder is not None),
@@ -149,13 +151,13 @@ def _evaluated_split(run: RunFolder, wanted: str | None) -> str:
     return wanted
 
 
-def _open_data(folder: Path) -> tuple[PreparedData | None, str]:
-    """The prepared data set; where it has gone, None and why: the page is then made without photos."""
+def _open_data(folder: Path) -> PreparedData | None:
+    """The prepared data set; None where it has gone: the page is then made without photos."""
     try:
-        return PreparedData.open(folder), ""
+        return PreparedData.open(folder)
     except TwinCarError as error:
         log.warning("The page shows no photos. %s", error)
-        return None, str(error)
+        return None
 
 
 def _surety(answers: Sequence[Answer]) -> dict[str, float | None]:
@@ -180,10 +182,10 @@ def _trained(run: RunFolder, config: TrainConfig, spec: ModelSpec, data: Prepare
         "model_classes": len(spec.classes),
         "calibrated_on": spec.calibration.photos,
         "training_photos": data.manifest["photos"].get("train") if data else None,
-        "source": (provenance.get("data") or {}).get("source") or config.data,
+        "source": (provenance.get("data") or {}).get("source") or name_only(config.data),
         "epochs": len(history),
         "best_epoch": int(best_epoch(history)["epoch"]),
-        "config_text": run.config.read_text(encoding="utf-8"),
+        "config_text": config.without_paths().to_yaml(),
         "versions": {**(provenance.get("versions") or {}), "report by twincar": __version__},
         "hashes": hashes,
     }
@@ -214,15 +216,17 @@ def _measured(run: RunFolder, split: str, confusion: _Confusion) -> dict[str, An
 
 
 def _commands(run: RunFolder, split: str, data: Path, *, other_data: bool) -> dict[str, str]:
-    """What to type for each part of the page."""
-    of_split = [run.path, "--split", split, *(["--data", data] if other_data else [])]
+    """What to type for each part of the page, with the names of the run's and the data's folders for their paths."""
+    copy = RunFolder(Path(name_only(str(run.path.resolve()))))
+    folder = name_only(str(data.resolve()))
+    of_split = [copy.path, "--split", split, *(["--data", folder] if other_data else [])]
     return {
-        "train": _command("train", data, "--config", run.config),
+        "train": _command("train", folder, "--config", copy.config),
         "evaluate": _command("evaluate", *of_split),
         "corruptions": _command("evaluate", *of_split, "--corruptions"),
-        "open_set": _command("evaluate", run.path, "--open-set"),
+        "open_set": _command("evaluate", copy.path, "--open-set"),
         "scores": _command("explain", *of_split, "--score"),
-        "audit": _command("audit", data, "--deep", "--run", run.path, "--out", run.reports / "audit"),
+        "audit": _command("audit", folder, "--deep", "--run", copy.path, "--out", copy.reports / "audit"),
         "compare": _command("compare", *of_split),
         "report": _command("report", *of_split),
     }

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from twincar.choices import Arithmetic, Head
 from twincar.errors import CheckpointError, TwinCarError
 from twincar.labels import ClassNames
+from twincar.local_paths import name_only
 from twincar.modeling.calibration import Calibration
 from twincar.preprocess import Preprocessing
 
@@ -39,7 +40,16 @@ class ModelSpec:
     arithmetic: Arithmetic = "fp32"
     """Of an exported model; a checkpoint is always fp32."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """Where it comes from: recipe, data, epoch, scores, versions; for people, not for loading."""
+    """Where it comes from: recipe, data, epoch, scores, versions; for people, not for loading.
+
+    It travels with the model, and therefore a folder that the data lay in is told by its name only.
+    """
+
+    def __post_init__(self) -> None:
+        data = self.provenance.get("data")
+        if isinstance(data, Mapping) and isinstance(data.get("source"), str):
+            data = {**data, "source": name_only(data["source"])}
+            object.__setattr__(self, "provenance", {**self.provenance, "data": data})
 
     def to_header(self) -> str:
         """The spec as JSON."""
