@@ -24,9 +24,10 @@ from twincar.evaluate import evaluate
 from twincar.export import export
 from twincar.files import RunFolder, read_json, working_folder, write_bytes, write_json, write_text
 from twincar.hub import Repository, check_login, page_of, publish
-from twincar.model_card import Licence, ModelCard
+from twincar.model_card import ModelCard
 from twincar.modeling.checkpoint import save_model
 from twincar.modeling.engine_torch import open_network
+from twincar.modeling.license import Licence, with_license
 from twincar.modeling.network import CarNet, timm_weights
 from twincar.modeling.repository import (
     CALIBRATION_FILE,
@@ -110,8 +111,10 @@ def push(
         raise UsageError(f"Expected a new folder for --out, and {out} exists. Delete it, or choose another.")
     data = PreparedData.of_run(run, data_folder)
     network, spec = open_network(run.path)
+    if licence:
+        spec = with_license(spec, licence)
     split = _evaluated_split(run, data, on_photo)
-    card = _card(repository, run, data, spec, split, licence)
+    card = _card(repository, run, data, spec, split)
     with _folder(out) as folder:
         write_text(folder / CARD, card.to_markdown())
         _write_run(folder, run, network, spec)
@@ -222,9 +225,7 @@ def _write_for_timm(folder: Path, network: CarNet, spec: ModelSpec) -> None:
     write_text(folder / TIMM_CONFIG, json.dumps(config, indent=2) + "\n")  # ASCII: timm may read it in any locale
 
 
-def _card(
-    repository: Repository, run: RunFolder, data: PreparedData, spec: ModelSpec, split: str, licence: str | None
-) -> ModelCard:
+def _card(repository: Repository, run: RunFolder, data: PreparedData, spec: ModelSpec, split: str) -> ModelCard:
     report, open_set = run.reports / split, run.reports / files.OPEN_SET
     return ModelCard(
         repository=repository.name,
@@ -235,6 +236,6 @@ def _card(
         metrics=files.read_metrics(report),
         corruptions=files.read_corruptions(report) if _is_of_these_weights(report / files.CORRUPTIONS, run) else None,
         open_set=files.read_open_set(run.reports) if _is_of_these_weights(open_set, run) else None,
-        licence=Licence.of(spec, licence),
+        licence=Licence.of(spec),
         loads_in_timm=spec.head == "linear",
     )
