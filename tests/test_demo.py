@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +20,11 @@ import pytest
 import yaml
 from colour_model import BLACK, BLUE, GREEN, RED, SCRIPT, TEMPLATE, YELLOW, paint, write_model
 from conftest import DESKTOP, PHONE, luminance
+from packaging.requirements import Requirement
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from twincar.box import MODEL
 from twincar.cli import app
 from twincar.demo import answer_page, find_examples
 from twincar.errors import PhotoError, UsageError
@@ -47,7 +51,7 @@ WITHOUT_TORCH = (
 
 
 @contextmanager
-def served(code: str, *arguments: object, **environment: str) -> Iterator[str]:
+def served(code: str, *arguments: object, stop: int = signal.SIGINT, **environment: str) -> Iterator[str]:
     """The address that a process without torch serves the demo at, from its first line."""
     process = subprocess.Popen(
         [sys.executable, "-c", WITHOUT_TORCH + code, *map(str, arguments)],
@@ -62,7 +66,7 @@ def served(code: str, *arguments: object, **environment: str) -> Iterator[str]:
         found = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())
         assert found, process.stdout.read()
         yield found.group()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(stop)
         assert process.wait(timeout=30) in (130, 0)  # the command, or the script of a space
     finally:
         process.kill()
@@ -405,14 +409,114 @@ def test_a_space_serves_as_it_stands(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     red = paint(tmp_path / "photos" / "red.PNG", RED)
     space = write_space(str(model), tmp_path / "space", examples=tmp_path / "photos")
-    assert sorted(str(path.relative_to(space)) for path in space.rglob("*")) == [
-        ".gitattributes", "README.md", "app.py", "examples", "examples/01.png", "model.onnx", "requirements.txt",
+    assert sorted(str(path.relative_to(space)) for path in space.rglob("*") if "twincar" not in path.parts) == [
+        ".gitattributes", "LICENSE", "README.md", "app.py", "examples", "examples/01.jpg", "model.onnx",
+        "requirements.txt",
     ]  # fmt: skip
-    code = "import runpy; runpy.run_path(sys.argv[1], run_name='__main__')"
-    with served(code, space / "app.py", GRADIO_TEMP_DIR=str(tmp_path / "uploads")) as address:
+    code = (
+        "import runpy; sys.path.insert(0, sys.argv[1].removesuffix('/app.py'))\n"  # as for a script
+        "import twincar; assert twincar.__file__.startswith(sys.path[0])\n"
+        "runpy.run_path(sys.argv[1], run_name='__main__')"
+    )
+    uploads = tmp_path / "uploads"
+    with served(code, space / "app.py", stop=signal.SIGTERM, GRADIO_TEMP_DIR=str(uploads)) as address:
         client = Client(address, verbose=False, analytics_enabled=False)
         page, _ = client.predict(handle_file(red), api_name="/answer")
         assert "<h2>BMW M3 Sedan 2012</h2>" in page
+        assert list(uploads.rglob("*.PNG"))
+    assert not list(uploads.rglob("*.PNG"))
+
+
+PLACE = "Schillerstrasse-3"
+"""Where somebody lives."""
+
+
+def tagged(kind: str, path: Path) -> Path:
+    """A photo, lying on its side, with the place where it was taken in all that its format has room for."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    exif[0x010E] = PLACE
+    exif.get_ifd(0x8825)[29] = PLACE  # GPS
+    xmp = f"<x:xmpmeta xmlns:x='adobe:ns:meta/'>{PLACE}</x:xmpmeta>".encode()
+    text = PngInfo()
+    text.add_text("Comment", PLACE)
+    text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    options: dict[str, dict[str, Any]] = {
+        "JPEG": {"exif": exif, "comment": PLACE, "xmp": xmp},
+        "MPO": {"exif": exif, "comment": PLACE},
+        "PNG": {"exif": exif, "pnginfo": text},
+        "WEBP": {"exif": exif, "xmp": xmp, "lossless": True},
+        "TIFF": {"exif": exif, "description": PLACE},
+        "GIF": {"comment": PLACE},
+        "AVIF": {"exif": exif, "xmp": xmp},
+    }
+    left = Image.new("RGB", (60, 40), BLACK)
+    left.paste(RED, (0, 0, 30, 40))
+    left.save(path, kind, **options[kind])
+    if kind == "JPEG":  # Pillow writes no IPTC
+        record = b"Photoshop 3.0\x008BIM\x04\x04\x00\x00\x00\x00\x00\x18" + b"\x1c\x02\x78\x00\x12" + PLACE.encode()
+        data = path.read_bytes()
+        path.write_bytes(data[:2] + b"\xff\xed" + (len(record) + 2).to_bytes(2, "big") + record + data[2:])
+    assert PLACE.encode() in path.read_bytes()
+    return path
+
+
+KINDS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "AVIF")
+
+
+def test_examples_of_a_space_are_upright_pixels_and_nothing_else(tmp_path: Path, small_model: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for kind in KINDS:
+        tagged(kind, tmp_path / "photos" / f"{PLACE}-{kind}.{'jpg' if kind in ('JPEG', 'MPO') else kind.lower()}")
+    found = len(find_examples(tmp_path / "photos"))
+    space = write_space(str(small_model), tmp_path / "space", examples=tmp_path / "photos")
+    examples = sorted((space / "examples").iterdir())
+    assert len(examples) == found == len(KINDS)
+    for path in space.rglob("*"):
+        assert PLACE not in path.name
+        assert path.is_dir() or PLACE.encode() not in path.read_bytes(), path
+    for example in examples:
+        with Image.open(example) as image:
+            assert not {"exif", "xmp", "comment", "photoshop", "icc_profile"} & set(image.info), example
+            turned = image.size == (40, 60)
+            assert turned or image.size == (60, 40)  # a GIF cannot say which way is up
+            top, bottom = np.asarray(image.convert("RGB"))[5, 20], np.asarray(image.convert("RGB"))[-5, 20]
+            assert not turned or (top[0] > 200 and bottom[0] < 50)
+    assert sum(Image.open(example).size == (40, 60) for example in examples) == found - 1
+
+
+def test_a_space_tells_no_path_of_this_computer(tmp_path: Path, small_model: Path) -> None:
+    space = write_space(str(small_model), tmp_path / "space")
+    for path in space.rglob("*"):
+        for told in (tmp_path, Path.home(), Path(__file__).parents[1]):
+            assert path.is_dir() or str(told).encode() not in path.read_bytes(), (path, told)
+
+
+def test_a_space_brings_the_package_and_asks_for_released_ones_only(tmp_path: Path, small_model: Path) -> None:
+    """Nobody has released 'twincar': whoever took the name would run code in the space."""
+    import twincar
+
+    space = write_space(str(small_model), tmp_path / "space")
+    lines = (space / "requirements.txt").read_text().splitlines()
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    asked = {Requirement(line).name for line in (*project["dependencies"], *project["optional-dependencies"]["demo"])}
+    assert {Requirement(line).name for line in lines} == asked
+    assert "twincar" not in asked
+    package = Path(twincar.__file__).parent
+    brought = {str(path.relative_to(space / "twincar")) for path in (space / "twincar").rglob("*") if path.is_file()}
+    sources = {str(path.relative_to(package)) for path in package.rglob("*.py")}
+    assert sources < brought
+    assert not [name for name in brought if name.endswith((".onnx", ".pyc"))]
+    assert "Apache License" in (space / "twincar" / "LICENSE").read_text()
+
+
+def test_a_space_without_metadata_says_what_to_do(
+    tmp_path: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twincar.space.requirements_of", lambda _: [])
+    with pytest.raises(UsageError, match=r"pip install '\.\[demo\]'"):
+        write_space(str(small_model), tmp_path / "space")
+    assert not (tmp_path / "space").exists()
 
 
 def card(space: Path) -> dict[str, Any]:
@@ -423,14 +527,12 @@ def card(space: Path) -> dict[str, Any]:
 def test_the_card_of_a_space_is_the_hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import gradio
 
-    import twincar
-
     model = write_model(tmp_path / "colours.onnx")
     local = card(write_space(str(model), tmp_path / "local"))
     assert (local["sdk"], local["sdk_version"], local["app_file"]) == ("gradio", gradio.__version__, "app.py")
-    assert (local["license"], local["python_version"], "models" in local) == ("apache-2.0", "3.11", False)
+    assert ("license" in local, local["python_version"], "models" in local) == (False, "3.11", False)
+    assert "not named by the publisher" in (tmp_path / "local" / "README.md").read_text()
     assert "examples=None" in (tmp_path / "local" / "app.py").read_text()
-    assert (tmp_path / "local" / "requirements.txt").read_text() == f"twincar[demo]=={twincar.__version__}\n"
 
     known = Classifier.load(model)
     monkeypatch.setattr(Classifier, "load", lambda _: known)  # no hub is within reach
@@ -438,6 +540,13 @@ def test_the_card_of_a_space_is_the_hubs(tmp_path: Path, monkeypatch: pytest.Mon
     assert card(hub)["models"] == ["someone/cars"]
     assert "demo('someone/cars@v1', examples=None" in (hub / "app.py").read_text()
     assert not (hub / "model.onnx").exists()
+
+
+def test_the_licence_of_a_space_is_the_models(tmp_path: Path) -> None:
+    space = write_space(str(MODEL), tmp_path / "space")
+    assert card(space)["license"] == "cc-by-nc-4.0"
+    assert MODEL.with_name("LICENSE").read_text().strip() in (space / "LICENSE").read_text()
+    assert "cc-by-nc-4.0" in (space / "README.md").read_text().split("---\n")[2]
 
 
 def test_a_space_overwrites_nothing_and_takes_no_run(tmp_path: Path, small_model: Path) -> None:

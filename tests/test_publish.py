@@ -253,8 +253,10 @@ def test_it_is_evaluated_if_that_was_not_done_with_these_weights(
     assert evaluated == []
     later = (run / "best.safetensors").stat().st_mtime + 60
     os.utime(run / "reports" / "test" / "metrics.json", (later - 120, later - 120))
-    push(run, REPO, out=tmp_path / "second")
+    push(run, REPO, licence="cc-by-4.0", out=tmp_path / "second")
     assert evaluated == ["test"]
+    assert open_network(tmp_path / "second")[1].license == "cc-by-4.0"
+    assert HubCard((tmp_path / "second" / "README.md").read_text()).data.license == "cc-by-4.0"
 
 
 @pytest.mark.usefixtures("hub_client")

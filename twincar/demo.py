@@ -10,6 +10,8 @@ other machine for anything, and what is shown is escaped by the templates (`asse
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Callable
 from importlib import resources
 from itertools import islice
@@ -58,7 +60,7 @@ def demo(
     port: int | None = None,
     on_start: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve the page until Ctrl-C.
+    """Serve the page until Ctrl-C or SIGTERM; the uploads are then deleted.
 
     Args:
         model: what `Classifier.load` takes.
@@ -77,11 +79,13 @@ def demo(
     with own_folder() as uploads:
         page = build_page(classifier, photos, uploads)
         address = launch(page, uploads, host=host, port=port)
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # by itself it would leave the uploads
         try:
             if on_start:
                 on_start(address)
             page.server.thread.join()
         finally:
+            signal.signal(signal.SIGTERM, before)
             page.close(verbose=False)
 
 
@@ -108,7 +112,9 @@ class _Page(gr.Blocks):
 
         Gradio itself would fetch an address and copy files, but check a path only where the client asks for it.
         """
-        return await super().preprocess_data(block_fn, [_named(sent) for sent in inputs], state, explicit_call)
+        named = [_named(sent) for sent in inputs]
+        values: list[Any] = await super().preprocess_data(block_fn, named, state, explicit_call)
+        return values
 
 
 def _named(sent: Any) -> Any:

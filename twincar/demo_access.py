@@ -21,8 +21,10 @@ from twincar.errors import Defect, PhotoError
 _VARIABLE = "GRADIO_TEMP_DIR"  # where Gradio puts uploads, and what it serves
 _API = "/gradio_api/"
 _FILE = f"{_API}file="
-_NEEDED = ("app_id", "call", "cancel", "heartbeat", "info", "login_check", "queue", "reset", "run", "startup-events")
-_NEEDED += ("theme.css", "upload", "upload_progress")
+_NEEDED = (
+    *("app_id", "call", "cancel", "heartbeat", "info", "login_check", "queue", "reset", "run", "startup-events"),
+    *("theme.css", "upload", "upload_progress"),
+)
 """What the page and Gradio's own client ask of its API. The rest fetches addresses, records, and edits code."""
 
 
