@@ -19,6 +19,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when it is imported
+import gradio as gr
 import numpy as np
 from PIL import Image
 from starlette.middleware import Middleware
@@ -32,9 +34,6 @@ from twincar.overlays import heat_overlay
 from twincar.pages import percent, picture_uri, render
 from twincar.predict import Classifier
 from twincar.preprocess import decode_photo, read_photo
-
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when it is imported
-import gradio as gr
 
 MAX_BYTES = 50_000_000
 """Largest photo that may be sent."""
