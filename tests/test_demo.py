@@ -336,10 +336,12 @@ def test_nothing_else_of_the_host_is_read(site: Site, tmp_path: Path, way: Any, 
     (stored.parent / "link.png").symlink_to(photo)
     linked = stored.parent.parent / f"linked-{tmp_path.name}"
     linked.symlink_to(tmp_path)
+    beside = paint(tmp_path.with_name(f"{tmp_path.name}.png"), RED)
     os.mkfifo(stored.with_name("fifo.png"))
     with stored.with_name("large.png").open("wb") as large:
         large.truncate(50_000_001)
     inside = [
+        linked / ".." / beside.name,  # to the kernel that is beside what the link leads to
         stored.parent / "link.png",
         linked / "red.png",
         *map(stored.with_name, ("fifo.png", "large.png", "gone.png")),

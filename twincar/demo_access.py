@@ -43,7 +43,7 @@ class PageOnly:
 
     def _is_needed(self, path: str) -> bool:
         if path.startswith(_FILE):
-            return is_upload(path.removeprefix(_FILE), self._folder)
+            return bool(upload_path(path.removeprefix(_FILE), self._folder))
         return not path.startswith(_API) or path.removeprefix(_API).partition("/")[0] in _NEEDED
 
 
@@ -63,12 +63,12 @@ def own_folder() -> Iterator[Path]:
                 os.environ[_VARIABLE] = before
 
 
-def is_upload(path: object, folder: Path) -> bool:
-    """Whether a path that a client names is that of a file in `folder`, with no link on its way."""
+def upload_path(path: object, folder: Path) -> str:
+    """A path that a client names, without '..', if it leads into `folder` by no link; else empty."""
     if not isinstance(path, str) or "\0" in path or not Path(path).is_absolute():
-        return False
+        return ""
     plain = os.path.normpath(path)  # nothing outside the folder is looked at, not even whether it is there
-    return Path(plain).is_relative_to(folder) and os.path.realpath(plain) == plain
+    return plain if Path(plain).is_relative_to(folder) and os.path.realpath(plain) == plain else ""
 
 
 def read_upload(path: object, folder: Path, *, max_bytes: int) -> bytes:
@@ -82,10 +82,10 @@ def read_upload(path: object, folder: Path, *, max_bytes: int) -> bytes:
     Raises:
         PhotoError: it is not an uploaded file, or is not there any more.
     """
-    if isinstance(path, str) and is_upload(path, folder):
+    if found := upload_path(path, folder):
         try:
             # Without O_NONBLOCK the open would wait for whoever writes to a named pipe.
-            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            with os.fdopen(os.open(found, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
                 data = file.read(max_bytes + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
         except OSError:
             data = b""
