@@ -125,9 +125,10 @@ def the_watch() -> Watch:
 
 def readers() -> dict[str, Any]:
     """All of them by name; imported late, so that atheris can have been told to instrument what they import."""
-    from benchmarks import fuzz_folders, fuzz_models, fuzz_network, fuzz_targets
+    from benchmarks import fuzz_demo, fuzz_folders, fuzz_models, fuzz_network, fuzz_targets
 
-    return {**fuzz_targets.READERS, **fuzz_folders.READERS, **fuzz_models.READERS, **fuzz_network.READERS}
+    modules = (fuzz_targets, fuzz_folders, fuzz_models, fuzz_network, fuzz_demo)
+    return {name: reader for module in modules for name, reader in module.READERS.items()}
 
 
 class Fuzzer:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 from typer.testing import CliRunner
 
 import twincar
+from benchmarks.box_header import write_license
 from twincar.box import MODEL
 from twincar.cli import app
 from twincar.data.prepare import prepare
 from twincar.labels import stanford_cars
 from twincar.modeling.engines import open_engine, read_logits
+from twincar.modeling.license import Licence
 from twincar.predictions import labelled_split
 
 CARD = MODEL.with_name("CARD.md")
@@ -27,6 +30,15 @@ def test_it_is_small_and_whole() -> None:
     assert spec.calibration.photos == 677
     assert spec.arithmetic == "int8-weights"
     assert not re.search(r"/(home|tmp|root|work)/", spec.to_header())
+
+
+def test_its_header_holds_its_licence(tmp_path: Path) -> None:
+    _, spec = open_engine(MODEL)
+    assert (spec.license, Licence.of(spec).id) == ("cc-by-nc-4.0", "cc-by-nc-4.0")
+    assert spec.license_notice == MODEL.with_name("LICENSE").read_text(encoding="utf-8")
+    copy = shutil.copyfile(MODEL, tmp_path / "model.onnx")
+    write_license(copy)
+    assert copy.read_bytes() == MODEL.read_bytes()
 
 
 def test_it_answers_where_no_model_is_named(tmp_path: Path) -> None:

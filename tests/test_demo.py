@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +20,11 @@ import pytest
 import yaml
 from colour_model import BLACK, BLUE, GREEN, RED, SCRIPT, TEMPLATE, YELLOW, paint, write_model
 from conftest import DESKTOP, PHONE, luminance
+from packaging.requirements import Requirement
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from twincar.box import MODEL
 from twincar.cli import app
 from twincar.demo import answer_page, find_examples
 from twincar.errors import PhotoError, UsageError
@@ -47,7 +51,7 @@ WITHOUT_TORCH = (
 
 
 @contextmanager
-def served(code: str, *arguments: object, **environment: str) -> Iterator[str]:
+def served(code: str, *arguments: object, stop: int = signal.SIGINT, **environment: str) -> Iterator[str]:
     """The address that a process without torch serves the demo at, from its first line."""
     process = subprocess.Popen(
         [sys.executable, "-c", WITHOUT_TORCH + code, *map(str, arguments)],
@@ -62,7 +66,7 @@ def served(code: str, *arguments: object, **environment: str) -> Iterator[str]:
         found = re.search(r"http://127\.0\.0\.1:\d+/", process.stdout.readline())
         assert found, process.stdout.read()
         yield found.group()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(stop)
         assert process.wait(timeout=30) in (130, 0)  # the command, or the script of a space
     finally:
         process.kill()
@@ -288,15 +292,114 @@ def test_examples_are_checked_at_the_start(tmp_path: Path) -> None:
         find_examples(tmp_path)
 
 
-def test_files_that_were_never_sent_are_not_opened(site: Site, tmp_path: Path) -> None:
-    """Neither one of the server's own, nor what lies at an address inside."""
-    asked = site.address + "gradio_api/call/answer"
-    for path in (paint(tmp_path / "red.png", RED), site.address):
-        sent = {"data": [{"path": str(path), "orig_name": "red.png", "meta": {"_type": "gradio.FileData"}}]}
-        event = httpx.post(asked, json=sent).raise_for_status().json()["event_id"]
-        told = httpx.get(f"{asked}/{event}").text
-        assert told.startswith("event: error")
+# Over HTTP, without a browser: what a client names need not have been sent.
+
+META = {"meta": {"_type": "gradio.FileData"}}
+NO_SUCH_UPLOAD = "Expected a photo that was uploaded to this page"
+
+
+def upload(site: Site, path: Path) -> str:
+    """Where the demo says that it has put a photo."""
+    with path.open("rb") as file:
+        sent = httpx.post(site.address + "gradio_api/upload", files={"files": (path.name, file)})
+    return str(sent.raise_for_status().json()[0])
+
+
+def ask(site: Site, sent: object) -> str:
+    """What the demo answers to a client that names a file, through its queue."""
+    address = site.address + "gradio_api/call/answer"
+    event = httpx.post(address, json={"data": [sent]}).raise_for_status().json()["event_id"]
+    return httpx.get(f"{address}/{event}", timeout=30).text
+
+
+def ask_directly(site: Site, sent: object) -> str:
+    """The same without the queue."""
+    return httpx.post(site.address + "gradio_api/run/answer", json={"data": [sent]}, timeout=30).text
+
+
+@pytest.mark.parametrize("way", [ask, ask_directly])
+@pytest.mark.parametrize("more", [{}, META], ids=["without meta", "with meta"])
+def test_what_was_uploaded_is_answered(site: Site, tmp_path: Path, way: Any, more: dict[str, Any]) -> None:
+    stored = upload(site, paint(tmp_path / "red.png", RED))
+    assert "BMW M3" in way(site, {"path": stored, "orig_name": "red.png", **more})
+
+
+@pytest.mark.parametrize("way", [ask, ask_directly])
+@pytest.mark.parametrize("more", [{}, META], ids=["without meta", "with meta"])
+def test_nothing_else_of_the_host_is_read(site: Site, tmp_path: Path, way: Any, more: dict[str, Any]) -> None:
+    """One answer for all that was not uploaded, so that it tells nothing about what there is."""
+    photo = paint(tmp_path / "red.png", RED)
+    green = paint(tmp_path / "green.png", GREEN)
+    green.write_bytes(green.read_bytes() + tmp_path.name.encode())  # in a folder of its own
+    stored = Path(upload(site, green))
+    (tmp_path / "notes.txt").write_text("milk, eggs")
+    (stored.parent / "link.png").symlink_to(photo)
+    linked = stored.parent.parent / f"linked-{tmp_path.name}"
+    linked.symlink_to(tmp_path)
+    beside = paint(tmp_path.with_name(f"{tmp_path.name}.png"), RED)
+    os.mkfifo(stored.with_name("fifo.png"))
+    with stored.with_name("large.png").open("wb") as large:
+        large.truncate(50_000_001)
+    inside = [
+        linked / ".." / beside.name,  # to the kernel that is beside what the link leads to
+        stored.parent / "link.png",
+        linked / "red.png",
+        *map(stored.with_name, ("fifo.png", "large.png", "gone.png")),
+    ]
+    named = [
+        *(photo, tmp_path / "notes.txt", tmp_path / "gone.png", tmp_path, site.model),
+        *("/dev/zero", "/proc/self/environ", *inside, stored.parent, f"{stored.parent}/../../../red.png"),
+        *("red.png", "", "\0", "a" * 5000, site.address, f"{site.address}gradio_api/file={stored}", f"file://{photo}"),
+    ]
+    expected = None
+    for name in named:
+        told = way(site, {"path": str(name), "orig_name": "x.jpg", **more})
+        assert NO_SUCH_UPLOAD in told, name
         assert "BMW" not in told
+        told = re.sub(r'"(average_)?duration": ?[0-9.e-]+', "", told)
+        expected = expected or told
+        assert told == expected, name
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"url": "http://192.0.2.1/red.png", **META},
+        {"path": None, "url": "data:image/png;base64,aGk="},
+        {"path": {"path": "/etc/hostname", **META}},
+        [{"path": "http://192.0.2.1/red.png", **META}],
+        "/etc/hostname",
+        7,
+    ],
+)
+def test_other_ways_to_name_a_photo_lead_nowhere(site: Site, sent: object) -> None:
+    for told in (ask(site, sent), ask_directly(site, sent)):
+        assert "BMW" not in told
+        assert NO_SUCH_UPLOAD in told or "error" in told
+
+
+def test_only_uploads_of_this_demo_and_its_page_can_be_fetched(site: Site, tmp_path: Path) -> None:
+    stored = upload(site, paint(tmp_path / "red.png", RED))
+    asked = site.address + "gradio_api/"
+    assert httpx.get(f"{asked}file={stored}").content == (tmp_path / "red.png").read_bytes()
+    Path(stored).with_name("link.png").symlink_to(tmp_path / "red.png")
+    for place in (tmp_path / "red.png", Path(stored).with_name("link.png"), "/etc/hostname", "http://192.0.2.1/x.png"):
+        assert httpx.get(f"{asked}file={place}").status_code in (403, 404), place
+    for other in ("file/etc/hostname", "proxy=http://192.0.2.1/", "custom_component/1/client/component/../x", "runs"):
+        assert httpx.get(asked + other).status_code == 404, other
+    for other in ("component_server", "process_recording", "stream/x", "vibe-code"):
+        assert httpx.post(asked + other, json={}).status_code == 404, other
+
+
+def test_a_foreign_host_is_refused_on_loopback(site: Site) -> None:
+    """A page elsewhere whose name has come to mean 127.0.0.1 sends its own name."""
+    port = site.address.rstrip("/").rpartition(":")[2]
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}", "[::1]", "LOCALHOST"):
+        assert httpx.get(site.address + "config", headers={"Host": host}).status_code == 200, host
+    for host in (f"evil.example:{port}", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.1", "", "["):
+        refused = httpx.get(site.address + "config", headers={"Host": host})
+        assert refused.status_code == 421, host
+        assert "Expected" in refused.json()["error"]
 
 
 @pytest.mark.slow
@@ -308,14 +411,114 @@ def test_a_space_serves_as_it_stands(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     red = paint(tmp_path / "photos" / "red.PNG", RED)
     space = write_space(str(model), tmp_path / "space", examples=tmp_path / "photos")
-    assert sorted(str(path.relative_to(space)) for path in space.rglob("*")) == [
-        ".gitattributes", "README.md", "app.py", "examples", "examples/01.png", "model.onnx", "requirements.txt",
+    assert sorted(str(path.relative_to(space)) for path in space.rglob("*") if "twincar" not in path.parts) == [
+        ".gitattributes", "LICENSE", "README.md", "app.py", "examples", "examples/01.jpg", "model.onnx",
+        "requirements.txt",
     ]  # fmt: skip
-    code = "import runpy; runpy.run_path(sys.argv[1], run_name='__main__')"
-    with served(code, space / "app.py", GRADIO_TEMP_DIR=str(tmp_path / "uploads")) as address:
+    code = (
+        "import runpy; sys.path.insert(0, sys.argv[1].removesuffix('/app.py'))\n"  # as for a script
+        "import twincar; assert twincar.__file__.startswith(sys.path[0])\n"
+        "runpy.run_path(sys.argv[1], run_name='__main__')"
+    )
+    uploads = tmp_path / "uploads"
+    with served(code, space / "app.py", stop=signal.SIGTERM, GRADIO_TEMP_DIR=str(uploads)) as address:
         client = Client(address, verbose=False, analytics_enabled=False)
         page, _ = client.predict(handle_file(red), api_name="/answer")
         assert "<h2>BMW M3 Sedan 2012</h2>" in page
+        assert list(uploads.rglob("*.PNG"))
+    assert not list(uploads.rglob("*.PNG"))
+
+
+PLACE = "Schillerstrasse-3"
+"""Where somebody lives."""
+
+
+def tagged(kind: str, path: Path) -> Path:
+    """A photo, lying on its side, with the place where it was taken in all that its format has room for."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    exif[0x010E] = PLACE
+    exif.get_ifd(0x8825)[29] = PLACE  # GPS
+    xmp = f"<x:xmpmeta xmlns:x='adobe:ns:meta/'>{PLACE}</x:xmpmeta>".encode()
+    text = PngInfo()
+    text.add_text("Comment", PLACE)
+    text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    options: dict[str, dict[str, Any]] = {
+        "JPEG": {"exif": exif, "comment": PLACE, "xmp": xmp},
+        "MPO": {"exif": exif, "comment": PLACE},
+        "PNG": {"exif": exif, "pnginfo": text},
+        "WEBP": {"exif": exif, "xmp": xmp, "lossless": True},
+        "TIFF": {"exif": exif, "description": PLACE},
+        "GIF": {"comment": PLACE},
+        "AVIF": {"exif": exif, "xmp": xmp},
+    }
+    left = Image.new("RGB", (60, 40), BLACK)
+    left.paste(RED, (0, 0, 30, 40))
+    left.save(path, kind, **options[kind])
+    if kind == "JPEG":  # Pillow writes no IPTC
+        record = b"Photoshop 3.0\x008BIM\x04\x04\x00\x00\x00\x00\x00\x18" + b"\x1c\x02\x78\x00\x12" + PLACE.encode()
+        data = path.read_bytes()
+        path.write_bytes(data[:2] + b"\xff\xed" + (len(record) + 2).to_bytes(2, "big") + record + data[2:])
+    assert PLACE.encode() in path.read_bytes()
+    return path
+
+
+KINDS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "GIF", "AVIF")
+
+
+def test_examples_of_a_space_are_upright_pixels_and_nothing_else(tmp_path: Path, small_model: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for kind in KINDS:
+        tagged(kind, tmp_path / "photos" / f"{PLACE}-{kind}.{'jpg' if kind in ('JPEG', 'MPO') else kind.lower()}")
+    found = len(find_examples(tmp_path / "photos"))
+    space = write_space(str(small_model), tmp_path / "space", examples=tmp_path / "photos")
+    examples = sorted((space / "examples").iterdir())
+    assert len(examples) == found == len(KINDS)
+    for path in space.rglob("*"):
+        assert PLACE not in path.name
+        assert path.is_dir() or PLACE.encode() not in path.read_bytes(), path
+    for example in examples:
+        with Image.open(example) as image:
+            assert not {"exif", "xmp", "comment", "photoshop", "icc_profile"} & set(image.info), example
+            turned = image.size == (40, 60)
+            assert turned or image.size == (60, 40)  # a GIF cannot say which way is up
+            top, bottom = np.asarray(image.convert("RGB"))[5, 20], np.asarray(image.convert("RGB"))[-5, 20]
+            assert not turned or (top[0] > 200 and bottom[0] < 50)
+    assert sum(Image.open(example).size == (40, 60) for example in examples) == found - 1
+
+
+def test_a_space_tells_no_path_of_this_computer(tmp_path: Path, small_model: Path) -> None:
+    space = write_space(str(small_model), tmp_path / "space")
+    for path in space.rglob("*"):
+        for told in (tmp_path, Path.home(), Path(__file__).parents[1]):
+            assert path.is_dir() or str(told).encode() not in path.read_bytes(), (path, told)
+
+
+def test_a_space_brings_the_package_and_asks_for_released_ones_only(tmp_path: Path, small_model: Path) -> None:
+    """Nobody has released 'twincar': whoever took the name would run code in the space."""
+    import twincar
+
+    space = write_space(str(small_model), tmp_path / "space")
+    lines = (space / "requirements.txt").read_text().splitlines()
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    asked = {Requirement(line).name for line in (*project["dependencies"], *project["optional-dependencies"]["demo"])}
+    assert {Requirement(line).name for line in lines} == asked
+    assert "twincar" not in asked
+    package = Path(twincar.__file__).parent
+    brought = {str(path.relative_to(space / "twincar")) for path in (space / "twincar").rglob("*") if path.is_file()}
+    sources = {str(path.relative_to(package)) for path in package.rglob("*.py")}
+    assert sources < brought
+    assert not [name for name in brought if name.endswith((".onnx", ".pyc"))]
+    assert "Apache License" in (space / "twincar" / "LICENSE").read_text()
+
+
+def test_a_space_without_metadata_says_what_to_do(
+    tmp_path: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twincar.space.requirements_of", lambda _: [])
+    with pytest.raises(UsageError, match=r"pip install '\.\[demo\]'"):
+        write_space(str(small_model), tmp_path / "space")
+    assert not (tmp_path / "space").exists()
 
 
 def card(space: Path) -> dict[str, Any]:
@@ -326,14 +529,12 @@ def card(space: Path) -> dict[str, Any]:
 def test_the_card_of_a_space_is_the_hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import gradio
 
-    import twincar
-
     model = write_model(tmp_path / "colours.onnx")
     local = card(write_space(str(model), tmp_path / "local"))
     assert (local["sdk"], local["sdk_version"], local["app_file"]) == ("gradio", gradio.__version__, "app.py")
-    assert (local["license"], local["python_version"], "models" in local) == ("apache-2.0", "3.11", False)
+    assert ("license" in local, local["python_version"], "models" in local) == (False, "3.11", False)
+    assert "not named by the publisher" in (tmp_path / "local" / "README.md").read_text()
     assert "examples=None" in (tmp_path / "local" / "app.py").read_text()
-    assert (tmp_path / "local" / "requirements.txt").read_text() == f"twincar[demo]=={twincar.__version__}\n"
 
     known = Classifier.load(model)
     monkeypatch.setattr(Classifier, "load", lambda _: known)  # no hub is within reach
@@ -341,6 +542,13 @@ def test_the_card_of_a_space_is_the_hubs(tmp_path: Path, monkeypatch: pytest.Mon
     assert card(hub)["models"] == ["someone/cars"]
     assert "demo('someone/cars@v1', examples=None" in (hub / "app.py").read_text()
     assert not (hub / "model.onnx").exists()
+
+
+def test_the_licence_of_a_space_is_the_models(tmp_path: Path) -> None:
+    space = write_space(str(MODEL), tmp_path / "space")
+    assert card(space)["license"] == "cc-by-nc-4.0"
+    assert MODEL.with_name("LICENSE").read_text().strip() in (space / "LICENSE").read_text()
+    assert "cc-by-nc-4.0" in (space / "README.md").read_text().split("---\n")[2]
 
 
 def test_a_space_overwrites_nothing_and_takes_no_run(tmp_path: Path, small_model: Path) -> None:

@@ -115,6 +115,17 @@ def test_explaining_a_class_the_model_does_not_know_is_told(small_run: Path) -> 
         Classifier.load(small_run).explain(PHOTOS[0], target="Aurora Falcon Sedan 2013")
 
 
+def test_no_path_of_this_computer_is_in_an_exported_model(
+    exported: dict[str, Exported], small_run: Path, small_data: Path
+) -> None:
+    """Neither of the data, nor of the code, which torch notes beside each node."""
+    for kind in exported.values():
+        files = [kind.path] if kind.path.is_file() else [path for path in kind.path.rglob("*") if path.is_file()]
+        for file in files:
+            for told in (small_run, small_data.parent, Path.home(), Path(__file__).parents[1]):
+                assert str(told).encode() not in file.read_bytes(), (file, told)
+
+
 @pytest.mark.parametrize("kind", ["onnx", "fp16", "int8", "int8-weights", "openvino", "bf16"])
 def test_any_number_of_photos_goes_through(exported: dict[str, Exported], kind: str) -> None:
     engine = Classifier.load(exported[kind].path).engine

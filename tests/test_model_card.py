@@ -16,8 +16,9 @@ import twincar.model_card
 from twincar.config import TrainConfig
 from twincar.labels import ClassNames, stanford_cars
 from twincar.metrics import Interval
-from twincar.model_card import DataFacts, Licence, ModelCard
+from twincar.model_card import DataFacts, ModelCard
 from twincar.modeling.calibration import Calibration
+from twincar.modeling.license import Licence, with_license
 from twincar.modeling.spec import ModelSpec
 from twincar.preprocess import Preprocessing
 from twincar.reliability import UnknownGroup
@@ -47,7 +48,7 @@ def card_of(spec: ModelSpec, licence: str | None = None, **changes: Any) -> Mode
         metrics=MEASURED,
         corruptions=None,
         open_set=None,
-        licence=Licence.of(spec, licence),
+        licence=Licence.of(with_license(spec, licence) if licence else spec),
         loads_in_timm=True,
     )
     return replace(card, **changes)
@@ -76,6 +77,7 @@ def test_metadata_goes_through_the_hubs_own_parser() -> None:
         ("hub:tanganke/stanford_cars", stanford_cars(), None, ("other", "non-commercial-research")),
         ("my_folder", stanford_cars()[:98], None, ("other", "non-commercial-research")),
         ("my_folder", TOYS, None, (None, None)),
+        ("toycars", TOYS, None, (None, None)),  # a folder that somebody has called so
         ("my_folder", TOYS, "cc-by-4.0", ("cc-by-4.0", None)),
         ("my_folder", stanford_cars(), "cc-by-nc-4.0", ("cc-by-nc-4.0", None)),
     ],
@@ -130,11 +132,11 @@ NASTY = (
 
 def test_names_do_nothing_in_the_text_or_the_metadata() -> None:
     """Rendered by a Markdown parser with HTML and tables, as the hub has them."""
-    spec = spec_of("a\n---\nlicense: mit\n<b>|[x](y)</b>", NASTY)
+    spec = spec_of("a\n---\nlicense: mit\n<b>|[x](y)", NASTY)
     text = card_of(spec).to_markdown()
     card = HubCard(text)
     assert card.data.license is None
-    assert card.data.eval_results[0].dataset_name == "folder a --- license: mit <b>|[x](y)</b>"
+    assert card.data.eval_results[0].dataset_name == "folder a --- license: mit <b>|[x](y)"
     tokens = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(card.text)
     flat = [inner for token in tokens for inner in (token, *(token.children or []))]
     html = [token.content.strip() for token in flat if token.type in ("html_block", "html_inline")]

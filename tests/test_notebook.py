@@ -66,6 +66,7 @@ def test_its_outputs_tell_nothing_of_a_machine_and_hold_no_warning(committed: nb
             [output.get("text", ""), *(output.get("data", {}).get(f"text/{k}", "") for k in ("plain", "html"))]
         )
         assert not re.search(r"(?<![\w.<])/(?:tmp|work|root|home|usr|opt)\b|Warning|Traceback| at 0x", text), text
+    assert str(Path.home()) not in nbformat.writes(committed)
 
 
 @pytest.mark.slow
@@ -76,4 +77,6 @@ def test_it_runs_from_beginning_to_end(
     notebook = build.executed(tmp_path)
     assert len(pictures(notebook)) == len(pictures(committed))
     assert not [output for output in outputs(notebook) if output.get("name") == "stderr"]
+    for told in (tmp_path, Path.home(), FOLDER):
+        assert str(told) not in nbformat.writes(notebook)
     assert (tmp_path / "walkthrough/run/model-fp32.onnx").is_file()

@@ -89,7 +89,7 @@ def test_all_of_it_is_published(published: HubServer) -> None:
 
 def test_no_path_of_this_computer_is_published(published: HubServer, linear_run: Path, small_data: Path) -> None:
     for name, content in published.files.items():
-        for path in (linear_run, small_data, small_data.parent):
+        for path in (linear_run, small_data, small_data.parent, Path.home()):
             assert str(path).encode() not in content, name
     assert b"data: prepared\n" in published.files["config.yaml"]
     assert rb"\"source\": \"source\"" in published.files["best.safetensors"][:20_000]
@@ -253,8 +253,10 @@ def test_it_is_evaluated_if_that_was_not_done_with_these_weights(
     assert evaluated == []
     later = (run / "best.safetensors").stat().st_mtime + 60
     os.utime(run / "reports" / "test" / "metrics.json", (later - 120, later - 120))
-    push(run, REPO, out=tmp_path / "second")
+    push(run, REPO, licence="cc-by-4.0", out=tmp_path / "second")
     assert evaluated == ["test"]
+    assert open_network(tmp_path / "second")[1].license == "cc-by-4.0"
+    assert HubCard((tmp_path / "second" / "README.md").read_text()).data.license == "cc-by-4.0"
 
 
 @pytest.mark.usefixtures("hub_client")

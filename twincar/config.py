@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import field, fields
+from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from twincar.choices import Head, Precision
 from twincar.errors import UsageError
+from twincar.local_paths import name_only
 from twincar.user_files import read_bounded
 
 Schedule = Literal["plateau", "cosine"]
@@ -178,6 +179,10 @@ class TrainConfig:
     def to_yaml(self) -> str:
         """The whole configuration, for the run folder."""
         return yaml.safe_dump(_ADAPTER.dump_python(self, mode="json"), sort_keys=False)
+
+    def without_paths(self) -> TrainConfig:
+        """The configuration as others may see it: files and folders of this computer by their names only."""
+        return replace(self, data=name_only(self.data), pretrained=name_only(self.pretrained))
 
 
 _ADAPTER = TypeAdapter(TrainConfig)

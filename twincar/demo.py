@@ -10,6 +10,8 @@ other machine for anything, and what is shown is escaped by the templates (`asse
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Callable
 from importlib import resources
 from itertools import islice
@@ -17,19 +19,21 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when it is imported
+import gradio as gr
 import numpy as np
 from PIL import Image
+from starlette.middleware import Middleware
 
 from twincar.answers import Explanation, Prediction
+from twincar.demo_access import PageOnly, own_folder, read_upload
 from twincar.errors import PhotoError, UsageError
 from twincar.listing import find_photos
+from twincar.loopback import LoopbackHosts, is_loopback
 from twincar.overlays import heat_overlay
 from twincar.pages import percent, picture_uri, render
 from twincar.predict import Classifier
 from twincar.preprocess import decode_photo, read_photo
-
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when it is imported
-import gradio as gr
 
 MAX_BYTES = 50_000_000
 """Largest photo that may be sent."""
@@ -55,7 +59,7 @@ def demo(
     port: int | None = None,
     on_start: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve the page until Ctrl-C.
+    """Serve the page until Ctrl-C or SIGTERM; the uploads are then deleted.
 
     Args:
         model: what `Classifier.load` takes.
@@ -70,14 +74,18 @@ def demo(
         CheckpointError: the model is damaged, not safe to open, or does not fit.
         MissingExtraError: what computes it is not installed.
     """
-    page = build_page(Classifier.load(model), find_examples(examples) if examples else [])
-    address = launch(page, host=host, port=port)
-    try:
-        if on_start:
-            on_start(address)
-        page.server.thread.join()
-    finally:
-        page.close(verbose=False)
+    classifier, photos = Classifier.load(model), find_examples(examples) if examples else []
+    with own_folder() as uploads:
+        page = build_page(classifier, photos, uploads)
+        address = launch(page, uploads, host=host, port=port)
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # by itself it would leave the uploads
+        try:
+            if on_start:
+                on_start(address)
+            page.server.thread.join()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            page.close(verbose=False)
 
 
 def find_examples(folder: Path) -> list[str]:
@@ -93,26 +101,49 @@ def find_examples(folder: Path) -> list[str]:
     return photos
 
 
-def build_page(classifier: Classifier, examples: list[str]) -> gr.Blocks:
+class _Page(gr.Blocks):
+    """A page to which clients can only name uploads."""
+
+    async def preprocess_data(
+        self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
+    ) -> list[Any]:
+        """Leave nothing of what a client sends but the names of a file, which `read_upload` judges.
+
+        Gradio itself would fetch an address and copy files, but check a path only where the client asks for it.
+        """
+        named = [_named(sent) for sent in inputs]
+        values: list[Any] = await super().preprocess_data(block_fn, named, state, explicit_call)
+        return values
+
+
+def _named(sent: Any) -> Any:
+    if sent is None or isinstance(sent, int):  # the place of an example
+        return sent
+    values = sent if isinstance(sent, dict) else {}
+    return {name: values[name] for name in ("path", "orig_name") if isinstance(values.get(name), str)}
+
+
+def build_page(classifier: Classifier, examples: list[str], uploads: Path) -> gr.Blocks:
     """The page, not yet served.
 
     Args:
         classifier: what answers.
         examples: paths of photos to click.
+        uploads: the folder of `own_folder`.
     """
 
     def answer(sent: dict[str, Any] | None) -> tuple[Any, Any]:
         """The answer, and the photo's place emptied if it is none; nothing changes while there is no photo."""
         if sent is None:
             return gr.skip(), gr.skip()
-        data, name = Path(sent["path"]).read_bytes(), sent["orig_name"] or "the photo"
         try:
-            return answer_page(classifier, decode_photo(data, name)), gr.skip()
+            data = read_upload(sent["path"], uploads, max_bytes=MAX_BYTES)
+            return answer_page(classifier, decode_photo(data, sent["orig_name"] or "the photo")), gr.skip()
         except PhotoError as error:
             return _refusal_page(error), None
 
     page: gr.Blocks
-    with gr.Blocks(
+    with _Page(
         title="TwinCar: which car is this?", analytics_enabled=False, delete_cache=(_KEPT_SECONDS // 6, _KEPT_SECONDS)
     ) as page:
         gr.HTML(render("demo_head.html.jinja", names=sorted(classifier.class_names)), elem_id="head")
@@ -127,14 +158,20 @@ def build_page(classifier: Classifier, examples: list[str]) -> gr.Blocks:
             with gr.Column(scale=7, min_width=300):
                 shown = gr.HTML(_first_page(), elem_id="answer")
         gr.HTML(render("demo_foot.html.jinja"), elem_id="foot")
-        # Gradio would open the photo itself, and answer a bad one with a red "Error". It still checks the path.
+        # Gradio would open the photo itself, and answer a bad one with a red "Error".
         photo.change(answer, photo, [shown, photo], preprocess=False, api_name="answer", show_progress_on=shown)
         photo.clear(_first_page, None, shown, api_visibility="private")
     return page
 
 
-def launch(page: gr.Blocks, *, host: str | None, port: int | None) -> str:
+def launch(page: gr.Blocks, uploads: Path, *, host: str | None, port: int | None) -> str:
     """Serve a page in the background; returns its address.
+
+    Args:
+        page: of `build_page`.
+        uploads: the folder it was built with.
+        host: address to listen at; as Gradio chooses it unless given.
+        port: the first free one from 7860 on unless given.
 
     Raises:
         UsageError: the port is taken, or not at that host.
@@ -142,6 +179,9 @@ def launch(page: gr.Blocks, *, host: str | None, port: int | None) -> str:
     script = Template(_asset("demo.js")).substitute(max_bytes=MAX_BYTES)
     system = (gr.themes.Font("system-ui"), gr.themes.Font("sans-serif"))  # strings would be fetched
     theme = gr.themes.Default(primary_hue="sky", font=system, font_mono=(gr.themes.Font("monospace"),))
+    guards = [Middleware(PageOnly, folder=uploads)]
+    if is_loopback(host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"):
+        guards.insert(0, Middleware(LoopbackHosts))
     try:
         _, address, _ = page.launch(
             server_name=host,
@@ -157,6 +197,7 @@ def launch(page: gr.Blocks, *, host: str | None, port: int | None) -> str:
             theme=theme,
             css=_asset("demo.css"),
             head=f"<script>{script}</script>",
+            app_kwargs={"middleware": guards},
         )
     except OSError as error:
         where = f"port {port}" if port else "a port from 7860 on"

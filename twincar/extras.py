@@ -27,6 +27,15 @@ def packages_by_extra() -> dict[str, list[str]]:
     return found
 
 
+def requirements_of(*extras: str) -> list[str]:
+    """What pip has to install for `twincar` itself and some of its extras; empty where there is no metadata."""
+    wanted = {BASE, *extras}
+    found = [(line, _REQUIREMENT.match(line)) for line in _requirements()]
+    return sorted(
+        {line.partition(";")[0].strip() for line, match in found if match and (match["extra"] or BASE) in wanted}
+    )
+
+
 def installed_version(package: str) -> str | None:
     """The version of a package, without importing it; None if it is not installed."""
     try:

@@ -16,7 +16,8 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from twincar.config import TrainConfig
 from twincar.files import Epoch, best_epoch
-from twincar.labels import ClassNames, slug, stanford_cars
+from twincar.labels import slug
+from twincar.modeling.license import TOYCARS, Licence, is_stanford_cars
 from twincar.modeling.spec import ModelSpec
 from twincar.pages import environment
 from twincar.reporting.files import Corruptions, Metrics, OpenSet
@@ -26,7 +27,6 @@ _TASK = "image-classification"
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&$@])")
 _LINKS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)  # what becomes a link by itself
 _EMPTY_LINES = re.compile(r"\n{3,}")
-_TOYCARS = "toycars"
 
 
 @dataclass(frozen=True)
@@ -41,46 +41,17 @@ class DataFacts:
 
     @classmethod
     def of(cls, spec: ModelSpec) -> DataFacts:
-        """From the provenance of a model, which `publish.without_paths` has been at."""
+        """From the provenance of a model."""
         data = spec.provenance.get("data") or {}
         source = str(data.get("source") or "unknown")
         hub_name = source.removeprefix("hub:") if source.startswith("hub:") else None
-        named = {_TOYCARS: "TwinCar's drawn cars"}.get(source.partition(":")[0], hub_name or f"folder {source}")
-        is_stanford = not source.startswith(_TOYCARS) and is_stanford_cars(spec.classes)
+        named = "TwinCar's drawn cars" if source.startswith(TOYCARS) else hub_name or f"folder {source}"
+        is_stanford = not source.startswith(TOYCARS) and is_stanford_cars(spec.classes)
         return cls(
             name=f"Stanford Cars ({named})" if is_stanford else named,
             hub_name=hub_name,
             revision=str(data.get("revision") or ""),
         )
-
-
-@dataclass(frozen=True)
-class Licence:
-    """Of the weights, in the hub's words and in ours, and of the data they come from."""
-
-    id: str | None
-    """As the hub spells it, such as 'apache-2.0'; None if nobody has said."""
-    name: str | None
-    """With the id 'other'."""
-    weights: str
-    data: str
-
-    @classmethod
-    def of(cls, spec: ModelSpec, chosen: str | None) -> Licence:
-        """What the data ask for where that is known, and `chosen` by the publisher before that."""
-        source = str((spec.provenance.get("data") or {}).get("source"))
-        if source.startswith(_TOYCARS):
-            drawn = "drawn by TwinCar and, as it, under Apache-2.0."
-            return cls(chosen or "apache-2.0", None, f"{chosen or 'Apache-2.0'}.", drawn)
-        if is_stanford_cars(spec.classes):
-            terms = "Stanford Cars (Krause et al., 2013), for non-commercial research; the photos are their owners'."
-            if chosen is None:
-                return cls("other", "non-commercial-research", "for non-commercial research, as the data are.", terms)
-            return cls(chosen, None, f"{chosen}, as the publisher says.", terms)
-        untold = "the publisher's to tell; this card was made without knowing their licence."
-        if chosen is None:
-            return cls(None, None, "not named by the publisher. Ask before you use them.", untold)
-        return cls(chosen, None, f"{chosen}, as the publisher says.", untold)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,12 +133,6 @@ class ModelCard:
             for kind, name, value in values
             if value is not None
         ]
-
-
-def is_stanford_cars(classes: ClassNames) -> bool:
-    """Whether every class is one of Stanford Cars, whatever the data set is called."""
-    known = ClassNames(stanford_cars())
-    return all(known.find(name) is not None for name in classes.names)
 
 
 class Verbatim(str):

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from twincar.evaluate import evaluate
 from twincar.export import export
 from twincar.files import RunFolder, read_json, working_folder, write_bytes, write_json, write_text
 from twincar.hub import Repository, check_login, page_of, publish
-from twincar.model_card import Licence, ModelCard
+from twincar.model_card import ModelCard
 from twincar.modeling.checkpoint import save_model
 from twincar.modeling.engine_torch import open_network
+from twincar.modeling.license import Licence, with_license
 from twincar.modeling.network import CarNet, timm_weights
 from twincar.modeling.repository import (
     CALIBRATION_FILE,
@@ -111,9 +112,10 @@ def push(
         raise UsageError(f"Expected a new folder for --out, and {out} exists. Delete it, or choose another.")
     network, spec = open_network(run.path)
     data = _own_data(run, spec, data_folder)
-    spec = without_paths(spec)
+    if licence:
+        spec = with_license(spec, licence)
     split = _evaluated_split(run, data, on_photo)
-    card = _card(repository, run, data, spec, split, licence)
+    card = _card(repository, run, data, spec, split)
     with _folder(out) as folder:
         write_text(folder / CARD, card.to_markdown())
         _write_run(folder, run, network, spec)
@@ -137,18 +139,6 @@ def push(
         commit=commit,
         page=page_of(repository) if commit else None,
     )
-
-
-def without_paths(spec: ModelSpec) -> ModelSpec:
-    """The spec as strangers may see it: of a data set that lay in a folder here, only the folder's name."""
-    data = dict(spec.provenance.get("data") or {})
-    if data.get("source"):
-        data["source"] = _without_path(str(data["source"]))
-    return replace(spec, provenance={**spec.provenance, "data": data})
-
-
-def _without_path(source: str) -> str:
-    return source if source.startswith(("hub:", "toycars")) else Path(source).name
 
 
 def _repository(name: str) -> Repository:
@@ -205,9 +195,7 @@ def _folder(out: Path | None) -> Iterator[Path]:
 def _write_run(folder: Path, run: RunFolder, network: CarNet, spec: ModelSpec) -> None:
     """A run folder, so that `evaluate --data` takes what `pull` has fetched."""
     copy = RunFolder(folder)
-    config = TrainConfig.from_values(read_yaml(run.config))
-    pretrained = config.pretrained if config.pretrained in ("hub", "none") else Path(config.pretrained).name
-    write_text(copy.config, replace(config, data=Path(config.data).name, pretrained=pretrained).to_yaml())
+    write_text(copy.config, TrainConfig.from_values(read_yaml(run.config)).without_paths().to_yaml())
     save_model(copy.best, network, spec)
     shutil.copyfile(run.metrics, copy.metrics)
 
@@ -249,9 +237,7 @@ def _write_for_timm(folder: Path, network: CarNet, spec: ModelSpec) -> None:
     write_text(folder / TIMM_CONFIG, json.dumps(config, indent=2) + "\n")  # ASCII: timm may read it in any locale
 
 
-def _card(
-    repository: Repository, run: RunFolder, data: PreparedData, spec: ModelSpec, split: str, licence: str | None
-) -> ModelCard:
+def _card(repository: Repository, run: RunFolder, data: PreparedData, spec: ModelSpec, split: str) -> ModelCard:
     report, open_set = run.reports / split, run.reports / files.OPEN_SET
     return ModelCard(
         repository=repository.name,
@@ -262,6 +248,6 @@ def _card(
         metrics=files.read_metrics(report),
         corruptions=files.read_corruptions(report) if _is_of_these_weights(report / files.CORRUPTIONS, run) else None,
         open_set=files.read_open_set(run.reports) if _is_of_these_weights(open_set, run) else None,
-        licence=Licence.of(spec, licence),
+        licence=Licence.of(spec),
         loads_in_timm=spec.head == "linear",
     )

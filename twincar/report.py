@@ -22,6 +22,7 @@ from twincar.data.annotations import MANIFEST, PreparedData
 from twincar.errors import TwinCarError, UsageError
 from twincar.files import RunFolder, best_epoch, sha256_of_file, write_text
 from twincar.labels import ClassNames
+from twincar.local_paths import name_only
 from twincar.metrics import classes_to_show, confusion_matrix, most_confused
 from twincar.modeling.engines import open_engine
 from twincar.modeling.spec import NOT_VALIDATED, ModelSpec
@@ -39,6 +40,7 @@ LARGEST = 15_000_000  # bytes of a page, so that it can be sent by mail
 _WITHOUT_PICTURES = 6_000_000  # bytes of it for all else; Plotly takes 4.8 million
 _A_CLASS = 1_000  # bytes of it for a class's row and choice
 _TWINS = 12  # pairs
+_NO_DATA = "The data set was not where the run was trained on it. To show photos, report again with --data."
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def report(
     run = RunFolder.open(run_path)
     config = TrainConfig.from_values(read_yaml(run.config))
     engine, spec = open_engine(run.path)
-    data, no_data = _open_data(data_folder or Path(config.data))
+    data = _open_data(data_folder or Path(config.data))
     reports = reports_of(run, spec, data) if data else run.reports
     split = _evaluated_split(run, reports, split, data_folder)
     answers, classes = files.read_answers(reports / split), files.read_classes(reports / split)
@@ -127,7 +129,7 @@ def report(
         mistaken=sorted({name for mistake in mistakes for name in (mistake.answer.truth, mistake.answer.answer)}),
         twins=twins,
         comparisons=files.read_comparisons(reports),
-        no_data=no_data,
+        no_data=_NO_DATA if data is None else "",
         unreadable=len(album.missing),
         plotly=plotly_script(),
         commands=_commands(run, reports, split, config, data_folder),
@@ -153,13 +155,13 @@ def _evaluated_split(run: RunFolder, reports: Path, wanted: str | None, data_fol
     return wanted
 
 
-def _open_data(folder: Path) -> tuple[PreparedData | None, str]:
-    """The prepared data set; where it has gone, None and why: the page is then made without photos."""
+def _open_data(folder: Path) -> PreparedData | None:
+    """The prepared data set; None where it has gone: the page is then made without photos."""
     try:
-        return PreparedData.open(folder), ""
+        return PreparedData.open(folder)
     except TwinCarError as error:
         log.warning("The page shows no photos. %s", error)
-        return None, str(error)
+        return None
 
 
 def _surety(answers: Sequence[Answer]) -> dict[str, float | None]:
@@ -185,10 +187,10 @@ def _trained(run: RunFolder, config: TrainConfig, spec: ModelSpec, data: Prepare
         "not_validated": spec.provenance.get(NOT_VALIDATED) or [],
         "calibrated_on": spec.calibration.photos,
         "training_photos": data.manifest["photos"].get("train") if data and is_own_data(spec, data) else None,
-        "source": (provenance.get("data") or {}).get("source") or config.data,
+        "source": (provenance.get("data") or {}).get("source") or name_only(config.data),
         "epochs": len(history),
         "best_epoch": int(best_epoch(history)["epoch"]),
-        "config_text": run.config.read_text(encoding="utf-8"),
+        "config_text": config.without_paths().to_yaml(),
         "versions": {**(provenance.get("versions") or {}), "report by twincar": __version__},
         "hashes": hashes,
     }
@@ -221,19 +223,25 @@ def _measured(run: RunFolder, reports: Path, split: str, confusion: _Confusion) 
 def _commands(
     run: RunFolder, reports: Path, split: str, config: TrainConfig, data_folder: Path | None
 ) -> dict[str, str]:
-    """What to type for each part of the page."""
-    of_split = _of_split(run, split, data_folder)
-    audited = data_folder or Path(config.data)
+    """What to type for each part of the page, with the names of the run's and the data's folders for their paths."""
+    copy = RunFolder(_named(run.path))
+    trained_on, other = _named(Path(config.data)), _named(data_folder) if data_folder else None
+    of_split = _of_split(copy, split, other)
+    audit = copy.path / reports.relative_to(run.path) / "audit"
     return {
-        "train": _command("train", config.data, "--config", run.config),
+        "train": _command("train", trained_on, "--config", copy.config),
         "evaluate": _command("evaluate", *of_split),
         "corruptions": _command("evaluate", *of_split, "--corruptions"),
-        "open_set": _command("evaluate", run.path, "--open-set"),
+        "open_set": _command("evaluate", copy.path, "--open-set"),
         "scores": _command("explain", *of_split, "--score"),
-        "audit": _command("audit", audited, "--deep", "--run", run.path, "--out", reports / "audit"),
+        "audit": _command("audit", other or trained_on, "--deep", "--run", copy.path, "--out", audit),
         "compare": _command("compare", *of_split),
         "report": _command("report", *of_split),
     }
+
+
+def _named(folder: Path) -> Path:
+    return Path(name_only(str(folder.resolve())))
 
 
 def _of_split(run: RunFolder, split: str, data_folder: Path | None) -> list[object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
@@ -11,6 +12,7 @@ from typing import Any, get_args
 from twincar.choices import Arithmetic, Head
 from twincar.errors import CheckpointError, TwinCarError
 from twincar.labels import ClassNames
+from twincar.local_paths import name_only
 from twincar.modeling.calibration import Calibration
 from twincar.preprocess import Preprocessing
 
@@ -19,6 +21,8 @@ HEADER_KEY = "twincar"
 
 NOT_VALIDATED = "not_validated"
 """Name of the entry of the provenance that lists the classes without validation photos."""
+LICENSE_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.+-]{0,63}")
+"""A licence as the hub spells it."""
 
 _FORMAT = 1
 _STEEPEST = 1e6  # temperature
@@ -41,9 +45,22 @@ class ModelSpec:
     """How far its logits can be trusted; of published weights nothing is known."""
     arithmetic: Arithmetic = "fp32"
     """Of an exported model; a checkpoint is always fp32."""
+    license: str = ""
+    """Of the weights, as the hub spells it, such as 'cc-by-nc-4.0'; empty where nobody has said."""
+    license_notice: str = ""
+    """What goes with the weights under that licence: whose they are, and its terms or where to read them."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Where it comes from: recipe, data, epoch, scores, versions, classes that were not validated; for people, not for
-    loading."""
+    loading.
+
+    It travels with the model, and therefore a folder that the data lay in is told by its name only.
+    """
+
+    def __post_init__(self) -> None:
+        data = self.provenance.get("data")
+        if isinstance(data, Mapping) and isinstance(data.get("source"), str):
+            data = {**data, "source": name_only(data["source"])}
+            object.__setattr__(self, "provenance", {**self.provenance, "data": data})
 
     def to_header(self) -> str:
         """The spec as JSON."""
@@ -55,6 +72,8 @@ class ModelSpec:
             "classes": self.classes.to_rows(),
             "calibration": asdict(self.calibration),
             "arithmetic": self.arithmetic,
+            "license": self.license,
+            "license_notice": self.license_notice,
             "provenance": dict(self.provenance),
         }
         return json.dumps(header, ensure_ascii=False)
@@ -84,6 +103,8 @@ class ModelSpec:
                 preprocessing=_read_preprocessing(header["preprocessing"]),
                 calibration=_read_calibration(header.get("calibration", {})),
                 arithmetic=_one_of(get_args(Arithmetic), header.get("arithmetic", "fp32")),
+                license=_license(header.get("license", "")),
+                license_notice=_text(header.get("license_notice", "")),
                 provenance=_mapping(header["provenance"]),
             )
         except TwinCarError:
@@ -128,6 +149,12 @@ def _one_of(known: tuple[Any, ...], value: Any) -> Any:
     if value not in known:
         raise ValueError(f"{value!r} in place of {' or '.join(known)}")
     return value
+
+
+def _license(value: Any) -> str:
+    if _text(value) and not LICENSE_ID.fullmatch(value):
+        raise ValueError(f"{value[:100]!r} in place of a licence")
+    return str(value)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

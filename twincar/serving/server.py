@@ -21,6 +21,7 @@ from prometheus_client import disable_created_metrics
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from twincar.errors import UsageError
+from twincar.loopback import LoopbackHosts, is_loopback
 from twincar.predict import Classifier
 from twincar.serving.app import create_app
 from twincar.serving.limits import RETRY, Limits
@@ -171,7 +172,10 @@ def serve(
     quiet_libraries()
     # Else there is a time beside every counter, for which Prometheus' text format has no place.
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    made = server(create_app(classifier, name=name, limits=limits, settings=settings), limits, settings=settings)
+    app = create_app(classifier, name=name, limits=limits, settings=settings)
+    if is_loopback(host):
+        app.add_middleware(LoopbackHosts)
+    made = server(app, limits, settings=settings)
     before = signal.signal(signal.SIGTERM, made.handle_exit)  # from before clients may come
     try:
         with _listen(host, port) as bound:

@@ -1,0 +1,45 @@
+"""A model's licence travels in its header, and nothing else than a licence gets out of there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from twincar.errors import CheckpointError, UsageError
+from twincar.labels import ClassNames
+from twincar.modeling.license import Licence, with_license
+from twincar.modeling.spec import ModelSpec
+from twincar.preprocess import Preprocessing
+
+SPEC = ModelSpec(
+    backbone="tf_efficientnetv2_b0",
+    head="linear",
+    classes=ClassNames(("Aurora Falcon Sedan 2012",)),
+    preprocessing=Preprocessing(height=64, width=96),
+)
+
+
+def test_it_is_read_back_with_its_notice() -> None:
+    spec = replace(with_license(SPEC, "cc-by-4.0"), license_notice="By Ana.")
+    assert ModelSpec.from_header(spec.to_header(), "the file") == spec
+    assert Licence.of(spec).id == "cc-by-4.0"
+    assert with_license(spec, "cc-by-4.0") == spec
+    assert with_license(spec, "mit").license_notice == ""
+
+
+def test_a_model_that_tells_none_is_read() -> None:
+    header = json.loads(SPEC.to_header())
+    del header["license"], header["license_notice"]
+    assert ModelSpec.from_header(json.dumps(header), "the file") == SPEC
+    assert Licence.of(SPEC).id is None
+
+
+@pytest.mark.parametrize("found", ["mit\nsdk: docker", "a b", "x" * 65, "<b>", ["mit"], None, 1])
+def test_what_is_no_licence_is_refused(found: object) -> None:
+    header = json.loads(SPEC.to_header()) | {"license": found}
+    with pytest.raises(CheckpointError):
+        ModelSpec.from_header(json.dumps(header), "the file")
+    with pytest.raises(UsageError, match=r"such as 'cc-by-4\.0', but found"):
+        with_license(SPEC, str(found) + " ")
