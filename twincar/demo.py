@@ -24,9 +24,10 @@ from twincar.answers import Explanation, Prediction
 from twincar.errors import PhotoError, UsageError
 from twincar.listing import find_photos
 from twincar.overlays import heat_overlay
-from twincar.pages import percent, picture_uri, render
+from twincar.pages import picture_uri, render
 from twincar.predict import Classifier
 from twincar.preprocess import decode_photo, read_photo
+from twincar.wording import percent
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when it is imported
 import gradio as gr

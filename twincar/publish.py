@@ -23,7 +23,7 @@ from twincar.errors import DataError, UsageError
 from twincar.evaluate import evaluate
 from twincar.export import export
 from twincar.files import RunFolder, read_json, working_folder, write_bytes, write_json, write_text
-from twincar.hub import Repository, check_login, page_of, publish
+from twincar.hub import Repository, check_publishing, page_of, publish
 from twincar.model_card import Licence, ModelCard
 from twincar.modeling.checkpoint import save_model
 from twincar.modeling.engine_torch import open_network
@@ -99,13 +99,13 @@ def push(
 
     Raises:
         UsageError: no such run, `name` has another form, or something is at `out`.
-        HubError: nobody is logged in, or the hub cannot be reached or refuses.
+        HubError: nobody is logged in, the token may not write there, or the hub cannot be reached or refuses.
         TwinCarError: the run cannot be evaluated or exported; nothing is published.
     """
     repository = _repository(name)
     run = RunFolder.open(run_path)
     if out is None:
-        check_login()
+        check_publishing(repository, private=private)
     elif out.exists():
         raise UsageError(f"Expected a new folder for --out, and {out} exists. Delete it, or choose another.")
     data = PreparedData.of_run(run, data_folder)
