@@ -28,9 +28,7 @@ _SPEC = re.compile(r"(hub:)?(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^\s@]+))?")
 _MODEL_SUFFIXES = (".onnx", ".safetensors", ".pth", ".pt")  # of files; who has such a repository writes hub: before it
 _SHA256, _SHA1 = 64, 40  # hexadecimal digits
 _NOUNS: dict[Kind, str] = {"model": "model", "dataset": "data set"}
-_LOG_IN = (
-    "Log in (hf auth login) or set HF_TOKEN, to a token that may write; or take --out, which publishes nothing."
-)
+_LOG_IN = "Log in (hf auth login) or set HF_TOKEN, to a token that may write; or take --out, which publishes nothing."
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ from twincar.modeling.repository import (
 )
 from twincar.modeling.spec import ModelSpec
 from twincar.reporting import files
+from twincar.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ def push(
         log.info("Exporting it, and comparing the exported model with the network.")
         export(folder, out=folder / ONNX_FILE, data_folder=data.folder, on_photo=on_photo)
         sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-        log.info("%d files, %.1f MB.", len(sizes), sum(sizes.values()) / 1e6)
+        log.info("%s, %.1f MB.", counted(len(sizes), "file"), sum(sizes.values()) / 1e6)
         accuracy = card.metrics.accuracy.value
         message = f"A {spec.backbone} of {len(spec.classes)} classes, accuracy {accuracy:.3f}"
         commit = publish(folder, repository, private=private, message=message, ours=_OURS) if out is None else None

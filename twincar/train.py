@@ -32,7 +32,7 @@ from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import ANNOTATIONS, PreparedData
 from twincar.data.loader import Part, PhotoLoader, default_workers, evaluation_loader, training_loader
 from twincar.errors import TwinCarError, UsageError
-from twincar.files import MONITOR, Epoch, RunFolder, best_epoch, clear_unfinished, write_text
+from twincar.files import MONITOR, Epoch, RunFolder, best_epoch, clear_unfinished, ending, write_text
 from twincar.machine import keep_freed_memory
 from twincar.modeling.checkpoint import build_network
 from twincar.modeling.lightning_parts import LIGHTNING_PRECISION, AtomicCheckpoints, AveragedWeights, RestoredState
@@ -58,11 +58,17 @@ class TrainResult:
 
     run: RunFolder
     history: list[Epoch]
+    config: TrainConfig
 
     @property
     def best(self) -> Epoch:
         """The epoch whose weights were kept."""
         return best_epoch(self.history)
+
+    @property
+    def ending(self) -> str:
+        """Why it did not do all its epochs, a sentence; empty where it did."""
+        return ending(self.history, epochs=self.config.epochs, patience=self.config.patience)
 
 
 def train(
@@ -110,8 +116,8 @@ def resume(run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes
     if is_first_process():
         clear_unfinished(run.path)
     if run.metrics.exists() and is_finished(config, history := run.read_history()):
-        log.info("This run is finished: %d epochs. Start a new one to train longer.", len(history))
-        return TrainResult(run, history)
+        log.info("This run is finished. Start a new one to train longer.")
+        return TrainResult(run, history, config)
     keep_freed_memory()
     begun = run.last.exists()
     if not begun:
@@ -221,7 +227,7 @@ def _fit(
             f"A process that loads photos was killed, most likely for want of memory. Lower --workers or --batch-size, "
             f"and go on with --resume {run.path}."
         ) from None
-    return TrainResult(run, recorder.history)
+    return TrainResult(run, recorder.history, config)
 
 
 def _trainer(
