@@ -112,7 +112,7 @@ def test_prepare_leaves_out_what_should_go(audit: DeepAudit, source: Path, tmp_p
     assert data.manifest["left_out"] == {"excluded": 5, "missing": 1}
     left_out = {row["file"]: row for row in read_rows(data.folder / "left_out.csv")}
     assert left_out["leak.jpg"]["defect"] == "excluded"
-    assert left_out["leak.jpg"]["detail"].startswith("leak: same picture as 1-6.png")
+    assert left_out["leak.jpg"]["detail"].startswith("leak: mirror image of 1-6.png")
     assert not {file for file, row in left_out.items() if row["defect"] == "excluded"} & {
         p.file for p in data.annotations
     }
@@ -294,8 +294,12 @@ def test_folds_that_cannot_be(run: Path, tmp_path: Path) -> None:
         judge_labels(run, train, tmp_path)
 
 
+def annotation(file: str, sha256: str, split: str = "train", width: int = 96) -> Annotation:
+    return Annotation(file=file, label=0, split=split, width=width, height=64, box=None, sha256=sha256)
+
+
 def test_a_run_of_other_classes_is_not_said_to_have_seen_the_photos(run: Path, tmp_path: Path) -> None:
-    other = Annotation("a.png", 0, "test", 96, 64, None, "0" * 64)
+    other = annotation("a.png", "0" * 64)
     photos = Photos([other], ClassNames(("Corvane Vela Hatchback 2011",)), tmp_path, np.arange(1))
     for folds in (0, 3):
         with pytest.raises(DataError, match=r"none\. 1 photo not judged: without a label, or of a class the") as told:
@@ -309,7 +313,7 @@ def copies(
     """What is said of copies with these contents by name, linked in pairs (first, second, mirrored); of each a letter
     tells the split (t: test) and the size (L: larger)."""
     annotations = tuple(
-        Annotation(name, 0, "test" if s == "t" else "train", 192 if z == "L" else 96, 64, None, content)
+        annotation(name, content, split="test" if s == "t" else "train", width=192 if z == "L" else 96)
         for (name, content), s, z in zip(files.items(), splits.ljust(len(files)), sizes.ljust(len(files)), strict=True)
     )
     data = AuditedData(

@@ -106,7 +106,8 @@ def show_mistakes(
             if pictures is None:
                 return shown  # no room for more
             partly_seen = photo is not None and is_darkened(*photo.size, spec.preprocessing.seen_box(*photo.size))
-            shown.append(Mistake(answer, *pictures, partly_seen=partly_seen))
+            own, heat = pictures or ("", "")
+            shown.append(Mistake(answer, own, heat, partly_seen))
         if on_photo:
             on_photo(len(shown), len(wrong))
     return shown
