@@ -220,7 +220,8 @@ def _draw_reliability(evaluation: Evaluation) -> None:
 
 
 def _draw_classes(folder: Path, split: str, report: list[ReportRow]) -> None:
-    """The classes with the best and the worst accuracy: none with a mistake less is worst, none without a hit best."""
+    """The classes of best and of worst accuracy: one without a hit is never among the best, nor one without a mistake
+    among the worst."""
     ranked = sorted(report, key=lambda row: (-float(row["accuracy"]), -int(row["support"])))
     for name, rows, title in (
         ("best_classes", [row for row in ranked if float(row["accuracy"]) > 0], "best"),

@@ -54,10 +54,10 @@ class Chance:
     def judge(self, accuracy: Interval) -> str:
         """Whether an accuracy is more than that, in a sentence."""
         if accuracy.low > self.accuracy:
-            return "The model is above it."
+            return "The model is above chance."
         if accuracy.value > self.accuracy:
-            return "The model is not above it by more than such a sample varies."
-        return "The model is no better."
+            return "The model is not above chance by more than such a sample varies."
+        return "The model is no better than chance."
 
 
 @dataclass(frozen=True)
