@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks.measuring import Section, describe_machine
 from twincar.data.annotations import CACHE
-from twincar.files import sha256_of_file
+from twincar.files import RunFolder, sha256_of, sha256_of_file
 
 KILL_AT, MOMENTS = "SURVIVAL_KILL_AT", "SURVIVAL_MOMENTS"
 WORKS = ("train", "prepare", "export", "audit", "cache", "predict")
@@ -175,10 +175,18 @@ def _results(*patterns: str) -> Callable[[Path], dict[str, str]]:
 
     def of(folder: Path) -> dict[str, str]:
         found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
-        hashes = {path: sha256_of_file(path) for path in found} | dict.fromkeys(folder.rglob(".*.part"), "half-made")
+        hashes = {path: _hash(path) for path in found} | dict.fromkeys(folder.rglob(".*.part"), "half-made")
         return {path.relative_to(folder).as_posix(): value for path, value in hashes.items()}
 
     return of
+
+
+def _hash(path: Path) -> str:
+    """Of a file; of a run's epochs without how long they took, which is never the same twice."""
+    if path.name != "metrics.csv":
+        return sha256_of_file(path)
+    history = RunFolder(path.parent).read_history()
+    return sha256_of(repr([{**epoch, "seconds": 0} for epoch in history]).encode())
 
 
 def run(arguments: list[str], *, kill_at: int | None = None, moments: Path | None = None) -> int:

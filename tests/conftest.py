@@ -105,6 +105,11 @@ def few_toycars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("twincar.data.sources.toy.draw_data_set", draw_few)
 
 
+def without_seconds(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    """A run's epochs without how long they took, which is never the same twice."""
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+
+
 def killed_while_making(path: Path) -> Path:
     """What a process leaves that is killed while it makes `path`, a folder."""
     code = (

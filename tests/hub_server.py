@@ -50,6 +50,8 @@ class HubServer:
         self.repo = repo
         self.kind = kind
         self.private = private
+        self.writer: dict[str, Any] = {"name": repo.partition("/")[0], "auth": {"accessToken": {"role": "write"}}}
+        """Whose the token is."""
         self.token = token
         self.drop_at = drop_at
         """Bytes of the first file asked for after which the connection breaks, once."""
@@ -163,6 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_stored(stored["hash"], stored["name"])  # its address is a secret of its own
         elif self._is_refused():
             self._refuse(401, "RepoNotFound")
+        elif path == "/api/whoami-v2":
+            self._send_json(hub.writer)
         elif not hub.commits:
             self._refuse(404, "RepoNotFound")
         elif info := re.fullmatch(rf"/api/{hub.kind}/{hub.repo}(/revision/(?P<revision>.+))?", path):

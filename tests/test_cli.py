@@ -134,6 +134,14 @@ def test_flags_are_frozen() -> None:
     assert {name: sorted(flags) for name, flags in found.items()} == {n: sorted(f.split()) for n, f in FLAGS.items()}
 
 
+def test_the_hub_library_keeps_its_lines_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_VERBOSITY", raising=False)
+    monkeypatch.setattr("sys.argv", ["twincar", "info", "--json"])
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ.pop("HF_HUB_VERBOSITY") == "error"
+
+
 def test_compare_and_explain_score_for_machines_and_people(small_run: Path) -> None:
     names = ("Aurora Falcon Sedan 2012", "Aurora Falcon Coupe 2012")
     compared = json.loads(run("compare", small_run, *names, "--split", "test", "--json").stdout)
@@ -142,7 +150,8 @@ def test_compare_and_explain_score_for_machines_and_people(small_run: Path) -> N
     scored = json.loads(run("explain", small_run, "--score", "--split", "test", "--count", 2, "--json").stdout)
     assert scored["photos"] == 2
     lines = run("explain", small_run, "--score", "--split", "test", "--count", 2).stdout.splitlines()
-    assert [line.split("\t")[0] for line in lines[1:-1]] == [row["score"] for row in scored["scores"]]
+    assert lines[1] == "score\tmap\tmean\tbetter"
+    assert [line.split("\t")[0] for line in lines[2:-1]] == [row["score"] for row in scored["scores"]]
     assert "near are" in refused(1, "compare", small_run, names[0], "Aurora Falcon Cope 2012")
     assert "names of two classes" in refused(2, "compare", small_run, names[0])
     assert "--score without photos" in refused(2, "explain", small_run, "car.jpg", "--score")
@@ -179,7 +188,7 @@ def test_predict_for_machines_and_people(small_run: Path, tmp_path: Path) -> Non
         False
     ]
     assert "no image" in rows[3]["error"]
-    assert "1 photos could not be read" in result.stderr
+    assert "1 photo could not be read" in result.stderr
 
     result = run("predict", "--model", small_run, tmp_path, "--csv", "--top-k", 2)
     table = list(csv.DictReader(io.StringIO(result.stdout)))
@@ -188,8 +197,9 @@ def test_predict_for_machines_and_people(small_run: Path, tmp_path: Path) -> Non
     assert "no image" in table[3]["error"]
 
     result = run("predict", "--model", small_run, tmp_path / "0.jpg")
-    first = result.stdout.splitlines()[0].split("\t")
+    header, first = (line.split("\t") for line in result.stdout.splitlines()[:2])
     assert result.returncode == 0
+    assert header == ["photo", "answer", "probability", "class", "make", "model", "body", "year"]
     assert (first[0], first[3]) == (str(tmp_path / "0.jpg"), rows[0]["class_name"])
     assert first[1].startswith(rows[0]["reason"] or f"{rows[0]['answer']} ({rows[0]['level_probability']:.1%})")
 

@@ -15,14 +15,18 @@ from conftest import small_config
 from PIL import Image
 
 from twincar import label_audit
-from twincar.data.annotations import PreparedData
+from twincar.data.annotations import Annotation, PreparedData
+from twincar.data.audit import AuditReport
+from twincar.data.duplicates import Group, Pair
 from twincar.data.exclusions import read_exclusions
 from twincar.data.prepare import prepare
 from twincar.data.toycars import CLASS_NAMES, draw_photo
-from twincar.deep_audit import COLUMNS, DeepAudit, deep_audit
+from twincar.deep_audit import COLUMNS, AuditedData, DeepAudit, deep_audit
+from twincar.deep_audit.findings import rows_of_group
 from twincar.errors import DataError, UsageError
 from twincar.files import RunFolder, write_csv, write_json
 from twincar.label_audit import Photos, judge_labels
+from twincar.labels import ClassNames
 from twincar.modeling.checkpoint import build_network, save_model
 from twincar.train import model_spec
 
@@ -108,7 +112,7 @@ def test_prepare_leaves_out_what_should_go(audit: DeepAudit, source: Path, tmp_p
     assert data.manifest["left_out"] == {"excluded": 5, "missing": 1}
     left_out = {row["file"]: row for row in read_rows(data.folder / "left_out.csv")}
     assert left_out["leak.jpg"]["defect"] == "excluded"
-    assert left_out["leak.jpg"]["detail"].startswith("leak: same picture as 1-6.png")
+    assert left_out["leak.jpg"]["detail"].startswith("leak: mirror image of 1-6.png")
     assert not {file for file, row in left_out.items() if row["defect"] == "excluded"} & {
         p.file for p in data.annotations
     }
@@ -286,5 +290,65 @@ def test_folds_that_cannot_be(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least 40 training photos of every class"):
         judge_labels(run, photos, tmp_path, folds=40)
     train = Photos(data.split("train"), data.classes, data.photo_root, np.arange(len(data.split("train"))))
-    with pytest.raises(DataError, match="trained on all of them"):
+    with pytest.raises(DataError, match=r"found none\. \d+ photos not judged: the run was trained on them \(--folds 3"):
         judge_labels(run, train, tmp_path)
+
+
+def annotation(file: str, sha256: str, split: str = "train", width: int = 96) -> Annotation:
+    return Annotation(file=file, label=0, split=split, width=width, height=64, box=None, sha256=sha256)
+
+
+def test_a_run_of_other_classes_is_not_said_to_have_seen_the_photos(run: Path, tmp_path: Path) -> None:
+    other = annotation("a.png", "0" * 64)
+    photos = Photos([other], ClassNames(("Corvane Vela Hatchback 2011",)), tmp_path, np.arange(1))
+    for folds in (0, 3):
+        with pytest.raises(DataError, match=r"none\. 1 photo not judged: without a label, or of a class the") as told:
+            judge_labels(run, photos, tmp_path, folds=folds)
+        assert "trained on" not in str(told.value)
+
+
+def copies(
+    files: dict[str, str], *links: tuple[int, int, bool], splits: str = "", sizes: str = ""
+) -> list[dict[str, str]]:
+    """What is said of copies with these contents by name, linked in pairs (first, second, mirrored); of each a letter
+    tells the split (t: test) and the size (L: larger)."""
+    annotations = tuple(
+        annotation(name, content, split="test" if s == "t" else "train", width=192 if z == "L" else 96)
+        for (name, content), s, z in zip(files.items(), splits.ljust(len(files)), sizes.ljust(len(files)), strict=True)
+    )
+    data = AuditedData(
+        source="s", annotations=annotations, classes=ClassNames(NAMES[1:2]), root=Path(), unsound=AuditReport((), ())
+    )
+    digests = [photo.sha256 for photo in annotations]
+    pairs = tuple(Pair(one, other, 0, 1.0, turned, digests[one] == digests[other]) for one, other, turned in links)
+    return list(rows_of_group(data, Group(tuple(range(len(files))), pairs)))
+
+
+def reasons(rows: list[dict[str, str]]) -> dict[str, str]:
+    return {row["file"]: row["reason"] for row in rows}
+
+
+def test_the_same_file_is_an_exact_duplicate_whatever_else_is_in_its_group() -> None:
+    rows = copies({"a": "1", "b": "1", "c": "2"}, (0, 1, False), (0, 2, False))
+    assert reasons(rows) == {"b": "exact duplicate", "c": "near duplicate"}
+    assert rows[0]["detail"].startswith("same file as a (")
+    # What is kept is another file: of the two equal ones the second is still a copy of the first.
+    rows = copies({"a": "1", "b": "1", "c": "2"}, (0, 1, False), (0, 2, False), sizes="  L")
+    assert reasons(rows) == {"a": "near duplicate", "b": "exact duplicate"}
+    assert rows[1]["detail"].startswith("same file as a (")
+    assert rows[1]["detail"].endswith("same picture as c (Aurora Falcon Sedan 2012, train), which is kept")
+
+
+def test_the_original_is_kept_and_its_mirror_image_goes() -> None:
+    # Two files show it one way, one the other; also where that one is larger. A file counts once.
+    rows = copies({"a": "1", "b": "2", "c": "3"}, (0, 1, True), (1, 2, False), sizes="L  ")
+    assert reasons(rows) == {"a": "near duplicate", "c": "near duplicate"}
+    assert rows[0]["detail"].startswith("mirror image of b (")
+    assert rows[1]["detail"].startswith("same picture as b (")
+    assert set(reasons(copies({"a": "1", "b": "1", "c": "2"}, (0, 1, False), (0, 2, True), sizes="  L"))) == {"a", "b"}
+    # Of two files the names may tell; the same words in the name of an original that is not turned do not.
+    assert set(reasons(copies({"1_flipped.jpg": "1", "2.jpg": "2"}, (0, 1, True)))) == {"1_flipped.jpg"}
+    assert set(reasons(copies({"flip/1.jpg": "1", "flip/2.jpg": "2"}, (0, 1, True)))) == {"flip/2.jpg"}
+    assert set(reasons(copies({"1_flipped.jpg": "1", "2.jpg": "2"}, (0, 1, False)))) == {"2.jpg"}
+    # The split that measures most comes before all that.
+    assert reasons(copies({"1_flipped.jpg": "1", "2.jpg": "2"}, (0, 1, True), splits="t ")) == {"2.jpg": "leak"}

@@ -10,7 +10,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ import numpy as np
 import pytest
 import yaml
 from colour_model import BLACK, BLUE, GREEN, RED, SCRIPT, TEMPLATE, YELLOW, paint, write_model
-from conftest import DESKTOP, PHONE, luminance
+from conftest import DESKTOP, PHONE, draw_car, luminance
 from packaging.requirements import Requirement
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from test_predict import bmw_classifier
 
 from twincar.box import MODEL
 from twincar.cli import app
@@ -138,7 +139,7 @@ def test_a_photo_gives_an_answer_and_a_heat_map(browser: Any, site: Site, tmp_pa
         hand_in(tab, tmp_path / "car.png")
         assert headline(tab, "sure") == "BMW M3 Sedan 2012"  # logits of 10 and 8.5
         expected = Classifier.load(site.model).predict(tmp_path / "car.png").to_dict()
-        shares = [text.strip("%") for text in tab.locator(".bars .share").all_inner_texts()]
+        shares = [text.strip("<%") for text in tab.locator(".bars .share").all_inner_texts()]
         assert [float(share) / 100 for share in shares] == pytest.approx(
             [candidate["probability"] for candidate in expected["topk"]], abs=6e-4
         )
@@ -586,3 +587,22 @@ def test_help_imports_no_gradio() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "--space" in result.stdout
+
+
+def test_a_look_alike_is_one_that_comes_near() -> None:
+    photo = draw_car(0, 0)
+    near = answer_page(bmw_classifier([0.9, 0.08, 0.01, 0.01]), photo)
+    assert "Its nearest look-alike: <b>BMW M3 Sedan 2012</b>, 8.0%" in near
+    assert near.count('type="radio"') == 2
+    alone = answer_page(bmw_classifier([0.9996, 0.0002, 0.0001, 0.0001]), photo)
+    assert "look-alike" not in alone
+    assert "No other car comes near it." in alone
+    assert "&gt;99.9% sure" in alone
+    assert alone.count('type="radio"') == 1
+
+
+def test_dark_is_explained_where_it_is_seen() -> None:
+    classifier = bmw_classifier([0.9, 0.08, 0.01, 0.01])
+    assert "dark was not seen" in answer_page(classifier, draw_car(0, 0))
+    squashing = replace(classifier.spec, preprocessing=replace(classifier.spec.preprocessing, squash=True))
+    assert "dark was not seen" not in answer_page(Classifier(classifier.engine, squashing), draw_car(0, 0))

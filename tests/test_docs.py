@@ -69,7 +69,7 @@ def commands(text: str) -> list[str]:
     return [line.split(" #")[0].split("<")[0].split(">")[0].strip() for line in lines if line.startswith("twincar ")]
 
 
-@pytest.mark.parametrize("name", ["twincar.labels", "twincar.config", "twincar.pages"])
+@pytest.mark.parametrize("name", ["twincar.labels", "twincar.config", "twincar.wording"])
 def test_doctests(name: str) -> None:
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted > 0

@@ -13,6 +13,7 @@ from conftest import CLASSES, draw_car, write_class_folders
 from PIL import Image
 from sklearn.metrics import classification_report
 
+from twincar import evaluate as evaluate_module
 from twincar import plots
 from twincar.data.annotations import Annotation, PreparedData
 from twincar.data.prepare import prepare
@@ -279,3 +280,17 @@ def test_a_picture_of_the_matrix_takes_megabytes_only(tmp_path: Path) -> None:
 def test_draw_car_is_stable() -> None:
     """The fixtures' own footing: the same number gives the same photo."""
     assert draw_car(0, 1).tobytes() == draw_car(0, 1).tobytes() != draw_car(0, 2).tobytes()
+
+
+def test_the_worst_classes_have_a_mistake_and_the_best_a_hit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"class_name": f"car {place}", "accuracy": share, "support": 4} for place, share in enumerate((1, 0.5, 0, 1))
+    ]
+    drawn: dict[str, tuple[list[str], str]] = {}
+    monkeypatch.setattr(evaluate_module.plots, "accuracy_bars", lambda names, *_: (names, _[-1]))
+    monkeypatch.setattr(evaluate_module.plots, "save", lambda figure, path: drawn.update({path.stem: figure}))
+    evaluate_module._draw_classes(tmp_path, "test", rows)  # type: ignore[arg-type]
+    assert drawn == {
+        "best_classes": (["car 0", "car 3", "car 1"], "Classes of best accuracy: 3 of 4, test photos"),
+        "worst_classes": (["car 2", "car 1"], "Classes of worst accuracy: 2 of 4, test photos"),
+    }

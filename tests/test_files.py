@@ -23,6 +23,7 @@ from twincar.files import (
     RunFolder,
     atomic_path,
     clear_unfinished,
+    ending,
     is_unfinished,
     read_json,
     sha256_of,
@@ -267,3 +268,17 @@ def test_without_locks_training_goes_on_with_a_warning(
     with RunFolder(tmp_path).locked():
         pass
     assert "cannot be locked (No locks available): see that nothing else trains it." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [
+        ([0.1, 0.2, 0.3, 0.4, 0.5], ""),
+        ([0.1, 0.5, 0.4, 0.5], "It stopped early, after 4 of at most 5 epochs: the 2 after the best were no better."),
+        ([0.1, 0.5, 0.4], "It is not finished: 3 of at most 5 epochs are done."),
+        ([0.1, 0.2, 0.3, 0.3, 0.3], ""),  # out of patience in its very last epoch
+    ],
+)
+def test_how_a_training_ended(scores: list[float], told: str) -> None:
+    history = [{"epoch": float(place), "val_f1_macro": score} for place, score in enumerate(scores, start=1)]
+    assert ending(history, epochs=5, patience=2) == told

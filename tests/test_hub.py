@@ -10,7 +10,7 @@ import pytest
 from hub_server import COMMIT, HubClient, HubServer, sha256
 
 from twincar.errors import HubError, UsageError
-from twincar.hub import Repository, check_login, fetch, find_repository, publish
+from twincar.hub import Repository, check_publishing, fetch, find_repository, publish
 
 CARS = Repository("someone/cars", "model")
 BLOCK = 10 * 1024**2  # bytes; the library writes what it gets in such blocks
@@ -235,17 +235,40 @@ def test_private_is_private_or_nothing_is_published(hub_client: HubClient, folde
         assert hub.uploaded == {}
 
 
-def test_who_may_not_publish_is_told_before_and_by_the_hub(hub_client: HubClient, folder: Path) -> None:
+def test_who_may_not_publish_is_told_before_any_work(hub_client: HubClient) -> None:
     with HubServer(None, kind="models", token="secret") as hub:
         hub_client.use(hub)
         with pytest.raises(HubError, match="nobody is"):
-            check_login()
+            check_publishing(CARS, private=False)
         hub_client.use(hub, token="wrong")
-        check_login()
-        with pytest.raises(HubError, match=r"not open to you \(HTTP 401\).*Nothing was published"):
-            put(folder)
+        with pytest.raises(HubError, match=r"Expected a valid token.*\(HTTP 401\)"):
+            check_publishing(CARS, private=False)
+        hub_client.use(hub, token="secret")
+        check_publishing(CARS, private=True)  # there is no such repository yet
+        hub.writer["name"] = "Somebody"
+        with pytest.raises(HubError, match=r"a token of 'someone'.*may write for 'Somebody'"):
+            check_publishing(CARS, private=False)
+        hub.writer["orgs"] = [{"name": "SomeOne"}]
+        check_publishing(CARS, private=False)
+        hub.writer["auth"] = {"accessToken": {"role": "read"}}
+        with pytest.raises(HubError, match="Somebody's may only read"):
+            check_publishing(CARS, private=False)
+        assert not any(request.startswith("POST") for request in hub.requests)
         hub_client.set(HF_HUB_OFFLINE=True)
         with pytest.raises(HubError, match="HF_HUB_OFFLINE is set"):
+            check_publishing(CARS, private=False)
+    with HubServer({}, kind="models", token="secret") as hub:
+        hub_client.use(hub, token="secret")
+        hub_client.set(HF_HUB_OFFLINE=False)
+        check_publishing(CARS, private=False)
+        with pytest.raises(HubError, match="to be private, and it is there and public"):
+            check_publishing(CARS, private=True)
+
+
+def test_a_refusal_by_the_hub_is_told(hub_client: HubClient, folder: Path) -> None:
+    with HubServer(None, kind="models", token="secret") as hub:
+        hub_client.use(hub, token="wrong")
+        with pytest.raises(HubError, match=r"not open to you \(HTTP 401\).*Nothing was published"):
             put(folder)
         assert hub.commits == {}
 

@@ -16,9 +16,11 @@ from sklearn import metrics as sk
 
 from twincar.metrics import (
     Answers,
+    Interval,
     accuracy_interval,
     answer_metrics,
     bin_of,
+    chance_level,
     classes_to_show,
     confusion_matrix,
     expected_calibration_error,
@@ -342,3 +344,30 @@ def test_the_f1_of_a_class_is_the_harmonic_mean() -> None:
     rows = per_class_report(matrix, ("a", "b", "c"))
     assert [row["precision"] for row in rows] == pytest.approx([1 / 2, 1 / 3, 0])
     assert [row["f1"] for row in rows] == pytest.approx([1 / 2, 2 / 5, 0])
+
+
+@pytest.mark.parametrize("counts", [(300, 100), (50, 50, 50, 50), (10, 0, 190, 40, 0)])
+def test_chance_is_the_better_of_two_blind_guesses(counts: tuple[int, ...]) -> None:
+    """Both played out: the most frequent class always, and any class at random, often."""
+    labels, classes = np.repeat(np.arange(len(counts)), counts), len(counts)
+    always = np.full(len(labels), np.argmax(counts))
+    many = np.tile(labels, 500)
+    at_random = np.random.default_rng(0).integers(0, classes, len(many))
+    found = chance_level(labels, classes)
+    played = [
+        (sk.accuracy_score(*pair), sk.f1_score(*pair, average="macro"))
+        for pair in ((labels, always), (many, at_random))
+    ]
+    assert found.accuracy == pytest.approx(max(accuracy for accuracy, _ in played), abs=5e-3)
+    assert found.macro_f1 == pytest.approx(max(f1 for _, f1 in played), abs=5e-3)
+
+
+def test_chance_by_hand_and_what_is_above_it() -> None:
+    """Of three photos and one, named at random by a model of two: F1 of 2 × 0.75 / 2.5 and of 2 × 0.25 / 1.5."""
+    chance = chance_level(np.array([0, 0, 0, 1]), 2)
+    assert (chance.accuracy, chance.macro_f1) == (0.75, pytest.approx((0.6 + 1 / 3) / 2))
+    said = [chance.judge(Interval(value, low, 1)) for value, low in ((0.9, 0.8), (0.8, 0.6), (0.75, 0.5))]
+    assert said == [
+        "The model is above chance.", "The model is not above chance by more than such a sample varies.",
+        "The model is no better than chance.",
+    ]  # fmt: skip

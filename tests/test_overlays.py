@@ -8,7 +8,7 @@ import sys
 import matplotlib as mpl
 import numpy as np
 
-from twincar.overlays import contrast_overlay, heat_overlay, turbo
+from twincar.overlays import contrast_overlay, heat_overlay, is_darkened, turbo
 
 
 def test_the_overlay_keeps_the_photo_and_marks_what_was_not_seen() -> None:
@@ -21,6 +21,10 @@ def test_the_overlay_keeps_the_photo_and_marks_what_was_not_seen() -> None:
     assert result[:, 81:].max() < 80
     np.testing.assert_allclose(result[5, 25], 200, atol=3)  # seen and cool: the photo itself
     assert abs(result[30, 75].astype(int) - 200).max() > 60  # seen and hot: coloured
+    assert is_darkened(100, 60, (20, 0, 80, 60))
+    everything = (0.0, -0.2, 99.9, 60.0)
+    assert not is_darkened(100, 60, everything)
+    assert heat_overlay(photo, 0 * heat, everything).min() == 200
 
 
 def test_a_contrast_is_orange_for_the_one_and_blue_for_the_other() -> None:

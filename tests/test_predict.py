@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from PIL import Image
 
 import twincar
 from twincar.answers import Failure, Prediction
+from twincar.console import print_answers, print_table
 from twincar.data.annotations import PreparedData
-from twincar.errors import CheckpointError, PhotoError, TwinCarError, UsageError
+from twincar.errors import CheckpointError, Defect, PhotoError, TwinCarError, UsageError
 from twincar.labels import ClassNames
 from twincar.modeling.calibration import Calibration
 from twincar.modeling.engines import Engine
@@ -273,3 +275,32 @@ def test_a_turned_phone_photo_is_seen_upright(classifier: Classifier) -> None:
     buffer = io.BytesIO()
     image.rotate(180).save(buffer, "PNG", exif=exif)
     assert classifier.predict(buffer.getvalue()).topk == classifier.predict(image).topk
+
+
+def test_on_a_terminal_each_car_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [
+        bmw_classifier(probabilities).predict(draw_car(0, 0), top_k=3)
+        for probabilities in ([0.9, 0.06, 0.03, 0.01], [0.5, 0.35, 0.1, 0.05], [0.3, 0.26, 0.24, 0.2])
+    ]
+    failed = Failure("bad.jpg", PhotoError(Defect.EMPTY, "It is empty."))
+    shown: list[list[str]] = []
+    monkeypatch.setattr("twincar.console.print_table", lambda _, rows: shown.extend(rows))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_answers([*answers, failed])
+    assert [row[1:] for row in shown] == [
+        [BMWS[0], "90.0%", f"6.0% {BMWS[1]}\n3.0% {BMWS[2]}"],
+        ["BMW Sedan (make and body)", "85.0%", f"50.0% {BMWS[0]}\n35.0% {BMWS[1]}\n10.0% {BMWS[2]}"],
+        ["not sure", "", f"30.0% {BMWS[0]}\n26.0% {BMWS[1]}\n24.0% {BMWS[2]}"],
+        ["error: It is empty.", "", ""],
+    ]
+
+
+def test_a_table_cuts_nothing_off(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "photos/" + "x" * 90 + "-2012.jpg"
+    print_table(["file", "n"], [[name, "1"]])
+    assert capsys.readouterr().out == f"file\tn\n{name}\t1\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    print_table(["file", "n"], [[name, "1"]])
+    cells = capsys.readouterr().out.rpartition("─")[2].split()
+    assert "".join(cells).replace("1", "", 1) == name

@@ -259,13 +259,14 @@ def test_it_is_evaluated_if_that_was_not_done_with_these_weights(
     assert HubCard((tmp_path / "second" / "README.md").read_text()).data.license == "cc-by-4.0"
 
 
-@pytest.mark.usefixtures("hub_client")
 def test_what_cannot_be_published_is_told_before_any_work(
-    linear_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub_client: HubClient, linear_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(twincar.publish, "open_network", None)
-    with pytest.raises(HubError, match="nobody is"):
-        push(linear_run, REPO)
+    with HubServer(None, kind="models", token="secret") as hub:
+        hub_client.use(hub, token="expired")
+        with pytest.raises(HubError, match="Expected a valid token"):
+            push(linear_run, REPO)
     with pytest.raises(UsageError, match="a model is published on the main branch"):
         push(linear_run, f"{REPO}@v1")
     with pytest.raises(UsageError, match="Expected owner/name or"):

@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import DESKTOP, PHONE, draw_car, luminance, small_config
 from PIL import Image
+from test_model_card import MEASURED
 from typer.testing import CliRunner
 
 from twincar import evaluate as evaluate_module
@@ -23,11 +24,15 @@ from twincar.data.annotations import Annotation, PreparedData, write_prepared
 from twincar.errors import DataError, UsageError
 from twincar.files import MONITOR, RunFolder, sha256_of_file, write_csv, write_json, write_text
 from twincar.labels import ClassNames, stanford_cars
+from twincar.metrics import Chance, Interval
 from twincar.modeling.calibration import Calibration
 from twincar.modeling.checkpoint import build_network, save_model
+from twincar.modeling.engines import open_engine
 from twincar.modeling.spec import ModelSpec
 from twincar.preprocess import Preprocessing
-from twincar.report import LARGEST, report
+from twincar.report import LARGEST, _surety_verdict, report
+from twincar.reporting import files
+from twincar.reporting.photos import Album, show_mistakes
 
 SCRIPT = "<script>alert(1)</script>"
 FALCON, VAN, NINE = "Aurora Falcon Coupe 2012", 'Borealis <i>"C/V"</i> &amp; Van 2009', "Corvus Nine SUV 2011"
@@ -160,7 +165,17 @@ def test_the_summary_comes_first(page: Page) -> None:
 
 def test_every_measurement_is_shown(page: Page) -> None:
     calibration, rejection = ("0.081", "0.023"), ("92% of the validation", "87.5%", "78.6%", "0.1234")
-    others = ("91.2%", "84.3%", "45.1%", "0.987", "0.654", "0.345", "near duplicate", "13 of them", "falcon-nine.html")
+    others = (
+        "91.2%",
+        "84.3%",
+        "45.1%",
+        "0.987",
+        "0.654",
+        "0.345",
+        "near duplicate",
+        "left out: 13.",
+        "falcon-nine.html",
+    )
     for found in (*calibration, *rejection, *others):
         assert found in page.text, found
     assert "To see this here" not in page.text
@@ -390,3 +405,38 @@ def test_markup_in_a_name_is_text(browser: Any, page: Page) -> None:
         assert {SCRIPT, VAN} <= set(tab.locator("#figure-confusion .ytick text").all_text_contents())
         assert SCRIPT in tab.locator("#mistake-filter option").all_text_contents()
         assert tab.locator("script").count() == 3  # Plotly, the figures, and ours
+
+
+def test_a_model_at_chance_is_not_praised(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "than chance" not in page.text
+    assert "Blind guessing comes to an accuracy of" in page.text
+    read = files.read_metrics(page.run / "reports" / "test")
+    at_chance = replace(read, chance=Chance(read.accuracy.low, 0.2))
+    monkeypatch.setattr("twincar.report.files.read_metrics", lambda _: at_chance)
+    text = Page(page.run, report(page.run, out=page.run / "chance.html").path).text
+    assert "The model is not above chance by more than such a sample varies.</strong>" in text
+
+
+@pytest.mark.parametrize(
+    ("surety", "chance", "verdict"),
+    [
+        (0.69, 0.25, "that fits"),
+        (0.75, 0.25, "that fits"),  # within the interval: so few photos cannot tell
+        (0.75, 0.65, "that fits, but it is no more than chance"),
+        (0.95, 0.25, "too sure of itself"),
+        (0.30, 0.25, "more cautious than it need be"),
+    ],
+)
+def test_what_a_mean_confidence_is_worth(surety: float, chance: float, verdict: str) -> None:
+    metrics = replace(MEASURED, accuracy=Interval(0.7, 0.6, 0.8), chance=Chance(chance, 0.1))
+    assert _surety_verdict(surety, metrics) == verdict
+
+
+def test_dark_is_explained_where_it_is_seen(page: Page) -> None:
+    assert "dark was not seen" in page.text  # photos of 96×64 pixels, seen as a square
+    album = Album(page.run.parent / "data" / "photos", 10**6)
+    engine, spec = open_engine(page.run)
+    wrong = [answer for answer in files.read_answers(page.run / "reports" / "test") if not answer.correct]
+    squashed = replace(spec, preprocessing=replace(spec.preprocessing, squash=True))
+    assert any(mistake.partly_seen for mistake in show_mistakes(wrong, album, engine, spec))
+    assert not any(mistake.partly_seen for mistake in show_mistakes(wrong, album, engine, squashed))

@@ -24,6 +24,7 @@ METRICS = {
     "photos": 8,
     "accuracy": {"value": 0.5, "low": 0.2, "high": 0.8},
     "macro_f1": {"value": 0.4, "low": 0.1, "high": 0.7},
+    "chance": {"accuracy": 0.3, "macro_f1": 0.2},
     "metrics": {"loss": 1.5, "top5": 1},
     "calibration": {"temperature": 1.5, "before": FIGURES, "after": FIGURES, "bins_before": BINS, "bins": BINS},
     "confidence": 0.8,

@@ -174,11 +174,11 @@ def test_the_command_prints_a_table_or_json(
     run = copy_of(small_run, tmp_path / "run")
     assert command(monkeypatch, run) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [len(line.split("\t")) for line in lines[1:8]] == [7] * 7  # the corruption, five severities, their mean
-    assert str(run / "reports" / "test" / "corruptions.png") in lines[8]
+    assert [len(line.split("\t")) for line in lines[2:9]] == [7] * 7  # the corruption, five severities, their mean
+    assert str(run / "reports" / "test" / "corruptions.png") in lines[9]
     assert command(monkeypatch, run, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["folder"] == str(run / "reports" / "test")
-    assert [f"{found['means'][name]:.3f}" for name in CORRUPTIONS] == [line.split("\t")[6] for line in lines[1:8]]
+    assert [f"{found['means'][name]:.3f}" for name in CORRUPTIONS] == [line.split("\t")[6] for line in lines[2:9]]
     assert command(monkeypatch, run, "--tta") == 2
     assert "one of --tta, --corruptions and --open-set" in capsys.readouterr().err

@@ -16,6 +16,8 @@ import typer
 
 from twincar.files import spreadsheet_cell
 from twincar.labels import shorten
+from twincar.user_files import text_name
+from twincar.wording import counted, percent
 
 if TYPE_CHECKING:
     from twincar.answers import Failure, Prediction
@@ -52,7 +54,7 @@ def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
 def print_summary(manifest: Mapping[str, Any], folder: Path, classes: int) -> None:
     """What a data set came to: photos by split, rows left out by reason, what to do next."""
     counts = ", ".join(f"{count} {split}" for split, count in manifest["photos"].items())
-    typer.echo(f"{folder}: {classes} classes; photos: {counts}")
+    typer.echo(f"{folder}: {counted(classes, 'class', 'classes')}; photos: {counts}")
     for defect, count in manifest["left_out"].items():
         typer.echo(f"  left out: {count} {defect}")
     if manifest["left_out"]:
@@ -66,20 +68,22 @@ def print_summary(manifest: Mapping[str, Any], folder: Path, classes: int) -> No
 
 
 def print_training(result: TrainResult) -> None:
-    """The best epoch, whose weights were kept."""
+    """The best epoch, whose weights were kept, and why there were no more."""
     best = result.best
     typer.echo(
         f"Best epoch {best['epoch']:.0f} of {len(result.history)}: validation macro-F1 {best['val_f1_macro']:.3f}, "
         f"accuracy {best['val_acc']:.3f}, top-5 {best['val_top5']:.3f}"
     )
+    if result.ending:
+        typer.echo(result.ending)
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """All metrics, with intervals where there are any, and the gain of test-time augmentation where asked for."""
     accuracy = evaluation.accuracy
     typer.echo(
-        f"{evaluation.photos} {evaluation.described}; 95% intervals in brackets "
-        f"(so few photos leave ±{(accuracy.high - accuracy.low) / 2:.1%} of accuracy open)"
+        f"{evaluation.photos:,} {evaluation.described}; 95% intervals in brackets "
+        f"(so many photos leave ±{(accuracy.high - accuracy.low) / 2:.1%} of accuracy open)"
     )
     if absent := evaluation.absent:
         typer.echo(f"Classes without a photo, which macro averages leave out: {len(absent)} ({shorten(absent)})")
@@ -92,13 +96,14 @@ def print_evaluation(evaluation: Evaluation) -> None:
             row += [f"{evaluation.tta[metric]:.3f}", f"{evaluation.tta[metric] - value:+.3f}"]
         rows.append(row)
     print_table(header, rows)
+    typer.echo(f"Chance: {evaluation.chance}. {evaluation.chance.judge(accuracy)}")
     _print_sureness(evaluation)
 
 
 def print_answers_evaluation(evaluation: AnswersEvaluation) -> None:
     """What the rows of a folder of results allow to be measured."""
     unread = f"; {evaluation.failed} more could not be read" if evaluation.failed else ""
-    typer.echo(f"{evaluation.photos:,} {evaluation.split} photos, 95% interval in brackets{unread}")
+    typer.echo(f"{counted(evaluation.photos, f'{evaluation.split} photo')}, 95% interval in brackets{unread}")
     shown = {name: f"{value:.3f}" for name, value in evaluation.metrics.items()} | {"acc": str(evaluation.accuracy)}
     print_table(["metric", "value"], shown.items())
     typer.echo(f"Tables: {evaluation.folder}")
@@ -120,24 +125,25 @@ def _print_sureness(evaluation: Evaluation) -> None:
     )
     rows = []
     for found in evaluation.levels:
-        answered = "" if found.answered is None else f"{found.answered:.1%}"
-        precision = "" if found.precision is None else f"{found.precision:.1%}"
+        answered = "" if found.answered is None else percent(found.answered)
+        precision = "" if found.precision is None else percent(found.precision)
         rows.append([found.level, f"{found.accuracy:.3f}", f"{found.ece:.3f}", answered, precision])
     print_table(["level", "accuracy", "ECE", "answers that end here", "right among these"], rows)
-    rejection = evaluation.rejection
-    of_rejected = rejection.accuracy_of_rejected
+    rejection, rest = evaluation.rejection, ""
+    if rejection.accuracy_of_rejected is not None:
+        rest = f"; turned away: {percent(1 - rejection.accepted)}, accuracy {rejection.accuracy_of_rejected:.3f}"
     typer.echo(
-        f"\nTaken for known cars: {rejection.accepted:.1%} of photos, accuracy {rejection.accuracy_of_accepted:.3f}"
-        + ("" if of_rejected is None else f"; turned away: {1 - rejection.accepted:.1%}, accuracy {of_rejected:.3f}")
-        + f". Area under the risk-coverage curve: {evaluation.risk_coverage.area:.4f}"
+        f"\nTaken for known cars: {percent(rejection.accepted)} of photos, accuracy "
+        f"{rejection.accuracy_of_accepted:.3f}{rest}. Area under the risk-coverage curve: "
+        f"{evaluation.risk_coverage.area:.4f}"
     )
 
 
 def print_open_set(evaluation: OpenSetEvaluation) -> None:
     """How well known cars are told from unseen ones and from pictures that are none."""
     typer.echo(
-        f"{evaluation.photos} {evaluation.split} photos of known cars: accuracy {evaluation.accuracy:.3f}, "
-        f"{evaluation.rejected:.1%} turned away ({evaluation.false_rejection:.0%} asked for)"
+        f"{counted(evaluation.photos, f'{evaluation.split} photo')} of known cars: accuracy {evaluation.accuracy:.3f}, "
+        f"{percent(evaluation.rejected)} turned away ({evaluation.false_rejection:.0%} asked for)"
     )
     others = list(evaluation.groups[0].auroc_by_others)
     header = [
@@ -154,7 +160,7 @@ def print_open_set(evaluation: OpenSetEvaluation) -> None:
             group.name,
             str(group.photos),
             *(f"{value:.3f}" for value in (group.auroc, group.fpr95, group.oscr)),
-            f"{group.rejected:.1%}",
+            percent(group.rejected),
             *(f"{group.auroc_by_others[score]:.3f}" for score in others),
         ]
         for group in evaluation.groups
@@ -167,7 +173,7 @@ def print_robustness(robustness: Robustness) -> None:
     """Accuracy under each corruption at each severity, and the means."""
     clean = robustness.clean
     typer.echo(
-        f"{robustness.photos} {robustness.split} photos; accuracy on clean ones {clean}, on corrupted ones "
+        f"{counted(robustness.photos, f'{robustness.split} photo')}; accuracy on clean ones {clean}, on corrupted ones "
         f"{robustness.mean:.3f} in the mean, which is {robustness.relative:.1%} of it"
     )
     means, scores = robustness.means, robustness.by_corruption()
@@ -179,7 +185,7 @@ def print_robustness(robustness: Robustness) -> None:
 def print_deep_audit(audit: DeepAudit) -> None:
     """What was found, by reason; what to do next."""
     summary = audit.to_dict()
-    typer.echo(f"{summary['photos']} sound photos in {summary['source']}")
+    typer.echo(f"{counted(summary['photos'], 'sound photo')} in {summary['source']}")
     for defect, count in summary["unsound"].items():
         typer.echo(f"  unusable: {count} {defect}")
     for reason, count in summary["skipped"].items():
@@ -189,7 +195,7 @@ def print_deep_audit(audit: DeepAudit) -> None:
     for sentence in summary["judged"]:
         typer.echo(f"  labels: {sentence}")
     print_table(["finding", "photos"], ([reason, str(count)] for reason, count in summary["findings"].items()))
-    typer.echo(f"Page: {audit.page}\nList: {audit.findings}, {summary['to_exclude']} photos to exclude")
+    typer.echo(f"Page: {audit.page}\nList: {audit.findings}, {counted(summary['to_exclude'], 'photo')} to exclude")
     if summary["to_exclude"]:
         typer.echo(f"Next: {audit.command}")
 
@@ -198,12 +204,13 @@ def print_export(exported: Exported) -> None:
     """Where the model is, and how it compares with the network it came from."""
     comparison = exported.comparison
     typer.echo(
-        f"Compared on {comparison.photos} validation photos: {comparison.equal_answers:.1%} equal answers, largest "
-        f"difference of a probability {comparison.largest_difference:.2g}, accuracy {comparison.accuracy_before:.3f} "
-        f"before and {comparison.accuracy_after:.3f} after"
+        f"Compared on {counted(comparison.photos, 'validation photo')}: {percent(comparison.equal_answers)} equal "
+        f"answers, largest difference of a probability {comparison.largest_difference:.2g}, accuracy "
+        f"{comparison.accuracy_before:.3f} before and {comparison.accuracy_after:.3f} after"
     )
     if exported.kept_in_fp32:
-        typer.echo(f"{exported.kept_in_fp32} sensitive layers stayed in fp32, because int8 everywhere lost too much.")
+        kept = counted(exported.kept_in_fp32, "sensitive layer")
+        typer.echo(f"{kept} stayed in fp32, because int8 everywhere lost too much.")
     typer.echo(f"Model: {exported.path} ({exported.bytes / 1e6:.1f} MB)")
     typer.echo(f"Next:  twincar predict --model {exported.path} PHOTO...")
 
@@ -213,7 +220,7 @@ def print_pushed(pushed: Pushed) -> None:
     typer.echo(f"Card: accuracy {pushed.accuracy:.3f} on the {pushed.split} photos")
     if not pushed.loads_in_timm:
         typer.echo("Plain timm cannot load it, because its head is not linear; the card says so.")
-    size = f"{len(pushed.files)} files, {sum(pushed.files.values()) / 1e6:.1f} MB"
+    size = f"{counted(len(pushed.files), 'file')}, {sum(pushed.files.values()) / 1e6:.1f} MB"
     if pushed.commit is None:
         typer.echo(f"Written, not published: {pushed.folder} ({size})")
         return
@@ -227,7 +234,7 @@ def print_pulled(pulled: Pulled) -> None:
     what = "weights of somebody else's, which tell nothing of themselves"
     if spec:
         size = f"{spec.preprocessing.height}×{spec.preprocessing.width} pixels"
-        what = f"{spec.backbone}, {len(spec.classes)} classes, {size}"
+        what = f"{spec.backbone}, {counted(len(spec.classes), 'class', 'classes')}, {size}"
     typer.echo(f"{pulled.repository} at {pulled.commit}: {what}")
     print_table(["file", "bytes"], ([name, f"{size:,}"] for name, size in pulled.files.items()))
     typer.echo(f"Folder: {pulled.folder}\nModel: {pulled.model}")
@@ -236,7 +243,7 @@ def print_pulled(pulled: Pulled) -> None:
 
 def print_explanation_scores(scored: ExplanationScores) -> None:
     """Every score of every map, with its interval and which way is better."""
-    typer.echo(f"{scored.photos} {scored.split} photos; 95% intervals in brackets")
+    typer.echo(f"{counted(scored.photos, f'{scored.split} photo')}; 95% intervals in brackets")
     rows = [
         [item.score, item.map, f"{item.value:.3f} ({item.low:.3f} to {item.high:.3f})", item.better]
         for item in scored.scores
@@ -265,7 +272,9 @@ def print_info(info: Info) -> None:
     """What is there, and the command that brings what is missing."""
     cpu, gpus, cache = info.cpu, info.gpus, info.hub_cache
     typer.echo(f"TwinCar {info.version} in {info.folder}, Python {info.python}, {info.system}")
-    typer.echo(f"CPU: {cpu.model}, {cpu.cores} cores to use; {' '.join(cpu.speedups) or 'no known speed-ups'}")
+    typer.echo(
+        f"CPU: {cpu.model}, {counted(cpu.cores, 'core')} to use; {' '.join(cpu.speedups) or 'no known speed-ups'}"
+    )
     typer.echo(f"GPU: {', '.join(gpus.names) or 'none'} ({gpus.note})\n")
     for extra in info.extras:
         name = f"twincar[{extra.name}]" if extra.name else "twincar"
@@ -278,7 +287,7 @@ def print_info(info: Info) -> None:
     typer.echo("\nWhat answers, unless --engine says otherwise:")
     for model, engine in info.engines.items():
         typer.echo(f"  {model}: {engine or 'nothing that is installed'}")
-    typer.echo(f"\nDownloads: {cache.folder} ({cache.files} files, {cache.bytes / 1e6:.1f} MB)")
+    typer.echo(f"\nDownloads: {cache.folder} ({counted(cache.files, 'file')}, {cache.bytes / 1e6:.1f} MB)")
     typer.echo("Decoded photos (train --cache): in the folder of their data set")
     typer.echo(
         f"Environment: {' '.join(f'{name}={value}' for name, value in info.environment.items()) or 'nothing set'}"
@@ -286,28 +295,47 @@ def print_info(info: Info) -> None:
 
 
 def print_answers(answers: Iterable[Prediction | Failure]) -> None:
-    """A table on a terminal, tab-separated lines elsewhere: a row a candidate, photo and answer told at its first."""
+    """On a terminal a row a photo, in which each car is named once; elsewhere a row a candidate, in columns."""
+    if sys.stdout.isatty():
+        print_table(["photo", "answer", "sure", "other candidates"], map(_answer_row, answers))
+    else:
+        rows = (row for answer in answers for row in _candidate_rows(answer))
+        print_table(["photo", "answer", "probability", "class", "make", "model", "body", "year"], rows)
+
+
+def _answer_row(answer: Prediction | Failure) -> list[str]:
+    """Photo, answer, how sure, and the candidates that the answer has not named."""
     from twincar.answers import Failure
-    from twincar.user_files import text_name
 
-    def rows() -> Iterator[list[str]]:
-        for answer in answers:
-            if isinstance(answer, Failure):
-                yield [text_name(answer.photo), "", "", f"error: {answer.error}", "", "", "", ""]
-                continue
-            for place, candidate in enumerate(answer.topk):
-                car = candidate.car
-                told = place == 0 or not sys.stdout.isatty()
-                first = [text_name(answer.photo), answer_text(answer)] if told else ["", ""]
-                year = str(car.year or "")
-                yield [*first, f"{candidate.probability:.1%}", candidate.name, car.make, car.model, car.body, year]
+    if isinstance(answer, Failure):
+        return [text_name(answer.photo), f"error: {answer.error}", "", ""]
+    given = answer.answer
+    others = answer.topk[1:] if given and given.level == "class" else answer.topk
+    listed = "\n".join(f"{percent(candidate.probability)} {candidate.name}" for candidate in others)
+    if given is None:
+        return [text_name(answer.photo), answer.reason, "", listed]
+    level = "" if given.level == "class" else f" ({given.level})"
+    return [text_name(answer.photo), f"{given.name}{level}", percent(given.probability), listed]
 
-    print_table(["photo", "answer", "sure", "class", "make", "model", "body", "year"], rows())
+
+def _candidate_rows(answer: Prediction | Failure) -> Iterator[list[str]]:
+    from twincar.answers import Failure
+
+    if isinstance(answer, Failure):
+        yield [text_name(answer.photo), "", "", f"error: {answer.error}", "", "", "", ""]
+        return
+    said = answer_text(answer)
+    for candidate in answer.topk:
+        car = candidate.car
+        yield [
+            *(text_name(answer.photo), said, percent(candidate.probability), candidate.name),
+            *(car.make, car.model, car.body, str(car.year or "")),
+        ]
 
 
 def print_predicted_many(done: PredictedMany) -> None:
     """How many photos were answered, and how the answers are read."""
-    typer.echo(f"{done.photos:,} photos, {done.photos - done.failed:,} of them answered: {done.folder}")
+    typer.echo(f"{counted(done.photos, 'photo')}, {done.photos - done.failed:,} of them answered: {done.folder}")
     for reason, count in done.skipped.items():
         typer.echo(f"  skipped: {count} {reason}")
     typer.echo(f"Next:  pandas.read_parquet({done.folder!r})")
@@ -318,22 +346,23 @@ def answer_text(prediction: Prediction) -> str:
     answer = prediction.answer
     if answer is None:
         return prediction.reason
-    text = f"{answer.name} ({answer.probability:.1%})"
+    text = f"{answer.name} ({percent(answer.probability)})"
     return f"{text}; open: {' or '.join(answer.open)}" if len(answer.open) > 1 else text
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on a terminal, tab-separated lines without a header elsewhere."""
+    """A table on a terminal, tab-separated lines elsewhere; the first row names the columns."""
     if not sys.stdout.isatty():
+        typer.echo("\t".join(header))
         for row in rows:
             typer.echo("\t".join(row))
         return
     from rich import box
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(*header, box=box.SIMPLE_HEAD)
+    table = Table(*(Column(name, overflow="fold") for name in header), box=box.SIMPLE_HEAD)  # nothing is cut off
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)

@@ -30,16 +30,18 @@ from twincar.demo_access import PageOnly, own_folder, read_upload
 from twincar.errors import PhotoError, UsageError
 from twincar.listing import find_photos
 from twincar.loopback import LoopbackHosts, is_loopback
-from twincar.overlays import heat_overlay
-from twincar.pages import percent, picture_uri, render
+from twincar.overlays import heat_overlay, is_darkened
+from twincar.pages import picture_uri, render
 from twincar.predict import Classifier
 from twincar.preprocess import decode_photo, read_photo
+from twincar.wording import percent
 
 MAX_BYTES = 50_000_000
 """Largest photo that may be sent."""
 
 _EXAMPLES = 24  # are shown; all of a large folder would be copied at the start
 _LONGEST = 800  # pixels of a heat map's longer side
+_LOOK_ALIKE = 0.001  # probability from which the next car is one
 _KEPT_SECONDS = 3600  # an uploaded photo stays so long
 _UNKNOWN, _NOT_CALIBRATED = "not a car this model knows", "not calibrated"
 _NOT_TOLD = {
@@ -212,12 +214,14 @@ def answer_page(classifier: Classifier, photo: Image.Image) -> str:
     """HTML of the answer for an upright RGB photo, with what speaks for the likeliest class and for the next one."""
     first = classifier.explain(photo)
     prediction = first.prediction
-    others = [classifier.explain(photo, target=candidate.name) for candidate in prediction.topk[1:2]]
+    near = [candidate for candidate in prediction.topk[1:2] if candidate.probability >= _LOOK_ALIKE]
+    others = [classifier.explain(photo, target=candidate.name) for candidate in near]
     return _page(
         **_wording(prediction, classifier),
         prediction=prediction,
         facts=_facts(prediction),
         heats=[(explained.target, _heat_picture(photo, explained)) for explained in (first, *others)],
+        partly_seen=is_darkened(*photo.size, first.seen),
     )
 
 
@@ -261,6 +265,7 @@ def _page(
     prediction: Prediction | None = None,
     facts: list[tuple[str, str, float]] | None = None,
     heats: list[tuple[str, str]] | None = None,
+    partly_seen: bool = False,
 ) -> str:
     return render(
         "demo_answer.html.jinja",
@@ -271,6 +276,7 @@ def _page(
         prediction=prediction,
         facts=facts or [],
         heats=heats or [],
+        partly_seen=partly_seen,
     )
 
 

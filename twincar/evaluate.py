@@ -21,10 +21,12 @@ from twincar.data.seen import Seen, count_seen, describe
 from twincar.files import RunFolder, write_csv, write_json
 from twincar.labels import ClassNames
 from twincar.metrics import (
+    Chance,
     Interval,
     ReportRow,
     accuracy_interval,
     answer_metrics,
+    chance_level,
     classes_to_show,
     confusion_matrix,
     macro_f1_interval,
@@ -73,6 +75,7 @@ class Evaluation:
     """Classes of the model without a photo in the split; macro averages leave them out."""
     accuracy: Interval
     macro_f1: Interval
+    chance: Chance
     metrics: dict[str, float]
     """Of calibrated probabilities."""
     tta: dict[str, float] | None
@@ -165,6 +168,7 @@ def report_logits(
         absent=[classes[index] for index in np.setdiff1d(np.arange(len(classes)), labels)],
         accuracy=accuracy_interval(labels, answers.predictions),
         macro_f1=macro_f1_interval(labels, answers.predictions),
+        chance=chance_level(labels, len(classes)),
         metrics=answer_metrics(answers),
         tta=answer_metrics(tta) if tta else None,
         calibration=calibration_report(calibration.temperature, before, answers),
@@ -244,16 +248,19 @@ def _draw_reliability(evaluation: Evaluation) -> None:
 
 
 def _draw_classes(folder: Path, split: str, report: list[ReportRow]) -> None:
+    """The classes of best and of worst accuracy: one without a hit is never among the best, nor one without a mistake
+    among the worst."""
     ranked = sorted(report, key=lambda row: (-float(row["accuracy"]), -int(row["support"])))
     for name, rows, title in (
-        ("best_classes", ranked[:_SHOWN], "most accurate"),
-        ("worst_classes", ranked[::-1][:_SHOWN], "least accurate"),
+        ("best_classes", [row for row in ranked if float(row["accuracy"]) > 0], "best"),
+        ("worst_classes", [row for row in ranked[::-1] if float(row["accuracy"]) < 1], "worst"),
     ):
+        shown = rows[:_SHOWN]
         figure = plots.accuracy_bars(
-            [str(row["class_name"]) for row in rows],
-            [float(row["accuracy"]) for row in rows],
-            [int(row["support"]) for row in rows],
-            f"The {len(rows)} {title} classes, {split} photos",
+            [str(row["class_name"]) for row in shown],
+            [float(row["accuracy"]) for row in shown],
+            [int(row["support"]) for row in shown],
+            f"Classes of {title} accuracy: {len(shown)} of {len(report)}, {split} photos",
         )
         plots.save(figure, folder / f"{name}.png")
 
@@ -263,7 +270,7 @@ def _draw_matrix(folder: Path, split: str, matrix: sparse.csr_array, classes: Cl
         (classes[first], classes[second], int(matrix[first, second]), int(matrix[second, first]))
         for first, second, _ in most_confused(matrix, _SHOWN)
     ]
-    title = f"The {len(pairs)} pairs of classes most often confused, {split} photos"
+    title = f"Pairs of classes most often confused: {len(pairs)}, {split} photos"
     plots.save(plots.confused_bars(pairs, title), folder / "most_confused.png")
     shown, title = _classes_to_draw(matrix, f"Confusion matrix, {split} photos")
     cells, support = matrix[shown][:, shown].toarray(), matrix.sum(axis=1)[shown]

@@ -29,6 +29,7 @@ from twincar.modeling.randomised import randomised_engines
 from twincar.modeling.spec import ModelSpec
 from twincar.predictions import reports_of
 from twincar.preprocess import read_photo
+from twincar.wording import counted
 
 _BATCH = 16
 _CAM = "Grad-CAM++"
@@ -148,7 +149,7 @@ def score_explanations(
     result = ExplanationScores(split, len(chosen), judge.scores(), reports_of(run, spec, data) / split)
     write_json(result.folder / "explanation_scores.json", result.to_dict())
     write_csv(result.folder / "explanation_scores.csv", [score.to_dict() for score in result.scores])
-    title = f"Does the answer rest on what the maps mark? {len(chosen)} {split} photos"
+    title = f"Does the answer rest on what the maps mark? {counted(len(chosen), f'{split} photo')}"
     plots.save(plots.removal_curves(judge.curves(), title), result.folder / "explanation_scores.png")
     return result
 

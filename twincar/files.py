@@ -206,7 +206,8 @@ def sha256_of_file(path: Path) -> str:
 
 
 Epoch = dict[str, float]
-"""One row of `metrics.csv`: `epoch` (from 1), `train_loss`, `train_acc`, and validation metrics prefixed `val_`."""
+"""One row of `metrics.csv`: `epoch` (from 1), `learning_rate` (in its last step, of all layers the highest), `seconds`,
+`train_loss`, `train_acc`, and validation metrics prefixed `val_`."""
 
 MONITOR = "val_f1_macro"
 """The column that decides which epoch is the best: macro-F1 on the validation photos."""
@@ -215,6 +216,23 @@ MONITOR = "val_f1_macro"
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
     """The epoch with the highest macro-F1 on validation, the first of equals: the one whose weights are kept."""
     return max(history, key=lambda epoch: epoch[MONITOR])
+
+
+def ending(history: Sequence[Epoch], *, epochs: int, patience: int) -> str:
+    """Why a training has gone no further than its last epoch, a sentence; empty where it has done all its epochs.
+
+    Args:
+        history: what it has done.
+        epochs: how many it may do.
+        patience: after how many epochs that are no better than the best one it stops.
+    """
+    later = len(history) - int(best_epoch(history)["epoch"])
+    if len(history) >= epochs:
+        return ""
+    if later >= patience:
+        what = "the one after the best was no better" if later == 1 else f"the {later} after the best were no better"
+        return f"It stopped early, after {len(history)} of at most {epochs} epochs: {what}."
+    return f"It is not finished: {len(history)} of at most {epochs} epochs are done."
 
 
 @dataclass(frozen=True)

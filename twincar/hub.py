@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from twincar.errors import HubError, StorageError, UsageError, storage_errors
 from twincar.files import sha256_of_file
+from twincar.labels import shorten
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -27,6 +28,7 @@ _SPEC = re.compile(r"(hub:)?(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^\s@]+))?")
 _MODEL_SUFFIXES = (".onnx", ".safetensors", ".pth", ".pt")  # of files; who has such a repository writes hub: before it
 _SHA256, _SHA1 = 64, 40  # hexadecimal digits
 _NOUNS: dict[Kind, str] = {"model": "model", "dataset": "data set"}
+_LOG_IN = "Log in (hf auth login) or set HF_TOKEN, to a token that may write; or take --out, which publishes nothing."
 
 
 @dataclass(frozen=True)
@@ -174,11 +176,10 @@ def publish(folder: Path, repository: Repository, *, private: bool, message: str
         The commit.
 
     Raises:
-        HubError: nobody is logged in, or the hub cannot be reached or refuses; or it is public and was to be private.
+        HubError: the hub cannot be reached or refuses; or the repository is public and was to be private.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-    check_login()
     api, name = HfApi(), repository.name
     with _told(repository, "Nothing was published."):
         api.create_repo(name, repo_type=repository.kind, private=private or None, exist_ok=True)
@@ -198,20 +199,50 @@ def publish(folder: Path, repository: Repository, *, private: bool, message: str
     return str(commit.oid)
 
 
-def check_login() -> None:
-    """See that publishing can be tried at all, before work is done for it.
+def check_publishing(repository: Repository, *, private: bool) -> None:
+    """Check before any work is done that somebody is logged in who may write there.
+
+    Args:
+        repository: where to publish; it need not be there yet.
+        private: whether it is to be open to its owner only.
 
     Raises:
-        HubError: there is no token, or the network is switched off.
+        HubError: there is no valid token, or one that may not write there; or the network is switched off or fails; or
+            the repository is public and was to be private.
     """
-    from huggingface_hub import constants, get_token
+    from huggingface_hub import HfApi, constants, get_token
 
     if constants.HF_HUB_OFFLINE:
         raise HubError("Expected a network to publish in, and HF_HUB_OFFLINE is set. Unset it, or take --out.")
     if get_token() is None:
+        raise HubError(f"Expected somebody logged in to {constants.ENDPOINT}, and nobody is. {_LOG_IN}")
+    api = HfApi()
+    with _told(repository, "Nothing was published."):
+        _check_writer(_token_owner(api), repository)
+        if private and api.repo_exists(repository.name, repo_type=repository.kind):
+            _check_private(api, repository)
+
+
+def _token_owner(api: HfApi) -> dict[str, Any]:
+    """What the hub says of the token and of whose it is."""
+    try:
+        return dict(api.whoami())
+    except Exception as error:  # which one differs between versions of the library
+        if _status(error) != 401:
+            raise
+        raise HubError(f"Expected a valid token, and {api.endpoint} does not know it (HTTP 401). {_LOG_IN}") from error
+
+
+def _check_writer(owner: Mapping[str, Any], repository: Repository) -> None:
+    token = (owner.get("auth") or {}).get("accessToken") or {}
+    if token.get("role") == "read":
+        raise HubError(f"Expected a token that may write, and {owner['name']}'s may only read. {_LOG_IN}")
+    names = [str(owner["name"]), *(str(organization["name"]) for organization in owner.get("orgs") or [])]
+    wanted = repository.name.partition("/")[0]
+    if wanted.casefold() not in {name.casefold() for name in names}:
         raise HubError(
-            f"Expected somebody logged in to {constants.ENDPOINT}, and nobody is. Log in (hf auth login) or set "
-            "HF_TOKEN, to a token that may write; or take --out, which publishes nothing."
+            f"Expected a token of '{wanted}', or of one of its members, and found one that may write for "
+            f"{shorten(names)}. Publish as {names[0]}/NAME, or log in as somebody else (hf auth login, or HF_TOKEN)."
         )
 
 

@@ -26,6 +26,7 @@ from twincar.labels import ClassNames
 from twincar.modeling.calibration import softmax
 from twincar.modeling.engines import open_engine, read_logits
 from twincar.train import resume, train
+from twincar.wording import counted, percent
 
 log = logging.getLogger(__name__)
 
@@ -90,33 +91,32 @@ def judge_labels(
     known = _labels_of_run(photos, spec.classes)
     seen, copies = _seen(photos, {photo.sha256 for photo in data.split("train")})
     parts = [(run, np.flatnonzero((known >= 0) & ~seen & ~copies))]
-    told = [f"{_counted(photos, parts[0][1])} judged by the run, which has not seen them."]
-    if folds:
-        fold_parts = _train_folds(config, data, photos, np.flatnonzero((known >= 0) & seen), folds, workspace)
+    told = [f"{_counted(photos, parts[0][1])} judged by the run, which was not trained on them."]
+    trained_on = (known >= 0) & seen
+    not_judged = []
+    if folds and trained_on.any():
+        fold_parts = _train_folds(config, data, photos, np.flatnonzero(trained_on), folds, workspace)
         parts += fold_parts
         judged = np.concatenate([places for _, places in fold_parts])
         told.append(
             f"{_counted(photos, judged)} judged by {folds} networks trained anew, each without those it judged."
         )
-    elif seen.any():
-        told.append(f"{int(seen.sum())} photos not judged: the run was trained on them (--folds 3 would judge them).")
-    if copies.any():
-        told.append(f"{int(copies.sum())} photos not judged: the run was trained on a copy of them.")
-    if (known < 0).any():
-        told.append(
-            f"{int((known < 0).sum())} photos not judged: without a label, or of a class the run does not know."
-        )
+    else:
+        not_judged.append((trained_on, "the run was trained on them (--folds 3 would judge them)"))
+    not_judged.append((copies & (known >= 0), "the run was trained on a copy of them"))
+    not_judged.append((known < 0, "without a label, or of a class the run does not know"))
+    left = [f"{counted(int(which.sum()), 'photo')} not judged: {why}." for which, why in not_judged if which.any()]
+    told += left
     places = np.concatenate([part for _, part in parts])
     if not len(places):
-        raise DataError(
-            f"Expected photos that the run {run.path} has not seen, and it was trained on all of them. "
-            "Judge its training photos with networks trained anew: --folds 3."
-        )
+        raise DataError(f"Expected labels that the run {run.path} can judge, and found none. {' '.join(left)}")
     logits = [_mean_logits(judge, photos, part, spec.classes, on_photo) for judge, part in parts if len(part)]
     probabilities = softmax(np.concatenate(logits))
     labels = known[places]
     agreed = float((probabilities.argmax(axis=1) == labels).mean())
-    told.append(f"Their likeliest class is the label for {agreed:.1%} of them; the less, the less a suspicion means.")
+    told.append(
+        f"Their likeliest class is the label for {percent(agreed)} of them; the less, the less a suspicion means."
+    )
     return Judgement(places, labels, probabilities, find_label_errors(labels, probabilities), spec.classes, tuple(told))
 
 
@@ -135,7 +135,8 @@ def _seen(photos: Photos, trained: set[str]) -> tuple[NDArray[np.bool_], NDArray
 
 def _counted(photos: Photos, places: NDArray[np.int64]) -> str:
     counts = count_splits(photos.annotations[place] for place in places.tolist())
-    return f"{len(places)} photos ({', '.join(f'{count} {split}' for split, count in counts.items()) or 'none'})"
+    by_split = ", ".join(f"{count} {split}" for split, count in counts.items())
+    return f"{counted(len(places), 'photo')} ({by_split or 'none'})"
 
 
 def _mean_logits(
@@ -154,7 +155,7 @@ def _train_folds(
     held_out = _divide(photos, seen, folds)
     result = []
     for number, part in enumerate(held_out, start=1):
-        log.info("Fold %d of %d: training without %d photos.", number, folds, len(part))
+        log.info("Fold %d of %d: training without %s.", number, folds, counted(len(part), "photo"))
         without = {int(photos.groups[place]) for place in part.tolist()}
         hidden = {
             photo.sha256 for photo, group in zip(photos.annotations, photos.groups, strict=True) if group in without

@@ -41,6 +41,26 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Chance:
+    """What answers are worth that do not look at the photo: the better of always naming the class that is most frequent
+    among these photos and of naming any class of the model at random."""
+
+    accuracy: float
+    macro_f1: float
+
+    def __str__(self) -> str:
+        return f"accuracy {self.accuracy:.3f}, macro-F1 {self.macro_f1:.3f}"
+
+    def judge(self, accuracy: Interval) -> str:
+        """Whether an accuracy is more than that, in a sentence."""
+        if accuracy.low > self.accuracy:
+            return "The model is above chance."
+        if accuracy.value > self.accuracy:
+            return "The model is not above chance by more than such a sample varies."
+        return "The model is no better than chance."
+
+
+@dataclass(frozen=True)
 class Answers:
     """What the probabilities of N photos say: a few numbers a photo, however many classes there are."""
 
@@ -204,6 +224,20 @@ def _variance_of_sum(values: NDArray[np.float64], labels: Labels) -> float:
     centred = values - (np.bincount(drawn, values) / np.maximum(photos, 1))[drawn]
     several = photos > 1
     return float((np.bincount(drawn, centred**2) * photos)[several] @ (1 / (photos[several] - 1)))
+
+
+def chance_level(labels: Labels, num_classes: int) -> Chance:
+    """What chance comes to on photos of these classes, N, for a model of K; macro-F1 over the classes that have photos.
+
+    A class that has the share p of the photos and is named at random, in 1/K of the answers, has a precision of p, a
+    recall of 1/K, and so an F1 of 2p / (pK + 1). Named always its recall is 1, and the others have 0.
+    """
+    shares = np.bincount(labels, minlength=num_classes) / len(labels)
+    shares = shares[shares > 0]
+    most = float(shares.max())  # at least 1/K
+    at_random = float((2 * shares / (shares * num_classes + 1)).mean())
+    always = 2 * most / (1 + most) / len(shares)
+    return Chance(most, max(at_random, always))
 
 
 def mean_interval(values: NDArray[np.float64], seed: int = 0) -> Interval:

@@ -15,7 +15,7 @@ import timm
 from huggingface_hub import EvalResult, ModelCardData
 
 from twincar.config import TrainConfig
-from twincar.files import Epoch, best_epoch
+from twincar.files import Epoch, best_epoch, ending
 from twincar.labels import slug
 from twincar.modeling.license import TOYCARS, Licence, is_stanford_cars
 from twincar.modeling.spec import ModelSpec
@@ -86,6 +86,7 @@ class ModelCard:
                     "data": DataFacts.of(self.spec),
                     "epochs": len(self.history),
                     "best_epoch": int(best_epoch(self.history)["epoch"]),
+                    "ending": ending(self.history, epochs=self.config.epochs, patience=self.config.patience),
                     "versions": self.spec.provenance.get("versions") or {},
                     "version": __version__,
                 }

@@ -58,6 +58,12 @@ def contrast_overlay(
     return _under_map(photo, signed / (scale or 1), seen, lambda heat: np.where(heat[..., None] > 0, first, second))
 
 
+def is_darkened(width: int, height: int, seen: tuple[float, float, float, float]) -> bool:
+    """Whether an overlay of a photo of that size shows anything that the network did not see."""
+    left, top, right, bottom = (round(edge) for edge in seen)
+    return left > 0 or top > 0 or right < width or bottom < height
+
+
 def turbo(values: Floats) -> Floats:
     """The colours of values from 0 to 1: RGB, 0 to 1, with a last axis of 3."""
     steps = np.array([_rgb(step) for step in _TURBO.split()])

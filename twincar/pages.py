@@ -23,8 +23,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from twincar.wording import counted, number, percent
+
 _QUALITY = 80  # of the pictures inside a page
-_DASH = "–"
 
 
 def render(template: str, **values: Any) -> str:
@@ -60,24 +61,6 @@ def plotly_script() -> Markup:
     return Markup(script)
 
 
-def percent(share: float | None, digits: int = 1) -> str:
-    """A share as people read it; a dash where there is none.
-
-    >>> percent(0.9312)
-    '93.1%'
-    """
-    return _DASH if share is None else f"{share:.{digits}%}"
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A figure as people read it; a dash where there is none.
-
-    >>> number(1896, 0)
-    '1,896'
-    """
-    return _DASH if value is None else f"{value:,.{digits}f}"
-
-
 @cache
 def environment(folder: str, *, autoescape: bool = True, finalize: Callable[[Any], Any] | None = None) -> Environment:
     """What renders the templates in `assets/<folder>`; see jinja2 for the rest."""
@@ -89,5 +72,5 @@ def environment(folder: str, *, autoescape: bool = True, finalize: Callable[[Any
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"percent": percent, "number": number}
+    made.filters |= {"percent": percent, "number": number, "counted": counted}
     return made

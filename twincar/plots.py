@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from twincar.files import MONITOR, Epoch, best_epoch, write_bytes
 from twincar.metrics import Interval
 from twincar.overlays import BLUE, ORANGE, contrast_overlay, heat_overlay
+from twincar.wording import cut_middle, percent
 
 # Okabe and Ito's palette, which stays apart for colour-blind eyes.
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = BLUE, ORANGE, "#009E73", "#D55E00", "#6e6e6e"
@@ -105,13 +106,15 @@ def accuracy_bars(names: Sequence[str], accuracies: Sequence[float], support: Se
     axes = figure.subplots()
     rows = np.arange(len(names))
     axes.barh(rows, accuracies, color=_BLUE, height=0.72)
-    axes.set_yticks(rows, [_short(name, 46) for name in names])
-    axes.invert_yaxis()
+    axes.set_yticks(rows, [cut_middle(name, 46) for name in names])
+    axes.set_ylim(max(len(names), 3) - 0.4, -0.6)  # a single bar stays a bar
     axes.set_xlim(0, 1.18)
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     for row, (accuracy, count) in enumerate(zip(accuracies, support, strict=True)):
-        axes.text(accuracy + 0.01, row, f"{accuracy:.0%} of {count}", va="center", fontsize=9, color=_GREY)
+        axes.text(accuracy + 0.01, row, f"{percent(accuracy, 0)} of {count}", va="center", fontsize=9, color=_GREY)
+    if not names:
+        axes.text(0.5, 0.5, "no class", transform=axes.transAxes, ha="center", color=_GREY)
     axes.set_title(title, loc="left", fontweight="bold")
     _tidy(axes, grid="x")
     return figure
@@ -125,7 +128,8 @@ def confused_bars(pairs: Sequence[tuple[str, str, int, int]], title: str) -> Fig
     forward, backward = np.array([p[2] for p in pairs], float), np.array([p[3] for p in pairs], float)
     axes.barh(rows, forward, color=_RED, height=0.72, label="first taken for second")
     axes.barh(rows, backward, left=forward, color=_ORANGE, height=0.72, label="second taken for first")
-    axes.set_yticks(rows, [f"{_short(first, 40)}\n{_short(second, 40)}" for first, second, *_ in pairs], fontsize=8)
+    names = [f"{cut_middle(first, 40)}\n{cut_middle(second, 40)}" for first, second, *_ in pairs]
+    axes.set_yticks(rows, names, fontsize=8)
     axes.invert_yaxis()
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("photos")
@@ -156,7 +160,7 @@ def confusion_figure(matrix: NDArray[np.int64], support: NDArray[np.int64], name
     axes.invert_yaxis()
     axes.set_aspect("equal")
     ticks = np.arange(classes)
-    labels = [_short(name, 52) for name in names]
+    labels = [cut_middle(name, 52) for name in names]
     axes.set_xticks(ticks, labels, rotation=90, fontsize=7 if many else 8.5)
     axes.set_yticks(ticks, labels, fontsize=7 if many else 8.5)
     axes.set_xticks(edges, minor=True)
@@ -272,12 +276,19 @@ def score_figure(scores: Mapping[str, NDArray[np.float32]], threshold: float) ->
             alpha=0.5,
             linewidths=0,
         )
-    labels = [f"{name}: {(values >= threshold).mean():.0%} of {len(values)} pass" for name, values in scores.items()]
+    labels = [
+        f"{name}: {percent(float((values >= threshold).mean()), 0)} of {len(values)} pass"
+        for name, values in scores.items()
+    ]
     axes.set_yticks(range(len(scores)), labels)
     axes.invert_yaxis()
     axes.axvline(threshold, color="black", linestyle="--", linewidth=1)
     axes.set_xlabel("share of validation photos that look even less like one")
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    # A share is never below 0 or above 1: what stands out further than all validation photos has a place of its own.
+    axes.set_xlim(-1.1 * _BEYOND, 1 + 1.1 * _BEYOND)
+    shares = np.linspace(0, 1, 6)
+    ticks = [-_BEYOND, *shares, 1 + _BEYOND]
+    axes.set_xticks(ticks, ["less than\nall of them", *(f"{share:.0%}" for share in shares), "more than\nall of them"])
     axes.set_title("How much photos look like a car the model knows", loc="left", fontweight="bold")
     _tidy(axes, grid="x")
     return figure
@@ -330,7 +341,7 @@ def contrast_grid(items: Sequence[Contrasted], title: str) -> Figure:
     for axes, name in zip(grid[0], names, strict=True):
         axes.set_title(name, fontsize=9, color=_GREY)
     for axes, item in zip(grid[:, 0], items, strict=True):
-        axes.text(0, -0.03, _short(item.caption, 90), transform=axes.transAxes, va="top", fontsize=9)
+        axes.text(0, -0.03, cut_middle(item.caption, 90), transform=axes.transAxes, va="top", fontsize=9)
     figure.suptitle(title, fontsize=11, fontweight="bold")
     return figure
 
@@ -380,12 +391,12 @@ def _curve(history: Sequence[Epoch], title: str, columns: dict[str, str]) -> Fig
 
 
 def _title(explained: Explained, width: int) -> tuple[str, str]:
-    answer = f"{_short(explained.predicted, width)} ({explained.confidence:.0%})"
+    answer = f"{cut_middle(explained.predicted, width)} ({percent(explained.confidence, 0)})"
     if explained.truth is None:
         return answer, "black"
     if explained.truth == explained.predicted:
         return answer, "#1a7f37"
-    return f"{answer}\ntrue: {_short(explained.truth, width)}", "#c4180c"
+    return f"{answer}\ntrue: {cut_middle(explained.truth, width)}", "#c4180c"
 
 
 def _figure(width: float, height: float, dpi: int = 120) -> Figure:
@@ -396,7 +407,3 @@ def _tidy(axes: Axes, grid: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis=grid, color="#e4e4e4", linewidth=0.8)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
-
-
-def _short(name: str, width: int) -> str:
-    return name if len(name) <= width else name[: width - 1] + "…"

@@ -30,6 +30,7 @@ from twincar.modeling.engines import OPENVINO_HEADER, OPENVINO_MODEL
 from twincar.predict import Classifier
 from twincar.preprocess import is_address
 from twincar.result_folder import ResultFolder
+from twincar.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +167,8 @@ def _answer_parts(
     """Answer for the parts that are not there yet; gives how many photos failed in all parts."""
     done, failed = map(sum, zip(*(_counts(results, part) for part in results.finished()), (0, 0), strict=True))
     left = results.unfinished(count)
-    log.info("%d photos, %d of them answered already. If this is stopped, the same command goes on.", count, done)
+    photos = counted(count, "photo")
+    log.info("%s, %d of them answered already. If this is stopped, the same command goes on.", photos, done)
     for row in map_on_cluster(work, left, cluster) if cluster and left else map(work, left):
         failed += row["failed"]
         done += row["photos"]

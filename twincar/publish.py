@@ -23,7 +23,7 @@ from twincar.errors import DataError, UsageError
 from twincar.evaluate import evaluate
 from twincar.export import export
 from twincar.files import RunFolder, read_json, working_folder, write_bytes, write_json, write_text
-from twincar.hub import Repository, check_login, page_of, publish
+from twincar.hub import Repository, check_publishing, page_of, publish
 from twincar.model_card import ModelCard
 from twincar.modeling.checkpoint import save_model
 from twincar.modeling.engine_torch import open_network
@@ -44,6 +44,7 @@ from twincar.modeling.repository import (
 from twincar.modeling.spec import ModelSpec
 from twincar.predictions import is_own_data
 from twincar.reporting import files
+from twincar.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -101,13 +102,13 @@ def push(
 
     Raises:
         UsageError: no such run, `name` has another form, something is at `out`, or the data set is another one.
-        HubError: nobody is logged in, or the hub cannot be reached or refuses.
+        HubError: nobody is logged in, the token may not write there, or the hub cannot be reached or refuses.
         TwinCarError: the run cannot be evaluated or exported; nothing is published.
     """
     repository = _repository(name)
     run = RunFolder.open(run_path)
     if out is None:
-        check_login()
+        check_publishing(repository, private=private)
     elif out.exists():
         raise UsageError(f"Expected a new folder for --out, and {out} exists. Delete it, or choose another.")
     network, spec = open_network(run.path)
@@ -125,7 +126,7 @@ def push(
         log.info("Exporting it, and comparing the exported model with the network.")
         export(folder, out=folder / ONNX_FILE, data_folder=data.folder, on_photo=on_photo)
         sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-        log.info("%d files, %.1f MB.", len(sizes), sum(sizes.values()) / 1e6)
+        log.info("%s, %.1f MB.", counted(len(sizes), "file"), sum(sizes.values()) / 1e6)
         accuracy = card.metrics.accuracy.value
         message = f"A {spec.backbone} of {len(spec.classes)} classes, accuracy {accuracy:.3f}"
         commit = publish(folder, repository, private=private, message=message, ours=_OURS) if out is None else None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -33,6 +33,7 @@ class Recorder(Callback):
         self.history: list[Epoch] = []
         self.validation: Epoch = {}
         self.started = 0.0
+        self.learning_rate = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """What the checkpoint keeps."""
@@ -56,7 +57,11 @@ class Recorder(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Start the clock."""
-        self.started = time.perf_counter()
+        self.started = perf_counter()
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Note the rate of this step, of all layers the highest: afterwards the schedule has changed it."""
+        self.learning_rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the epoch and keep its weights if it is the best, calibrated; with EMA these are the averaged ones."""
@@ -72,7 +77,7 @@ class Recorder(Callback):
             spec = replace(self.spec, provenance=provenance, calibration=fit_calibration(logits, labels))
             save_model(self.run.best, pl_module.network, spec)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row."""
         training = {name: float(trainer.callback_metrics[name]) for name in ("train_loss", "train_acc")}
         if not math.isfinite(training["train_loss"]):
@@ -80,7 +85,9 @@ class Recorder(Callback):
                 f"The training loss is no longer a number in epoch {trainer.current_epoch + 1}. Lower "
                 "--learning-rate, or use --precision fp32; the best epoch before is kept in the run folder."
             )
-        row = {"epoch": trainer.current_epoch + 1, **training, **self.validation}
+        pl_module.log("learning_rate", self.learning_rate)
+        work = {"learning_rate": self.learning_rate, "seconds": round(perf_counter() - self.started, 2)}
+        row = {"epoch": trainer.current_epoch + 1, **work, **training, **self.validation}
         self.history = [*self.history, row]
         if trainer.is_global_zero:
             write_csv(self.run.metrics, self.history)
@@ -90,7 +97,7 @@ class Recorder(Callback):
         best = best_epoch(self.history)
         log.info(
             "epoch %d/%d  loss %.3f  train accuracy %.3f | validation loss %.3f  accuracy %.3f  top-5 %.3f  "
-            "macro-F1 %.3f%s  %.0f s",
+            "macro-F1 %.3f%s | learning rate %.2g  %.0f s",
             row["epoch"], epochs, row["train_loss"], row["train_acc"], row["val_loss"], row["val_acc"],
-            row["val_top5"], row[MONITOR], " (best)" if best is row else "", time.perf_counter() - self.started,
+            row["val_top5"], row[MONITOR], " (best)" if best is row else "", row["learning_rate"], row["seconds"],
         )  # fmt: skip

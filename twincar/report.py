@@ -20,7 +20,7 @@ from scipy import sparse
 from twincar.config import TrainConfig, read_yaml
 from twincar.data.annotations import MANIFEST, PreparedData
 from twincar.errors import TwinCarError, UsageError
-from twincar.files import RunFolder, best_epoch, sha256_of_file, write_text
+from twincar.files import RunFolder, best_epoch, ending, sha256_of_file, write_text
 from twincar.labels import ClassNames
 from twincar.local_paths import name_only
 from twincar.metrics import classes_to_show, confusion_matrix, most_confused
@@ -41,6 +41,7 @@ _WITHOUT_PICTURES = 6_000_000  # bytes of it for all else; Plotly takes 4.8 mill
 _A_CLASS = 1_000  # bytes of it for a class's row and choice
 _TWINS = 12  # pairs
 _NO_DATA = "The data set was not where the run was trained on it. To show photos, report again with --data."
+_FITS = 0.02  # between mean confidence and accuracy
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def report(
     data = _open_data(data_folder or Path(config.data))
     reports = reports_of(run, spec, data) if data else run.reports
     split = _evaluated_split(run, reports, split, data_folder)
+    metrics = files.read_metrics(reports / split)
     answers, classes = files.read_answers(reports / split), files.read_classes(reports / split)
     room = LARGEST - _WITHOUT_PICTURES - _A_CLASS * len(classes)
     album = Album(data.photo_root if data else None, room)
@@ -124,17 +126,20 @@ def report(
         title=f"TwinCar report: {run.path.resolve().name}",
         classes=classes,
         wrong=len(wrong),
-        surety=_surety(answers),
+        surety=(surety := _surety(answers)),
+        surety_verdict=_surety_verdict(surety["all"], metrics),
+        above_chance=metrics.accuracy.low > metrics.chance.accuracy,
         mistakes=mistakes,
         mistaken=sorted({name for mistake in mistakes for name in (mistake.answer.truth, mistake.answer.answer)}),
         twins=twins,
         comparisons=files.read_comparisons(reports),
         no_data=_NO_DATA if data is None else "",
         unreadable=len(album.missing),
+        partly_seen=any(mistake.partly_seen for mistake in mistakes),
         plotly=plotly_script(),
         commands=_commands(run, reports, split, config, data_folder),
         **_trained(run, config, spec, data),
-        **_measured(run, reports, split, confusion),
+        **_measured(run, reports, metrics, confusion),
     )
     path = out or reports / REPORT
     write_text(path, page)
@@ -174,6 +179,17 @@ def _surety(answers: Sequence[Answer]) -> dict[str, float | None]:
     return {name: fmean(answer.confidence for answer in group) if group else None for name, group in groups.items()}
 
 
+def _surety_verdict(surety: float | None, metrics: files.Metrics) -> str:
+    """What a mean confidence is worth beside the accuracy it foretells."""
+    found = metrics.accuracy
+    if surety is None:
+        return "there is nothing to compare"
+    if abs(surety - found.value) < _FITS or found.low <= surety <= found.high:
+        known = "that fits"
+        return known if found.low > metrics.chance.accuracy else f"{known}, but it is no more than chance"
+    return "too sure of itself" if surety > found.value else "more cautious than it need be"
+
+
 def _trained(run: RunFolder, config: TrainConfig, spec: ModelSpec, data: PreparedData | None) -> dict[str, Any]:
     """What was trained, how and from what."""
     history = run.read_history()
@@ -190,16 +206,17 @@ def _trained(run: RunFolder, config: TrainConfig, spec: ModelSpec, data: Prepare
         "source": (provenance.get("data") or {}).get("source") or name_only(config.data),
         "epochs": len(history),
         "best_epoch": int(best_epoch(history)["epoch"]),
+        "ending": ending(history, epochs=config.epochs, patience=config.patience),
         "config_text": config.without_paths().to_yaml(),
         "versions": {**(provenance.get("versions") or {}), "report by twincar": __version__},
         "hashes": hashes,
     }
 
 
-def _measured(run: RunFolder, reports: Path, split: str, confusion: _Confusion) -> dict[str, Any]:
+def _measured(run: RunFolder, reports: Path, metrics: files.Metrics, confusion: _Confusion) -> dict[str, Any]:
     """What the verbs measured, and the figures of it."""
-    folder, history = reports / split, run.read_history()
-    metrics, corruptions = files.read_metrics(folder), files.read_corruptions(folder)
+    folder, history = reports / metrics.split, run.read_history()
+    corruptions = files.read_corruptions(folder)
     matrix, shown, present = confusion.figure()
     drawn = {
         "loss": figures.loss_curves(history),

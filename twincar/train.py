@@ -34,7 +34,7 @@ from twincar.data.annotations import ANNOTATIONS, PreparedData
 from twincar.data.loader import Part, PhotoLoader, default_workers, evaluation_loader, training_loader
 from twincar.data.seen import record_seen
 from twincar.errors import TwinCarError, UsageError
-from twincar.files import MONITOR, Epoch, RunFolder, best_epoch, clear_unfinished, write_text
+from twincar.files import MONITOR, Epoch, RunFolder, best_epoch, clear_unfinished, ending, write_text
 from twincar.labels import shorten
 from twincar.machine import keep_freed_memory
 from twincar.modeling.checkpoint import build_network
@@ -61,11 +61,17 @@ class TrainResult:
 
     run: RunFolder
     history: list[Epoch]
+    config: TrainConfig
 
     @property
     def best(self) -> Epoch:
         """The epoch whose weights were kept."""
         return best_epoch(self.history)
+
+    @property
+    def ending(self) -> str:
+        """Why it did not do all its epochs, a sentence; empty where it did."""
+        return ending(self.history, epochs=self.config.epochs, patience=self.config.patience)
 
 
 def train(
@@ -143,7 +149,7 @@ def _finished(run: RunFolder, config: TrainConfig) -> TrainResult | None:
     if not run.metrics.exists() or not is_finished(config, history := run.read_history()):
         return None
     log.info("This run is finished: %d epochs. Start a new one to train longer.", len(history))
-    return TrainResult(run, history)
+    return TrainResult(run, history, config)
 
 
 def model_spec(config: TrainConfig, data: PreparedData) -> ModelSpec:
@@ -240,7 +246,7 @@ def _fit(
             f"A process that loads photos was killed, most likely for want of memory. Lower --workers or --batch-size, "
             f"and go on with --resume {run.path}."
         ) from None
-    return TrainResult(run, recorder.history)
+    return TrainResult(run, recorder.history, config)
 
 
 def _announce(config: TrainConfig, data: PreparedData, trainer: Trainer) -> None:

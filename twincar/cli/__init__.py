@@ -75,8 +75,10 @@ def _every_verb(
 ) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[CurrentStderr()])
     logging.getLogger("twincar").setLevel(logging.ERROR if quiet else logging.INFO)
+    # The hub's library asks only when it is imported. It warns of retries that then succeed, and of tokens not needed.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if quiet or not sys.stderr.isatty():
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the hub's library asks only when it is imported
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def _fail(error: TwinCarError) -> None:

@@ -31,6 +31,7 @@ from twincar.console import (
 )
 from twincar.errors import MissingExtraError, UsageError
 from twincar.extras import how_to_install
+from twincar.wording import counted
 
 if TYPE_CHECKING:
     from twincar.answers import Failure, Prediction
@@ -183,7 +184,7 @@ def _predict_many(
 
 def _fail_for(photos: int) -> None:
     if photos:
-        typer.echo(f"{photos} photos could not be read.", err=True)
+        typer.echo(f"{counted(photos, 'photo')} could not be read.", err=True)
         raise typer.Exit(1)
 
 

@@ -27,6 +27,7 @@ from twincar.console import (
     progress,
 )
 from twincar.errors import UsageError
+from twincar.wording import counted
 
 
 def evaluate(
@@ -160,7 +161,7 @@ def explain(
     with progress("Explaining photos") as on_photo:
         chosen = list(find_photos(images or []))
         result = explain(run, images=chosen, split=split, count=count or 12, data_folder=data, on_photo=on_photo)
-    typer.echo(f"{len(result.photos)} photos explained in {result.grid.parent}\nGrid: {result.grid}")
+    typer.echo(f"{counted(len(result.photos), 'photo')} explained in {result.grid.parent}\nGrid: {result.grid}")
 
 
 def compare(

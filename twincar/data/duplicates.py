@@ -61,6 +61,16 @@ class Group:
     """Places in the data set, ascending; at least two."""
     pairs: tuple[Pair, ...]
 
+    def turned(self) -> frozenset[int]:
+        """The photos that show the picture the other way round than the first one does."""
+        ways = {self.photos[0]: False}
+        while len(ways) < len(self.photos):
+            for pair in self.pairs:
+                for known, other in ((pair.first, pair.second), (pair.second, pair.first)):
+                    if known in ways:
+                        ways.setdefault(other, ways[known] ^ pair.mirrored)
+        return frozenset(place for place, way in ways.items() if way)
+
 
 def find_duplicates(signatures: Signatures, digests: Sequence[str]) -> list[Group]:
     """Every group of photos that are one picture, in the order of their first photos.

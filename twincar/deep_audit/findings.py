@@ -5,12 +5,13 @@ Shapes: N photos.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from twincar.data.annotations import SPLITS, Annotation
@@ -29,6 +30,7 @@ COLUMNS = ("file", "reason", "detail", "action", "suggested_class", "class_name"
 CONFLICT, LEAK, EXACT, NEAR, SUSPECT = (
     "class conflict", "leak", "exact duplicate", "near duplicate", "suspect label",
 )  # fmt: skip
+_MIRRORED = re.compile("flip|mirror", re.IGNORECASE)  # in names that programs give to the photos they turn round
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,12 +123,26 @@ def is_leak(data: AuditedData, group: Group) -> bool:
     return len({data.annotations[place].split for place in group.photos}) > 1
 
 
-def _kept(data: AuditedData, group: Group) -> int:
-    """Of copies of a picture the one to keep: in the split that measures most, then the largest, then the first."""
+def _mirror_images(data: AuditedData, group: Group) -> frozenset[int]:
+    """The photos that are mirror images of the original, if it can be told: more different files show the picture the
+    other way round, or the names say so."""
+    turned = group.turned()
+    sides = turned, frozenset(group.photos) - turned
+    sizes = [len({data.annotations[place].sha256 for place in side}) for side in sides]
+    if turned and sizes[0] != sizes[1]:
+        return sides[sizes.index(min(sizes))]
+    named = {place for place in group.photos if _MIRRORED.search(PurePosixPath(data.annotations[place].file).stem)}
+    return frozenset(named) if turned and named in sides else frozenset()
 
-    def worth(place: int) -> tuple[int, int, int]:
+
+def _kept(data: AuditedData, group: Group) -> int:
+    """Of copies of a picture the one to keep: in the split that measures most, then no mirror image, then the largest,
+    then the first."""
+    mirrored = _mirror_images(data, group)
+
+    def worth(place: int) -> tuple[int, bool, int, int]:
         photo = data.annotations[place]
-        return SPLITS.index(photo.split), photo.width * photo.height, -place
+        return SPLITS.index(photo.split), place not in mirrored, photo.width * photo.height, -place
 
     return max(group.photos, key=worth)
 
@@ -139,10 +155,21 @@ def rows_of_group(data: AuditedData, group: Group) -> Iterator[dict[str, str]]:
             others = [other for other in group.photos if other != place]
             yield _row(data, place, CONFLICT, f"same picture as {_told(data, others)}", EXCLUDE)
         elif place != kept:
-            exact = all(pair.exact for pair in group.pairs)
-            leak = data.annotations[place].split != data.annotations[kept].split
-            reason = LEAK if leak else EXACT if exact else NEAR
-            yield _row(data, place, reason, f"same picture as {_told(data, [kept])}, which is kept", EXCLUDE)
+            yield _row(data, place, *_why_copy(data, group, place, kept), EXCLUDE)
+
+
+def _why_copy(data: AuditedData, group: Group, place: int, kept: int) -> tuple[str, str]:
+    """Reason and detail of a copy that goes. The same file as any photo before it is an exact duplicate, also where
+    what is kept is another file of the picture."""
+    photo, turned = data.annotations[place], group.turned()
+    before = [kept, *(other for other in group.photos if other < place)]
+    same_file = [other for other in before if data.annotations[other].sha256 == photo.sha256]
+    what = "mirror image of" if (place in turned) != (kept in turned) else "same picture as"
+    detail = f"{'same file as' if kept in same_file else what} {_told(data, [kept])}, which is kept"
+    if same_file and kept not in same_file:
+        detail = f"same file as {_told(data, same_file[:1])}; {detail}"
+    leak = photo.split != data.annotations[kept].split
+    return LEAK if leak else EXACT if same_file else NEAR, detail
 
 
 def _told(data: AuditedData, places: Sequence[int]) -> str:

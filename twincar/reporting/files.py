@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from twincar.data.seen import Seen, describe
 from twincar.errors import DataError
 from twincar.explanation_scores import Score
-from twincar.metrics import Interval
+from twincar.metrics import Chance, Interval
 from twincar.reliability import CalibrationReport, LevelReport, Rejection, RiskCoverage, UnknownGroup
 
 METRICS, PREDICTIONS, CLASSES = "metrics.json", "predictions.csv", "classification_report.csv"
@@ -65,6 +65,7 @@ class Metrics:
     photos: int
     accuracy: Interval
     macro_f1: Interval
+    chance: Chance
     metrics: dict[str, float]
     calibration: CalibrationReport
     rejection: Rejection

@@ -17,6 +17,7 @@ from twincar.errors import PhotoError
 from twincar.modeling.engines import Engine
 from twincar.modeling.gradcam import grad_cam_plus_plus
 from twincar.modeling.spec import ModelSpec
+from twincar.overlays import is_darkened
 from twincar.pages import picture_uri
 from twincar.plots import Explained, overlay
 from twincar.preprocess import read_photo
@@ -64,6 +65,8 @@ class Mistake:
     answer: Answer
     photo: str = ""
     heat: str = ""
+    partly_seen: bool = False
+    """Whether the network saw a part of the photo only."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,9 @@ def show_mistakes(
             pictures = [] if photo is None else album.pictures(photo, next(overlays))
             if pictures is None:
                 return shown  # no room for more
-            shown.append(Mistake(answer, *pictures))
+            partly_seen = photo is not None and is_darkened(*photo.size, spec.preprocessing.seen_box(*photo.size))
+            own, heat = pictures or ("", "")
+            shown.append(Mistake(answer, own, heat, partly_seen))
         if on_photo:
             on_photo(len(shown), len(wrong))
     return shown

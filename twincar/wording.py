@@ -1,0 +1,54 @@
+"""How shares, figures, counts and long names are written for people, in tables, pictures, pages and messages."""
+
+from __future__ import annotations
+
+_DASH = "–"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share as people read it; a dash where there is none.
+
+    What is not quite nothing, or not quite all, is never rounded to it.
+
+    >>> percent(0.9312), percent(0.0), percent(0.0001), percent(0.9999), percent(0.996, 0)
+    ('93.1%', '0.0%', '<0.1%', '>99.9%', '>99%')
+    """
+    if share is None:
+        return _DASH
+    step = 10.0 ** -(digits + 2)
+    text = f"{share:.{digits}%}"
+    if share > 0 and text == f"{0:.{digits}%}":
+        return f"<{step:.{digits}%}"
+    if share < 1 and text == f"{1:.{digits}%}":
+        return f">{1 - step:.{digits}%}"
+    return text
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure as people read it; a dash where there is none.
+
+    >>> number(1896, 0)
+    '1,896'
+    """
+    return _DASH if value is None else f"{value:,.{digits}f}"
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A count and what is counted.
+
+    >>> counted(1, "photo"), counted(2000, "photo"), counted(2, "class", "classes")
+    ('1 photo', '2,000 photos', '2 classes')
+    """
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def cut_middle(name: str, width: int) -> str:
+    """A name of at most `width` characters: names of cars differ at their ends, so the middle gives way.
+
+    >>> cut_middle("Aurora Falcon Convertible 2012", 20)
+    'Aurora Fal…ible 2012'
+    """
+    if len(name) <= width:
+        return name
+    head = width // 2
+    return f"{name[:head]}…{name[len(name) - (width - 1 - head) :]}"
