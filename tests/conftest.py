@@ -22,6 +22,11 @@ import numpy as np
 import pytest
 from hub_server import HubClient
 from PIL import Image, ImageDraw
+from small_backbone import BACKBONE, register_with_timm
+
+register_with_timm()
+STARTED = Path(__file__).with_name("started")
+os.environ["PYTHONPATH"] = os.pathsep.join([str(STARTED), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).strip(":")
 
 REAL_PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "stanford_cars"
 
@@ -123,7 +128,7 @@ def small_config(data: Path, **changes: object):  # type: ignore[no-untyped-def]
 
     values = {
         "data": str(data),
-        "backbone": "tf_efficientnetv2_b0",
+        "backbone": BACKBONE,
         "pretrained": "none",
         "image_height": 64,
         "image_width": 64,

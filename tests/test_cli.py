@@ -19,6 +19,7 @@ import pytest
 import typer
 from conftest import REAL_PHOTOS, draw_car, write_class_folders
 from PIL import Image
+from small_backbone import BACKBONE
 
 import twincar
 from twincar.cli import app, main
@@ -241,7 +242,7 @@ def test_evaluate_and_explain_print_where_things_are(small_run: Path) -> None:
 
 def test_a_run_finds_its_data_from_anywhere(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(small_data.parent)
-    options = ("--backbone", "tf_efficientnetv2_b0", "--pretrained", "none", "--image-size", 64, "--epochs", 1)
+    options = ("--backbone", BACKBONE, "--pretrained", "none", "--image-size", 64, "--epochs", 1)
     assert run("train", small_data.name, "--runs", tmp_path, "--limit", 1, "--workers", 0, *options).returncode == 0
     monkeypatch.chdir(tmp_path)
     assert run("evaluate", small_data.name).returncode == 0
@@ -250,7 +251,7 @@ def test_a_run_finds_its_data_from_anywhere(small_data: Path, tmp_path: Path, mo
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(small_data: Path, tmp_path: Path) -> None:
     arguments = [
         "train", small_data, "--runs", tmp_path, "--name", "r", "--pretrained", "none", "--image-size", 64,
-        "--backbone", "tf_efficientnetv2_b0", "--epochs", 1000, "--workers", 0, "--set", "patience=1000",
+        "--backbone", BACKBONE, "--epochs", 1000, "--workers", 0, "--set", "patience=1000",
     ]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "twincar", *map(str, arguments)],

@@ -299,7 +299,6 @@ def test_files_that_were_never_sent_are_not_opened(site: Site, tmp_path: Path) -
         assert "BMW" not in told
 
 
-@pytest.mark.slow
 def test_a_space_serves_as_it_stands(tmp_path: Path) -> None:
     """Its app in a process without torch, asked through Gradio's own client."""
     from gradio_client import Client, handle_file

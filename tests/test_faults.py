@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from conftest import small_config, write_class_folders
 from hub_server import HubClient, HubServer
+from small_backbone import BACKBONE
 from test_cli import run
 from test_files import files_no_larger_than
 from test_prepare import write_parquet
@@ -55,7 +56,7 @@ class Place:
 
 TRAINING = (
     *("--recipe", "toycars", "--epochs", "1", "--limit", "1", "--image-size", "64", "--workers", "0"),
-    *("--precision", "fp32", "--name", "out"),
+    *("--precision", "fp32", "--backbone", BACKBONE, "--name", "out"),
 )
 
 VERBS: dict[str, Callable[[Place], list[object]]] = {
@@ -121,7 +122,6 @@ def told(place: Place, verb: str) -> str:
     return sentence
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_full_disk_is_told_and_the_work_goes_on_afterwards(place: Place, verb: str) -> None:
     with files_no_larger_than(ROOM):

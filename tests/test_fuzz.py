@@ -238,7 +238,6 @@ def test_a_file_too_large_for_a_photo_is_not_read(tmp_path: Path) -> None:
     assert refused.value.defect is Defect.TOO_LARGE
 
 
-@pytest.mark.slow
 def test_a_run_whose_state_is_damaged_is_not_gone_on_with(small_run: Path, tmp_path: Path) -> None:
     def without(place: list[Any]) -> None:
         inner = state

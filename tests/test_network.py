@@ -1,6 +1,6 @@
 """No verb calls out, unless that is what it was asked to do: not for a version, not for statistics, not for fonts.
 
-Two watchers: a hook in every Python process (`watched/sitecustomize.py`), and, where there may be one, a network
+Two watchers: a hook in every Python process (`started/network_watch.py`), and, where there may be one, a network
 namespace whose only way out is a device that counts packets, so that libraries in C are watched too.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from conftest import draw_car
+from conftest import STARTED, draw_car
 from hub_server import HubServer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +57,7 @@ class Watched:
 
     def start(self, *command: object, **environment: str) -> subprocess.Popen[str]:
         kept = {name: value for name, value in os.environ.items() if name not in _SWITCHES}
-        path = os.pathsep.join([str(ROOT / "tests" / "watched"), str(ROOT)])
+        path = os.pathsep.join([str(STARTED), str(ROOT)])
         kept |= {"PYTHONPATH": path, "NETWORK_LOG": str(self.log), "OMP_NUM_THREADS": "1", **environment}
         return subprocess.Popen(
             [*self.before, sys.executable, *map(str, command)],
@@ -138,7 +138,6 @@ def test_a_packet_that_leaves_is_counted(alone: list[str], tmp_path: Path) -> No
     assert watched.tried() == ["1 packets"]
 
 
-@pytest.mark.slow
 def test_no_verb_calls_out(watched: Watched, small_data: Path) -> None:
     source = small_data.parent / "source"
     photo = watched.folder / "car.jpg"
@@ -165,7 +164,6 @@ def test_work_on_this_machines_cores_calls_nobody(watched: Watched) -> None:
     watched.run("predict", "car.jpg", "--cluster", "--out", "answers")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("verb", "path"), [(("serve", "--port", "0"), "/v1/model"), (("demo",), "/")])
 def test_what_is_served_is_served_here_only(verb: tuple[str, ...], path: str, watched: Watched) -> None:
     process = watched.start("-m", "twincar", *verb)
@@ -183,7 +181,6 @@ def test_what_is_served_is_served_here_only(verb: tuple[str, ...], path: str, wa
     assert watched.tried() == []
 
 
-@pytest.mark.slow
 def test_the_hub_that_was_named_is_the_only_one_asked(tmp_path: Path) -> None:
     model = (ROOT / "twincar" / "box" / "cars196.onnx").read_bytes()
     watched = Watched([], tmp_path)

@@ -1,4 +1,4 @@
-"""On the path of a Python process: every try to reach another computer is noted in the file NETWORK_LOG, and fails.
+"""In a Python process: every try to reach another computer is noted in the file NETWORK_LOG, and fails.
 
 Its children are watched too. What a socket only learns, such as which of this computer's addresses it would have, sends
 nothing and is let through.
@@ -56,5 +56,6 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
         raise PermissionError(f"no network in this test: {event}")
 
 
-if "NETWORK_LOG" in os.environ:
+def begin() -> None:
+    """Watch this process, and those that it starts."""
     sys.addaudithook(_watch)
