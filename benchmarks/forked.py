@@ -7,6 +7,7 @@ own as one that was started: it can be killed, has its own children, and its exi
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Forked:
         return self.process.pid
 
     def finish(self) -> tuple[int, str]:
-        """Wait for its end: the exit code, negative for a signal, and what it has told since it was last listened to."""
+        """Wait for its end; gives the exit code, negative for a signal, and what was not read of its output."""
         with self.told:
             told = self.told.read()
         self.process.join()
@@ -80,6 +81,7 @@ def _call(
         os.dup2(told.fileno(), stream)
     told.close()
     set_start_method(None, force=True)  # of its own children; it came with the server's
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # of a shell's background job children ignore Ctrl-C
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

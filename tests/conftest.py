@@ -26,12 +26,22 @@ from small_backbone import BACKBONE, register_with_timm
 
 register_with_timm()
 STARTED = Path(__file__).with_name("started")
-os.environ["PYTHONPATH"] = os.pathsep.join([str(STARTED), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).strip(":")
+os.environ["PYTHONPATH"] = os.pathsep.join([str(STARTED), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).strip(
+    ":"
+)
+
+LONGEST = ("test_docs", "test_faults", "test_network", "test_survival", "test_export", "test_package", "test_train")
+"""Files that take longest: they come first, so that no worker is left alone with one of them in the end."""
 
 REAL_PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "stanford_cars"
 
 CLASSES = ("Aurora Falcon Sedan 2012", "Aurora Falcon Coupe 2012", "Borealis C/V Van 2009", "Corvus Nine SUV 2011")
 COLOURS = ((220, 40, 30), (40, 160, 60), (40, 60, 220), (230, 200, 40))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from PIL import Image
 from small_backbone import BACKBONE
 
 import twincar
+from benchmarks.forked import command_line, start
 from twincar.cli import app, main
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}
@@ -253,22 +253,14 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(small_data: Path, tmp_path: 
         "train", small_data, "--runs", tmp_path, "--name", "r", "--pretrained", "none", "--image-size", 64,
         "--backbone", BACKBONE, "--epochs", 1000, "--workers", 0, "--set", "patience=1000",
     ]  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-m", "twincar", *map(str, arguments)],
-        stderr=subprocess.PIPE,
-        env=ENVIRONMENT,
-        # Of a shell's background job, as these tests may be, the children ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = start(command_line, arguments, environment=ENVIRONMENT)
     try:
-        while not (tmp_path / "r" / "last.ckpt").exists():
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        message = process.communicate(timeout=120)[1].decode()
+        assert any(line.startswith("epoch 1/") for line in iter(process.told.readline, ""))
+        os.kill(process.pid, signal.SIGINT)
+        code, message = process.finish()
     finally:
-        process.kill()  # it would train on for hours
-    assert process.returncode == 130
+        process.process.kill()  # it would train on for hours
+    assert code == 130
     assert f"twincar train --resume {tmp_path / 'r'}" in message
     assert "Traceback" not in message
 

@@ -129,7 +129,9 @@ def few_toycars() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(toy, "draw_data_set", partial(draw_data_set, photos_per_class={"train": 5, "test": 2}))
         patch.setattr(open_set, "_FAR_AWAY", 8)
-        patch.setitem(RECIPES, "toycars", {**RECIPES["toycars"], "backbone": BACKBONE, "epochs": 1, "precision": "fp32"})
+        patch.setitem(
+            RECIPES, "toycars", {**RECIPES["toycars"], "backbone": BACKBONE, "epochs": 1, "precision": "fp32"}
+        )
         yield
 
 
