@@ -26,9 +26,7 @@ from small_backbone import BACKBONE, register_with_timm
 
 register_with_timm()
 STARTED = Path(__file__).with_name("started")
-os.environ["PYTHONPATH"] = os.pathsep.join([str(STARTED), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).strip(
-    ":"
-)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(STARTED), os.environ.get("PYTHONPATH")]))
 
 LONGEST = ("test_docs", "test_faults", "test_network", "test_survival", "test_export", "test_package", "test_train")
 """Files that take longest: they come first, so that no worker is left alone with one of them in the end."""

@@ -85,7 +85,8 @@ VERBS: dict[str, Callable[[Place], list[object]]] = {
 }  # fmt: skip
 
 WRITERS = ("prepare parquet", "audit toycars", "train", "evaluate", "predict --out", "pull")
-"""A verb for each way of writing: a folder that takes its name last, temporary files, a run, a file, results, the hub's."""
+"""One for each way to write: a new folder, temporary files, a run, a single file, a result folder, the hub's cache."""
+SAME_WRITERS = [pytest.param(verb, marks=pytest.mark.slow) for verb in VERBS if verb not in WRITERS]
 
 
 @pytest.fixture(scope="module")
@@ -137,9 +138,7 @@ def test_a_full_disk_is_told_and_the_work_goes_on_afterwards(place: Place, verb:
     assert again.returncode == (1 if verb.startswith("audit --deep") else 0), again.stderr  # copies are found
 
 
-@pytest.mark.parametrize(
-    "verb", [pytest.param(verb, marks=() if verb in WRITERS else pytest.mark.slow) for verb in VERBS]
-)
+@pytest.mark.parametrize("verb", [*WRITERS, *SAME_WRITERS])
 def test_a_folder_that_cannot_be_written_to_is_told(place: Place, verb: str) -> None:
     with unwritable(place.folder):
         sentence = told(place, verb)
