@@ -4,17 +4,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --non-interactive)
 
+# A worker takes a whole file, so that its fixtures are made once; files come in the order of tests/conftest.py.
+IN_TURN := -n 2 --dist loadscope --no-loadscope-reorder --durations=60 --durations-min=2
+
 # Byte code matters: without it, importing torchvision alone takes seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test check browser docs benchmark mutants audit install lock clean
+.PHONY: quickstart test test-all check browser docs benchmark mutants audit install lock clean
 
 quickstart: install
 	$(BIN)/twincar quickstart --out quickstart
 
-test: install check browser
-	$(BIN)/python -m pytest -m "not slow" -n 2 --cov --cov-report=term
-	$(BIN)/python -m pytest -m "slow and not alone" -n 2 --dist loadfile
+# The gate: a quarter of an hour on two cores, installation included.
+test: install
+	@$(MAKE) --jobs=2 --output-sync check browser
+	$(BIN)/python -m pytest -m "not slow" $(IN_TURN)
+
+# Everything, and what of the package the tests reach: about an hour on two cores. CONTRIBUTING says when.
+test-all: install check browser
+	$(BIN)/python -m pytest -m "not alone" $(IN_TURN) --cov --cov-report=term
 	$(BIN)/python -m pytest -m alone
 
 check: install
@@ -53,7 +61,8 @@ install: $(VENV)/installed
 $(VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "TwinCar needs Python 3.11 to 3.13; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-compile --requirement requirements.lock
+	-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib  # on all cores; some packages hold files that are no Python
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 

@@ -46,9 +46,9 @@ class Look:
     processes: int
 
 
-def train(data: Path, epochs: int, limit: int, folder: Path) -> list[Look]:
+def train(data: Path, epochs: int, limit: int, folder: Path, backbone: str = "tf_efficientnetv2_b0") -> list[Look]:
     """Train, and tell the least that was seen in each epoch: a checkpoint that is written takes memory for a moment."""
-    sizes = ("--epochs", str(epochs), "--limit", str(limit), "--set", f"patience={epochs}")
+    sizes = ("--backbone", backbone, "--epochs", str(epochs), "--limit", str(limit), "--set", f"patience={epochs}")
     command = [sys.executable, "-m", "twincar", "--quiet", "train", str(data), "--runs", str(folder), "--name", "run"]
     process = subprocess.Popen([*command, *_RECIPE, *sizes], stdout=subprocess.DEVNULL)
     seen: dict[int, list[Look]] = {}

@@ -15,7 +15,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -27,13 +26,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import forked
 from benchmarks.measuring import Section, describe_machine
 from twincar.data.annotations import CACHE
 from twincar.files import RunFolder, sha256_of, sha256_of_file
 
 KILL_AT, MOMENTS = "SURVIVAL_KILL_AT", "SURVIVAL_MOMENTS"
 WORKS = ("train", "prepare", "export", "audit", "cache", "predict")
-TRAIN = ("--recipe", "toycars", "--epochs", "3", "--limit", "4", "--precision", "fp32", "--image-size", "64")
+RECIPE = ("--recipe", "toycars", "--epochs", "3", "--limit", "4", "--precision", "fp32", "--image-size", "64")
 
 
 @dataclass
@@ -133,8 +133,11 @@ class Work:
     """Parts of the names of moments that are meant."""
 
 
-def works(data: Path, source: Path, trained: Path | None = None) -> dict[str, Work]:
+def works(
+    data: Path, source: Path, trained: Path | None = None, backbone: str = "tf_efficientnetv2_b0"
+) -> dict[str, Work]:
     """Those that can be killed; `source` is what can be prepared, `trained` a run to export."""
+    settings = (*RECIPE, "--backbone", backbone)
 
     def copy(folder: Path) -> None:
         shutil.copytree(data, folder / "data", ignore=shutil.ignore_patterns(CACHE))
@@ -147,10 +150,10 @@ def works(data: Path, source: Path, trained: Path | None = None) -> dict[str, Wo
         return resumed
 
     def train(folder: Path) -> list[str]:
-        return ["train", str(data), "--runs", str(folder), "--name", "run", *TRAIN]
+        return ["train", str(data), "--runs", str(folder), "--name", "run", *settings]
 
     def cache(folder: Path) -> list[str]:
-        return ["train", str(folder / "data"), "--runs", str(folder), "--name", "run", *TRAIN, "--cache"]
+        return ["train", str(folder / "data"), "--runs", str(folder), "--name", "run", *settings, "--cache"]
 
     def audit(folder: Path) -> list[str]:
         return ["audit", str(folder / "data"), "--deep", "--out", str(folder / "audit")]
@@ -194,11 +197,10 @@ def run(arguments: list[str], *, kill_at: int | None = None, moments: Path | Non
     chosen = {} if kill_at is None else {KILL_AT: str(kill_at)}
     told = {} if moments is None else {MOMENTS: str(moments)}
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **chosen, **told}
-    command = [sys.executable, "-m", "benchmarks.survival", "--child", *arguments]
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if "Traceback" in finished.stderr:
-        print(finished.stderr, file=sys.stderr)
-    return finished.returncode
+    code, said = forked.start(child, arguments, environment=environment).finish()
+    if "Traceback" in said:
+        print(said, file=sys.stderr)
+    return code
 
 
 def undisturbed(work: Work, folder: Path) -> tuple[list[str], dict[str, str]]:
@@ -245,10 +247,7 @@ def measure(work: Work, times: int, seed: int, scratch: Path) -> list[list[str]]
 
 
 def main() -> None:
-    """Measure and print; or be the child."""
-    if sys.argv[1:2] == ["--child"]:
-        child(sys.argv[2:])
-        return
+    """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.survival", description=__doc__)
     parser.add_argument("data", type=Path, help="prepared data set")
     parser.add_argument("source", type=Path, help="source to prepare, such as class folders")

@@ -22,11 +22,24 @@ import numpy as np
 import pytest
 from hub_server import HubClient
 from PIL import Image, ImageDraw
+from small_backbone import BACKBONE, register_with_timm
+
+register_with_timm()
+STARTED = Path(__file__).with_name("started")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(STARTED), os.environ.get("PYTHONPATH")]))
+
+LONGEST = ("test_docs", "test_faults", "test_network", "test_survival", "test_package", "test_cli", "test_end_to_end")
+"""Files that take longest: they come first, so that no worker is left alone with one of them in the end."""
 
 REAL_PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "stanford_cars"
 
 CLASSES = ("Aurora Falcon Sedan 2012", "Aurora Falcon Coupe 2012", "Borealis C/V Van 2009", "Corvus Nine SUV 2011")
 COLOURS = ((220, 40, 30), (40, 160, 60), (40, 60, 220), (230, 200, 40))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture
@@ -128,7 +141,7 @@ def small_config(data: Path, **changes: object):  # type: ignore[no-untyped-def]
 
     values = {
         "data": str(data),
-        "backbone": "tf_efficientnetv2_b0",
+        "backbone": BACKBONE,
         "pretrained": "none",
         "image_height": 64,
         "image_width": 64,

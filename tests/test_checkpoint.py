@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
+from small_backbone import BACKBONE
 from test_files import files_no_larger_than
 from torchvision import transforms
 
@@ -25,7 +26,7 @@ from twincar.predict import Classifier
 from twincar.preprocess import Preprocessing
 
 SPEC = ModelSpec(
-    backbone="tf_efficientnetv2_b0",
+    backbone=BACKBONE,
     head="mlp",
     classes=ClassNames(("Audi S5 Coupe 2012", "Audi A5 Coupe 2012", "Ram C/V Cargo Van Minivan 2012")),
     preprocessing=Preprocessing(height=64, width=96, crop=0.9, squash=True),

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,10 @@ import pytest
 import typer
 from conftest import REAL_PHOTOS, draw_car, write_class_folders
 from PIL import Image
+from small_backbone import BACKBONE
 
 import twincar
+from benchmarks.forked import command_line, start
 from twincar.cli import app, main
 from twincar.console import print_csv
 from twincar.data.exclusions import read_exclusions
@@ -334,7 +335,7 @@ def test_evaluate_and_explain_print_where_things_are(small_run: Path) -> None:
 
 def test_a_run_finds_its_data_from_anywhere(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(small_data.parent)
-    options = ("--backbone", "tf_efficientnetv2_b0", "--pretrained", "none", "--image-size", 64, "--epochs", 1)
+    options = ("--backbone", BACKBONE, "--pretrained", "none", "--image-size", 64, "--epochs", 1)
     assert run("train", small_data.name, "--runs", tmp_path, "--limit", 1, "--workers", 0, *options).returncode == 0
     monkeypatch.chdir(tmp_path)
     assert run("evaluate", small_data.name).returncode == 0
@@ -343,24 +344,16 @@ def test_a_run_finds_its_data_from_anywhere(small_data: Path, tmp_path: Path, mo
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(small_data: Path, tmp_path: Path) -> None:
     arguments = [
         "train", small_data, "--runs", tmp_path, "--name", "r", "--pretrained", "none", "--image-size", 64,
-        "--backbone", "tf_efficientnetv2_b0", "--epochs", 1000, "--workers", 0, "--set", "patience=1000",
+        "--backbone", BACKBONE, "--epochs", 1000, "--workers", 0, "--set", "patience=1000",
     ]  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-m", "twincar", *map(str, arguments)],
-        stderr=subprocess.PIPE,
-        env=ENVIRONMENT,
-        # Of a shell's background job, as these tests may be, the children ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    process = start(command_line, arguments, environment=ENVIRONMENT)
     try:
-        while not (tmp_path / "r" / "last.ckpt").exists():
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        message = process.communicate(timeout=120)[1].decode()
+        assert any(line.startswith("epoch 1/") for line in iter(process.told.readline, ""))
+        os.kill(process.pid, signal.SIGINT)
+        code, message = process.finish()
     finally:
-        process.kill()  # it would train on for hours
-    assert process.returncode == 130
+        process.process.kill()  # it would train on for hours
+    assert code == 130
     assert f"twincar train --resume {tmp_path / 'r'}" in message
     assert "Traceback" not in message
 

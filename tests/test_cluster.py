@@ -65,7 +65,6 @@ def test_a_node_that_dies_loses_and_repeats_nothing(
     assert rows == list(read_rows(str(tmp_path / "here")))
 
 
-@pytest.mark.slow
 def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
     def work(item: int) -> dict[str, Any]:
         marker = tmp_path / f"begun-{item}"
@@ -80,7 +79,6 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
     assert {row["threads"] for row in rows} == {"1"}  # one core each, which the engines keep to
 
 
-@pytest.mark.slow
 def test_a_cluster_that_is_not_there_and_work_that_fails_are_told() -> None:
     def fail(item: int) -> dict[str, Any]:
         raise RuntimeError(f"no room for {item}")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import CLASSES, draw_car
 from PIL import Image
+from small_backbone import BACKBONE
 
 from twincar.compare import ComparedPair, compare
 from twincar.data.annotations import PreparedData
@@ -125,7 +126,7 @@ def test_names_in_any_spelling_and_what_is_refused(run: Path) -> None:
 
 def test_a_model_of_one_class_has_nothing_to_compare(tmp_path: Path) -> None:
     size = Preprocessing(height=64, width=64)
-    spec = ModelSpec(backbone="tf_efficientnetv2_b0", head="linear", classes=ClassNames((VAN,)), preprocessing=size)
+    spec = ModelSpec(backbone=BACKBONE, head="linear", classes=ClassNames((VAN,)), preprocessing=size)
     write_text(tmp_path / "run/config.yaml", "data: nowhere\n")
     save_model(tmp_path / "run/best.safetensors", CarNet(spec.backbone, 1, head="linear"), spec)
     with pytest.raises(UsageError, match="at least two classes"):
@@ -142,7 +143,7 @@ def test_a_class_name_is_text_whatever_it_is(tmp_path: Path) -> None:
     write_text(tmp_path / "classes.txt", "\n".join(names) + "\n")
     data = prepare(str(tmp_path / "cars.csv"), tmp_path / "data", classes_file=tmp_path / "classes.txt")
     spec = ModelSpec(
-        backbone="tf_efficientnetv2_b0",
+        backbone=BACKBONE,
         head="linear",
         classes=ClassNames(names),
         preprocessing=Preprocessing(height=64, width=64),

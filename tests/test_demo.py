@@ -403,7 +403,6 @@ def test_a_foreign_host_is_refused_on_loopback(site: Site) -> None:
         assert "Expected" in refused.json()["error"]
 
 
-@pytest.mark.slow
 def test_a_space_serves_as_it_stands(tmp_path: Path) -> None:
     """Its app in a process without torch, asked through Gradio's own client."""
     from gradio_client import Client, handle_file

@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 import typer
+from small_backbone import BACKBONE
 from typer.testing import CliRunner
 
 from twincar.cli import app
@@ -119,7 +120,7 @@ def test_a_block_that_fails_is_noticed(text: str, tmp_path: Path, monkeypatch: p
 
 @pytest.fixture(scope="module")
 def few_toycars() -> Iterator[None]:
-    """Toy cars and what is no car are drawn as ever, but fewer of them, and the recipe takes one epoch in fp32."""
+    """Fewer toy cars, and fewer pictures that are no car, are drawn; the recipe takes one epoch of a small network."""
     from twincar import open_set
     from twincar.config import RECIPES
     from twincar.data.sources import toy
@@ -128,7 +129,8 @@ def few_toycars() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(toy, "draw_data_set", partial(draw_data_set, photos_per_class={"train": 5, "test": 2}))
         patch.setattr(open_set, "_FAR_AWAY", 8)
-        patch.setitem(RECIPES, "toycars", {**RECIPES["toycars"], "epochs": 1, "precision": "fp32"})
+        quick = {"backbone": BACKBONE, "epochs": 1, "precision": "fp32"}
+        patch.setitem(RECIPES, "toycars", {**RECIPES["toycars"], **quick})
         yield
 
 
@@ -163,7 +165,6 @@ def stage(few_toycars: None, tmp_path_factory: pytest.TempPathFactory) -> Path: 
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", [path for path, text in PAGES.items() if blocks(text)], ids=lambda path: path.name)
 def test_blocks_run(page: Path, stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In order, in one folder, so that later blocks use what earlier ones have made."""

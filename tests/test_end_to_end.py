@@ -37,7 +37,6 @@ def test_quickstart(tmp_path: Path) -> None:
     assert "earlier quickstart" in again.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("few_toycars")
 def test_a_quickstart_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from twincar import quickstart

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import draw_car
 from PIL import Image
+from small_backbone import BACKBONE
 
 from twincar.data.prepare import prepare
 from twincar.data.toycars import CLASS_NAMES, draw_data_set, read_part
@@ -64,7 +65,7 @@ def toy_run(tmp_path: Path) -> Path:
     shutil.copytree(tmp_path / "drawn/masks", data.folder / "masks")
     names = ClassNames(CLASS_NAMES)
     size = Preprocessing(height=64, width=96, squash=True)
-    spec = ModelSpec(backbone="tf_efficientnetv2_b0", head="linear", classes=names, preprocessing=size)
+    spec = ModelSpec(backbone=BACKBONE, head="linear", classes=names, preprocessing=size)
     torch.manual_seed(0)
     write_text(tmp_path / "run/config.yaml", f"data: {data.folder}\n")
     save_model(tmp_path / "run/best.safetensors", CarNet(spec.backbone, 24, head="linear").eval(), spec)

@@ -135,7 +135,7 @@ def test_any_number_of_photos_goes_through(exported: dict[str, Exported], kind: 
     np.testing.assert_allclose(together, one_by_one, atol=tolerance)
     logits, features = engine.logits_and_features(BATCH)
     np.testing.assert_allclose(logits, together, atol=tolerance)
-    assert features.shape == (3, 1280, 2, 2)
+    assert features.shape == (3, 160, 2, 2)
 
 
 def test_an_onnx_file_runs_on_openvino_too(exported: dict[str, Exported]) -> None:
@@ -161,8 +161,9 @@ def test_auto_takes_what_is_quickest_for_the_file(exported: dict[str, Exported],
 def test_lower_precision_is_smaller(exported: dict[str, Exported]) -> None:
     whole = exported["onnx"].bytes
     assert exported["fp16"].bytes == pytest.approx(whole / 2, rel=0.1)
-    assert exported["int8"].bytes < 0.36 * whole
-    assert exported["int8-weights"].bytes < 0.32 * whole
+    # A quarter, and the graph with its scales, which are much beside a network this small.
+    assert exported["int8"].bytes < 0.42 * whole
+    assert exported["int8-weights"].bytes < 0.47 * whole
     assert exported["bf16"].bytes == pytest.approx(exported["openvino"].bytes / 2, rel=0.1)
 
 
@@ -172,7 +173,7 @@ def test_int8_weights_are_the_networks_to_half_a_step(exported: dict[str, Export
     expected = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in whole.graph.initializer}
     found = {tensor.name: onnx.numpy_helper.to_array(tensor).astype(np.float32) for tensor in small.graph.initializer}
     shrunk = [name.removesuffix(".int8") for name in found if name.endswith(".int8")]
-    assert len(shrunk) > 50
+    assert len(shrunk) > 20
     for name in shrunk:
         steps = found[f"{name}.int8"]
         scale = found.get(f"{name}.scale", found.get(f"{name}.scale.fp16"))

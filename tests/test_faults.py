@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from conftest import small_config, write_class_folders
 from hub_server import HubClient, HubServer
+from small_backbone import BACKBONE
 from test_cli import run
 from test_files import files_no_larger_than
 from test_prepare import write_parquet
@@ -55,7 +56,7 @@ class Place:
 
 TRAINING = (
     *("--recipe", "toycars", "--epochs", "1", "--limit", "1", "--image-size", "64", "--workers", "0"),
-    *("--precision", "fp32", "--name", "out"),
+    *("--precision", "fp32", "--backbone", BACKBONE, "--name", "out"),
 )
 
 VERBS: dict[str, Callable[[Place], list[object]]] = {
@@ -82,6 +83,10 @@ VERBS: dict[str, Callable[[Place], list[object]]] = {
     "demo --space": lambda at: ["demo", at.folder / "model.onnx", "--space", at.out],
     "quickstart": lambda at: ["quickstart", "--out", at.out],
 }  # fmt: skip
+
+WRITERS = ("prepare parquet", "audit toycars", "train", "evaluate", "predict --out", "pull")
+"""One for each way to write: a new folder, temporary files, a run, a single file, a result folder, the hub's cache."""
+SAME_WRITERS = [pytest.param(verb, marks=pytest.mark.slow) for verb in VERBS if verb not in WRITERS]
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +126,6 @@ def told(place: Place, verb: str) -> str:
     return sentence
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_full_disk_is_told_and_the_work_goes_on_afterwards(place: Place, verb: str) -> None:
     with files_no_larger_than(ROOM):
@@ -134,8 +138,7 @@ def test_a_full_disk_is_told_and_the_work_goes_on_afterwards(place: Place, verb:
     assert again.returncode == (1 if verb.startswith("audit --deep") else 0), again.stderr  # copies are found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*WRITERS, *SAME_WRITERS])
 def test_a_folder_that_cannot_be_written_to_is_told(place: Place, verb: str) -> None:
     with unwritable(place.folder):
         sentence = told(place, verb)

@@ -153,7 +153,6 @@ def test_the_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Pat
         assert {i.filename: i.CRC for i in one.infolist()} == {i.filename: i.CRC for i in other.infolist()}
 
 
-@pytest.mark.slow
 def test_an_installed_package_answers_without_torch(
     installed: Installed, small_run: Path, extra_modules: list[str], tmp_path: Path
 ) -> None:
@@ -218,7 +217,6 @@ def test_a_verb_without_its_extra_says_which_to_install(installed: Installed, ex
         assert not extra or f"pip install 'twincar[{extra}]'" in said
 
 
-@pytest.mark.slow
 def test_a_typed_program_of_a_user_passes_mypy_strict(installed: Installed, tmp_path: Path) -> None:
     (tmp_path / "right.py").write_text(
         "import twincar\n"

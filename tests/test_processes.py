@@ -109,7 +109,6 @@ def assert_same(first: list[Epoch], second: list[Epoch]) -> None:
         assert {**one, "seconds": 0} == pytest.approx({**other, "seconds": 0}, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.slow
 def test_two_processes_train_as_one(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With Mixup and CutMix, without dropout, and with batch norms that do not look at the batch."""
     config = small_config(small_data, dropout=0.0, learning_rate=1e-4)

@@ -18,6 +18,7 @@ import torch
 from conftest import draw_car
 from hub_server import COMMIT, HubClient, HubServer
 from huggingface_hub import ModelCard as HubCard
+from small_backbone import BACKBONE
 from timm.data import create_transform, resolve_data_config
 
 import twincar.publish
@@ -148,7 +149,7 @@ def test_it_is_loaded_from_the_hub_without_torch(published: HubServer, linear_ru
     expected = Classifier.load(linear_run).predict(PHOTO)
     assert confidence == pytest.approx(expected.confidence, abs=1e-5)
     assert (answer["class_name"], answer["reason"]) == (expected.top1.name, expected.reason)
-    assert (pulled["commit"], pulled["classes"], pulled["backbone"]) == (published.head, 4, "tf_efficientnetv2_b0")
+    assert (pulled["commit"], pulled["classes"], pulled["backbone"]) == (published.head, 4, BACKBONE)
     assert process.stderr == ""
 
 
@@ -323,5 +324,5 @@ def test_push_and_pull_on_the_command_line(linear_run: Path, published: HubServe
     assert f"Written, not published: {out} (12 files" in result.output
     assert HubCard((out / "README.md").read_text()).data.license == "cc-by-4.0"
     told = runner.invoke(app, ["pull", REPO]).output
-    assert f"{REPO} at {published.head}: tf_efficientnetv2_b0, 4 classes, 64×64 pixels" in told
+    assert f"{REPO} at {published.head}: {BACKBONE}, 4 classes, 64×64 pixels" in told
     assert f"twincar predict --model {REPO}@{published.head} PHOTO..." in told

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import killed_while_making, write_class_folders
+from small_backbone import BACKBONE
 
 from benchmarks.survival import survives, undisturbed, works
 from twincar.errors import UsageError
@@ -14,9 +15,8 @@ from twincar.files import RunFolder
 IN_TRAINING = ("training step", "after metrics.csv has its name", "half of .last.ckpt")
 
 
-@pytest.mark.slow
 def test_a_killed_training_ends_as_one_left_in_peace(small_data: Path, tmp_path: Path) -> None:
-    work = works(small_data, small_data)["train"]
+    work = works(small_data, small_data, backbone=BACKBONE)["train"]
     names, expected = undisturbed(work, tmp_path / "whole")
     assert {"run/metrics.csv", "run/best.safetensors"} == set(expected)
     for name in IN_TRAINING:
@@ -45,7 +45,7 @@ def test_a_killed_audit_ends_as_one_left_in_peace(small_data: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_killed_cache_of_photos_ends_as_one_left_in_peace(small_data: Path, tmp_path: Path) -> None:
-    work = works(small_data, small_data)["cache"]
+    work = works(small_data, small_data, backbone=BACKBONE)["cache"]
     names, expected = undisturbed(work, tmp_path / "whole")
     (photos,) = [Path(name).name for name in expected if name.endswith(".bin")]
     last = len(names) - 1 - names[::-1].index("fit photo")

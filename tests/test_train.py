@@ -4,8 +4,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +12,10 @@ import pytest
 import torch
 from conftest import small_config, without_seconds
 from lightning.pytorch import Trainer
+from small_backbone import BACKBONE
 from test_files import files_no_larger_than, held_elsewhere
 
+from benchmarks.forked import Forked, command_line, start
 from twincar.config import TrainConfig
 from twincar.data.annotations import PreparedData
 from twincar.data.loader import labels_of
@@ -234,7 +234,7 @@ def test_a_full_disk_keeps_the_epochs_before(small_data: Path, tmp_path: Path, s
     config = small_config(small_data, epochs=3)
     run.config.write_text(config.to_yaml())
     best, last = run.best.read_bytes(), run.last.read_bytes()
-    with files_no_larger_than(1_000_000), pytest.raises(StorageError, match="unchanged"):
+    with files_no_larger_than(300_000), pytest.raises(StorageError, match="unchanged"):
         resume(run.path)
     assert run.last.read_bytes() == last
     assert run.best.read_bytes() == best
@@ -255,40 +255,28 @@ def test_a_photo_that_disappears_leaves_a_run_to_resume(small_data: Path, tmp_pa
     assert len(resume(tmp_path / "run").history) == 2
 
 
-@pytest.mark.slow
 def test_a_killed_loader_ends_the_training_and_the_run_goes_on(small_data: Path, tmp_path: Path) -> None:
     """All loaders wait for the next epoch once the first is told; one of them is killed then."""
     settings = ("--recipe", "toycars", "--epochs", "3", "--image-size", "64", "--precision", "fp32", "--workers", "2")
+    settings += ("--backbone", BACKBONE)
     begin = ["train", small_data, *settings, "--runs", tmp_path, "--name"]
-    assert finished(launch(*begin, "whole"))[0] == 0
-    process = launch(*begin, "run")
-    assert process.stderr
-    assert any(line.startswith("epoch 1/3") for line in iter(process.stderr.readline, ""))
+    assert start(command_line, [*begin, "whole"]).finish()[0] == 0
+    process = start(command_line, [*begin, "run"])
+    assert any(line.startswith("epoch 1/3") for line in iter(process.told.readline, ""))
     os.kill(loaders_of(process)[0], signal.SIGKILL)
-    code, told = finished(process)
+    code, told = process.finish()
     assert code == 1
     assert "Traceback" not in told
     last = told.splitlines()[-1]
     assert last.startswith("twincar: A process that loads photos was killed")
     assert last.endswith(f"go on with --resume {tmp_path / 'run'}.")
-    assert finished(launch("train", "--resume", tmp_path / "run"))[0] == 0
+    assert start(command_line, ["train", "--resume", tmp_path / "run"]).finish()[0] == 0
     whole, run = (RunFolder.open(tmp_path / name) for name in ("whole", "run"))
     assert without_seconds(run.read_history()) == without_seconds(whole.read_history())
     assert run.best.read_bytes() == whole.best.read_bytes()
 
 
-def launch(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "twincar", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-
-def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """How it ended, and what it has told since it was last listened to."""
-    _, told = process.communicate(timeout=300)
-    return process.returncode, told
-
-
-def loaders_of(process: subprocess.Popen[str]) -> list[int]:
+def loaders_of(process: Forked) -> list[int]:
     """Its child processes: two that load training photos and two for those of validation."""
     started = [path.read_text().split() for path in Path(f"/proc/{process.pid}/task").glob("*/children")]
     children = [int(child) for of_thread in started for child in of_thread]
@@ -443,7 +431,6 @@ def test_the_best_recipe_runs_from_random_weights(small_data: Path, tmp_path: Pa
     assert load_model(result.run.best)[1].backbone == "tf_efficientnetv2_s.in21k_ft_in1k"
 
 
-@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(small_data: Path, tmp_path: Path) -> None:
     """To the bit, on a CPU, whatever the number of loader processes."""
     digests = set()

@@ -1,4 +1,4 @@
-"""On the path of a Python process: every try to reach another computer is noted in the file NETWORK_LOG, and fails.
+"""In a Python process: every try to reach another computer is noted in the file NETWORK_LOG, and fails.
 
 Its children are watched too. What a socket only learns, such as which of this computer's addresses it would have, sends
 nothing and is let through.
@@ -6,13 +6,17 @@ nothing and is let through.
 
 from __future__ import annotations
 
+import ctypes
 import ipaddress
 import os
 import socket
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 _LOOKUPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
+_CLONE_NEWNET = 0x40000000
 _SENDING = ("socket.connect", "socket.sendto", "socket.sendmsg")
 
 
@@ -56,5 +60,20 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
         raise PermissionError(f"no network in this test: {event}")
 
 
-if "NETWORK_LOG" in os.environ:
+def begin() -> None:
+    """Watch this process, and those that it starts."""
     sys.addaudithook(_watch)
+
+
+def watched_command_line(namespace: str, arguments: Sequence[object]) -> None:
+    """`twincar ARGUMENTS`, watched, and with that network namespace if one is named; for a process that was forked."""
+    from huggingface_hub import constants
+
+    from benchmarks.forked import command_line
+
+    constants.HF_HUB_OFFLINE = constants.HF_HUB_DISABLE_TELEMETRY = False  # as it is for users
+    if namespace:
+        with Path("/run/netns", namespace).open() as network:
+            assert ctypes.CDLL(None).setns(network.fileno(), _CLONE_NEWNET) == 0
+    begin()
+    command_line(arguments)

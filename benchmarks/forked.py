@@ -1,0 +1,88 @@
+"""Processes of the program without the seconds that importing torch takes each.
+
+A server has imported everything once; a process is a fork of it (multiprocessing's `forkserver`), so it is as much its
+own as one that was started: it can be killed, has its own children, and its exit code tells how it ended.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context, set_start_method
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TextIO
+
+_CONTEXT = get_context("forkserver")
+_CONTEXT.set_forkserver_preload(
+    [f"twincar.{name}" for name in ("cli", "quickstart", "compare", "export", "deep_audit", "predict_many", "publish")]
+)
+
+
+@dataclass
+class Forked:
+    """A running process."""
+
+    process: BaseProcess
+    told: TextIO
+    """Its standard output and standard error, line by line."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def finish(self) -> tuple[int, str]:
+        """Wait for its end; gives the exit code, negative for a signal, and what was not read of its output."""
+        with self.told:
+            told = self.told.read()
+        self.process.join()
+        assert self.process.exitcode is not None
+        return self.process.exitcode, told
+
+
+def start(
+    function: Callable[..., object],
+    *arguments: object,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Forked:
+    """Call a function of some module in a process of its own; in this folder and environment, else in those of here."""
+    heard, told = _CONTEXT.Pipe(duplex=False)
+    settings = (str(folder or Path.cwd()), dict(os.environ if environment is None else environment))
+    process = _CONTEXT.Process(target=_call, args=(told, *settings, function, arguments))
+    process.start()
+    told.close()
+    with heard:
+        return Forked(process, os.fdopen(os.dup(heard.fileno()), encoding="utf-8", errors="replace"))
+
+
+def command_line(arguments: Sequence[object]) -> None:
+    """`twincar ARGUMENTS`."""
+    from twincar.cli import main
+
+    sys.argv = ["twincar", *map(str, arguments)]
+    main()
+
+
+def _call(
+    told: Connection,
+    folder: str,
+    environment: dict[str, str],
+    function: Callable[..., object],
+    arguments: tuple[object, ...],
+) -> None:
+    for stream in (1, 2):
+        os.dup2(told.fileno(), stream)
+    told.close()
+    set_start_method(None, force=True)  # of its own children; it came with the server's
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # of a shell's background job children ignore Ctrl-C
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    function(*arguments)
