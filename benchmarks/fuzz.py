@@ -302,9 +302,9 @@ def work(name: str, count: int, seed: int, out: Path, first: Path | None, *, gui
         "-print_final_stats=0",
         "-verbosity=0",
     ]
-    atheris.Setup(
-        ["fuzz", *options, str(corpus)], one, custom_mutator=mutator_for_atheris(fuzzer.target, atheris.Mutate)
-    )
+    # `Mutate` is another function once the fuzzing has begun.
+    mutator = mutator_for_atheris(fuzzer.target, lambda data, most: atheris.Mutate(data, most))
+    atheris.Setup(["fuzz", *options, str(corpus)], one, custom_mutator=mutator)
     atheris.Fuzz()
 
 

@@ -1,10 +1,10 @@
 """A fresh installation: how long it takes, how large it is, and how soon its first answer is there.
 
-python -m benchmarks.install MODEL.onnx [--photo PHOTO] [--backbone tf_efficientnetv2_b0]
+python -m benchmarks.install MODEL.onnx [--photo PHOTO] [--backbone tf_efficientnetv2_b0] [--out FILE]
 
 Needs the package index that pip is set up for, twice; the first time fills pip's cache. The cold processes are
 those of the fresh installation and, as the yardstick, of the environment this runs in, which has torch and timm.
-Writes `benchmarks/results/install.md`.
+Writes `benchmarks/results/install.md` unless told otherwise.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import venv
 from functools import partial
 from pathlib import Path
 
-from benchmarks.measuring import ROUNDS, Section, describe_machine, in_turn, spread
+from benchmarks.measuring import FULL, Section, describe_machine, in_turn, spread
 from twincar.data.toycars import CLASS_NAMES, draw_photo
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,7 +55,7 @@ def measure(model: Path, photo: Path | None, backbone: str) -> Section:
             f"The installation is the median of {INSTALLS}, each into a new environment, of the wheel built here and "
             "all it depends on, byte code compiled, from a package index nearby and pip's cache: over a network add "
             "the download. Megabytes are without pip and setuptools, which were there before. The cold processes are "
-            f"the median of {ROUNDS} rounds in turn, with {backbone} as the yardstick's network.",
+            f"the median of {FULL.rounds} rounds in turn, with {backbone} as the yardstick's network.",
             "Largest: " + ", ".join(f"{name} {size:.0f} MB" for name, size in _largest(site)) + ".",
         ]
     return Section("A fresh installation", ["what", "measured", "goal"], rows, notes)
@@ -130,10 +130,10 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="exported .onnx file")
     parser.add_argument("--photo", type=Path, help="a drawn one unless given")
     parser.add_argument("--backbone", default="tf_efficientnetv2_b0", help="of the model, for the yardstick")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/install.md")
     arguments = parser.parse_args()
     section = measure(arguments.model, arguments.photo, arguments.backbone).to_markdown()
-    out = ROOT / "benchmarks/results/install.md"
-    out.write_text(f"{describe_machine()}\n\n{section}", encoding="utf-8")
+    arguments.out.write_text(f"{describe_machine()}\n\n{section}", encoding="utf-8")
     print(section)
 
 

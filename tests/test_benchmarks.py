@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.install import _megabytes
 from benchmarks.label_errors import plant
-from benchmarks.measuring import ROUNDS, Section, in_turn, ratio, spread
+from benchmarks.measuring import FULL, Section, in_turn, ratio, spread
 from benchmarks.picture import Bar, draw_ratios, read_ratios
 from twincar.data.annotations import Annotation
 
@@ -15,8 +15,8 @@ from twincar.data.annotations import Annotation
 def test_ways_take_turns_and_the_warm_up_is_not_counted() -> None:
     calls: list[str] = []
     seconds = in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, warm_up=2)
-    assert calls == ["a", "b"] * (ROUNDS + 2)
-    assert [len(times) for times in seconds.values()] == [ROUNDS, ROUNDS]
+    assert calls == ["a", "b"] * (FULL.rounds + 2)
+    assert [len(times) for times in seconds.values()] == [FULL.rounds] * 2
 
 
 def test_a_ratio_is_of_medians_and_its_spread_of_rounds() -> None:
