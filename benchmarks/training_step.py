@@ -122,14 +122,7 @@ class _Child:
 
 def _be_child(kind: str, scale: Scale) -> None:
     """Step for every line on standard input, until 'end'."""
-    batch, size = scale.batch, scale.size
-    labels = torch.randint(0, yardstick.CLASSES, (batch,))
-    step: Callable[[], object]
-    if kind == "yardstick":
-        step = partial(yardstick.TrainingStep(scale.backbone), torch.randn(batch, 3, size, size), labels)
-    else:
-        pixels = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-        step = partial(OurStep(kind, scale), pixels, labels)
+    step = make_step(kind, scale)
     print("ready", flush=True)
     for line in sys.stdin:
         if line.strip() == "end":
@@ -137,6 +130,16 @@ def _be_child(kind: str, scale: Scale) -> None:
         step()
         print("done", flush=True)
     print(peak_memory(), flush=True)
+
+
+def make_step(kind: str, scale: Scale) -> Callable[[], float]:
+    """A step on a batch in memory, of the yardstick or of ours in a precision."""
+    batch, size = scale.batch, scale.size
+    labels = torch.randint(0, yardstick.CLASSES, (batch,))
+    if kind == "yardstick":
+        return partial(yardstick.TrainingStep(scale.backbone), torch.randn(batch, 3, size, size), labels)
+    pixels = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    return partial(OurStep(kind, scale), pixels, labels)
 
 
 class OurStep:
