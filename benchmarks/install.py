@@ -54,9 +54,9 @@ def measure(model: Path, photo: Path | None, backbone: str, *, smallest: bool = 
         ]
         notes = [
             f"The installation is the median of {installations}, each into a new environment, of the wheel built here "
-            "and all it depends on, byte code compiled, from a package index nearby and pip's cache: over a network add "
-            "the download. Megabytes are without pip and setuptools, which were there before. The cold processes are "
-            f"the median of {rounds} rounds in turn, with {backbone} as the yardstick's network.",
+            "and all it depends on, byte code compiled, from a package index nearby and pip's cache: over a network "
+            "add the download. Megabytes are without pip and setuptools, which were there before. The cold processes "
+            f"are the median of {rounds} rounds in turn, with {backbone} as the yardstick's network.",
             "Largest: " + ", ".join(f"{name} {size:.0f} MB" for name, size in _largest(site)) + ".",
         ]
     return Section("A fresh installation", ["what", "measured", "goal"], rows, notes)
