@@ -1,6 +1,6 @@
 """Runs every benchmark and writes `benchmarks/results.md` with a picture of all ratios.
 
-python -m benchmarks [DATA] [--only training-step]
+python -m benchmarks [DATA] [--only training-step] [--smallest] [--out FOLDER]
 
 Without DATA the toy cars are drawn; on photos of another size the figures differ.
 """
@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import answers, growth, training_input, training_step
-from benchmarks.measuring import Section, describe_machine
+from benchmarks.measuring import FULL, SMALLEST, Scale, Section, describe_machine
 from benchmarks.picture import draw_ratios
 from twincar.data.annotations import PreparedData
 from twincar.data.prepare import prepare
@@ -32,32 +32,38 @@ def main() -> None:
     """Measure, a process a part, and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("data", type=Path, nargs="?", help="prepared data set; the toy cars unless given")
-    parser.add_argument("--only", choices=[*PARTS, "growth"], help="print one part, and write nothing")
+    parser.add_argument("--only", choices=[*PARTS, "growth"], help="print one part; growth draws its pictures as well")
+    parser.add_argument("--smallest", action="store_true", help="see that all of it runs; the figures say nothing")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder for results.md and its pictures")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
+    pictures = arguments.out / "results"
     if arguments.only:
-        print(_measure(arguments.only, arguments.data).to_markdown())
+        scale = SMALLEST if arguments.smallest else FULL
+        print(_measure(arguments.only, arguments.data, scale, pictures).to_markdown())
         return
     sections = []
     for part in [*PARTS, "growth"]:
-        command = [sys.executable, "-m", "benchmarks", "--only", part]
+        command = [sys.executable, "-m", "benchmarks", "--only", part, "--out", str(arguments.out)]
         command += [str(arguments.data)] if arguments.data else []
+        command += ["--smallest"] if arguments.smallest else []
         print(f"Measuring {part}", file=sys.stderr, flush=True)
         sections.append(subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout)
     name = arguments.data.name if arguments.data else "toy cars"
     head = f"# What was measured\n\n{describe_machine()}\n\nData: {name}.\n"
     head += "\n![Every ratio to the yardstick as a bar](results/ratios.png)\n"
-    (HERE / "results.md").write_text("\n".join([head, *sections]), encoding="utf-8")
-    draw_ratios(HERE / "results.md", HERE / "results" / "ratios.png")
-    print(f"Written: {HERE / 'results.md'}")
+    results = arguments.out / "results.md"
+    results.write_text("\n".join([head, *sections]), encoding="utf-8")
+    draw_ratios(results, pictures / "ratios.png")
+    print(f"Written: {results}")
 
 
-def _measure(part: str, data: Path | None) -> Section:
+def _measure(part: str, data: Path | None, scale: Scale, pictures: Path) -> Section:
     with tempfile.TemporaryDirectory() as scratch:
         if part == "growth":
-            return growth.measure(Path(scratch))
+            return growth.measure(Path(scratch), pictures, scale)
         opened = PreparedData.open(data) if data else prepare("toycars", Path(scratch) / "toycars")
-        return PARTS[part](opened)
+        return PARTS[part](opened, scale)
 
 
 if __name__ == "__main__":

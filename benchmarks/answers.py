@@ -1,6 +1,6 @@
 """Answers: from photo files to named cars, from a cold process to its first answer, and Grad-CAM++.
 
-python -m benchmarks.answers DATA
+python -m benchmarks DATA --only answers
 
 The network is the published one with random weights; its batch norms have seen photos, so its numbers stay in range.
 """
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks import yardstick
-from benchmarks.measuring import ROUNDS, Section, in_turn, ratio, spread
+from benchmarks.measuring import FULL, Scale, Section, in_turn, ratio, spread
 from twincar.data.annotations import PreparedData
 from twincar.export import Exported, export
 from twincar.labels import ClassNames, stanford_cars
@@ -29,8 +29,6 @@ from twincar.modeling.spec import ModelSpec
 from twincar.predict import Classifier
 from twincar.preprocess import Preprocessing, read_photo
 
-BACKBONE, SIZE = "efficientnetv2_rw_s", 224
-ONE, MANY = 5, 64  # photos a round
 GOALS = {
     "onnxruntime": (2.0, 2.3),
     "OpenVINO bf16": (3.5, 4.0),
@@ -39,62 +37,64 @@ GOALS = {
 COLD_GOAL, COLD_SECONDS, HELP_SECONDS = 8, 1.0, 0.3
 
 
-def measure(data: PreparedData | Path) -> Section:
+def measure(data: PreparedData, scale: Scale = FULL) -> Section:
     """Times the yardstick, for one photo after another and for many at once, of every engine."""
-    opened = data if isinstance(data, PreparedData) else PreparedData.open(data)
-    paths = [opened.path(annotation) for annotation in opened.split("val")]
-    photos = (paths * (MANY // len(paths) + 1))[:MANY]
+    paths = [data.path(annotation) for annotation in data.split("val")]
+    photos = (paths * (scale.at_once // len(paths) + 1))[: scale.at_once]
+    few = photos[: scale.one_by_one]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        network = _network(photos)
-        classifiers, notes = _classifiers(network, folder, opened)
-        theirs = yardstick.build_network(BACKBONE).eval()
+        classifiers, notes = _classifiers(_network(photos, scale), scale, folder, data)
+        theirs = yardstick.build_network(scale.backbone).eval()
         ways = ["yardstick", *classifiers]
-        one = _both(theirs, classifiers, photos[:ONE], _one_by_one, _ours_one_by_one)
-        many = _both(theirs, classifiers, photos, _in_batches, _ours_at_once)
+        one = _both(scale, theirs, classifiers, (few, _one_by_one, _ours_one_by_one))
+        many = _both(scale, theirs, classifiers, (photos, _in_batches, _ours_at_once))
         rows = [
             [
                 name,
-                f"{1000 * np.median(one[name]) / ONE:.0f}",
+                f"{1000 * np.median(one[name]) / len(few):.0f}",
                 spread(one, "yardstick", name),
-                f"{MANY / np.median(many[name]):.1f}",
+                f"{len(photos) / np.median(many[name]):.1f}",
                 spread(many, "yardstick", name),
                 " and ".join(f"{goal}" for goal in GOALS.get(name, ())),
             ]
             for name in ways
         ]
         notes = [
-            f"{BACKBONE} with 196 classes at {SIZE}×{SIZE} pixels, from photo files of {opened.folder.name} to five "
-            f"candidates each, {available_cores()} cores; {ONE} photos one by one, {MANY} in batches of 32; median of "
-            f"{ROUNDS} rounds in turn.",
+            f"{scale.backbone} with 196 classes at {scale.size}×{scale.size} pixels, from photo files of "
+            f"{data.folder.name} to five candidates each, {available_cores()} cores; {len(few)} photos one by one, "
+            f"{len(photos)} in batches of {scale.batch}; median of {scale.rounds} rounds in turn.",
             *notes,
-            _explaining(theirs, classifiers, photos[:ONE]),
-            _cold_start(theirs, folder, photos[0]),
+            _explaining(scale, theirs, classifiers, few),
+            _cold_start(scale, theirs, folder, photos[0]),
         ]
     header = ["way", "one photo, ms", "times", "many, photos/s", "times", "goals"]
     return Section("Answers", header, rows, notes)
 
 
-def _network(photos: Sequence[Path]) -> CarNet:
+def _network(photos: Sequence[Path], scale: Scale) -> CarNet:
     """Random weights, and batch norms that know the range of what comes through."""
     torch.manual_seed(0)
-    network = CarNet(BACKBONE, yardstick.CLASSES)
+    network = CarNet(scale.backbone, yardstick.CLASSES)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # the mean of all batches
-    pixels = np.stack([Preprocessing(height=SIZE, width=SIZE)(read_photo(photo)) for photo in photos[:32]])
+    preprocessing = Preprocessing(height=scale.size, width=scale.size)
+    pixels = np.stack([preprocessing(read_photo(photo)) for photo in photos[:32]])
     with torch.no_grad():
         network.train()(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())
     return network.eval()
 
 
-def _classifiers(network: CarNet, folder: Path, data: PreparedData) -> tuple[dict[str, Classifier], list[str]]:
+def _classifiers(
+    network: CarNet, scale: Scale, folder: Path, data: PreparedData
+) -> tuple[dict[str, Classifier], list[str]]:
     """Every engine with the same weights, and what the exports cost in accuracy."""
     spec = ModelSpec(
-        backbone=BACKBONE,
+        backbone=scale.backbone,
         head="mlp",
         classes=_names(data.classes),
-        preprocessing=Preprocessing(height=SIZE, width=SIZE),
+        preprocessing=Preprocessing(height=scale.size, width=scale.size),
     )
     save_model(folder / "model.safetensors", network, spec)
 
@@ -122,26 +122,30 @@ def _names(own: ClassNames) -> ClassNames:
     return ClassNames(names[: yardstick.CLASSES])
 
 
+Theirs = Callable[[torch.nn.Module, Sequence[Path], Scale], None]
+Ours = Callable[[Classifier, Sequence[Path]], None]
+
+
 def _both(
+    scale: Scale,
     network: torch.nn.Module,
     classifiers: Mapping[str, Classifier],
-    photos: Sequence[Path],
-    theirs: Callable[[torch.nn.Module, Sequence[Path]], None],
-    ours: Callable[[Classifier, Sequence[Path]], None],
+    work: tuple[Sequence[Path], Theirs, Ours],
 ) -> dict[str, list[float]]:
     """Seconds of the yardstick and of every engine on the same photos, in turn."""
+    photos, theirs, ours = work
     ways = {name: partial(ours, classifier, photos) for name, classifier in classifiers.items()}
-    return in_turn({"yardstick": partial(theirs, network, photos), **ways})
+    return in_turn({"yardstick": partial(theirs, network, photos, scale), **ways}, rounds=scale.rounds)
 
 
-def _one_by_one(network: torch.nn.Module, photos: Sequence[Path]) -> None:
+def _one_by_one(network: torch.nn.Module, photos: Sequence[Path], scale: Scale) -> None:
     for photo in photos:
-        yardstick.answer(network, [photo], SIZE)
+        yardstick.answer(network, [photo], scale.size)
 
 
-def _in_batches(network: torch.nn.Module, photos: Sequence[Path]) -> None:
-    for start in range(0, len(photos), 32):
-        yardstick.answer(network, photos[start : start + 32], SIZE)
+def _in_batches(network: torch.nn.Module, photos: Sequence[Path], scale: Scale) -> None:
+    for start in range(0, len(photos), scale.batch):
+        yardstick.answer(network, photos[start : start + scale.batch], scale.size)
 
 
 def _ours_one_by_one(classifier: Classifier, photos: Sequence[Path]) -> None:
@@ -153,13 +157,16 @@ def _ours_at_once(classifier: Classifier, photos: Sequence[Path]) -> None:
     classifier.predict(list(photos))
 
 
-def _explaining(network: torch.nn.Module, classifiers: dict[str, Classifier], photos: Sequence[Path]) -> str:
+def _explaining(
+    scale: Scale, network: torch.nn.Module, classifiers: dict[str, Classifier], photos: Sequence[Path]
+) -> str:
     def each(explain: Callable[[Path], object]) -> Callable[[], None]:
         return lambda: [explain(photo) and None for photo in photos] and None
 
     names = ("torch", "onnxruntime")
-    ways = {"yardstick": each(lambda photo: yardstick.explain(network, photo, SIZE) is None)}
-    seconds = in_turn(ways | {name: each(partial(classifiers[name].explain)) for name in names})
+    ways = {"yardstick": each(lambda photo: yardstick.explain(network, photo, scale.size) is None)}
+    ways |= {name: each(partial(classifiers[name].explain)) for name in names}
+    seconds = in_turn(ways, rounds=scale.rounds)
     per_photo = {name: f"{1000 * np.median(times) / len(photos):.0f} ms" for name, times in seconds.items()}
     return (
         f"Grad-CAM++ of a photo: {per_photo['yardstick']} by the grad-cam package; "
@@ -168,11 +175,11 @@ def _explaining(network: torch.nn.Module, classifiers: dict[str, Classifier], ph
     )
 
 
-def _cold_start(theirs: torch.nn.Module, folder: Path, photo: Path) -> str:
+def _cold_start(scale: Scale, theirs: torch.nn.Module, folder: Path, photo: Path) -> str:
     weights = folder / "weights.pth"
     torch.save(theirs.state_dict(), weights)
     commands = {
-        "yardstick": ["-m", "benchmarks.yardstick", BACKBONE, str(weights), str(photo)],
+        "yardstick": ["-m", "benchmarks.yardstick", scale.backbone, str(weights), str(photo)],
         "ours": ["-m", "twincar", "predict", "--model", str(folder / "model.onnx"), str(photo)],
         "help": ["-m", "twincar", "--help"],
     }
@@ -180,7 +187,7 @@ def _cold_start(theirs: torch.nn.Module, folder: Path, photo: Path) -> str:
         name: partial(subprocess.run, [sys.executable, *command], check=True, capture_output=True)
         for name, command in commands.items()
     }
-    seconds = in_turn(runs)
+    seconds = in_turn(runs, rounds=scale.rounds)
     middle = {name: float(np.median(times)) for name, times in seconds.items()}
     return (
         f"Cold process to first answer: {middle['yardstick']:.2f} s with torch and timm, {middle['ours']:.2f} s with "
@@ -188,7 +195,3 @@ def _cold_start(theirs: torch.nn.Module, folder: Path, photo: Path) -> str:
         f"under {COLD_SECONDS:.0f} s, {COLD_GOAL} times). `twincar --help`: {middle['help']:.2f} s (goal: under "
         f"{HELP_SECONDS} s)."
     )
-
-
-if __name__ == "__main__":
-    print(measure(Path(sys.argv[1])).to_markdown())

@@ -11,6 +11,7 @@ which is killed after half of its parts too. All rows must be the same.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import subprocess
@@ -53,6 +54,8 @@ class Command:
     def slope(self) -> float:
         """Growth of its memory after the warm-up, MiB in 10,000 photos: a line of least squares."""
         first = round(WARM_UP * len(self.times))
+        if len(self.times) - first < 2:
+            return math.nan
         a_second = float(np.polyfit(self.times[first:], self.memory[first:], 1)[0])
         return a_second * self.seconds / self.parts * 10
 
@@ -75,7 +78,6 @@ def run(arguments: Sequence[str], out: Path, *, at: dict[int, Callable[[], bool]
     # In a group of its own, as the cluster is to outlive it.
     process = subprocess.Popen([sys.executable, "-m", "twincar", *arguments], start_new_session=True)
     while process.poll() is None:
-        time.sleep(_EVERY)
         if memory := _memory(process.pid):
             command.times.append(time.perf_counter() - begun)
             command.memory.append(memory)
@@ -83,6 +85,8 @@ def run(arguments: Sequence[str], out: Path, *, at: dict[int, Callable[[], bool]
         for parts in [parts for parts in at if parts <= _parts(out)]:
             if at.pop(parts)():
                 process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_EVERY)
     command.seconds, command.parts = time.perf_counter() - begun, _parts(out) - before
     if process.wait() not in (1, -9):  # a few photos are broken, and told
         raise SystemExit(f"twincar {' '.join(arguments)} ended with {process.returncode}")

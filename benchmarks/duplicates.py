@@ -1,9 +1,9 @@
 """How quickly photos are hashed and compared, and which copies are found.
 
-python -m benchmarks.duplicates DATA [--photos 120]
+python -m benchmarks.duplicates DATA [--photos 120] [--hashed 2000] [--compared 16185]
 
-The hashes compared are those of DATA with a quarter of their bits changed by chance, as many as Stanford Cars has
-photos.
+The hashes compared are those of DATA with a quarter of their bits changed by chance, by default as many as Stanford
+Cars has photos.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from twincar.data.duplicates import find_duplicates
 from twincar.data.signatures import BITS, Signatures, sign_photo
 
 STANFORD_CARS = 16_185  # photos
-_HASHED = 2000  # photos whose hashing is timed
 _Change = Callable[[Image.Image], Image.Image]
 
 
@@ -34,16 +33,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.duplicates", description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="prepared data set")
     parser.add_argument("--photos", type=int, default=120, help="of which copies are made")
+    parser.add_argument("--hashed", type=int, default=2000, help="photos whose hashing is timed")
+    parser.add_argument("--compared", type=int, default=STANFORD_CARS, help="photos that are compared")
     arguments = parser.parse_args()
     data = PreparedData.open(arguments.data)
-    print(measure_speed(data).to_markdown())
+    print(measure_speed(data, arguments.hashed, arguments.compared).to_markdown())
     print(measure_copies(data, arguments.photos).to_markdown())
 
 
-def measure_speed(data: PreparedData) -> Section:
-    """Photos a second and core; seconds to compare as many as Stanford Cars has."""
+def measure_speed(data: PreparedData, hashed: int, compared: int) -> Section:
+    """Photos a second and core; seconds to compare so many."""
     cv2.setNumThreads(1)
-    chosen = _some(data, _HASHED)
+    chosen = _some(data, hashed)
     photos = [(data.path(photo).read_bytes(), photo.file, photo.width, photo.height) for photo in chosen]
     wall, cpu = time.perf_counter(), time.process_time()
     signed = [sign_photo(*photo) for photo in photos]
@@ -51,7 +52,7 @@ def measure_speed(data: PreparedData) -> Section:
     rows = [
         ["hashing one photo after another", f"{len(photos) / wall:.0f} photos/s", f"{len(photos) / cpu:.0f} a core"]
     ]
-    many = _as_many(signed, STANFORD_CARS)
+    many = _as_many(signed, compared)
     wall, cpu, memory = time.perf_counter(), time.process_time(), peak_memory()
     groups = find_duplicates(many, [str(place) for place in range(len(many))])
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

@@ -125,9 +125,9 @@ def the_watch() -> Watch:
 
 def readers() -> dict[str, Any]:
     """All of them by name; imported late, so that atheris can have been told to instrument what they import."""
-    from benchmarks import fuzz_demo, fuzz_folders, fuzz_models, fuzz_network, fuzz_targets
+    from benchmarks import fuzz_demo, fuzz_exported, fuzz_folders, fuzz_models, fuzz_network, fuzz_targets
 
-    modules = (fuzz_targets, fuzz_folders, fuzz_models, fuzz_network, fuzz_demo)
+    modules = (fuzz_targets, fuzz_folders, fuzz_models, fuzz_exported, fuzz_network, fuzz_demo)
     return {name: reader for module in modules for name, reader in module.READERS.items()}
 
 
@@ -198,7 +198,26 @@ def inputs(target: Any, count: int, seed: int) -> Iterator[bytes]:
     rng = random.Random(seed)
     yield from target.seeds[:count]
     for _ in range(count - len(target.seeds)):
-        yield mutate(rng.choice(target.seeds), target.seeds, rng, most=_MOST)
+        yield change(target, rng.choice(target.seeds), rng)
+
+
+def change(target: Any, data: bytes, rng: random.Random) -> bytes:
+    """By the target's own mutator, if it has one, half of the times."""
+    if target.mutator and rng.random() < 0.5:
+        changed: bytes = target.mutator(data, rng)[:_MOST]
+        return changed
+    return mutate(data, target.seeds, rng, most=_MOST)
+
+
+def mutator_for_atheris(target: Any, mutate_bytes: Callable[[bytes, int], bytes]) -> Callable[[bytes, int, int], bytes]:
+    """The same, with its changes to bytes, which are guided by coverage."""
+
+    def changed(data: bytes, most: int, drawn: int) -> bytes:
+        own = target.mutator and drawn % 2
+        result: bytes = target.mutator(data, random.Random(drawn)) if own else mutate_bytes(data, most)
+        return result[:most]
+
+    return changed
 
 
 @contextmanager
@@ -283,7 +302,9 @@ def work(name: str, count: int, seed: int, out: Path, first: Path | None, *, gui
         "-print_final_stats=0",
         "-verbosity=0",
     ]
-    atheris.Setup(["fuzz", *options, str(corpus)], one)
+    # `Mutate` is another function once the fuzzing has begun.
+    mutator = mutator_for_atheris(fuzzer.target, lambda data, most: atheris.Mutate(data, most))
+    atheris.Setup(["fuzz", *options, str(corpus)], one, custom_mutator=mutator)
     atheris.Fuzz()
 
 

@@ -228,67 +228,6 @@ def small_onnx(header: str, *, external: str = "", classes: int = len(NAMES), si
     return model.SerializeToString()
 
 
-def ask_classifier(path: Path, engine: Any) -> None:
-    """Open a model, and answer and explain one photo."""
-    from twincar.predict import Classifier
-
-    classifier = Classifier.load(path, engine=engine)
-    answer = classifier.predict(photos()[0])
-    assert 0 <= answer.confidence <= 1.0001, answer.confidence
-    json.dumps(answer.to_dict(), allow_nan=False)
-    classifier.explain(photos()[0])
-
-
-def onnx_model(scratch: Path) -> Target:
-    """An exported file on onnxruntime, asked for an answer and an explanation."""
-    path = scratch / "model.onnx"
-    secret = scratch / "secret.bin"
-    secret.write_bytes(np.ones((len(NAMES), CHANNELS), np.float32).tobytes())
-    (scratch / "beside.bin").write_bytes(secret.read_bytes())
-
-    text = spec_text()
-    hostile = [small_onnx(text, external=place) for place in (str(secret), "beside.bin", "../../secret.bin")]
-
-    def run(data: bytes) -> None:
-        path.write_bytes(data)
-        ask_classifier(path, "onnxruntime")
-        if data in hostile:
-            raise AssertionError("weights outside the file were read")
-
-    sound = [small_onnx(text), small_onnx(text, classes=5), small_onnx(text, side=64), small_onnx(text, classes=1)]
-    return Target(run, [*sound, *hostile])
-
-
-def openvino_model(scratch: Path) -> Target:
-    """An OpenVINO folder, or an `.onnx` file on OpenVINO: the first byte tells which file is changed."""
-    from twincar.modeling.engine_openvino import save_openvino
-
-    folder = scratch / "openvino"
-    folder.mkdir()
-    onnx_file = small_onnx(spec_text())
-    save_openvino(onnx_file, folder / "model.xml", half=False)
-    (folder / "twincar.json").write_text(spec_text())
-    names = {b"x": "model.xml", b"b": "model.bin", b"j": "twincar.json"}
-    sound = {name: (folder / name).read_bytes() for name in names.values()}
-    path = scratch / "model.onnx"
-    (scratch / "secret.bin").write_bytes(np.ones((len(NAMES), CHANNELS), np.float32).tobytes())
-    outside = b"o" + small_onnx(spec_text(), external=str(scratch / "secret.bin"))
-
-    def run(data: bytes) -> None:
-        if data[:1] == b"o":
-            path.write_bytes(data[1:])
-            ask_classifier(path, "openvino")
-            if data == outside:
-                raise AssertionError("weights outside the file were read")
-            return
-        for name, content in {**sound, names.get(data[:1], "model.xml"): data[1:]}.items():
-            (folder / name).write_bytes(content)
-        ask_classifier(folder, "openvino")
-
-    entity = b'x<?xml version="1.0"?><!DOCTYPE net [<!ENTITY x SYSTEM "http://127.0.0.1:9/x">]><net>&x;</net>'
-    return Target(run, [*(key + sound[name] for key, name in names.items()), entity, b"o" + onnx_file, outside])
-
-
 def prepared(scratch: Path) -> Target:
     """A prepared data set from elsewhere, whose hashes are right whatever it says."""
     from twincar.data.annotations import ANNOTATIONS, CLASSES, MANIFEST, Annotation, PreparedData, write_prepared
@@ -343,7 +282,5 @@ READERS: dict[str, Reader] = {
     "model header": Reader(header, 8),
     "weights (.safetensors)": Reader(safetensors, 4),
     "weights (.pth, .ckpt)": Reader(torch_file, 4),
-    "exported model (.onnx)": Reader(onnx_model, 4),
-    "OpenVINO model": Reader(openvino_model, 2),
     "audit cache (.npz)": Reader(npz, 3),
 }

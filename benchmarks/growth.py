@@ -1,6 +1,6 @@
 """What work costs as it grows: time and peak memory against the number of photos, and of classes.
 
-    python -m benchmarks.growth FOLDER [--largest 4000]
+    python -m benchmarks.growth FOLDER [--largest 4000] [--smallest]
 
 Photos are toy cars, repeated with a comment of their own in each file, so nothing is fetched and no two files are the
 same. Each step runs in a process of its own. What was measured stays in FOLDER as `<step>-<count>.json` and is not
@@ -23,13 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measuring import Section, peak_memory
+from benchmarks.measuring import FULL, SMALLEST, Scale, Section, peak_memory
 from twincar.labels import ClassNames
 
-PHOTOS = (1_000, 4_000, 16_000, 64_000)
-CLASSES = (196, 1_000, 3_000, 10_000)
-EVALUATED = 20_000
-"""Photos in the evaluations, whatever the number of classes."""
 RESULTS = Path(__file__).parent / "results"
 _DRAWN = 42  # different photos of each of the 24 toy cars; the rest are repetitions
 _MEMORY = 16e9  # bytes of a common machine: where a line of memory ends
@@ -97,41 +93,46 @@ def _exponent(costs: list[Cost]) -> float:
     return float(fit[0])
 
 
-def measure(folder: Path, *, largest: int = 64_000) -> Section:
-    """Measure every step at every count, draw `results/growth_photos.png` and `growth_classes.png`.
+def measure(folder: Path, pictures: Path, scale: Scale = FULL, *, largest: int = FULL.photos[-1]) -> Section:
+    """Measure every step at every count, and draw `growth_photos.png` and `growth_classes.png`.
 
     Args:
         folder: Scratch space; about 10 kB a photo.
+        pictures: Folder for these.
+        scale: The counts.
         largest: The most photos.
     """
-    counts = [count for count in PHOTOS if count <= largest]
+    counts = [count for count in scale.photos if count <= largest]
     for count in counts:
         _photos(folder, count)  # here, so that no step's peak is that of drawing toy cars
-    photos = [Line(step, "photo", [_cost(folder, step, n) for n in counts]) for step in _PHOTO_STEPS]
-    classes = [Line(step, "class", [_cost(folder, step, n) for n in CLASSES]) for step in _CLASS_STEPS]
-    _draw(photos, "photos", RESULTS / "growth_photos.png")
-    _draw(classes, f"classes ({EVALUATED:,} photos each time)", RESULTS / "growth_classes.png")
+    photos = [Line(step, "photo", [_cost(folder, step, n, scale) for n in counts]) for step in _PHOTO_STEPS]
+    classes = [Line(step, "class", [_cost(folder, step, n, scale) for n in scale.classes]) for step in _CLASS_STEPS]
+    _draw(photos, "photos", pictures / "growth_photos.png")
+    _draw(classes, f"classes ({scale.evaluated:,} photos each time)", pictures / "growth_classes.png")
     return Section(
         title="Cost as work grows",
         header=["step", "at", "seconds", "exponent, all · last", "ms each, first · last", "peak MB", "bytes each"],
         rows=[line.to_row() for line in [*photos, *classes]],
-        notes=[_METHOD, _judgement(photos, classes), _first_bend(photos, classes), *_PICTURES],
+        notes=[_method(scale), _judgement(photos, classes), _first_bend(photos, classes, scale.evaluated), *_PICTURES],
     )
 
 
-_METHOD = (
-    f"Each step in a process of its own, once, {os.cpu_count()} cores, files in the page cache. Photos: toy cars, 192 "
-    "pixels wide, repeated as files of their own. The epoch is the input only (training loader, 64×96 pixels, no "
-    "worker processes: each would hold its own copy of the list of photos); the network's part is constant a photo. "
-    "Predict is `Classifier.stream` with `tf_efficientnetv2_b0` of random weights at 32×48 pixels. Evaluation is all "
-    f"that follows the network for {EVALUATED:,} photos, whose logits lie in memory; the confusion matrix is its "
-    "counting, table and picture alone. With more than 200 classes "
-    "the picture shows the 100 most often confused, and with more than 1,000 the table lists only the cells that are "
-    "not 0; so 196 classes take the longest. Exponent: of a power law through the seconds, at all counts and at the "
-    "last two; 1 is a straight line, less than 1 a fixed cost at the start. Peak: resident memory with the interpreter "
-    "and its libraries; bytes each: what a photo or class adds."
-)
 _PICTURES = [f"![{name}](results/growth_{name}.png)" for name in ("photos", "classes")]
+
+
+def _method(scale: Scale) -> str:
+    return (
+        f"Each step in a process of its own, once, {os.cpu_count()} cores, files in the page cache. Photos: toy cars, "
+        "192 pixels wide, repeated as files of their own. The epoch is the input only (training loader, 64×96 pixels,"
+        " no worker processes: each would hold its own copy of the list of photos); the network's part is constant a "
+        "photo. Predict is `Classifier.stream` with `tf_efficientnetv2_b0` of random weights at 32×48 pixels. "
+        f"Evaluation is all that follows the network for {scale.evaluated:,} photos, whose logits lie in memory; the "
+        "confusion matrix is its counting, table and picture alone. With more than 200 classes the picture shows the "
+        "100 most often confused, and with more than 1,000 the table lists only the cells that are not 0; so 196 "
+        "classes take the longest. Exponent: of a power law through the seconds, at all counts and at the last two; 1"
+        " is a straight line, less than 1 a fixed cost at the start. Peak: resident memory with the interpreter and "
+        "its libraries; bytes each: what a photo or class adds."
+    )
 
 
 def _judgement(photos: list[Line], classes: list[Line]) -> str:
@@ -141,18 +142,18 @@ def _judgement(photos: list[Line], classes: list[Line]) -> str:
     return "Lines that bend upwards: " + ", ".join(f"{line.step} ({line.last_exponent:.2f})" for line in bent) + "."
 
 
-def _first_bend(photos: list[Line], classes: list[Line]) -> str:
+def _first_bend(photos: list[Line], classes: list[Line], evaluated: int) -> str:
     """Where the first line would end, if memory goes on as it does."""
     first = min(photos, key=_full_at)
     evaluation = classes[0]
-    logits = 4 * EVALUATED
+    logits = 4 * evaluated
     slope, base = evaluation.memory
     full_at = round((_MEMORY - base) / (slope + logits), -3)
     return (
         f"The first bend would be memory. In {_MEMORY / 1e9:.0f} GB, {first.step} is the first to fill up, at about "
         f"{_full_at(first) / 1e6:.1f} million photos ({first.memory[0]:,.0f} bytes a photo: its row, not its pixels). "
         "Balanced sampling has a limit of its own, 16.7 million photos (2²⁴, of `torch.multinomial`). Evaluation of "
-        f"{EVALUATED:,} photos fills it at about {full_at:,.0f} classes: the logits of all photos are kept, 4 bytes "
+        f"{evaluated:,} photos fills it at about {full_at:,.0f} classes: the logits of all photos are kept, 4 bytes "
         f"for each photo and class ({logits:,} a class, and with --tta for each view), and for a moment twice, when "
         "the batches are put together."
     )
@@ -170,17 +171,21 @@ def _dotted(parts: Iterable[str]) -> str:
 # ----------------------------------------------------------------------------------------------- one measurement
 
 
-def _cost(folder: Path, step: str, count: int) -> Cost:
+def _cost(folder: Path, step: str, count: int, scale: Scale) -> Cost:
     """Measured in a process of its own, or read where that was done before."""
     file = folder / f"{step.replace(' ', '-')}-{count}.json"
     if not file.exists():
         command = [sys.executable, "-m", "benchmarks.growth", str(folder), "--step", step, str(count)]
+        command += ["--smallest"] if scale == SMALLEST else []
         subprocess.run(command, check=True, cwd=Path(__file__).parents[1], stdout=sys.stderr)
     return Cost(**json.loads(file.read_text()))
 
 
-def _measure_here(folder: Path, step: str, count: int) -> Cost:
-    work = {**_PHOTO_STEPS, **_CLASS_STEPS}[step](folder, count)
+def _measure_here(folder: Path, step: str, count: int, scale: Scale) -> Cost:
+    if step in _PHOTO_STEPS:
+        work = _PHOTO_STEPS[step](folder, count)
+    else:
+        work = _CLASS_STEPS[step](folder, count, scale.evaluated)
     start = time.perf_counter()
     work()
     cost = Cost(count, time.perf_counter() - start, peak_memory())
@@ -192,21 +197,22 @@ def _photos(folder: Path, count: int) -> Path:
     """A folder of that many photos in class folders, no two the same bytes."""
     from twincar.data.toycars import CLASS_NAMES, draw_data_set
 
-    source, drawn = folder / f"photos-{count}", folder / "toycars"
+    source, each = folder / f"photos-{count}", min(_DRAWN, -(-count // len(CLASS_NAMES)))
     if source.exists():
         return source
+    drawn = folder / f"toycars-{each}"
     if not (drawn / "toycars.json").exists():
-        draw_data_set(drawn, photos_per_class={"train": _DRAWN})
+        draw_data_set(drawn, photos_per_class={"train": each})
     seeds = [path.read_bytes() for path in sorted((drawn / "photos").rglob("*.jpg"))]
     unfinished = folder / f"photos-{count}.part"
     shutil.rmtree(unfinished, ignore_errors=True)
     for name in CLASS_NAMES:
         (unfinished / name).mkdir(parents=True)
     for number in range(count):
-        drawing = number % len(seeds)
+        label, turn = number % len(CLASS_NAMES), number // len(CLASS_NAMES)
+        seed = seeds[label * each + turn % each]
         comment = b"\xff\xfe\x00\x0a" + f"{number:08d}".encode()
-        name = CLASS_NAMES[drawing // _DRAWN]
-        (unfinished / name / f"{number:08d}.jpg").write_bytes(seeds[drawing][:2] + comment + seeds[drawing][2:])
+        (unfinished / CLASS_NAMES[label] / f"{number:08d}.jpg").write_bytes(seed[:2] + comment + seed[2:])
     unfinished.rename(source)
     return source
 
@@ -277,16 +283,16 @@ def _predict(folder: Path, count: int) -> Work:
     return work
 
 
-def _evaluation(folder: Path, count: int) -> Work:
+def _evaluation(folder: Path, count: int, evaluated: int) -> Work:
     from twincar.data.annotations import ANNOTATIONS, Annotation, PreparedData
     from twincar.evaluate import report_logits
     from twincar.files import MONITOR, RunFolder, write_csv
     from twincar.modeling.spec import ModelSpec
     from twincar.preprocess import Preprocessing
 
-    labels, answers = _labels_and_answers(count)
-    logits = np.random.default_rng(0).standard_normal((EVALUATED, 1, count), np.float32)
-    logits[np.arange(EVALUATED), 0, answers] += 12
+    labels, answers = _labels_and_answers(count, evaluated)
+    logits = np.random.default_rng(0).standard_normal((evaluated, 1, count), np.float32)
+    logits[np.arange(evaluated), 0, answers] += 12
     annotations = [
         Annotation(file=f"test/{i}.jpg", label=label, split="test", width=192, height=110, box=None, sha256="0" * 64)
         for i, label in enumerate(labels.tolist())
@@ -307,11 +313,11 @@ def _evaluation(folder: Path, count: int) -> Work:
     return lambda: report_logits(run, data, annotations, spec, labels, logits)
 
 
-def _confusion(folder: Path, count: int) -> Work:
+def _confusion(folder: Path, count: int, evaluated: int) -> Work:
     from twincar.evaluate import _draw_matrix, _write_matrix
     from twincar.metrics import confusion_matrix, per_class_report
 
-    labels, answers = _labels_and_answers(count)
+    labels, answers = _labels_and_answers(count, evaluated)
     names, out = _names(count), folder / f"confusion-{count}"
 
     def work() -> None:
@@ -323,12 +329,12 @@ def _confusion(folder: Path, count: int) -> Work:
     return work
 
 
-def _labels_and_answers(classes: int) -> tuple[np.ndarray, np.ndarray]:
+def _labels_and_answers(classes: int, evaluated: int) -> tuple[np.ndarray, np.ndarray]:
     """The truth, and answers that are right for four photos in five, else one of twenty neighbours."""
     rng = np.random.default_rng(classes)
-    labels = np.arange(EVALUATED) % classes
-    near = (labels + rng.integers(1, 20, EVALUATED)) % classes
-    return labels, np.where(rng.random(EVALUATED) < 0.8, labels, near)
+    labels = np.arange(evaluated) % classes
+    near = (labels + rng.integers(1, 20, evaluated)) % classes
+    return labels, np.where(rng.random(evaluated) < 0.8, labels, near)
 
 
 def _names(classes: int) -> ClassNames:
@@ -385,14 +391,17 @@ def main() -> None:
     """Print the section, or measure one step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="scratch space")
-    parser.add_argument("--largest", type=int, default=PHOTOS[-1], help="the most photos")
+    parser.add_argument("--largest", type=int, default=FULL.photos[-1], help="the most photos")
+    parser.add_argument("--smallest", action="store_true", help="see that all of it runs; the figures say nothing")
+    parser.add_argument("--pictures", type=Path, default=RESULTS, help="folder for these")
     parser.add_argument("--step", nargs=2, metavar=("NAME", "COUNT"), help="measure one step only")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    folder, scale = arguments.folder.resolve(), SMALLEST if arguments.smallest else FULL
     if arguments.step:
-        print(_measure_here(arguments.folder.resolve(), arguments.step[0], int(arguments.step[1])))
+        print(_measure_here(folder, arguments.step[0], int(arguments.step[1]), scale))
     else:
-        print(measure(arguments.folder.resolve(), largest=arguments.largest).to_markdown())
+        print(measure(folder, arguments.pictures, scale, largest=arguments.largest).to_markdown())
 
 
 if __name__ == "__main__":

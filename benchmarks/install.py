@@ -1,10 +1,10 @@
 """A fresh installation: how long it takes, how large it is, and how soon its first answer is there.
 
-python -m benchmarks.install MODEL.onnx [--photo PHOTO] [--backbone tf_efficientnetv2_b0]
+python -m benchmarks.install MODEL.onnx [--photo PHOTO] [--backbone tf_efficientnetv2_b0] [--out FILE] [--smallest]
 
 Needs the package index that pip is set up for, twice; the first time fills pip's cache. The cold processes are
 those of the fresh installation and, as the yardstick, of the environment this runs in, which has torch and timm.
-Writes `benchmarks/results/install.md`.
+Writes `benchmarks/results/install.md` unless told otherwise.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import venv
 from functools import partial
 from pathlib import Path
 
-from benchmarks.measuring import ROUNDS, Section, describe_machine, in_turn, spread
+from benchmarks.measuring import FULL, SMALLEST, Section, describe_machine, in_turn, spread
 from twincar.data.toycars import CLASS_NAMES, draw_photo
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,18 +28,19 @@ SECONDS_GOAL, MEGABYTES_GOAL, ANSWER_GOAL = 20, 250, 1.0
 INSTALLS = 3
 
 
-def measure(model: Path, photo: Path | None, backbone: str) -> Section:
+def measure(model: Path, photo: Path | None, backbone: str, *, smallest: bool = False) -> Section:
     """Installs, weighs and asks."""
+    installations, rounds = (1, SMALLEST.rounds) if smallest else (INSTALLS, FULL.rounds)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         wheel = _build(folder / "wheel")
         _install(wheel, folder / "first")  # pip's cache is full from here on, and the files are in the page cache
-        installs = [_install(wheel, folder / f"install{number}") for number in range(INSTALLS)]
+        installs = [_install(wheel, folder / f"install{number}") for number in range(installations)]
         python, site = folder / "first/bin/python", next((folder / "first/lib").glob("python*/site-packages"))
         added = _megabytes(site) - installs[0][1]
         seconds, own = (statistics.median(install[place] for install in installs) for place in (0, 2))
         photo = photo or _draw(folder / "car.jpg")
-        cold = _cold(python, model, photo, backbone, folder)
+        cold = _cold(python, model, photo, backbone, folder, rounds)
         middle = {name: statistics.median(times) for name, times in cold.items()}
         rows = [
             ["`pip install twincar`, s", f"{seconds:.1f}", f"under {SECONDS_GOAL}"],
@@ -52,10 +53,10 @@ def measure(model: Path, photo: Path | None, backbone: str) -> Section:
             ["`twincar info`, s", f"{middle['info']:.2f}", ""],
         ]
         notes = [
-            f"The installation is the median of {INSTALLS}, each into a new environment, of the wheel built here and "
-            "all it depends on, byte code compiled, from a package index nearby and pip's cache: over a network add "
-            "the download. Megabytes are without pip and setuptools, which were there before. The cold processes are "
-            f"the median of {ROUNDS} rounds in turn, with {backbone} as the yardstick's network.",
+            f"The installation is the median of {installations}, each into a new environment, of the wheel built here "
+            "and all it depends on, byte code compiled, from a package index nearby and pip's cache: over a network "
+            "add the download. Megabytes are without pip and setuptools, which were there before. The cold processes "
+            f"are the median of {rounds} rounds in turn, with {backbone} as the yardstick's network.",
             "Largest: " + ", ".join(f"{name} {size:.0f} MB" for name, size in _largest(site)) + ".",
         ]
     return Section("A fresh installation", ["what", "measured", "goal"], rows, notes)
@@ -100,7 +101,7 @@ def _draw(path: Path) -> Path:
     return path
 
 
-def _cold(python: Path, model: Path, photo: Path, backbone: str, folder: Path) -> dict[str, list[float]]:
+def _cold(python: Path, model: Path, photo: Path, backbone: str, folder: Path, rounds: int) -> dict[str, list[float]]:
     """Seconds of whole processes, those of ours in the fresh installation, in turn."""
     import torch  # deferred, with the yardstick: both take seconds
 
@@ -120,7 +121,8 @@ def _cold(python: Path, model: Path, photo: Path, backbone: str, folder: Path) -
         {
             name: partial(subprocess.run, command, cwd=where, env=own, check=True, capture_output=True)
             for name, (command, where) in commands.items()
-        }
+        },
+        rounds=rounds,
     )
 
 
@@ -130,10 +132,11 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="exported .onnx file")
     parser.add_argument("--photo", type=Path, help="a drawn one unless given")
     parser.add_argument("--backbone", default="tf_efficientnetv2_b0", help="of the model, for the yardstick")
+    parser.add_argument("--smallest", action="store_true", help="see that all of it runs; the figures say nothing")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/install.md")
     arguments = parser.parse_args()
-    section = measure(arguments.model, arguments.photo, arguments.backbone).to_markdown()
-    out = ROOT / "benchmarks/results/install.md"
-    out.write_text(f"{describe_machine()}\n\n{section}", encoding="utf-8")
+    section = measure(arguments.model, arguments.photo, arguments.backbone, smallest=arguments.smallest).to_markdown()
+    arguments.out.write_text(f"{describe_machine()}\n\n{section}", encoding="utf-8")
     print(section)
 
 

@@ -17,9 +17,39 @@ from pathlib import Path
 
 from twincar.machine import available_cores
 
-ROUNDS = 5
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless", "simplejpeg", "onnxruntime",
              "openvino", "nncf", "lightning")  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How much is measured."""
+
+    backbone: str = "efficientnetv2_rw_s"
+    size: int = 224
+    """Pixels of a side of the network's input."""
+    batch: int = 32
+    read: int = 512
+    """Photos in a round of training input; a round of the yardstick then takes some seconds."""
+    one_by_one: int = 5
+    """Photos in a round of answers, one after the other."""
+    at_once: int = 64
+    """Photos in a round of answers, many at once."""
+    rounds: int = 5
+    photos: tuple[int, ...] = (1_000, 4_000, 16_000, 64_000)
+    """As work grows."""
+    classes: tuple[int, ...] = (196, 1_000, 3_000, 10_000)
+    """As work grows."""
+    evaluated: int = 20_000
+    """Photos in the evaluations, whatever the number of classes."""
+
+
+FULL = Scale()
+SMALLEST = Scale(
+    backbone="tf_efficientnetv2_b0", size=32, batch=2, read=4, one_by_one=1, at_once=2, rounds=1,
+    photos=(96, 192), classes=(4, 8), evaluated=40,
+)  # fmt: skip
+"""To see that all of it runs; the figures say nothing."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +69,12 @@ class Section:
         return "\n".join([*lines, *(f"\n{note}" for note in self.notes)]) + "\n"
 
 
-def in_turn(ways: Mapping[str, Callable[[], object]], *, warm_up: int = 1) -> dict[str, list[float]]:
-    """Seconds of each way, `ROUNDS` of each, in turn: a, b, a, b, ...; `warm_up` rounds before are not counted."""
+def in_turn(
+    ways: Mapping[str, Callable[[], object]], *, rounds: int = FULL.rounds, warm_up: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of each way, `rounds` of each, in turn: a, b, a, b, ...; `warm_up` rounds before are not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for count in range(-warm_up, ROUNDS):
+    for count in range(-warm_up, rounds):
         for name, way in ways.items():
             start = time.perf_counter()
             way()

@@ -1,10 +1,11 @@
 """Draws every ratio of `results.md` as a bar, with its range and its goal.
 
-python -m benchmarks.picture
+python -m benchmarks.picture [FOLDER]
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,5 +69,13 @@ def read_ratios(markdown: str) -> list[Bar]:
     return bars
 
 
+def main() -> None:
+    """Draw anew what lies in a folder."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.picture", description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=HERE, help="where results.md is")
+    folder = parser.parse_args().folder
+    draw_ratios(folder / "results.md", folder / "results" / "ratios.png")
+
+
 if __name__ == "__main__":
-    draw_ratios(HERE / "results.md", HERE / "results" / "ratios.png")
+    main()

@@ -86,8 +86,9 @@ class Soaked:
 
         A request under way holds up to 40 MiB for a moment, so that the line is through the least of every window.
         """
-        parts = np.array_split(np.arange(len(self.times)), _WINDOWS)[round(WARM_UP * _WINDOWS) :]
-        least = [min(part, key=self.memory.__getitem__) for part in parts if len(part)]
+        windows = min(_WINDOWS, len(self.times) // 2)  # two looks a window at least, in a soak of seconds too
+        parts = np.array_split(np.arange(len(self.times)), windows)[round(WARM_UP * windows) :]
+        least = [min(part, key=self.memory.__getitem__) for part in parts]
         times = [self.times[place] / 60 for place in least]
         return float(np.polyfit(times, [self.memory[place] for place in least], 1)[0])
 

@@ -1,12 +1,11 @@
 """Training input: photos a second that one core decodes, varies and batches, against the yardstick's.
 
-python -m benchmarks.training_input DATA
+python -m benchmarks DATA --only training-input
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from benchmarks.measuring import ROUNDS, Section, in_turn, ratio, spread
+from benchmarks.measuring import FULL, Scale, Section, in_turn, ratio, spread
 from benchmarks.yardstick import PillowPhotos, training_transforms
 from twincar.config import AugmentConfig
 from twincar.data import augment as stages
@@ -30,37 +29,34 @@ from twincar.data.loader import PhotoLoader, TrainingPhotos, training_loader
 from twincar.machine import keep_freed_memory
 from twincar.preprocess import Preprocessing, read_photo_bytes
 
-SIZE = 224
-PHOTOS = 512  # a round of the yardstick then takes some seconds
-BATCH = 32
 GOALS = {"ours": 5, "ours, with the cache": 13}
 
 
-def measure(data: PreparedData | Path) -> Section:
-    """Photos a second and core on a prepared data set, at 224×224 with the published strengths; where the time goes."""
-    opened = data if isinstance(data, PreparedData) else PreparedData.open(data)
+def measure(data: PreparedData, scale: Scale = FULL) -> Section:
+    """Photos a second and core on a prepared data set, with the published strengths; where the time goes."""
     keep_freed_memory()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    few = _some_training_photos(opened)
+    few = _some_training_photos(data, scale.read)
     with tempfile.TemporaryDirectory() as folder:
         few = replace(few, folder=Path(folder))  # where its cache goes
         started = time.perf_counter()
-        cached = _loader(few, cache=True)
+        cached = _loader(few, scale, cache=True)
         build = time.perf_counter() - started
-        loaders = {"yardstick": _yardstick(few), "ours": _loader(few, cache=False), "ours, with the cache": cached}
-        seconds = in_turn({name: partial(_read_all, loader) for name, loader in loaders.items()})
-        profile = _profile(few)
+        loaders: dict[str, DataLoader[object]] = {"yardstick": _yardstick(few, scale)}
+        loaders |= {"ours": _loader(few, scale, cache=False), "ours, with the cache": cached}
+        seconds = in_turn({name: partial(_read_all, loader) for name, loader in loaders.items()}, rounds=scale.rounds)
+        profile = _profile(few, scale)
     photos = len(few.annotations)
     rows = [
         [name, f"{photos / statistics.median(times):.0f}", spread(seconds, "yardstick", name), f"{GOALS.get(name, 1)}"]
         for name, times in seconds.items()
     ]
     notes = [
-        f"{photos} training photos of {opened.folder.name} drawn at random, {SIZE}×{SIZE} pixels, the published "
-        f"strengths, batches of {BATCH}, one core, no loader processes; median of {ROUNDS} rounds in turn. The "
-        "yardstick is Pillow and torchvision's transforms with ToTensor and Normalize.",
-        _about_cache(opened, build / photos),
+        f"{photos} training photos of {data.folder.name} drawn at random, {scale.size}×{scale.size} pixels, the "
+        f"published strengths, batches of {scale.batch}, one core, no loader processes; median of {scale.rounds} "
+        "rounds in turn. The yardstick is Pillow and torchvision's transforms with ToTensor and Normalize.",
+        _about_cache(data, scale.size, build / photos),
         "Where ours spends its time, microseconds a photo: "
         + "; ".join(f"{k} {v:.0f}" for k, v in profile.items())
         + ".",
@@ -69,23 +65,23 @@ def measure(data: PreparedData | Path) -> Section:
     return Section("Training input", ["way", "photos/s", "times the yardstick", "goal"], rows, notes)
 
 
-def _some_training_photos(data: PreparedData) -> PreparedData:
+def _some_training_photos(data: PreparedData, count: int) -> PreparedData:
     annotations = data.split("train")
-    chosen = np.random.default_rng(0).permutation(len(annotations))[:PHOTOS]
+    chosen = np.random.default_rng(0).permutation(len(annotations))[:count]
     return replace(data, annotations=tuple(annotations[index] for index in sorted(chosen)))
 
 
-def _yardstick(data: PreparedData) -> DataLoader[object]:
-    chain = training_transforms(AugmentConfig(), height=SIZE, width=SIZE)
+def _yardstick(data: PreparedData, scale: Scale) -> DataLoader[object]:
+    chain = training_transforms(AugmentConfig(), height=scale.size, width=scale.size)
     labels = [annotation.label or 0 for annotation in data.annotations]
     photos = PillowPhotos([data.path(annotation) for annotation in data.annotations], labels, chain)
-    return DataLoader(photos, batch_size=BATCH, shuffle=True)  # type: ignore[arg-type]
+    return DataLoader(photos, batch_size=scale.batch, shuffle=True)  # type: ignore[arg-type]
 
 
-def _loader(data: PreparedData, *, cache: bool) -> PhotoLoader:
+def _loader(data: PreparedData, scale: Scale, *, cache: bool) -> PhotoLoader:
     return training_loader(
-        data, augment=AugmentConfig(), preprocessing=Preprocessing(height=SIZE, width=SIZE), batch_size=BATCH,
-        balanced=False, seed=0, workers=0, cache=cache,
+        data, augment=AugmentConfig(), preprocessing=Preprocessing(height=scale.size, width=scale.size),
+        batch_size=scale.batch, balanced=False, seed=0, workers=0, cache=cache,
     )  # fmt: skip
 
 
@@ -94,18 +90,18 @@ def _read_all(loader: DataLoader[object]) -> None:
         pass
 
 
-def _about_cache(data: PreparedData, build: float) -> str:
+def _about_cache(data: PreparedData, size: int, build: float) -> str:
     annotations = data.split("train")
-    size = sum(_cached_bytes(annotation) for annotation in annotations)
+    cached = sum(_cached_bytes(annotation, size) for annotation in annotations)
     files = sum(data.path(annotation).stat().st_size for annotation in annotations)
     return (
-        f"The cache of all {len(annotations)} training photos takes {size / 1e9:.2f} GB ({files / 1e9:.2f} GB as "
+        f"The cache of all {len(annotations)} training photos takes {cached / 1e9:.2f} GB ({files / 1e9:.2f} GB as "
         f"files) and, at {1000 * build:.1f} ms a photo, {build * len(annotations):.0f} s to build."
     )
 
 
-def _cached_bytes(annotation: Annotation) -> int:
-    fit = fit_of(AugmentConfig(), (annotation.width, annotation.height), height=SIZE, width=SIZE)
+def _cached_bytes(annotation: Annotation, size: int) -> int:
+    fit = fit_of(AugmentConfig(), (annotation.width, annotation.height), height=size, width=size)
     return 3 * fit.width * fit.height if fit else 0
 
 
@@ -118,10 +114,11 @@ def _shortfalls(seconds: dict[str, list[float]]) -> list[str]:
     ]
 
 
-def _profile(data: PreparedData) -> dict[str, float]:
+def _profile(data: PreparedData, scale: Scale) -> dict[str, float]:
     """Microseconds a photo of each stage, each alone over all photos."""
+    side = scale.size
     photos = TrainingPhotos(
-        data, data.annotations, AugmentConfig(), Preprocessing(height=SIZE, width=SIZE), 0, cache=True
+        data, data.annotations, AugmentConfig(), Preprocessing(height=side, width=side), 0, cache=True
     )
     sizes = [(annotation.width, annotation.height) for annotation in data.annotations]
     strengths = AugmentConfig()
@@ -132,35 +129,30 @@ def _profile(data: PreparedData) -> dict[str, float]:
     crops = [stages._crop(photo, what, full) for photo, what, full in zip(decoded, draws, sizes, strict=True)]
     assert photos.cache is not None
     cached = [stages._crop(photos.cache[index], what, sizes[index]) for index, what in enumerate(draws)]
-    images = [stages._turn(what, crop, SIZE, SIZE) for what, crop in zip(draws, cached, strict=True)]
+    images = [stages._turn(what, crop, side, side) for what, crop in zip(draws, cached, strict=True)]
 
     def each(work: Callable[[int], object]) -> float:
-        return 1e6 * _median_time(lambda: [work(index) and None for index in range(len(sizes))]) / len(sizes)
+        return median_time(lambda: [work(index) and None for index in range(len(sizes))]) / len(sizes)
+
+    def median_time(work: Callable[[], object]) -> float:
+        return 1e6 * statistics.median(in_turn({"": work}, rounds=scale.rounds)[""])
 
     def alone(*names: str) -> list[Draw]:
         return [replace(what, jitter=tuple(j for j in what.jitter if j[0] in names), blur_sigma=0.0) for what in draws]
 
     colours, hues = alone("brightness", "contrast", "saturation"), alone("hue")
     blurs = [replace(what, jitter=()) for what in draws]
-    batch: list[Pixels] = images[:BATCH]
+    batch: list[Pixels] = images[: scale.batch]
     return {
         "generator": each(lambda i: np.random.default_rng((0, 0, i)).bit_generator),
         "dice": each(lambda i: draw(strengths, generators[i], *sizes[i])),
         "reading the file": each(lambda i: read_photo_bytes(photos.paths[i])),
         "decoding": each(lambda i: decode_reduced(files[i], "", 1.0) is None),
-        "resize": each(lambda i: stages._resize(crops[i], SIZE, SIZE) is None),
-        "pick (from the cache)": each(lambda i: stages._turn(draws[i], cached[i], SIZE, SIZE) is None),
-        "pick (after the resize)": each(lambda i: stages._turn(draws[i], images[i], SIZE, SIZE) is None),
+        "resize": each(lambda i: stages._resize(crops[i], side, side) is None),
+        "pick (from the cache)": each(lambda i: stages._turn(draws[i], cached[i], side, side) is None),
+        "pick (after the resize)": each(lambda i: stages._turn(draws[i], images[i], side, side) is None),
         "hue": each(lambda i: stages._finish(hues[i], images[i]) is None),
         "brightness, contrast and saturation": each(lambda i: stages._finish(colours[i], images[i]) is None),
         "blur": each(lambda i: stages._finish(blurs[i], images[i]) is None),
-        "batching": 1e6 * _median_time(lambda: np.stack(batch)) / BATCH,
+        "batching": median_time(lambda: np.stack(batch)) / len(batch),
     }
-
-
-def _median_time(work: Callable[[], object]) -> float:
-    return statistics.median(in_turn({"": work})[""])
-
-
-if __name__ == "__main__":
-    print(measure(Path(sys.argv[1])).to_markdown())

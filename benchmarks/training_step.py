@@ -1,6 +1,6 @@
 """Training step: seconds and peak memory of one step on batches in memory, and how long steps wait for their input.
 
-python -m benchmarks.training_step DATA
+python -m benchmarks DATA --only training-step
 
 Each way lives in a process of its own, because the allocator and the peak memory are a process's; they step in turn.
 """
@@ -14,13 +14,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
 from benchmarks import yardstick
-from benchmarks.measuring import ROUNDS, Section, in_turn, peak_memory, ratio, spread
+from benchmarks.measuring import FULL, SMALLEST, Scale, Section, in_turn, peak_memory, ratio, spread
 from twincar.config import AugmentConfig, TrainConfig
 from twincar.data.annotations import PreparedData
 from twincar.data.loader import default_workers, training_loader
@@ -30,7 +29,6 @@ from twincar.modeling.network import CarNet, weight_groups
 from twincar.modeling.precision import choose_precision
 from twincar.preprocess import Preprocessing
 
-BACKBONE, SIZE, BATCH = "efficientnetv2_rw_s", 224, 32
 WARM_UP = 3  # steps until the heap of a process has the size it keeps
 GOAL, MEMORY_GOAL, INPUT_GOAL = 2.1, 0.6, 0.05
 WAYS = {
@@ -44,18 +42,17 @@ ALLOCATORS = {
 }
 
 
-def measure(data: PreparedData | Path) -> Section:
-    """Photos a second of a step with a batch of 32 at 224×224, against the yardstick's, and the share spent waiting."""
-    opened = data if isinstance(data, PreparedData) else PreparedData.open(data)
-    seconds, peaks = _step_in_turn(WAYS)
-    allocators, _ = _step_in_turn(ALLOCATORS)
-    network = CarNet(BACKBONE, yardstick.CLASSES)
-    ours = f"ours in {choose_precision('auto', network, SIZE, SIZE)}"
-    waiting = _input_share(opened)
+def measure(data: PreparedData, scale: Scale = FULL) -> Section:
+    """Photos a second of a step with a batch in memory, against the yardstick's, and the share spent waiting."""
+    seconds, peaks = _step_in_turn(WAYS, scale)
+    allocators, _ = _step_in_turn(ALLOCATORS, scale)
+    network = CarNet(scale.backbone, yardstick.CLASSES)
+    ours = f"ours in {choose_precision('auto', network, scale.size, scale.size)}"
+    waiting = _input_share(data, scale)
     rows = [
         [
             name,
-            f"{BATCH / statistics.median(times):.2f}",
+            f"{scale.batch / statistics.median(times):.2f}",
             spread(seconds, "yardstick", name),
             f"{peaks[name] / 1e9:.2f}",
             f"{peaks[name] / peaks['yardstick']:.0%}",
@@ -63,8 +60,9 @@ def measure(data: PreparedData | Path) -> Section:
         for name, times in seconds.items()
     ]
     notes = [
-        f"{BACKBONE} with 196 classes, {SIZE}×{SIZE} pixels, batches of {BATCH} that are in memory, Mixup or CutMix, "
-        f"AdamW; {torch.get_num_threads()} threads, median of {ROUNDS} steps in turn, each way in its own process.",
+        f"{scale.backbone} with 196 classes, {scale.size}×{scale.size} pixels, batches of {scale.batch} that are in "
+        f"memory, Mixup or CutMix, AdamW; {torch.get_num_threads()} threads, median of {scale.rounds} steps in turn, "
+        "each way in its own process.",
         f"`--precision auto` chose {ours.split()[-1]} on this machine. Goals: {GOAL} times the yardstick without "
         f"compiling, at most {MEMORY_GOAL:.0%} of its memory; reached: {ratio(seconds, 'yardstick', ours):.2f} times, "
         f"{peaks[ours] / peaks['yardstick']:.0%}.",
@@ -77,19 +75,20 @@ def measure(data: PreparedData | Path) -> Section:
     return Section("Training step", header, rows, notes)
 
 
-def _step_in_turn(ways: Mapping[str, Mapping[str, str]]) -> tuple[dict[str, list[float]], dict[str, int]]:
+def _step_in_turn(ways: Mapping[str, Mapping[str, str]], scale: Scale) -> tuple[dict[str, list[float]], dict[str, int]]:
     """Seconds of each step, and peak memory in bytes, of each way."""
-    children = {name: _Child(**way) for name, way in ways.items()}
-    seconds = in_turn({name: child.step for name, child in children.items()}, warm_up=WARM_UP)
+    children = {name: _Child(scale, **way) for name, way in ways.items()}
+    steps = {name: child.step for name, child in children.items()}
+    seconds = in_turn(steps, rounds=scale.rounds, warm_up=WARM_UP)
     return seconds, {name: child.end() for name, child in children.items()}
 
 
 class _Child:
     """A process that does one step whenever it is told to."""
 
-    def __init__(self, kind: str, **environment: str) -> None:
+    def __init__(self, scale: Scale, kind: str, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.training_step", "--child", kind],
+            [sys.executable, "-m", "benchmarks.training_step", kind, *(["--smallest"] if scale == SMALLEST else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -121,15 +120,9 @@ class _Child:
         return line
 
 
-def _be_child(kind: str) -> None:
+def _be_child(kind: str, scale: Scale) -> None:
     """Step for every line on standard input, until 'end'."""
-    labels = torch.randint(0, yardstick.CLASSES, (BATCH,))
-    step: Callable[[], object]
-    if kind == "yardstick":
-        step = partial(yardstick.TrainingStep(BACKBONE), torch.randn(BATCH, 3, SIZE, SIZE), labels)
-    else:
-        pixels = torch.randint(0, 256, (BATCH, SIZE, SIZE, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
-        step = partial(OurStep(kind), pixels, labels)
+    step = make_step(kind, scale)
     print("ready", flush=True)
     for line in sys.stdin:
         if line.strip() == "end":
@@ -139,17 +132,27 @@ def _be_child(kind: str) -> None:
     print(peak_memory(), flush=True)
 
 
+def make_step(kind: str, scale: Scale) -> Callable[[], float]:
+    """A step on a batch in memory, of the yardstick or of ours in a precision."""
+    batch, size = scale.batch, scale.size
+    labels = torch.randint(0, yardstick.CLASSES, (batch,))
+    if kind == "yardstick":
+        return partial(yardstick.TrainingStep(scale.backbone), torch.randn(batch, 3, size, size), labels)
+    pixels = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    return partial(OurStep(kind, scale), pixels, labels)
+
+
 class OurStep:
     """A step as `twincar train` does it, without the Trainer around it."""
 
-    def __init__(self, precision: str) -> None:
+    def __init__(self, precision: str, scale: Scale) -> None:
         keep_freed_memory()
-        config = TrainConfig.from_values({"backbone": BACKBONE, "precision": precision})
-        self.network = CarNet(BACKBONE, yardstick.CLASSES, head=config.head, dropout=config.dropout).train()
-        self.precision = choose_precision(config.precision, self.network, SIZE, SIZE)
+        config = TrainConfig.from_values({"backbone": scale.backbone, "precision": precision})
+        self.network = CarNet(scale.backbone, yardstick.CLASSES, head=config.head, dropout=config.dropout).train()
+        self.precision = choose_precision(config.precision, self.network, scale.size, scale.size)
         self.mixer = BatchMixer(config, yardstick.CLASSES)
-        groups = weight_groups(self.network, config.weight_decay)
-        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+        groups = weight_groups(self.network, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, fused=True)
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> float:
         """The loss of uint8 photos, N×3×H×W, with labels N."""
@@ -163,18 +166,18 @@ class OurStep:
         return loss.item()
 
 
-def _input_share(data: PreparedData) -> float:
+def _input_share(data: PreparedData, scale: Scale) -> float:
     """Share of the time that steps wait for the loader, after the first."""
     loader = training_loader(
-        data, augment=AugmentConfig(), preprocessing=Preprocessing(height=SIZE, width=SIZE), batch_size=BATCH,
-        balanced=True, seed=0, workers=default_workers(), cache=False,
+        data, augment=AugmentConfig(), preprocessing=Preprocessing(height=scale.size, width=scale.size),
+        batch_size=scale.batch, balanced=True, seed=0, workers=default_workers(), cache=False,
     )  # fmt: skip
-    step = OurStep("auto")
+    step = OurStep("auto", scale)
     batches = iter(loader)
     step(*next(batches))
     waited = 0.0
     started = time.perf_counter()
-    for _ in range(ROUNDS):
+    for _ in range(scale.rounds):
         asked = time.perf_counter()
         batch = next(batches)
         waited += time.perf_counter() - asked
@@ -183,7 +186,4 @@ def _input_share(data: PreparedData) -> float:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--child":
-        _be_child(sys.argv[2])
-    else:
-        print(measure(Path(sys.argv[1])).to_markdown())
+    _be_child(sys.argv[1], SMALLEST if "--smallest" in sys.argv else FULL)

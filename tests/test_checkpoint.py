@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from twincar.modeling.checkpoint import build_network, load_model, load_publishe
 from twincar.modeling.engine_torch import open_network
 from twincar.modeling.network import CarNet
 from twincar.modeling.spec import ModelSpec
+from twincar.modeling.weights import fit_weights, read_state_dict
 from twincar.predict import Classifier
 from twincar.preprocess import Preprocessing
 
@@ -143,6 +146,39 @@ def test_a_file_that_is_no_weights_is_refused(tmp_path: Path, content: bytes) ->
     (tmp_path / "w.pth").write_bytes(content)
     with pytest.raises(CheckpointError, match="Expected"):
         open_network(tmp_path / "w.pth")
+
+
+def test_weights_that_unpack_to_more_than_they_hold_are_refused(tmp_path: Path) -> None:
+    """A file of kilobytes would fill the memory; torch itself never compresses."""
+    torch.save({"a": torch.zeros(10_000_000, dtype=torch.uint8)}, tmp_path / "plain.pth")
+    packed = zipfile.ZipFile(tmp_path / "small.pth", "w", zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, packed:
+        for part in plain.infolist():
+            packed.writestr(part.filename, plain.read(part))
+    assert (tmp_path / "small.pth").stat().st_size < 100_000
+    assert read_state_dict(tmp_path / "plain.pth")[0]["a"].shape == (10_000_000,)
+    with pytest.raises(CheckpointError, match="unpacks to more than it holds"):
+        read_state_dict(tmp_path / "small.pth")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda weights: weights.to_sparse(),
+        lambda weights: weights.to("meta"),
+        lambda weights: weights.to(torch.complex64),
+        lambda weights: torch.quantize_per_tensor(weights, 0.1, 0, torch.qint8),
+    ],
+    ids=["sparse", "meta", "complex", "quantised"],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_weights_of_another_kind_are_refused(tmp_path: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    layer = torch.nn.Linear(2, 3)
+    torch.save({**layer.state_dict(), "weight": change(layer.weight.detach())}, tmp_path / "odd.pth")
+    before = layer.weight.clone()
+    with pytest.raises(CheckpointError, match=r"plain real numbers in odd\.pth, but weight holds"):
+        fit_weights(layer, read_state_dict(tmp_path / "odd.pth")[0], what="a layer", source="odd.pth")
+    assert torch.equal(layer.weight, before)
 
 
 def test_bare_weights_are_no_model(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from twincar.config import TrainConfig, parse_settings
 from twincar.data.sources.matfile import read_variable
 from twincar.errors import CheckpointError, Defect, PhotoError, TwinCarError, UsageError
 from twincar.labels import slug
+from twincar.modeling import engine_onnxruntime
 from twincar.modeling.onnx_file import names_other_files
 from twincar.modeling.spec import ModelSpec
 from twincar.preprocess import MAX_BYTES, Preprocessing, read_photo
@@ -206,6 +207,17 @@ def test_a_model_whose_weights_lie_elsewhere_is_not_opened(tmp_path: Path) -> No
     for engine in ("onnxruntime", "openvino"):
         with pytest.raises(CheckpointError, match="weights are all in"):
             Classifier.load(path, engine=engine)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["exported model (.onnx)", "OpenVINO model"])
+def test_weights_from_outside_are_seen(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fuzzer is no use if it does not notice what the check is there for."""
+    monkeypatch.setattr(engine_onnxruntime, "names_other_files", lambda _: False)
+    fuzzer = Fuzzer(name, tmp_path, None)
+    model = next(tmp_path.glob("*/beside.bin")).parent / "model.onnx"
+    model.write_bytes(small_onnx(spec_text(), external="beside.bin"))
+    given = model.read_bytes() if "onnx" in name else b"o" + model.read_bytes()
+    assert "weights outside the file were read" in fuzzer.feed(given)
 
 
 def test_a_form_without_its_end_is_refused() -> None:

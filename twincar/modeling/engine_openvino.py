@@ -30,6 +30,9 @@ from twincar.modeling.telemetry import without_telemetry
 
 with without_telemetry():
     import openvino
+    from openvino.frontend import FrontEndManager
+
+_IR_STARTS = (b"<?xml", b"<net")
 
 
 class OpenVinoEngine(Engine):
@@ -49,10 +52,12 @@ class OpenVinoEngine(Engine):
             UsageError: nothing is there.
             CheckpointError: it is damaged, or no model of ours.
         """
-        spec = read_onnx_spec(path) if path.suffix == ".onnx" else _read_spec(path)
-        file = path if path.suffix == ".onnx" else path / OPENVINO_MODEL
+        is_onnx = path.suffix == ".onnx"
+        spec = read_onnx_spec(path) if is_onnx else _read_spec(path)
+        if not is_onnx:
+            _check_ir(path)
         with damaged(path, found="OpenVINO cannot read it"):
-            model = _core().read_model(file)
+            model = _read_onnx(path) if is_onnx else _read_ir(path)
             ports = [*model.inputs, *model.outputs]
             check_shapes({port.any_name: _shape_of(port) for port in ports}, spec)
         return cls(model, spec.arithmetic), spec
@@ -110,6 +115,39 @@ def save_openvino(onnx_model: bytes, path: Path, *, half: bool) -> None:
 def _core() -> openvino.Core:
     """One for the process: it must outlive what was read and compiled through it."""
     return openvino.Core()
+
+
+@cache
+def _frontends() -> FrontEndManager:
+    """Likewise. Left to itself, OpenVINO tells a file's format by its content, and some formats name other files."""
+    return FrontEndManager()
+
+
+def _read_onnx(path: Path) -> openvino.Model:
+    reader = _frontends().load_by_framework("onnx")
+    return reader.convert(reader.load(path))
+
+
+def _read_ir(folder: Path) -> openvino.Model:
+    """From OpenVINO's own format, whose weights are the file beside it of the same name; it cannot name others."""
+    reader = _frontends().load_by_framework("ir")
+    return reader.convert(reader.load(folder / OPENVINO_MODEL))
+
+
+def _check_ir(folder: Path) -> None:
+    """See that a folder's model is what its name says.
+
+    Raises:
+        CheckpointError: it is no XML.
+    """
+    with damaged(folder), (folder / OPENVINO_MODEL).open("rb") as file:
+        start = file.read(len(_IR_STARTS[0]))
+    if not start.startswith(_IR_STARTS):
+        raise CheckpointError(
+            f"Expected OpenVINO's XML in {folder / OPENVINO_MODEL}, but it begins with {start!r}. It was not opened, "
+            "because other formats can name any file on this computer; export the model again: "
+            "twincar export RUN --format openvino"
+        )
 
 
 def _shape_of(port: Any) -> list[int | None]:

@@ -1,6 +1,9 @@
 """What an ONNX file says of where its weights lie, read without any library of ONNX's: predicting needs none.
 
 An ONNX file may name other files that hold its tensors, by any path. Ours never do, so that such a file is not opened.
+Parsers of protocol buffers differ in what they make of an encoding that no writer produces: some drop the bits of a tag
+above the 32nd, so that a field which is unknown to one is `external_data` to another. So only the canonical encoding is
+read (https://protobuf.dev/programming-guides/encoding): each number in as few bytes as it needs, no groups.
 The message types and their numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
@@ -22,6 +25,7 @@ _FIELDS: Mapping[str, Mapping[int, str]] = {
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_TAG_BITS, _LENGTH_BITS, _NUMBER_BITS = 32, 31, 64
 _DEEPEST = 64  # graphs within graphs
 
 
@@ -29,12 +33,13 @@ def names_other_files(data: bytes) -> bool:
     """Whether any tensor of an ONNX file lies outside of it.
 
     Raises:
-        ValueError: it is no such file.
+        ValueError: it is no such file, or is not encoded canonically.
     """
     return _names_others(memoryview(data), "model", _DEEPEST)
 
 
 def _names_others(message: memoryview, kind: str, depth: int) -> bool:
+    """A field that is there twice is looked at twice, whichever of the two a parser keeps, or merges into the other."""
     if depth == 0:
         raise ValueError("it is nested too deeply")
     inner = _FIELDS[kind]
@@ -50,33 +55,37 @@ def _fields_of(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
     """Number and value of each field."""
     place = 0
     while place < len(message):
-        key, place = _varint(message, place)
-        wire = key & 7
+        key, place = _varint(message, place, _TAG_BITS)
+        field, wire = key >> 3, key & 7
+        if field == 0:
+            raise ValueError("it is no protocol buffer")
         if wire == _VARINT:
-            value, place = _varint(message, place)
-            yield key >> 3, value
+            value, place = _varint(message, place, _NUMBER_BITS)
+            yield field, value
             continue
         if wire == _LENGTH:
-            size, place = _varint(message, place)
+            size, place = _varint(message, place, _LENGTH_BITS)
         elif wire in (_FIXED64, _FIXED32):
             size = 8 if wire == _FIXED64 else 4
         else:
-            raise ValueError("it is no protocol buffer")
+            raise ValueError("it is no protocol buffer, or has groups")
         if place + size > len(message):
             raise ValueError("it breaks off")
-        yield key >> 3, message[place : place + size]
+        yield field, message[place : place + size]
         place += size
 
 
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
+def _varint(message: memoryview, place: int, bits: int) -> tuple[int, int]:
     """A number of seven bits a byte, and the place behind it."""
     number = 0
-    for shift in range(0, 70, 7):
+    for shift in range(0, bits, 7):
         if place >= len(message):
             raise ValueError("it breaks off")
         byte = message[place]
         place += 1
         number |= (byte & 0x7F) << shift
         if byte < 0x80:
+            if (shift and not byte) or number >> bits:
+                break
             return number, place
-    raise ValueError("it is no protocol buffer")
+    raise ValueError("a number in it takes more bytes than it needs, or than it may have")

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ def read_torch_file(path: Path) -> Any:
         CheckpointError: it is damaged, or would run code when opened.
     """
     try:
+        if _unpacked_bytes(path) > path.stat().st_size:
+            raise ValueError("it unpacks to more than it holds, which no file of torch.save does")
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(
@@ -80,9 +83,22 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], *, what: str, so
                 f"Expected {name} in {source} to have the shape {tuple(own[name].shape)} of {what}, and found "
                 f"{tuple(tensor.shape)}. Name the architecture and the class names the file was made with."
             )
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
+            raise CheckpointError(
+                f"Expected plain real numbers in {source}, but {name} holds others ({tensor.type()}). Save the weights "
+                "of the network as it is trained, neither quantised nor sparse."
+            )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(f"Expected finite numbers in {source}, and {name} holds others; the file is no use.")
     module.load_state_dict(dict(state))
+
+
+def _unpacked_bytes(path: Path) -> int:
+    """What the parts of an archive take in memory; torch stores them as they are, but would unpack any."""
+    if not zipfile.is_zipfile(path):
+        return 0
+    with zipfile.ZipFile(path) as archive:
+        return sum(part.file_size for part in archive.infolist())
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
