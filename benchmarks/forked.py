@@ -79,6 +79,11 @@ def _call(
 ) -> None:
     for stream in (1, 2):
         os.dup2(told.fileno(), stream)
+    # Those of the server may have been opened on a file, in which they would seek.
+    sys.stdout, sys.stderr = (
+        os.fdopen(stream, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+        for stream in (1, 2)
+    )
     told.close()
     set_start_method(None, force=True)  # of its own children; it came with the server's
     signal.signal(signal.SIGINT, signal.default_int_handler)  # of a shell's background job children ignore Ctrl-C

@@ -37,8 +37,8 @@ RUN_HERE = {
     *("benchmarks.cluster", "benchmarks.survival"),
 }
 """Programs that a test below runs at their smallest."""
-ELSEWHERE = {"benchmarks.fuzz"}
-"""Of `test_fuzz.py`."""
+ELSEWHERE = {"benchmarks.fuzz", "benchmarks.box_header"}
+"""Of `test_fuzz.py` and `test_box.py`."""
 
 
 def run(module: str, *arguments: object) -> str:

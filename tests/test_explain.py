@@ -74,7 +74,7 @@ def toy_run(tmp_path: Path) -> Path:
 
 def test_the_maps_are_scored(toy_run: Path) -> None:
     scored = score_explanations(toy_run, split="test", count=6)
-    folder = toy_run / "reports/test"
+    folder = scored.folder
     written = json.loads((folder / "explanation_scores.json").read_text())
     assert written == scored.to_dict()
     assert written["photos"] == 6

@@ -222,11 +222,12 @@ def test_a_typed_program_of_a_user_passes_mypy_strict(installed: Installed, tmp_
         "import twincar\n"
         "from twincar import Classifier, Explanation, Failure, Prediction\n\n"
         "def names(classifier: Classifier, photos: list[str]) -> list[str]:\n"
-        "    answers: list[Prediction] = classifier.predict(photos)\n"
+        "    answers: list[Prediction | Failure] = classifier.predict(photos)\n"
         "    year: int | None = classifier.predict(photos[0]).year\n"
         "    explanation: Explanation = classifier.explain(photos[0])\n"
         "    failed = [a.photo for a in classifier.stream(photos) if isinstance(a, Failure)]\n"
-        "    return [explanation.target, str(year), *(a.top1.name for a in answers), *failed]\n\n"
+        "    named = [a.top1.name for a in answers if not isinstance(a, Failure)]\n"
+        "    return [explanation.target, str(year), *named, *failed]\n\n"
         "names(twincar.load('model.onnx'), ['car.jpg'])\n"
     )
     (tmp_path / "wrong.py").write_text(

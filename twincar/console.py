@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -353,8 +354,9 @@ def answer_text(prediction: Prediction) -> str:
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table on a terminal, tab-separated lines elsewhere; the first row names the columns."""
     if not sys.stdout.isatty():
-        typer.echo("\t".join(header))
-        for row in rows:
+        rows = iter(rows)
+        first = list(islice(rows, 1))  # before anything is printed: it may not come to be
+        for row in chain([header], first, rows):
             typer.echo("\t".join(row))
         return
     from rich import box

@@ -121,13 +121,13 @@ def resume(run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes
     config = TrainConfig.from_values(read_yaml(run.config))
     data = PreparedData.open(Path(config.data))
     part = _part(config, devices, nodes)
+    if is_first_process():
+        clear_unfinished(run.path)  # of dead processes; one that is training now keeps its own
     if finished := _finished(run, config):
         return finished
     with _only_writer(run):
         if finished := _finished(run, config):  # by the process that has held the lock
             return finished
-        if is_first_process():
-            clear_unfinished(run.path)
         keep_freed_memory()
         begun = run.last.exists()
         if not begun:
