@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import answers, growth, training_input, training_step
 from benchmarks.measuring import FULL, SMALLEST, Scale, Section, describe_machine
 from benchmarks.picture import draw_ratios
-from twincar.data.annotations import PreparedData
+from twincar.data.dataset import PreparedData
 from twincar.data.prepare import prepare
 
 HERE = Path(__file__).parent

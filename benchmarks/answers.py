@@ -19,15 +19,15 @@ import torch
 
 from benchmarks import yardstick
 from benchmarks.measuring import FULL, Scale, Section, in_turn, ratio, spread
-from twincar.data.annotations import PreparedData
-from twincar.export import Exported, export
-from twincar.labels import ClassNames, stanford_cars
-from twincar.machine import available_cores
-from twincar.modeling.checkpoint import save_model
-from twincar.modeling.network import CarNet
-from twincar.modeling.spec import ModelSpec
-from twincar.predict import Classifier
-from twincar.preprocess import Preprocessing, read_photo
+from twincar.core.labels import ClassNames, stanford_cars
+from twincar.core.machine import available_cores
+from twincar.core.preprocess import Preprocessing, read_photo
+from twincar.data.dataset import PreparedData
+from twincar.deploy.export import Exported, export
+from twincar.inference.classifier import Classifier
+from twincar.models.checkpoint import save_model
+from twincar.models.network import CarNet
+from twincar.models.spec import ModelSpec
 
 GOALS = {
     "onnxruntime": (2.0, 2.3),

@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 
 from benchmarks.measuring import Section, describe_machine
-from twincar.box import MODEL
-from twincar.data.annotations import PreparedData
-from twincar.metrics import accuracy_interval, answer_metrics, macro_f1_interval
-from twincar.modeling.engines import open_engine, read_logits
-from twincar.modeling.levels import levels_of
-from twincar.predictions import labelled_split, read_answers
-from twincar.reliability import LevelAnswers
+from twincar.data.dataset import PreparedData
+from twincar.evaluation.split_predictions import labelled_split, read_answers
+from twincar.metrics.classification import accuracy_interval, answer_metrics, macro_f1_interval
+from twincar.metrics.reliability import LevelAnswers
+from twincar.models.bundled import MODEL
+from twincar.models.engines.base import open_engine, read_logits
+from twincar.models.levels import levels_of
 
 LEVELS = ("make", "model", "body", "year")
 HEADER = ["model", "accuracy", "macro-F1", "top-3", "top-5", *LEVELS, "ECE", "accuracy with --tta", "photos/s"]

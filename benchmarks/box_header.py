@@ -10,10 +10,10 @@ from pathlib import Path
 
 import onnx
 
-from twincar.box import MODEL
-from twincar.files import write_bytes
-from twincar.modeling.license import with_license
-from twincar.modeling.spec import HEADER_KEY, ModelSpec
+from twincar.core.files import write_bytes
+from twincar.models.bundled import MODEL
+from twincar.models.license import with_license
+from twincar.models.spec import HEADER_KEY, ModelSpec
 
 LICENSE = "cc-by-nc-4.0"
 

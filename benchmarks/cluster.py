@@ -26,9 +26,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measuring import Section
-from twincar.files import write_text
-from twincar.listing import find_photos
-from twincar.predict_many import read_rows
+from twincar.core.files import write_text
+from twincar.core.listing import find_photos
+from twincar.inference.batch import read_rows
 
 _FOLDER = 1000
 """Photos a folder."""

@@ -20,9 +20,9 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from benchmarks.measuring import Section, peak_memory
-from twincar.data.annotations import Annotation, PreparedData
-from twincar.data.duplicates import find_duplicates
-from twincar.data.signatures import BITS, Signatures, sign_photo
+from twincar.auditing.duplicates import find_duplicates
+from twincar.auditing.signatures import BITS, Signatures, sign_photo
+from twincar.data.dataset import Annotation, PreparedData
 
 STANFORD_CARS = 16_185  # photos
 _Change = Callable[[Image.Image], Image.Image]

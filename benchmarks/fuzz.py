@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.mutations import mutate
-from twincar.labels import slug
+from twincar.core.labels import slug
 
 SECONDS = 20
 """Longest that one input may take."""
@@ -135,7 +135,7 @@ class Fuzzer:
     """Feeds one reader, and keeps count."""
 
     def __init__(self, name: str, scratch: Path, out: Path | None) -> None:
-        from twincar.errors import TwinCarError
+        from twincar.core.errors import TwinCarError
 
         self._expected = TwinCarError
         self.name, self.out, self.scratch = name, out, scratch

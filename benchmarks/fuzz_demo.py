@@ -11,7 +11,7 @@ import httpx
 
 from benchmarks.fuzz_models import small_onnx, spec_text
 from benchmarks.fuzz_targets import Reader, Target, photos
-from twincar.errors import TwinCarError
+from twincar.core.errors import TwinCarError
 
 
 def client_data(scratch: Path) -> Target:
@@ -21,9 +21,9 @@ def client_data(scratch: Path) -> Target:
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)  # as `own_folder` does
     from starlette.middleware import Middleware
 
-    from twincar.demo import build_page
-    from twincar.demo_access import PageOnly
-    from twincar.predict import Classifier
+    from twincar.deploy.demo import build_page
+    from twincar.deploy.demo_access import PageOnly
+    from twincar.inference.classifier import Classifier
 
     (scratch / "model.onnx").write_bytes(small_onnx(spec_text()))
     (uploads / "car.jpg").write_bytes(photos()[0])

@@ -36,7 +36,7 @@ def outside_of(folder: Path) -> list[bytes]:
 
 def ask_classifier(path: Path, engine: Any) -> None:
     """Open a model, and answer and explain one photo; its weights must be those in it."""
-    from twincar.predict import Classifier
+    from twincar.inference.classifier import Classifier
 
     classifier = Classifier.load(path, engine=engine)
     if any((layer[0] == OUTSIDE).any() for layer in classifier.engine.head.layers):
@@ -62,7 +62,7 @@ def onnx_model(scratch: Path) -> Target:
 
 def openvino_model(scratch: Path) -> Target:
     """An OpenVINO folder, or an `.onnx` file on OpenVINO: the first byte tells which file is changed."""
-    from twincar.modeling.engine_openvino import save_openvino
+    from twincar.models.engines.openvino_engine import save_openvino
 
     folder = scratch / "openvino"
     onnx_file, hostile = small_onnx(spec_text()), outside_of(folder)

@@ -12,8 +12,8 @@ from benchmarks.fuzz_targets import Reader, Target, photos
 
 def folder(scratch: Path) -> Target:
     """A folder of photos, as predict searches it and prepare reads it; a line an entry: kind, name, target or bytes."""
+    from twincar.core.listing import find_photos
     from twincar.data.sources.folders import open_folders
-    from twincar.listing import find_photos
 
     top = scratch / "folder"
 

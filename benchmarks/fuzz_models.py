@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fuzz_targets import NAMES, SIDE, Reader, Target, photos
-from twincar.labels import ClassNames
-from twincar.preprocess import Preprocessing
+from twincar.core.labels import ClassNames
+from twincar.core.preprocess import Preprocessing
 
 CELLS, CHANNELS = 4, 3
 
 
 def spec_text(**changes: object) -> str:
     """The header of a small model."""
-    from twincar.modeling.calibration import Calibration
-    from twincar.modeling.spec import ModelSpec
+    from twincar.models.calibration import Calibration
+    from twincar.models.spec import ModelSpec
 
     spec = ModelSpec(
         backbone="tf_efficientnetv2_b0",
@@ -75,8 +75,8 @@ def hostile_headers() -> list[bytes]:
 
 def header(_: Path) -> Target:
     """What a model file says of itself, believed by all that comes after."""
-    from twincar.modeling.levels import levels_of
-    from twincar.modeling.spec import ModelSpec
+    from twincar.models.levels import levels_of
+    from twincar.models.spec import ModelSpec
 
     pictures = [np.zeros(size, np.uint8) for size in ((20, 30, 3), (300, 40, 3))]
 
@@ -103,8 +103,8 @@ def safetensors(scratch: Path) -> Target:
     import torch
     from safetensors.torch import save
 
-    from twincar.modeling.checkpoint import load_model
-    from twincar.modeling.weights import read_state_dict
+    from twincar.models.checkpoint import load_model
+    from twincar.models.weights import read_state_dict
 
     path = scratch / "best.safetensors"
 
@@ -136,8 +136,8 @@ def torch_file(scratch: Path) -> Target:
     """Pickled weights: published ones, and the state a run is resumed from."""
     import torch
 
-    from twincar.modeling.lightning_parts import AtomicCheckpoints
-    from twincar.modeling.weights import read_state_dict
+    from twincar.models.weights import read_state_dict
+    from twincar.training.callbacks import AtomicCheckpoints
 
     path = scratch / "last.ckpt"
 
@@ -169,8 +169,8 @@ def torch_file(scratch: Path) -> Target:
 
 def npz(scratch: Path) -> Target:
     """The cache of an audit's signatures."""
-    from twincar.data.annotations import Annotation
-    from twincar.data.signatures import sign_photos
+    from twincar.auditing.signatures import sign_photos
+    from twincar.data.dataset import Annotation
 
     (scratch / "a.jpg").write_bytes(photos()[0])
     path = scratch / "cache.npz"
@@ -230,10 +230,10 @@ def small_onnx(header: str, *, external: str = "", classes: int = len(NAMES), si
 
 def prepared(scratch: Path) -> Target:
     """A prepared data set from elsewhere, whose hashes are right whatever it says."""
-    from twincar.data.annotations import ANNOTATIONS, CLASSES, MANIFEST, Annotation, PreparedData, write_prepared
-    from twincar.files import sha256_of
-    from twincar.labels import ClassNames
-    from twincar.preprocess import read_photo
+    from twincar.core.files import sha256_of
+    from twincar.core.labels import ClassNames
+    from twincar.core.preprocess import read_photo
+    from twincar.data.dataset import ANNOTATIONS, CLASSES, MANIFEST, Annotation, PreparedData, write_prepared
 
     folder = scratch / "prepared"
     (folder / "photos").mkdir(parents=True)
@@ -267,7 +267,7 @@ def prepared(scratch: Path) -> Target:
 
 def history(scratch: Path) -> Target:
     """The `metrics.csv` of a run."""
-    from twincar.files import RunFolder
+    from twincar.core.files import RunFolder
 
     def run(data: bytes) -> None:
         (scratch / "metrics.csv").write_bytes(data)

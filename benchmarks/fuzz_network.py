@@ -13,14 +13,14 @@ import numpy as np
 
 from benchmarks.fuzz_models import spec_text
 from benchmarks.fuzz_targets import Reader, Target, photos
-from twincar.errors import TwinCarError
+from twincar.core.errors import TwinCarError
 
 
 def request(_: Path) -> Target:
     """The body of a request: the first line is its content type."""
-    from twincar.answers import Failure
-    from twincar.serving.intake import parse_body
-    from twincar.serving.limits import Limits
+    from twincar.deploy.server.limits import Limits
+    from twincar.deploy.server.requests import parse_body
+    from twincar.inference.results import Failure
 
     def run(data: bytes) -> None:
         kind, _, body = data.partition(b"\n")
@@ -56,13 +56,13 @@ def request(_: Path) -> Target:
 
 def http_bytes(_: Path) -> Target:
     """Whatever reaches the server's socket."""
-    from twincar.modeling.engines import Engine
-    from twincar.modeling.gradcam import HeadWeights
-    from twincar.modeling.spec import ModelSpec
-    from twincar.predict import Classifier
-    from twincar.serving.app import create_app
-    from twincar.serving.limits import Limits
-    from twincar.serving.server import server
+    from twincar.deploy.server.app import create_app
+    from twincar.deploy.server.limits import Limits
+    from twincar.deploy.server.server import server
+    from twincar.inference.classifier import Classifier
+    from twincar.models.cam.gradcam import HeadWeights
+    from twincar.models.engines.base import Engine
+    from twincar.models.spec import ModelSpec
 
     class Colours(Engine):
         """Sees the mean colour."""
@@ -140,7 +140,7 @@ def hub(scratch: Path) -> Target:
     import httpx2
     from huggingface_hub import set_client_factory
 
-    from twincar.hub import Repository, fetch
+    from twincar.core.hub import Repository, fetch
 
     commit, cache = "0123456789abcdef0123456789abcdef01234567", scratch / "hub"
     from huggingface_hub import _tree_cache, constants

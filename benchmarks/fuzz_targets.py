@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from twincar.errors import DataError
+from twincar.core.errors import DataError
 
 Run = Callable[[bytes], None]
 NAMES = ("BMW M3 Sedan 2012", "BMW M3 Coupe 2012", "Audi S4 Sedan 2012")
@@ -90,7 +90,7 @@ def photos() -> tuple[bytes, ...]:
 
 def photo(_: Path) -> Target:
     """What predict and the demo read."""
-    from twincar.preprocess import Preprocessing, read_views
+    from twincar.core.preprocess import Preprocessing, read_views
 
     preprocessing = Preprocessing(height=SIDE, width=SIDE)
 
@@ -105,7 +105,7 @@ def photo(_: Path) -> Target:
 
 def training_photo(_: Path) -> Target:
     """What the training's loader reads."""
-    from twincar.data.decode import decode_reduced
+    from twincar.data.loading.decode import decode_reduced
 
     def run(data: bytes) -> None:
         pixels = decode_reduced(data, "the photo", 2.0)
@@ -117,10 +117,10 @@ def training_photo(_: Path) -> Target:
 
 def audited_photo(scratch: Path) -> Target:
     """What prepare and audit read."""
-    from twincar.data.audit import audit_source
+    from twincar.core.labels import ClassNames
     from twincar.data.prepare import photo_writer
     from twincar.data.sources import Source, SourceRow
-    from twincar.labels import ClassNames
+    from twincar.data.validate import audit_source
 
     def run(data: bytes) -> None:
         rows = [SourceRow(name="a.jpg", label=0, split="train", photo=data)]
@@ -177,7 +177,7 @@ def devkit(scratch: Path) -> Target:
 
 def look_at(source: object) -> None:
     """Audit all that a source lists; refused if nothing of it is sound."""
-    from twincar.data.audit import audit_source
+    from twincar.data.validate import audit_source
 
     report = audit_source(source, threads=1)  # type: ignore[arg-type]
     if not report.sound:
@@ -247,9 +247,9 @@ def parquet(scratch: Path) -> Target:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from twincar.data.audit import audit_source
     from twincar.data.prepare import photo_writer
     from twincar.data.sources import open_source
+    from twincar.data.validate import audit_source
 
     folder = scratch / "parquet"
     folder.mkdir()
@@ -283,7 +283,7 @@ def parquet(scratch: Path) -> Target:
 
 def config(scratch: Path) -> Target:
     """A YAML file of settings."""
-    from twincar.config import TrainConfig
+    from twincar.core.config import TrainConfig
 
     path = scratch / "config.yaml"
 
@@ -317,7 +317,7 @@ def config(scratch: Path) -> Target:
 
 def settings(_: Path) -> Target:
     """Settings of the command line."""
-    from twincar.config import TrainConfig, parse_settings
+    from twincar.core.config import TrainConfig, parse_settings
 
     def run(data: bytes) -> None:
         words = data.decode("utf-8", "surrogateescape").split("\x1f")  # as a command line brings them
@@ -353,8 +353,8 @@ def exclusions(scratch: Path) -> Target:
 
 def open_set(scratch: Path) -> Target:
     """A split into known and unseen classes."""
-    from twincar.data.open_set import read_open_set
-    from twincar.labels import ClassNames
+    from twincar.core.labels import ClassNames
+    from twincar.data.open_set_split import read_open_set
 
     path = scratch / "split.json"
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measuring import FULL, SMALLEST, Scale, Section, peak_memory
-from twincar.labels import ClassNames
+from twincar.core.labels import ClassNames
 
 RESULTS = Path(__file__).parent / "results"
 _DRAWN = 42  # different photos of each of the 24 toy cars; the rest are repetitions
@@ -195,7 +195,7 @@ def _measure_here(folder: Path, step: str, count: int, scale: Scale) -> Cost:
 
 def _photos(folder: Path, count: int) -> Path:
     """A folder of that many photos in class folders, no two the same bytes."""
-    from twincar.data.toycars import CLASS_NAMES, draw_data_set
+    from twincar.data.toy.cars import CLASS_NAMES, draw_data_set
 
     source, each = folder / f"photos-{count}", min(_DRAWN, -(-count // len(CLASS_NAMES)))
     if source.exists():
@@ -229,18 +229,18 @@ def _prepare(folder: Path, count: int) -> Work:
 
 
 def _audit(folder: Path, count: int) -> Work:
-    from twincar.data.audit import audit_source
     from twincar.data.sources import open_source
+    from twincar.data.validate import audit_source
 
     source = _photos(folder, count)
     return lambda: audit_source(open_source(str(source)))
 
 
 def _epoch(folder: Path, count: int) -> Work:
-    from twincar.config import AugmentConfig
-    from twincar.data.annotations import PreparedData
-    from twincar.data.loader import training_loader
-    from twincar.preprocess import Preprocessing
+    from twincar.core.config import AugmentConfig
+    from twincar.core.preprocess import Preprocessing
+    from twincar.data.dataset import PreparedData
+    from twincar.data.loading.loader import training_loader
 
     def work() -> None:
         loader = training_loader(
@@ -261,13 +261,13 @@ def _epoch(folder: Path, count: int) -> Work:
 
 
 def _predict(folder: Path, count: int) -> Work:
-    from twincar.data.toycars import CLASS_NAMES
-    from twincar.listing import find_photos
-    from twincar.modeling.checkpoint import save_model
-    from twincar.modeling.network import CarNet
-    from twincar.modeling.spec import ModelSpec
-    from twincar.predict import Classifier
-    from twincar.preprocess import Preprocessing
+    from twincar.core.listing import find_photos
+    from twincar.core.preprocess import Preprocessing
+    from twincar.data.toy.cars import CLASS_NAMES
+    from twincar.inference.classifier import Classifier
+    from twincar.models.checkpoint import save_model
+    from twincar.models.network import CarNet
+    from twincar.models.spec import ModelSpec
 
     backbone, model = "tf_efficientnetv2_b0", folder / "model.safetensors"
     if not model.exists():
@@ -284,11 +284,11 @@ def _predict(folder: Path, count: int) -> Work:
 
 
 def _evaluation(folder: Path, count: int, evaluated: int) -> Work:
-    from twincar.data.annotations import ANNOTATIONS, Annotation, PreparedData
-    from twincar.evaluate import report_logits
-    from twincar.files import MONITOR, RunFolder, write_csv
-    from twincar.modeling.spec import ModelSpec
-    from twincar.preprocess import Preprocessing
+    from twincar.core.files import MONITOR, RunFolder, write_csv
+    from twincar.core.preprocess import Preprocessing
+    from twincar.data.dataset import ANNOTATIONS, Annotation, PreparedData
+    from twincar.evaluation.evaluate import report_logits
+    from twincar.models.spec import ModelSpec
 
     labels, answers = _labels_and_answers(count, evaluated)
     logits = np.random.default_rng(0).standard_normal((evaluated, 1, count), np.float32)
@@ -314,8 +314,8 @@ def _evaluation(folder: Path, count: int, evaluated: int) -> Work:
 
 
 def _confusion(folder: Path, count: int, evaluated: int) -> Work:
-    from twincar.evaluate import _draw_matrix, _write_matrix
-    from twincar.metrics import confusion_matrix, per_class_report
+    from twincar.evaluation.evaluate import _draw_matrix, _write_matrix
+    from twincar.metrics.classification import confusion_matrix, per_class_report
 
     labels, answers = _labels_and_answers(count, evaluated)
     names, out = _names(count), folder / f"confusion-{count}"

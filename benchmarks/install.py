@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.measuring import FULL, SMALLEST, Section, describe_machine, in_turn, spread
-from twincar.data.toycars import CLASS_NAMES, draw_photo
+from twincar.data.toy.cars import CLASS_NAMES, draw_photo
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS_GOAL, MEGABYTES_GOAL, ANSWER_GOAL = 20, 250, 1.0

@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measuring import Section
-from twincar.config import TrainConfig, read_yaml
-from twincar.data.annotations import SPLITS, Annotation, PreparedData, write_prepared
-from twincar.data.duplicates import find_duplicates, group_numbers
-from twincar.data.signatures import sign_photos
-from twincar.files import RunFolder, write_text
-from twincar.label_audit import Judgement, Photos, judge_labels
-from twincar.label_errors import label_margins
+from twincar.auditing.duplicates import find_duplicates, group_numbers
+from twincar.auditing.label_review import Judgement, Photos, judge_labels
+from twincar.auditing.signatures import sign_photos
+from twincar.core.config import TrainConfig, read_yaml
+from twincar.core.files import RunFolder, write_text
+from twincar.data.dataset import SPLITS, Annotation, PreparedData, write_prepared
+from twincar.metrics.confident_learning import label_margins
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-from twincar.machine import available_cores
+from twincar.core.machine import available_cores
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless", "simplejpeg", "onnxruntime",
              "openvino", "nncf", "lightning")  # fmt: skip

@@ -31,9 +31,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.measuring import Section
-from twincar.files import write_text
-from twincar.listing import find_photos
-from twincar.machine import available_cores
+from twincar.core.files import write_text
+from twincar.core.listing import find_photos
+from twincar.core.machine import available_cores
 
 CLIENTS = (1, 8, 64)
 PATH = "/v1/predict"

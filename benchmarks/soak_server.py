@@ -27,8 +27,8 @@ import numpy as np
 
 from benchmarks.measuring import Section
 from benchmarks.serve_load import FORM, JSON, PATH, Address, form, in_base64, memory, png_bomb, serving
-from twincar.files import write_text
-from twincar.listing import find_photos
+from twincar.core.files import write_text
+from twincar.core.listing import find_photos
 
 BOUND = 1.0
 """MiB a minute."""

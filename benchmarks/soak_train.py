@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.measuring import Section, describe_machine
-from twincar.files import write_text
+from twincar.core.files import write_text
 
 BOUND = 5.0
 """MiB in 100 epochs."""

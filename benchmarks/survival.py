@@ -28,8 +28,8 @@ import numpy as np
 
 from benchmarks import forked
 from benchmarks.measuring import Section, describe_machine
-from twincar.data.annotations import CACHE
-from twincar.files import RunFolder, sha256_of, sha256_of_file
+from twincar.core.files import RunFolder, sha256_of, sha256_of_file
+from twincar.data.dataset import CACHE
 
 KILL_AT, MOMENTS = "SURVIVAL_KILL_AT", "SURVIVAL_MOMENTS"
 WORKS = ("train", "prepare", "export", "audit", "cache", "predict")
@@ -52,8 +52,11 @@ class Moments:
 
 def child(arguments: Sequence[str]) -> None:
     """Run the command line with every moment counted; tells them all where it comes to its end."""
-    from twincar import cli, result_folder, training_module  # deferred: the parent needs none of it
-    from twincar.data import cache, signatures
+    from twincar import cli
+    from twincar.auditing import signatures
+    from twincar.data.loading import cache
+    from twincar.inference import result_store as result_folder
+    from twincar.training import module as training_module  # deferred: the parent needs none of it
 
     moments = Moments(int(os.environ.get(KILL_AT, "-1")))
     write, rename, savez = Path.write_bytes, Path.replace, np.savez

@@ -20,14 +20,14 @@ from torch.utils.data import DataLoader
 
 from benchmarks.measuring import FULL, Scale, Section, in_turn, ratio, spread
 from benchmarks.yardstick import PillowPhotos, training_transforms
-from twincar.config import AugmentConfig
-from twincar.data import augment as stages
-from twincar.data.annotations import Annotation, PreparedData
-from twincar.data.augment import Draw, Pixels, draw, fit_of
-from twincar.data.decode import decode_reduced
-from twincar.data.loader import PhotoLoader, TrainingPhotos, training_loader
-from twincar.machine import keep_freed_memory
-from twincar.preprocess import Preprocessing, read_photo_bytes
+from twincar.core.config import AugmentConfig
+from twincar.core.machine import keep_freed_memory
+from twincar.core.preprocess import Preprocessing, read_photo_bytes
+from twincar.data.dataset import Annotation, PreparedData
+from twincar.data.loading import augment as stages
+from twincar.data.loading.augment import Draw, Pixels, draw, fit_of
+from twincar.data.loading.decode import decode_reduced
+from twincar.data.loading.loader import PhotoLoader, TrainingPhotos, training_loader
 
 GOALS = {"ours": 5, "ours, with the cache": 13}
 

@@ -20,14 +20,14 @@ import torch.nn.functional as F
 
 from benchmarks import yardstick
 from benchmarks.measuring import FULL, SMALLEST, Scale, Section, in_turn, peak_memory, ratio, spread
-from twincar.config import AugmentConfig, TrainConfig
-from twincar.data.annotations import PreparedData
-from twincar.data.loader import default_workers, training_loader
-from twincar.machine import SWITCH, keep_freed_memory
-from twincar.modeling.mixing import BatchMixer
-from twincar.modeling.network import CarNet, weight_groups
-from twincar.modeling.precision import choose_precision
-from twincar.preprocess import Preprocessing
+from twincar.core.config import AugmentConfig, TrainConfig
+from twincar.core.machine import SWITCH, keep_freed_memory
+from twincar.core.preprocess import Preprocessing
+from twincar.data.dataset import PreparedData
+from twincar.data.loading.loader import default_workers, training_loader
+from twincar.models.network import CarNet, weight_groups
+from twincar.training.mixing import BatchMixer
+from twincar.training.precision import choose_precision
 
 WARM_UP = 3  # steps until the heap of a process has the size it keeps
 GOAL, MEMORY_GOAL, INPUT_GOAL = 2.1, 0.6, 0.05

@@ -108,7 +108,7 @@ gallery([Image.open(data.path(photo)) for photo in chosen], [data.classes[photo.
 # `twincar prepare --exclude`.
 
 # %%
-from twincar.deep_audit import deep_audit
+from twincar.auditing.audit import deep_audit
 
 messy = OUT / "messy"
 for photo in [*train_photos[:400:10], *data.split("test")[:200:10]]:
@@ -135,8 +135,8 @@ pd.DataFrame(audit.rows)[["file", "reason", "action", "detail"]]
 # recipe, for one photo; the last step of the way, mean and standard deviation, is inside the network.
 
 # %%
-from twincar.config import TrainConfig
-from twincar.data.augment import apply_draw, draw
+from twincar.core.config import TrainConfig
+from twincar.data.loading.augment import apply_draw, draw
 
 config = TrainConfig.resolve(recipe=RECIPE, flags={"data": str(data.folder), **QUICK})
 size = {"height": config.image_height, "width": config.image_width}
@@ -154,7 +154,7 @@ gallery([pixels, *varied], ["the photo", *(f"as seen, {place}" for place in rang
 # macro-F1 on validation photos is kept; then a temperature is fitted, so that probabilities mean what they say.
 
 # %%
-from twincar.train import train
+from twincar.training.train import train
 
 trained = train(config, OUT / "run")
 run = trained.run
@@ -162,7 +162,7 @@ history = pd.DataFrame(trained.history).set_index("epoch")
 history[["train_loss", "val_loss", "train_acc", "val_acc", "val_f1_macro", "val_top5"]].round(3)
 
 # %%
-from twincar import plots
+from twincar.evaluation import plots
 
 show(plots.training_curves(trained.history)["curve_accuracy_f1"])
 
@@ -173,7 +173,7 @@ show(plots.training_curves(trained.history)["curve_accuracy_f1"])
 # augmentation averages over mirrored and wider views.
 
 # %%
-from twincar.evaluate import evaluate
+from twincar.evaluation.evaluate import evaluate
 
 evaluation = evaluate(run.path, split="test", tta=True)
 print(f"{evaluation.photos} photos: accuracy {evaluation.accuracy}, macro-F1 {evaluation.macro_f1}")
@@ -207,7 +207,7 @@ pd.DataFrame([vars(level) for level in evaluation.levels]).round(3).astype(objec
 # to the test against baselines, instead of trusting that they look plausible.
 
 # %%
-from twincar.explain import explain
+from twincar.explanation.explain import explain
 
 explanation = explain(run.path, split="test", count=8)
 show(explanation.grid)
@@ -219,7 +219,7 @@ show(explanation.grid)
 # photo and looks how the answer moves, which is finer than the cells. `comparison.page` is a page with all pairs.
 
 # %%
-from twincar.compare import compare
+from twincar.explanation.compare import compare
 
 comparison = compare(run.path, split="test", count=1)
 pair = comparison.pairs[0]
@@ -234,7 +234,7 @@ show(comparison.page.parent / pair.pngs[0])
 # user would open it and compared with the network on validation photos.
 
 # %%
-from twincar.export import export
+from twincar.deploy.export import export
 
 exported = export(run.path)
 compared = exported.comparison
@@ -273,7 +273,7 @@ gallery([pixels, heat], ["the photo", f"what speaks for {why.target}"], columns=
 # `twincar evaluate --open-set`, and with a small network trained for minutes that is far from all.
 
 # %%
-from twincar.data.far_away import far_away_pictures
+from twincar.data.toy.non_cars import far_away_pictures
 
 kinds, pictures = zip(*far_away_pictures(6), strict=True)
 answers = classifier.predict(list(pictures))
@@ -300,7 +300,7 @@ print(subprocess.run(command, capture_output=True, text=True, check=True).stdout
 # maps. It opens anywhere, without network or server.
 
 # %%
-from twincar.report import report
+from twincar.evaluation.report.page import report
 
 page = report(run.path)
 print(f"{page.path.name}: {page.bytes / 1e6:.1f} MB")

@@ -10,10 +10,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from twincar.labels import ClassNames
-from twincar.modeling.calibration import Calibration
-from twincar.modeling.spec import HEADER_KEY, ModelSpec
-from twincar.preprocess import Preprocessing
+from twincar.core.labels import ClassNames
+from twincar.core.preprocess import Preprocessing
+from twincar.models.calibration import Calibration
+from twincar.models.spec import HEADER_KEY, ModelSpec
 
 SCRIPT, TEMPLATE = "<script>alert(1)</script>", "${alert(2)} {{value}} <b>bold</b>"
 # Each a weight for red, green and blue: a colour is a car.

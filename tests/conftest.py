@@ -102,7 +102,7 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_run(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two epochs on `small_data`."""
-    from twincar.train import train
+    from twincar.training.train import train
 
     return train(small_config(small_data), tmp_path_factory.mktemp("runs") / "small").run.path
 
@@ -110,7 +110,7 @@ def small_run(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture
 def few_toycars(monkeypatch: pytest.MonkeyPatch) -> None:
     """`toycars` draws two photos of each class to train on, and one to test on."""
-    from twincar.data.toycars import draw_data_set
+    from twincar.data.toy.cars import draw_data_set
 
     def draw_few(folder: Path, **options: object) -> None:
         draw_data_set(folder, photos_per_class={"train": 2, "test": 1}, **options)  # type: ignore[arg-type]
@@ -126,7 +126,7 @@ def without_seconds(history: list[dict[str, float]]) -> list[dict[str, float]]:
 def killed_while_making(path: Path) -> Path:
     """What a process leaves that is killed while it makes `path`, a folder."""
     code = (
-        "import os, signal, sys; from pathlib import Path; from twincar.files import working_folder\n"
+        "import os, signal, sys; from pathlib import Path; from twincar.core.files import working_folder\n"
         "with working_folder(Path(sys.argv[1])) as folder:\n"
         "    (folder / 'half').touch(); print(folder, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -137,7 +137,7 @@ def killed_while_making(path: Path) -> Path:
 
 def small_config(data: Path, **changes: object):  # type: ignore[no-untyped-def]
     """A network and a schedule small enough for tests."""
-    from twincar.config import TrainConfig
+    from twincar.core.config import TrainConfig
 
     values = {
         "data": str(data),

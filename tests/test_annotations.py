@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from twincar.data.annotations import Annotation, PreparedData, write_prepared
-from twincar.errors import DataError, UsageError
-from twincar.labels import ClassNames
+from twincar.core.errors import DataError, UsageError
+from twincar.core.labels import ClassNames
+from twincar.data.dataset import Annotation, PreparedData, write_prepared
 
 CLASSES = ClassNames(("Audi S4 Sedan 2012", "Ram C/V Cargo Van Minivan 2012"))
 PHOTO = Annotation(file="a/1.jpg", label=1, split="train", width=96, height=64, box=(0, 4, 96, 60), sha256="ab")

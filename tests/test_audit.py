@@ -15,12 +15,12 @@ import pytest
 from conftest import draw_car
 from PIL import Image
 
-from twincar.data import audit
-from twincar.data.audit import AuditReport, audit_source
+from twincar.core.errors import Defect
+from twincar.core.files import sha256_of
+from twincar.core.labels import ClassNames
+from twincar.data import validate as audit
 from twincar.data.sources import Source, SourceRow, open_source
-from twincar.errors import Defect
-from twincar.files import sha256_of
-from twincar.labels import ClassNames
+from twincar.data.validate import AuditReport, audit_source
 
 CLASSES = ClassNames(("A", "B"))
 
@@ -109,7 +109,9 @@ def test_photos_that_are_sound(photo: bytes) -> None:
 
 
 def test_jpegs_that_the_strict_decoder_cannot_do_are_left_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twincar.photo_formats.simplejpeg.decode_jpeg", Mock(side_effect=ValueError("unsupported")))
+    monkeypatch.setattr(
+        "twincar.core.photo_formats.simplejpeg.decode_jpeg", Mock(side_effect=ValueError("unsupported"))
+    )
     assert audit_rows(row(WHOLE)).findings == ()
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 from torchvision.transforms import ColorJitter, RandomResizedCrop, RandomRotation
 from torchvision.transforms import functional as tv
 
-from twincar.config import AugmentConfig
-from twincar.data.augment import (
+from twincar.core.config import AugmentConfig
+from twincar.data.loading.augment import (
     Draw,
     Size,
     _crop_range,

@@ -19,15 +19,15 @@ import pytest
 from colour_model import BLUE, GREEN, RED, paint, write_model
 from conftest import write_class_folders
 
-import twincar.export
+import twincar.deploy.export
 from benchmarks import install, serve_load, soak_train, training_step
 from benchmarks.install import _megabytes
 from benchmarks.label_errors import plant
 from benchmarks.measuring import FULL, SMALLEST, Scale, Section, in_turn, peak_memory, ratio, spread
 from benchmarks.picture import Bar, draw_ratios, read_ratios
-from twincar.data.annotations import Annotation
+from twincar.data.dataset import Annotation
 from twincar.data.prepare import prepare
-from twincar.modeling.onnx_graph import to_onnx
+from twincar.deploy.onnx_graph import to_onnx
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 RUN_HERE = {
@@ -127,7 +127,7 @@ def test_all_that_make_benchmark_measures(tmp_path: Path, monkeypatch: pytest.Mo
         return copy
 
     monkeypatch.setattr(training_step, "_Child", Here)
-    monkeypatch.setattr(twincar.export, "to_onnx", trace_once)
+    monkeypatch.setattr(twincar.deploy.export, "to_onnx", trace_once)
     assert f"Written: {tmp_path / 'results.md'}" in run("benchmarks", "--smallest", "--out", tmp_path)
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert re.findall(r"## (.*)", text) == ["Training input", "Training step", "Answers", "Cost as work grows"]
@@ -155,7 +155,7 @@ def test_copies_are_looked_for(small_data: Path) -> None:
 
 
 def test_the_model_in_the_box_is_measured_beside_others(tmp_path: Path) -> None:
-    from twincar.box import MODEL
+    from twincar.models.bundled import MODEL
 
     cars = ("BMW M3 Coupe 2012", "Audi S4 Sedan 2012")
     source = write_class_folders(tmp_path / "source", {"train": 2, "test": 1}, cars)

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 import twincar
 from benchmarks.box_header import write_license
-from twincar.box import MODEL
 from twincar.cli import app
-from twincar.labels import stanford_cars
-from twincar.modeling.engines import open_engine, read_logits
-from twincar.modeling.license import Licence
+from twincar.core.labels import stanford_cars
+from twincar.models.bundled import MODEL
+from twincar.models.engines.base import open_engine, read_logits
+from twincar.models.license import Licence
 
 CARD = MODEL.with_name("CARD.md")
 

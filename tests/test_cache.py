@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from conftest import killed_while_making
 
-from twincar.config import AugmentConfig
-from twincar.data import cache as cache_module
-from twincar.data.annotations import CACHE, PreparedData
-from twincar.data.loader import TrainingPhotos, training_loader
-from twincar.errors import PhotoError, StorageError, UsageError
-from twincar.preprocess import Preprocessing
+from twincar.core.config import AugmentConfig
+from twincar.core.errors import PhotoError, StorageError, UsageError
+from twincar.core.preprocess import Preprocessing
+from twincar.data.dataset import CACHE, PreparedData
+from twincar.data.loading import cache as cache_module
+from twincar.data.loading.loader import TrainingPhotos, training_loader
 
 SMALL = Preprocessing(height=32, width=48)
 CONFIG = AugmentConfig(crop_ratio=(1.2, 1.8))

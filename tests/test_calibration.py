@@ -5,12 +5,12 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from twincar.errors import CheckpointError
-from twincar.labels import ClassNames
-from twincar.modeling.calibration import Calibration, energy, max_logit, share_below, softmax, standing_out
-from twincar.modeling.calibration_fit import fit_calibration, fit_temperature
-from twincar.modeling.spec import ModelSpec
-from twincar.preprocess import Preprocessing
+from twincar.core.errors import CheckpointError
+from twincar.core.labels import ClassNames
+from twincar.core.preprocess import Preprocessing
+from twincar.models.calibration import Calibration, energy, max_logit, share_below, softmax, standing_out
+from twincar.models.calibration_fit import fit_calibration, fit_temperature
+from twincar.models.spec import ModelSpec
 
 
 @pytest.fixture(scope="module")

@@ -18,15 +18,15 @@ from small_backbone import BACKBONE
 from test_files import files_no_larger_than
 from torchvision import transforms
 
-from twincar.errors import CheckpointError, StorageError, TwinCarError, UsageError
-from twincar.labels import ClassNames, stanford_cars
-from twincar.modeling.checkpoint import build_network, load_model, load_published_model, save_model
-from twincar.modeling.engine_torch import open_network
-from twincar.modeling.network import CarNet
-from twincar.modeling.spec import ModelSpec
-from twincar.modeling.weights import fit_weights, read_state_dict
-from twincar.predict import Classifier
-from twincar.preprocess import Preprocessing
+from twincar.core.errors import CheckpointError, StorageError, TwinCarError, UsageError
+from twincar.core.labels import ClassNames, stanford_cars
+from twincar.core.preprocess import Preprocessing
+from twincar.inference.classifier import Classifier
+from twincar.models.checkpoint import build_network, load_model, load_published_model, save_model
+from twincar.models.engines.torch_engine import open_network
+from twincar.models.network import CarNet
+from twincar.models.spec import ModelSpec
+from twincar.models.weights import fit_weights, read_state_dict
 
 SPEC = ModelSpec(
     backbone=BACKBONE,

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from twincar.data.annotations import Annotation
-from twincar.data.class_sets import find_class_issues
-from twincar.labels import ClassNames
+from twincar.core.labels import ClassNames
+from twincar.data.class_issues import find_class_issues
+from twincar.data.dataset import Annotation
 
 CLASSES = ClassNames(("A", "B", "C"))
 

@@ -24,7 +24,7 @@ from small_backbone import BACKBONE
 import twincar
 from benchmarks.forked import command_line, start
 from twincar.cli import app, main
-from twincar.console import print_csv
+from twincar.cli.output import print_csv
 from twincar.data.exclusions import read_exclusions
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from colour_model import BLUE, GREEN, RED, YELLOW, paint, write_model
 
-from twincar import result_folder
-from twincar.cluster import LOCAL, map_on_cluster
-from twincar.errors import ClusterError
-from twincar.predict_many import predict_many, read_rows
+from twincar.core.errors import ClusterError
+from twincar.inference import result_store as result_folder
+from twincar.inference.batch import predict_many, read_rows
+from twincar.inference.cluster import LOCAL, map_on_cluster
 
 COLOURS = (RED, GREEN, BLUE, YELLOW)
 

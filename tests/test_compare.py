@@ -12,16 +12,16 @@ from conftest import CLASSES, draw_car
 from PIL import Image
 from small_backbone import BACKBONE
 
-from twincar.compare import ComparedPair, compare
-from twincar.data.annotations import PreparedData
+from twincar.core.errors import LabelError, PhotoError, UsageError
+from twincar.core.files import write_csv, write_text
+from twincar.core.labels import ClassNames
+from twincar.core.preprocess import Preprocessing
+from twincar.data.dataset import PreparedData
 from twincar.data.prepare import prepare
-from twincar.errors import LabelError, PhotoError, UsageError
-from twincar.files import write_csv, write_text
-from twincar.labels import ClassNames
-from twincar.modeling.checkpoint import save_model
-from twincar.modeling.network import CarNet
-from twincar.modeling.spec import ModelSpec
-from twincar.preprocess import Preprocessing
+from twincar.explanation.compare import ComparedPair, compare
+from twincar.models.checkpoint import save_model
+from twincar.models.network import CarNet
+from twincar.models.spec import ModelSpec
 
 SEDAN, COUPE, VAN, SUV = (name.replace("/", "-") for name in CLASSES)  # as their folders are called
 

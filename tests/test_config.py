@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from twincar.config import RECIPES, TrainConfig, parse_settings
-from twincar.errors import UsageError
+from twincar.core.config import RECIPES, TrainConfig, parse_settings
+from twincar.core.errors import UsageError
 
 
 def test_later_layers_win(tmp_path: Path) -> None:
@@ -82,8 +82,8 @@ def test_the_recipes_in_their_descriptions_are_all_there_are() -> None:
     """Each has a line in the text below `RECIPES`, and in the help of `--recipe`."""
     import inspect
 
-    from twincar import config
     from twincar.cli.training import train
+    from twincar.core import config
 
     text = inspect.getsource(config).split("What each recipe sets", 1)[1]
     told = inspect.getsource(train).split("recipe: Annotated", 1)[1].split("= None", 1)[0]

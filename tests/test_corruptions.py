@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from twincar.data.corruptions import CORRUPTIONS, SEVERITIES, SIDE, VERSIONS, CorruptedViews, Pixels, corrupt
-from twincar.data.toycars import CLASS_NAMES, draw_photo
-from twincar.preprocess import Preprocessing
+from twincar.core.preprocess import Preprocessing
+from twincar.data.toy.cars import CLASS_NAMES, draw_photo
+from twincar.evaluation.corruptions import CORRUPTIONS, SEVERITIES, SIDE, VERSIONS, CorruptedViews, Pixels, corrupt
 
 GREY = np.full((300, 400, 3), 128, np.uint8)
 

@@ -14,21 +14,21 @@ import pytest
 from conftest import small_config
 from PIL import Image
 
-from twincar import label_audit
-from twincar.data.annotations import Annotation, PreparedData
-from twincar.data.audit import AuditReport
-from twincar.data.duplicates import Group, Pair
+from twincar.auditing import label_review as label_audit
+from twincar.auditing.audit import COLUMNS, AuditedData, DeepAudit, deep_audit
+from twincar.auditing.duplicates import Group, Pair
+from twincar.auditing.findings import rows_of_group
+from twincar.auditing.label_review import Photos, judge_labels
+from twincar.core.errors import DataError, UsageError
+from twincar.core.files import RunFolder, write_csv, write_json
+from twincar.core.labels import ClassNames
+from twincar.data.dataset import Annotation, PreparedData
 from twincar.data.exclusions import read_exclusions
 from twincar.data.prepare import prepare
-from twincar.data.toycars import CLASS_NAMES, draw_photo
-from twincar.deep_audit import COLUMNS, AuditedData, DeepAudit, deep_audit
-from twincar.deep_audit.findings import rows_of_group
-from twincar.errors import DataError, UsageError
-from twincar.files import RunFolder, write_csv, write_json
-from twincar.label_audit import Photos, judge_labels
-from twincar.labels import ClassNames
-from twincar.modeling.checkpoint import build_network, save_model
-from twincar.train import model_spec
+from twincar.data.toy.cars import CLASS_NAMES, draw_photo
+from twincar.data.validate import AuditReport
+from twincar.models.checkpoint import build_network, save_model
+from twincar.training.train import model_spec
 
 NAMES = ("<script>alert(1)</script>", "Aurora Falcon Sedan 2012", "Bellwood Mercer Sedan 2012")
 DRAWN = dict(zip(NAMES, CLASS_NAMES[::8], strict=True))
@@ -148,7 +148,7 @@ def test_an_audit_that_ends_before_its_list_is_there_bars_no_new_one(
     deep_audit(str(source), out)
     (changed / "exact.png").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr("twincar.deep_audit.write_json", lambda *written: write_json(*written) or interrupt())
+        patch.setattr("twincar.auditing.audit.write_json", lambda *written: write_json(*written) or interrupt())
         with pytest.raises(KeyboardInterrupt):
             deep_audit(str(changed), out)
     assert "exact.png" in (out / "findings.csv").read_text()  # the list before is whole

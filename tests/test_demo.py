@@ -25,12 +25,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from test_predict import bmw_classifier
 
-from twincar.box import MODEL
 from twincar.cli import app
-from twincar.demo import answer_page, find_examples
-from twincar.errors import PhotoError, UsageError
-from twincar.predict import Classifier
-from twincar.space import write_space
+from twincar.core.errors import PhotoError, UsageError
+from twincar.deploy.demo import answer_page, find_examples
+from twincar.deploy.space import write_space
+from twincar.inference.classifier import Classifier
+from twincar.models.bundled import MODEL
 
 # Of classes with logits 20 and 17, and four of 0.
 SURE = 1 / (1 + np.exp(-3))
@@ -275,7 +275,7 @@ def test_it_fits_follows_the_scheme_and_shows_names_as_text(
 def test_a_photo_is_turned_upright_before_it_is_explained(tmp_path: Path, site: Site) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
-    from twincar.preprocess import read_photo
+    from twincar.core.preprocess import read_photo
 
     page = answer_page(Classifier.load(site.model), read_photo(paint(tmp_path / "car.jpg", RED, exif=exif)))
     assert page.count("data:image/webp") == 2
@@ -515,7 +515,7 @@ def test_a_space_brings_the_package_and_asks_for_released_ones_only(tmp_path: Pa
 def test_a_space_without_metadata_says_what_to_do(
     tmp_path: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twincar.space.requirements_of", lambda _: [])
+    monkeypatch.setattr("twincar.deploy.space.requirements_of", lambda _: [])
     with pytest.raises(UsageError, match=r"pip install '\.\[demo\]'"):
         write_space(str(small_model), tmp_path / "space")
     assert not (tmp_path / "space").exists()

@@ -70,7 +70,7 @@ def commands(text: str) -> list[str]:
     return [line.split(" #")[0].split("<")[0].split(">")[0].strip() for line in lines if line.startswith("twincar ")]
 
 
-@pytest.mark.parametrize("name", ["twincar.labels", "twincar.config", "twincar.wording"])
+@pytest.mark.parametrize("name", ["twincar.core.labels", "twincar.core.config", "twincar.core.wording"])
 def test_doctests(name: str) -> None:
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted > 0
@@ -121,10 +121,10 @@ def test_a_block_that_fails_is_noticed(text: str, tmp_path: Path, monkeypatch: p
 @pytest.fixture(scope="module")
 def few_toycars() -> Iterator[None]:
     """Fewer toy cars, and fewer pictures that are no car, are drawn; the recipe takes one epoch of a small network."""
-    from twincar import open_set
-    from twincar.config import RECIPES
+    from twincar.core.config import RECIPES
     from twincar.data.sources import toy
-    from twincar.data.toycars import draw_data_set
+    from twincar.data.toy.cars import draw_data_set
+    from twincar.evaluation import open_set
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(toy, "draw_data_set", partial(draw_data_set, photos_per_class={"train": 5, "test": 2}))
@@ -137,10 +137,10 @@ def few_toycars() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def stage(few_toycars: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
     """A folder with what pages name: `quickstart/`, runs, an exported model, photos."""
-    from twincar.config import TrainConfig
+    from twincar.core.config import TrainConfig
     from twincar.data.prepare import prepare
-    from twincar.export import export
-    from twincar.train import train
+    from twincar.deploy.export import export
+    from twincar.training.train import train
 
     folder = tmp_path_factory.mktemp("stage")
     data = prepare("toycars", folder / "quickstart" / "toycars")
@@ -205,7 +205,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _picture(path: Path) -> Any:
-    from twincar.preprocess import read_photo
+    from twincar.core.preprocess import read_photo
 
     return read_photo(path)
 

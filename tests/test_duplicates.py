@@ -15,15 +15,15 @@ from conftest import draw_car
 from imagehash import ImageHash
 from PIL import Image, ImageEnhance
 
-from twincar.data import signatures as signatures_module
-from twincar.data.annotations import Annotation
-from twincar.data.audit import audit_source
-from twincar.data.duplicates import Group, _candidates, compare_thumbnails, find_duplicates, group_numbers
-from twincar.data.signatures import Signatures, sign_photo, sign_photos
+from twincar.auditing import signatures as signatures_module
+from twincar.auditing.duplicates import Group, _candidates, compare_thumbnails, find_duplicates, group_numbers
+from twincar.auditing.signatures import Signatures, sign_photo, sign_photos
+from twincar.core.errors import PhotoError, StorageError
+from twincar.core.files import sha256_of
+from twincar.data.dataset import Annotation
 from twincar.data.sources import open_source
-from twincar.data.toycars import draw_data_set, draw_photo
-from twincar.errors import PhotoError, StorageError
-from twincar.files import sha256_of
+from twincar.data.toy.cars import draw_data_set, draw_photo
+from twincar.data.validate import audit_source
 
 
 def encoded(image: Image.Image, quality: int = 90) -> bytes:
@@ -116,7 +116,7 @@ def test_blocks_miss_no_pair_and_find_none_twice(toys: list[Path], monkeypatch: 
     photos = [path.read_bytes() for path in toys[:20]]
     photos += [COPIES["half"](Image.open(path)) for path in toys[:20]]
     whole = duplicates(photos)
-    monkeypatch.setattr("twincar.data.duplicates._BLOCK", 7)
+    monkeypatch.setattr("twincar.auditing.duplicates._BLOCK", 7)
     assert duplicates(photos) == whole
     assert len(whole) == 20
 

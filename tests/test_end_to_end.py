@@ -12,8 +12,8 @@ import pytest
 from conftest import small_config
 
 import twincar
-from twincar.errors import StorageError, UsageError
-from twincar.files import RunFolder, best_epoch
+from twincar.core.errors import StorageError, UsageError
+from twincar.core.files import RunFolder, best_epoch
 
 
 @pytest.mark.slow
@@ -48,7 +48,7 @@ def test_a_quickstart_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("twincar.quickstart.TrainConfig.resolve", short)
     run = RunFolder(tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr("twincar.train.TrainingModule.on_validation_epoch_start", stop)
+        patch.setattr("twincar.training.train.TrainingModule.on_validation_epoch_start", stop)
         with pytest.raises(StorageError):
             quickstart.quickstart(tmp_path)
     assert run.config.exists()
@@ -64,9 +64,9 @@ def test_a_quickstart_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_dry_run_goes_through_everything(small_data: Path, tmp_path: Path) -> None:
-    from twincar.evaluate import evaluate
-    from twincar.explain import explain
-    from twincar.train import train
+    from twincar.evaluation.evaluate import evaluate
+    from twincar.explanation.explain import explain
+    from twincar.training.train import train
 
     run = train(small_config(small_data, epochs=1, limit=2), tmp_path / "run").run.path
     assert evaluate(run, split="val").photos == 12

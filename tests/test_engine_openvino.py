@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks.fuzz_models import small_onnx, spec_text
 from benchmarks.fuzz_targets import photos
-from twincar.errors import CheckpointError
-from twincar.modeling.engine_openvino import save_openvino
-from twincar.predict import Classifier
+from twincar.core.errors import CheckpointError
+from twincar.inference.classifier import Classifier
+from twincar.models.engines.openvino_engine import save_openvino
 
 
 @pytest.fixture

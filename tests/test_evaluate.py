@@ -13,22 +13,22 @@ from conftest import CLASSES, draw_car, write_class_folders
 from PIL import Image
 from sklearn.metrics import classification_report
 
-from twincar import evaluate as evaluate_module
-from twincar import plots
-from twincar.data.annotations import Annotation, PreparedData
+from twincar.core.errors import DataError, LabelError, PhotoError
+from twincar.core.files import RunFolder
+from twincar.core.labels import ClassNames
+from twincar.core.preprocess import Preprocessing
+from twincar.data.dataset import Annotation, PreparedData
 from twincar.data.prepare import prepare
-from twincar.data.seen import Seen
-from twincar.errors import DataError, LabelError, PhotoError
-from twincar.evaluate import _classes_to_draw, evaluate, report_logits
-from twincar.explain import explain
-from twincar.files import RunFolder
-from twincar.labels import ClassNames
-from twincar.metrics import Answers, answer_metrics, confusion_matrix
-from twincar.modeling.calibration import softmax
-from twincar.modeling.engines import open_engine
-from twincar.modeling.spec import ModelSpec
-from twincar.predictions import is_own_data
-from twincar.preprocess import Preprocessing
+from twincar.data.training_record import Seen
+from twincar.evaluation import evaluate as evaluate_module
+from twincar.evaluation import plots
+from twincar.evaluation.evaluate import _classes_to_draw, evaluate, report_logits
+from twincar.evaluation.split_predictions import is_own_data
+from twincar.explanation.explain import explain
+from twincar.metrics.classification import Answers, answer_metrics, confusion_matrix
+from twincar.models.calibration import softmax
+from twincar.models.engines.base import open_engine
+from twincar.models.spec import ModelSpec
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -177,9 +177,9 @@ def test_a_photo_that_cannot_be_read_is_told(small_run: Path, tmp_path: Path) ->
 
 
 def test_tta_is_the_mean_over_views_made_from_the_photo(small_run: Path, small_data: Path) -> None:
-    from twincar.modeling.calibration import softmax
-    from twincar.modeling.engines import open_engine
-    from twincar.preprocess import read_photo
+    from twincar.core.preprocess import read_photo
+    from twincar.models.calibration import softmax
+    from twincar.models.engines.base import open_engine
 
     engine, spec = open_engine(small_run)
     data = PreparedData.open(small_data)

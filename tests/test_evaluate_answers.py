@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from twincar import result_folder
-from twincar.data.annotations import PreparedData
-from twincar.errors import DataError
-from twincar.evaluate import evaluate
-from twincar.evaluate_answers import evaluate_answers
-from twincar.predict_many import predict_many
+from twincar.core.errors import DataError
+from twincar.data.dataset import PreparedData
+from twincar.evaluation.batch_results import evaluate_answers
+from twincar.evaluation.evaluate import evaluate
+from twincar.inference import result_store as result_folder
+from twincar.inference.batch import predict_many
 
 
 @pytest.fixture

@@ -12,19 +12,19 @@ from conftest import draw_car
 from PIL import Image
 from small_backbone import BACKBONE
 
+from twincar.core.errors import PhotoError, UsageError
+from twincar.core.files import write_text
+from twincar.core.labels import ClassNames
+from twincar.core.preprocess import Preprocessing
 from twincar.data.prepare import prepare
-from twincar.data.toycars import CLASS_NAMES, draw_data_set, read_part
-from twincar.errors import PhotoError, UsageError
-from twincar.explain import explain, score_explanations
-from twincar.files import write_text
-from twincar.labels import ClassNames
-from twincar.modeling.checkpoint import save_model
-from twincar.modeling.engine_torch import open_network
-from twincar.modeling.network import CarNet
-from twincar.modeling.randomised import randomised_engines
-from twincar.modeling.spec import ModelSpec
-from twincar.plots import Explained, explanation_grid
-from twincar.preprocess import Preprocessing
+from twincar.data.toy.cars import CLASS_NAMES, draw_data_set, read_part
+from twincar.evaluation.plots import Explained, explanation_grid
+from twincar.explanation.explain import explain, score_explanations
+from twincar.explanation.randomised import randomised_engines
+from twincar.models.checkpoint import save_model
+from twincar.models.engines.torch_engine import open_network
+from twincar.models.network import CarNet
+from twincar.models.spec import ModelSpec
 
 
 def test_a_split_is_explained_photo_by_photo_and_in_a_grid(small_run: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 
-from twincar.explanation_scores import (
+from twincar.metrics.saliency import (
     Score,
     area,
     centred_map,

@@ -13,15 +13,15 @@ import onnx
 import pytest
 from conftest import draw_car, killed_while_making
 
-import twincar.export
-from twincar.data.annotations import PreparedData
-from twincar.errors import CheckpointError, LabelError, TwinCarError, UsageError
-from twincar.export import Exported, export
-from twincar.modeling.engine_torch import open_network
-from twincar.modeling.gradcam import contrastive_cam
-from twincar.modeling.occlusion import contrastive_occlusion
-from twincar.modeling.onnx_graph import sensitive_nodes, to_onnx
-from twincar.predict import Classifier
+import twincar.deploy.export
+from twincar.core.errors import CheckpointError, LabelError, TwinCarError, UsageError
+from twincar.data.dataset import PreparedData
+from twincar.deploy.export import Exported, export
+from twincar.deploy.onnx_graph import sensitive_nodes, to_onnx
+from twincar.inference.classifier import Classifier
+from twincar.models.cam.gradcam import contrastive_cam
+from twincar.models.cam.occlusion import contrastive_occlusion
+from twincar.models.engines.torch_engine import open_network
 
 PHOTOS = [draw_car(number % 4, 50 + number) for number in range(6)]
 BATCH = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
@@ -33,7 +33,7 @@ def graph(small_run: Path) -> Iterator[onnx.ModelProto]:
     network, spec = open_network(small_run)
     made = to_onnx(network, spec.preprocessing)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(twincar.export, "to_onnx", lambda *_: copy_of(made))
+        patch.setattr(twincar.deploy.export, "to_onnx", lambda *_: copy_of(made))
         yield made
 
 
@@ -236,7 +236,7 @@ def test_prediction_from_an_exported_file_imports_no_torch(
 def test_without_torch_a_run_says_what_to_do(small_run: Path) -> None:
     code = (
         "import sys, importlib.util as u; find = u.find_spec\n"
-        "import twincar.modeling.engines as e; e.find_spec = lambda name: None if name == 'torch' else find(name)\n"
+        "import twincar.models.engines.base as e; e.find_spec = lambda name: None if name == 'torch' else find(name)\n"
         "sys.argv = ['twincar', 'predict', '--model', sys.argv[1], 'x.jpg']\n"
         "from twincar.cli import main; main()"
     )
@@ -250,7 +250,7 @@ def test_without_torch_a_run_says_what_to_do(small_run: Path) -> None:
 def test_a_file_that_answers_differently_is_not_written(
     small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, graph: onnx.ModelProto
 ) -> None:
-    monkeypatch.setattr(twincar.export, "to_onnx", lambda *_: with_last_bias(graph, [3, 0, 0, 0]))
+    monkeypatch.setattr(twincar.deploy.export, "to_onnx", lambda *_: with_last_bias(graph, [3, 0, 0, 0]))
     with pytest.raises(TwinCarError, match="Nothing was written"):
         export(small_run, out=tmp_path / "out" / "model.onnx")
     assert list((tmp_path / "out").iterdir()) == []
@@ -268,8 +268,8 @@ def test_int8_that_loses_accuracy_is_tried_with_sensitive_layers_kept_and_then_r
         tries.append(kept)
         return with_last_bias(model, [0, 0, 0, 99])
 
-    monkeypatch.setattr(twincar.export, "quantise", spoilt)
-    monkeypatch.setattr(twincar.export, "_LARGEST_LOSS", -2.0)  # whatever this run has learnt
+    monkeypatch.setattr(twincar.deploy.export, "quantise", spoilt)
+    monkeypatch.setattr(twincar.deploy.export, "_LARGEST_LOSS", -2.0)  # whatever this run has learnt
     with pytest.raises(TwinCarError, match="Expected int8 to lose at most"):
         export(small_run, precision="int8", out=tmp_path / "model.onnx")
     assert tries == [[], sensitive_nodes(graph)]

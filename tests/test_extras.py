@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from twincar import extras
+from twincar.core import extras
 
 REQUIREMENTS = [
     "numpy>=1.26",

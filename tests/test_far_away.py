@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from twincar.data.far_away import KINDS, far_away_pictures
+from twincar.data.toy.non_cars import KINDS, far_away_pictures
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from test_cli import run
 from test_files import files_no_larger_than
 from test_prepare import write_parquet
 
-from twincar.files import is_unfinished, sha256_of_file
+from twincar.core.files import is_unfinished, sha256_of_file
 
 pytestmark = pytest.mark.usefixtures("few_toycars")
 

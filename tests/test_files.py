@@ -16,10 +16,9 @@ from urllib.parse import unquote_to_bytes
 import pytest
 from conftest import killed_while_making
 
-from twincar.config import read_yaml
-from twincar.data.exclusions import read_exclusions
-from twincar.errors import DataError, StorageError, TwinCarError, UsageError, storage_errors
-from twincar.files import (
+from twincar.core.config import read_yaml
+from twincar.core.errors import DataError, StorageError, TwinCarError, UsageError, storage_errors
+from twincar.core.files import (
     RunFolder,
     atomic_path,
     clear_unfinished,
@@ -33,7 +32,8 @@ from twincar.files import (
     write_csv,
     write_json,
 )
-from twincar.user_files import read_bounded, text_name
+from twincar.core.user_files import read_bounded, text_name
+from twincar.data.exclusions import read_exclusions
 
 
 @contextmanager
@@ -220,7 +220,7 @@ def test_json_files_lead_back_to_names_that_are_no_text(tmp_path: Path) -> None:
 
 
 HOLD_LOCK = """
-import os, sys; from pathlib import Path; from twincar.files import RunFolder
+import os, sys; from pathlib import Path; from twincar.core.files import RunFolder
 with RunFolder(Path(sys.argv[1])).locked():
     if os.fork():  # the other is as a process that loads photos: it lives until its standard input ends
         print(os.getpid(), flush=True)
@@ -266,7 +266,7 @@ def test_without_locks_training_goes_on_with_a_warning(
     def lockf(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("twincar.files.fcntl.lockf", lockf)
+    monkeypatch.setattr("twincar.core.files.fcntl.lockf", lockf)
     with RunFolder(tmp_path).locked():
         pass
     assert "cannot be locked (No locks available): see that nothing else trains it." in caplog.text

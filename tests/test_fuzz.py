@@ -26,17 +26,17 @@ from benchmarks.fuzz import Fuzzer, fuzz, inputs, peak, readers, reset_peak
 from benchmarks.fuzz_models import small_onnx, spec_text
 from benchmarks.serve_load import serving
 from benchmarks.soak_server import soak
-from twincar.config import TrainConfig, parse_settings
+from twincar.core.config import TrainConfig, parse_settings
+from twincar.core.errors import CheckpointError, Defect, PhotoError, TwinCarError, UsageError
+from twincar.core.labels import slug
+from twincar.core.preprocess import MAX_BYTES, Preprocessing, read_photo
 from twincar.data.sources.matfile import read_variable
-from twincar.errors import CheckpointError, Defect, PhotoError, TwinCarError, UsageError
-from twincar.labels import slug
-from twincar.modeling import engine_onnxruntime
-from twincar.modeling.onnx_file import names_other_files
-from twincar.modeling.spec import ModelSpec
-from twincar.preprocess import MAX_BYTES, Preprocessing, read_photo
-from twincar.serving.intake import parse_body
-from twincar.serving.limits import Limits, Refusal
-from twincar.train import resume
+from twincar.deploy.server.limits import Limits, Refusal
+from twincar.deploy.server.requests import parse_body
+from twincar.models.engines import onnxruntime_engine as engine_onnxruntime
+from twincar.models.engines.onnx_external_data import names_other_files
+from twincar.models.spec import ModelSpec
+from twincar.training.train import resume
 
 CORPUS = Path(__file__).parent / "corpus"
 READERS = readers()
@@ -198,7 +198,7 @@ def test_weights_in_other_files_are_found_wherever_a_tensor_can_be(place: str) -
 
 
 def test_a_model_whose_weights_lie_elsewhere_is_not_opened(tmp_path: Path) -> None:
-    from twincar.predict import Classifier
+    from twincar.inference.classifier import Classifier
 
     path = tmp_path / "model.onnx"
     (tmp_path / "beside.bin").write_bytes(bytes(1000))

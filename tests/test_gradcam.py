@@ -8,8 +8,7 @@ import torch
 from pytorch_grad_cam import FinerCAM, GradCAMPlusPlus
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget, FinerWeightedTarget
 
-from twincar.modeling.engine_torch import TorchEngine
-from twincar.modeling.gradcam import (
+from twincar.models.cam.gradcam import (
     HeadWeights,
     contrastive_cam,
     grad_cam_plus_plus,
@@ -17,7 +16,8 @@ from twincar.modeling.gradcam import (
     scale_maps,
     weigh_features,
 )
-from twincar.modeling.network import CarNet
+from twincar.models.engines.torch_engine import TorchEngine
+from twincar.models.network import CarNet
 
 FAMILIES = [
     "efficientnetv2_rw_t",

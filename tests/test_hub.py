@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hub_server import COMMIT, HubClient, HubServer, sha256
 
-from twincar.errors import HubError, UsageError
-from twincar.hub import Repository, check_publishing, fetch, find_repository, publish
+from twincar.core.errors import HubError, UsageError
+from twincar.core.hub import Repository, check_publishing, fetch, find_repository, publish
 
 CARS = Repository("someone/cars", "model")
 BLOCK = 10 * 1024**2  # bytes; the library writes what it gets in such blocks

@@ -12,8 +12,8 @@ import pytest
 from test_cli import run
 
 import twincar
-from twincar import info as info_module
-from twincar.info import info
+from twincar.core import info as info_module
+from twincar.core.info import info
 
 
 def test_versions_are_those_of_the_packages() -> None:
@@ -30,7 +30,7 @@ def test_versions_are_those_of_the_packages() -> None:
 
 def test_it_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from twincar.info import info; info()\n"
+        "import sys; from twincar.core.info import info; info()\n"
         "assert not {'torch', 'numpy', 'onnxruntime', 'openvino', 'gradio'} & set(sys.modules), sys.modules"
     )
     environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
@@ -73,7 +73,7 @@ def test_the_cache_is_measured_where_the_hub_keeps_it(tmp_path: Path) -> None:
         blob.write_bytes(b"x" * size)
         (blob.parents[1] / "snapshots").mkdir()
         (blob.parents[1] / "snapshots" / "model").symlink_to(blob)  # the same bytes under their name
-    code = "import json; from twincar.info import info; print(json.dumps(info().to_dict()['hub_cache']))"
+    code = "import json; from twincar.core.info import info; print(json.dumps(info().to_dict()['hub_cache']))"
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_CACHE"}
     environment["HF_HOME"] = str(tmp_path)
     told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

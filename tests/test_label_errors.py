@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from twincar.label_errors import (
+from twincar.metrics.confident_learning import (
     class_thresholds,
     confident_classes,
     estimate_joint,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twincar.errors import LabelError
-from twincar.labels import (
+from twincar.core.errors import LabelError
+from twincar.core.labels import (
     CarName,
     ClassNames,
     canonical_name,

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from conftest import draw_car
 
+from twincar.core.errors import DataError
 from twincar.data.prepare import prepare
 from twincar.data.sources import Source, open_source
-from twincar.errors import DataError
 
 
 def photos_in(root: Path, *names: str) -> None:

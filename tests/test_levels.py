@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twincar.labels import ClassNames
-from twincar.modeling.levels import ANSWERED, levels_of, most_specific
+from twincar.core.labels import ClassNames
+from twincar.models.levels import ANSWERED, levels_of, most_specific
 
 CLASSES = ClassNames(
     (

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from twincar.errors import CheckpointError, UsageError
-from twincar.labels import ClassNames
-from twincar.modeling.license import Licence, with_license
-from twincar.modeling.spec import ModelSpec
-from twincar.preprocess import Preprocessing
+from twincar.core.errors import CheckpointError, UsageError
+from twincar.core.labels import ClassNames
+from twincar.core.preprocess import Preprocessing
+from twincar.models.license import Licence, with_license
+from twincar.models.spec import ModelSpec
 
 SPEC = ModelSpec(
     backbone="tf_efficientnetv2_b0",

@@ -9,10 +9,10 @@ import fsspec
 import pytest
 from conftest import draw_car
 
+from twincar.core.errors import DataError, UsageError
+from twincar.core.listing import Skipped, find_photos
+from twincar.core.preprocess import read_photo
 from twincar.data.sources import open_source
-from twincar.errors import DataError, UsageError
-from twincar.listing import Skipped, find_photos
-from twincar.preprocess import read_photo
 
 
 def test_photos_are_found_in_folders_and_patterns(tmp_path: Path) -> None:

@@ -9,18 +9,18 @@ import torch
 from conftest import draw_car
 from PIL import Image
 
-from twincar.config import AugmentConfig
-from twincar.data.annotations import PreparedData
-from twincar.data.decode import decode_reduced
-from twincar.data.loader import (
+from twincar.core.config import AugmentConfig
+from twincar.core.errors import PhotoError
+from twincar.core.preprocess import Preprocessing, decode_photo, read_photo
+from twincar.data.dataset import PreparedData
+from twincar.data.loading.decode import decode_reduced
+from twincar.data.loading.loader import (
     EpochSampler,
     PhotoLoader,
     TrainingPhotos,
     evaluation_loader,
     training_loader,
 )
-from twincar.errors import PhotoError
-from twincar.preprocess import Preprocessing, decode_photo, read_photo
 
 SMALL = Preprocessing(height=32, width=48)
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-import twincar.local_paths
-from twincar.config import TrainConfig
-from twincar.labels import ClassNames
-from twincar.modeling.spec import ModelSpec
-from twincar.preprocess import Preprocessing
+import twincar.core.local_paths
+from twincar.core.config import TrainConfig
+from twincar.core.labels import ClassNames
+from twincar.core.preprocess import Preprocessing
+from twincar.models.spec import ModelSpec
 
 
 def test_doctests() -> None:
-    result = doctest.testmod(twincar.local_paths)
+    result = doctest.testmod(twincar.core.local_paths)
     assert (result.attempted > 0, result.failed) == (True, 0)
 
 

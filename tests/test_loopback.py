@@ -14,10 +14,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-import twincar.loopback
-import twincar.serving.server
-from twincar.loopback import LoopbackHosts
-from twincar.serving.server import serve
+import twincar.deploy.loopback
+import twincar.deploy.server.server
+from twincar.deploy.loopback import LoopbackHosts
+from twincar.deploy.server.server import serve
 
 
 def app(middleware: Sequence[Middleware] = ()) -> Starlette:
@@ -28,7 +28,7 @@ GUARDED = TestClient(app([Middleware(LoopbackHosts)]))
 
 
 def test_doctests() -> None:
-    result = doctest.testmod(twincar.loopback)
+    result = doctest.testmod(twincar.deploy.loopback)
     assert (result.attempted > 0, result.failed) == (True, 0)
 
 
@@ -56,7 +56,7 @@ def test_the_server_is_guarded(host: str, status: int, monkeypatch: pytest.Monke
             """Serve nothing."""
 
     served: list[Any] = []
-    monkeypatch.setattr(twincar.serving.server, "create_app", lambda *_, **__: app())
-    monkeypatch.setattr(twincar.serving.server, "server", lambda made, *_, **__: served.append(made) or Stub())
+    monkeypatch.setattr(twincar.deploy.server.server, "create_app", lambda *_, **__: app())
+    monkeypatch.setattr(twincar.deploy.server.server, "server", lambda made, *_, **__: served.append(made) or Stub())
     serve(None, name="cars", host=host, port=0)  # type: ignore[arg-type]
     assert TestClient(served[0]).get("/", headers={"Host": "evil.example"}).status_code == status

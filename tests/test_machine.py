@@ -11,7 +11,7 @@ import pytest
 
 CODE = """
 import resource
-from twincar.machine import keep_freed_memory
+from twincar.core.machine import keep_freed_memory
 print(keep_freed_memory())
 for _ in range(2):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import sparse, stats
 from sklearn import metrics as sk
 
-from twincar.metrics import (
+from twincar.metrics.classification import (
     Answers,
     Interval,
     accuracy_interval,

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import small_config
 
-from twincar.modeling.mixing import BatchMixer
+from twincar.training.mixing import BatchMixer
 
 
 def mixer(**changes: object) -> BatchMixer:

@@ -12,17 +12,17 @@ from markdown_it import MarkdownIt
 from pydantic import TypeAdapter
 from test_reporting import METRICS
 
-import twincar.model_card
-from twincar.config import TrainConfig
-from twincar.labels import ClassNames, stanford_cars
-from twincar.metrics import Interval
-from twincar.model_card import DataFacts, ModelCard
-from twincar.modeling.calibration import Calibration
-from twincar.modeling.license import Licence, with_license
-from twincar.modeling.spec import ModelSpec
-from twincar.preprocess import Preprocessing
-from twincar.reliability import UnknownGroup
-from twincar.reporting.files import Corruptions, Metrics, OpenSet
+import twincar.deploy.model_card
+from twincar.core.config import TrainConfig
+from twincar.core.labels import ClassNames, stanford_cars
+from twincar.core.preprocess import Preprocessing
+from twincar.deploy.model_card import DataFacts, ModelCard
+from twincar.evaluation.report.artifacts import Corruptions, Metrics, OpenSet
+from twincar.metrics.classification import Interval
+from twincar.metrics.reliability import UnknownGroup
+from twincar.models.calibration import Calibration
+from twincar.models.license import Licence, with_license
+from twincar.models.spec import ModelSpec
 
 MEASURED = TypeAdapter(Metrics).validate_python(METRICS)
 TOYS = ("Aurora Falcon Sedan 2012", "Aurora Falcon Coupe 2012")
@@ -55,7 +55,7 @@ def card_of(spec: ModelSpec, licence: str | None = None, **changes: Any) -> Mode
 
 
 def test_doctests() -> None:
-    result = doctest.testmod(twincar.model_card)
+    result = doctest.testmod(twincar.deploy.model_card)
     assert (result.attempted > 0, result.failed) == (True, 0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from twincar.modeling.occlusion import blur, contrastive_occlusion, grid_of
+from twincar.models.cam.occlusion import blur, contrastive_occlusion, grid_of
 
 PLACE = slice(16, 24), slice(24, 32)  # row 2, column 3 of the 8×12 cells of 64×96 pixels
 

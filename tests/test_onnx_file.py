@@ -16,9 +16,9 @@ from onnx import TensorProto
 
 from benchmarks.fuzz_models import small_onnx, spec_text
 from benchmarks.mutations_protobuf import GROUP, GROUP_END, LENGTH, VARINT, Field, mutate_message, rewrite, varint
-from twincar.errors import CheckpointError
-from twincar.modeling.onnx_file import _FIELDS, names_other_files
-from twincar.predict import Classifier
+from twincar.core.errors import CheckpointError
+from twincar.inference.classifier import Classifier
+from twincar.models.engines.onnx_external_data import _FIELDS, names_other_files
 
 SOUND = small_onnx(spec_text())
 OUTSIDE = small_onnx(spec_text(), external="beside.bin")

@@ -11,14 +11,14 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from twincar.cli import app
-from twincar.data.annotations import PreparedData, count_splits
-from twincar.data.open_set import read_open_set
+from twincar.core.errors import DataError, LabelError, UsageError
+from twincar.core.labels import ClassNames, stanford_cars
+from twincar.data.dataset import PreparedData, count_splits
+from twincar.data.open_set_split import read_open_set
 from twincar.data.prepare import prepare
-from twincar.errors import DataError, LabelError, UsageError
-from twincar.labels import ClassNames, stanford_cars
-from twincar.modeling.engines import read_logits
-from twincar.open_set import evaluate_open_set
-from twincar.predict import Classifier
+from twincar.evaluation.open_set import evaluate_open_set
+from twincar.inference.classifier import Classifier
+from twincar.models.engines.base import read_logits
 
 SPLIT = {"known_classes": [1, "aurora_falcon coupe 2012"], "unknown_classes": {"Hard": [3], "Easy": [CLASSES[2]]}}
 

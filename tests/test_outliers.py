@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from twincar.data.annotations import Annotation
-from twincar.data.outliers import find_outliers, modified_z_scores
-from twincar.data.signatures import BITS, THUMBNAIL, Signatures
+from twincar.auditing.outliers import find_outliers, modified_z_scores
+from twincar.auditing.signatures import BITS, THUMBNAIL, Signatures
+from twincar.data.dataset import Annotation
 
 
 def test_scores_worked_by_hand() -> None:

@@ -8,7 +8,7 @@ import sys
 import matplotlib as mpl
 import numpy as np
 
-from twincar.overlays import contrast_overlay, heat_overlay, is_darkened, turbo
+from twincar.models.cam.overlay import contrast_overlay, heat_overlay, is_darkened, turbo
 
 
 def test_the_overlay_keeps_the_photo_and_marks_what_was_not_seen() -> None:
@@ -42,5 +42,5 @@ def test_the_colours_are_those_of_turbo() -> None:
 
 
 def test_it_needs_neither_matplotlib_nor_torch() -> None:
-    code = "import sys; sys.modules['matplotlib'] = sys.modules['torch'] = None; import twincar.overlays"
+    code = "import sys; sys.modules['matplotlib'] = sys.modules['torch'] = None; import twincar.models.cam.overlay"
     subprocess.run([sys.executable, "-c", code], check=True)

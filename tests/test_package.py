@@ -156,7 +156,7 @@ def test_the_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Pat
 def test_an_installed_package_answers_without_torch(
     installed: Installed, small_run: Path, extra_modules: list[str], tmp_path: Path
 ) -> None:
-    from twincar.export import export
+    from twincar.deploy.export import export
 
     model = export(small_run, out=tmp_path / "model.onnx", force=True).path
     draw_car(2, 7).save(tmp_path / "car.jpg")

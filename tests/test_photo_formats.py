@@ -10,13 +10,13 @@ import pytest
 from conftest import draw_car
 from PIL import Image, ImageCms
 
-from twincar.data.audit import audit_source
-from twincar.data.decode import decode_reduced
+from twincar.core.errors import Defect, PhotoError
+from twincar.core.labels import ClassNames
+from twincar.core.photo_formats import HEAD, PHOTO_SUFFIXES, is_heic, is_photo_data, reads_heic
+from twincar.core.preprocess import decode_photo
+from twincar.data.loading.decode import decode_reduced
 from twincar.data.sources import Source, SourceRow
-from twincar.errors import Defect, PhotoError
-from twincar.labels import ClassNames
-from twincar.photo_formats import HEAD, PHOTO_SUFFIXES, is_heic, is_photo_data, reads_heic
-from twincar.preprocess import decode_photo
+from twincar.data.validate import audit_source
 
 END = b"\xff\xd9"
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8))
@@ -167,7 +167,7 @@ def test_damaged_heic_is_called_heic() -> None:
 
 
 def test_heic_without_its_package_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twincar.preprocess.reads_heic", lambda: False)
+    monkeypatch.setattr("twincar.core.preprocess.reads_heic", lambda: False)
     with pytest.raises(PhotoError, match=r"it is HEIC.*pip install 'twincar\[heic\]'") as refused:
         decode_photo(b"\0\0\0\x1cftypmif1\0\0\0\0mif1heicmiaf" + bytes(100))
     assert refused.value.defect is Defect.UNSUPPORTED

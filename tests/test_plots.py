@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from twincar import plots
+from twincar.evaluation import plots
 
 
 def test_shares_of_known_cars_end_at_0_and_at_100_percent() -> None:

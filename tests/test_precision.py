@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from twincar.errors import UsageError
-from twincar.modeling import precision
-from twincar.modeling.network import CarNet
-from twincar.modeling.precision import bf16_gain, choose_precision
+from twincar.core.errors import UsageError
+from twincar.models.network import CarNet
+from twincar.training import precision
+from twincar.training.precision import bf16_gain, choose_precision
 
 
 @pytest.fixture(scope="module")

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import twincar
-from twincar.answers import Failure, Prediction
-from twincar.console import print_answers, print_table
-from twincar.data.annotations import PreparedData
-from twincar.errors import CheckpointError, Defect, PhotoError, TwinCarError, UsageError
-from twincar.labels import ClassNames
-from twincar.modeling.calibration import Calibration
-from twincar.modeling.engines import Engine
-from twincar.modeling.gradcam import HeadWeights
-from twincar.modeling.levels import ANSWERED, most_specific
-from twincar.modeling.spec import ModelSpec
-from twincar.predict import Classifier
-from twincar.preprocess import Preprocessing
+from twincar.cli.output import print_answers, print_table
+from twincar.core.errors import CheckpointError, Defect, PhotoError, TwinCarError, UsageError
+from twincar.core.labels import ClassNames
+from twincar.core.preprocess import Preprocessing
+from twincar.data.dataset import PreparedData
+from twincar.inference.classifier import Classifier
+from twincar.inference.results import Failure, Prediction
+from twincar.models.calibration import Calibration
+from twincar.models.cam.gradcam import HeadWeights
+from twincar.models.engines.base import Engine
+from twincar.models.levels import ANSWERED, most_specific
+from twincar.models.spec import ModelSpec
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_an_answer_has_its_parts(classifier: Classifier) -> None:
 def test_probabilities_are_those_of_evaluation(classifier: Classifier, small_run: Path, small_data: Path) -> None:
     import csv
 
-    from twincar.evaluate import evaluate
+    from twincar.evaluation.evaluate import evaluate
 
     folder = evaluate(small_run, split="test").folder
     data = PreparedData.open(small_data)
@@ -195,7 +195,7 @@ def test_what_is_not_calibrated_accepts_nothing(
     """As weights of somebody else's, which come without calibration: they can neither be sure nor turn a photo away."""
     calibrated = bmw_classifier([0.97, 0.01, 0.01, 0.01])
     bare = replace(calibrated.spec, calibration=Calibration())
-    monkeypatch.setattr("twincar.predict.open_engine", lambda *_, **__: (calibrated.engine, bare))
+    monkeypatch.setattr("twincar.inference.classifier.open_engine", lambda *_, **__: (calibrated.engine, bare))
     classifier = Classifier.load(tmp_path / "theirs.pth", confidence=0)
     assert "theirs.pth is not calibrated: it names the likeliest classes, but no answer is accepted" in caplog.text
     found = classifier.predict(draw_car(0, 0))
@@ -205,7 +205,9 @@ def test_what_is_not_calibrated_accepts_nothing(
     assert (row["accepted"], row["reason"], row["answer"], row["class_name"]) == (False, "not calibrated", "", BMWS[0])
 
     caplog.clear()
-    monkeypatch.setattr("twincar.predict.open_engine", lambda *_, **__: (calibrated.engine, calibrated.spec))
+    monkeypatch.setattr(
+        "twincar.inference.classifier.open_engine", lambda *_, **__: (calibrated.engine, calibrated.spec)
+    )
     assert Classifier.load(tmp_path / "ours.onnx").predict(draw_car(0, 0)).accepted
     assert not caplog.text
 
@@ -284,7 +286,7 @@ def test_on_a_terminal_each_car_is_named_once(monkeypatch: pytest.MonkeyPatch) -
     ]
     failed = Failure("bad.jpg", PhotoError(Defect.EMPTY, "It is empty."))
     shown: list[list[str]] = []
-    monkeypatch.setattr("twincar.console.print_table", lambda _, rows: shown.extend(rows))
+    monkeypatch.setattr("twincar.cli.output.print_table", lambda _, rows: shown.extend(rows))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     print_answers([*answers, failed])
     assert [row[1:] for row in shown] == [

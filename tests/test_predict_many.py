@@ -15,12 +15,12 @@ import pytest
 from colour_model import BLUE, GREEN, RED, YELLOW, paint, write_model
 from pyarrow import parquet
 
-from twincar import result_folder
-from twincar.answers import Failure, flat_row
-from twincar.errors import DataError, StorageError, UsageError
-from twincar.predict import Classifier
-from twincar.predict_many import PredictedMany, predict_many, read_rows
-from twincar.result_folder import ResultFolder
+from twincar.core.errors import DataError, StorageError, UsageError
+from twincar.inference import result_store as result_folder
+from twincar.inference.batch import PredictedMany, predict_many, read_rows
+from twincar.inference.classifier import Classifier
+from twincar.inference.result_store import ResultFolder
+from twincar.inference.results import Failure, flat_row
 
 COLOURS = (RED, GREEN, BLUE, YELLOW)
 PHOTOS = 23
@@ -213,7 +213,7 @@ def test_a_name_that_is_no_text_has_its_row(model: Path, tmp_path: Path) -> None
 
 
 def test_a_run_folder_and_openvino_answer_too(small_run: Path, photos: Path, tmp_path: Path) -> None:
-    from twincar.export import export
+    from twincar.deploy.export import export
 
     folder = export(small_run, format="openvino", out=tmp_path / "model").path
     rows = []

@@ -6,11 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
-from twincar.data.annotations import PreparedData
-from twincar.evaluate import evaluate
-from twincar.files import RunFolder, write_text
-from twincar.modeling.engines import open_engine
-from twincar.predictions import Answered, answer_split
+from twincar.core.files import RunFolder, write_text
+from twincar.data.dataset import PreparedData
+from twincar.evaluation.evaluate import evaluate
+from twincar.evaluation.split_predictions import Answered, answer_split
+from twincar.models.engines.base import open_engine
 
 
 def answers(run: Path, data: Path) -> list[Answered]:

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import CLASSES, draw_car, killed_while_making, write_class_folders
 
+from twincar.core.errors import DataError, StorageError, UsageError
+from twincar.core.files import sha256_of
+from twincar.core.labels import class_key
 from twincar.data import prepare as prepare_module
-from twincar.data.annotations import PreparedData
+from twincar.data.dataset import PreparedData
 from twincar.data.prepare import prepare
-from twincar.errors import DataError, StorageError, UsageError
-from twincar.files import sha256_of
-from twincar.labels import class_key
 
 
 @pytest.fixture

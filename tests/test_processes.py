@@ -14,12 +14,12 @@ import pytest
 from conftest import small_config, without_seconds
 from training_job import ObservedModule
 
-from twincar.config import TrainConfig
-from twincar.data.loader import EpochSampler, Part
-from twincar.errors import UsageError
-from twincar.files import Epoch, RunFolder, best_epoch, write_text
-from twincar.modeling.processes import devices_and_nodes, is_lost_connection, part_of_process
-from twincar.train import train
+from twincar.core.config import TrainConfig
+from twincar.core.errors import UsageError
+from twincar.core.files import Epoch, RunFolder, best_epoch, write_text
+from twincar.data.loading.loader import EpochSampler, Part
+from twincar.training.distributed import devices_and_nodes, is_lost_connection, part_of_process
+from twincar.training.train import train
 
 SCRIPT = Path(__file__).with_name("training_job.py")
 BATCH = 8
@@ -115,7 +115,7 @@ def test_two_processes_train_as_one(small_data: Path, tmp_path: Path, monkeypatc
     out = finished(launch(config, tmp_path / "two", FROZEN_NORMS="1"))
     assert out.count("Best epoch") == 1  # one process speaks
     monkeypatch.setenv("FROZEN_NORMS", "1")
-    monkeypatch.setattr("twincar.train.TrainingModule", ObservedModule)
+    monkeypatch.setattr("twincar.training.train.TrainingModule", ObservedModule)
     alone = train(config, tmp_path / "one")
     assert_same(RunFolder.open(tmp_path / "two").read_history(), alone.history)
 
@@ -123,7 +123,7 @@ def test_two_processes_train_as_one(small_data: Path, tmp_path: Path, monkeypatc
 @pytest.mark.slow
 def test_a_process_that_dies_ends_the_job_and_the_run_goes_on(small_data: Path, tmp_path: Path) -> None:
     """Resumed, it ends as the run that nothing happened to; its metrics are those of the weights it kept."""
-    from twincar.evaluate import evaluate
+    from twincar.evaluation.evaluate import evaluate
 
     config = small_config(small_data, epochs=3, ema=0.9)
     finished(launch(config, tmp_path / "whole"))

@@ -21,18 +21,18 @@ from huggingface_hub import ModelCard as HubCard
 from small_backbone import BACKBONE
 from timm.data import create_transform, resolve_data_config
 
-import twincar.publish
+import twincar.deploy.publish
 from twincar.cli import app
-from twincar.config import TrainConfig, read_yaml
-from twincar.errors import HubError, UsageError
-from twincar.files import RunFolder, read_json, write_text
-from twincar.labels import stanford_cars
-from twincar.modeling.checkpoint import build_network, load_model, save_model
-from twincar.modeling.engine_torch import open_network
-from twincar.modeling.repository import PUBLISHED_FILE
-from twincar.predict import Classifier
-from twincar.publish import push
-from twincar.pull import pull
+from twincar.core.config import TrainConfig, read_yaml
+from twincar.core.errors import HubError, UsageError
+from twincar.core.files import RunFolder, read_json, write_text
+from twincar.core.labels import stanford_cars
+from twincar.deploy.publish import push
+from twincar.deploy.pull import pull
+from twincar.inference.classifier import Classifier
+from twincar.models.checkpoint import build_network, load_model, save_model
+from twincar.models.engines.torch_engine import open_network
+from twincar.models.locate import PUBLISHED_FILE
 
 REPO = "someone/cars"
 PHOTO = draw_car(1, 77)
@@ -73,7 +73,7 @@ def client(hub_client: HubClient, published: HubServer) -> HubClient:
 @pytest.fixture
 def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exporting takes seconds, and these tests are about the rest."""
-    monkeypatch.setattr(twincar.publish, "export", lambda _, out, **__: out.write_bytes(b"a model"))
+    monkeypatch.setattr(twincar.deploy.publish, "export", lambda _, out, **__: out.write_bytes(b"a model"))
 
 
 def test_all_of_it_is_published(published: HubServer) -> None:
@@ -249,7 +249,7 @@ def test_it_is_evaluated_if_that_was_not_done_with_these_weights(
     run = tmp_path / "run"
     shutil.copytree(linear_run, run)
     evaluated = []
-    monkeypatch.setattr(twincar.publish, "evaluate", lambda *_, split, **__: evaluated.append(split))
+    monkeypatch.setattr(twincar.deploy.publish, "evaluate", lambda *_, split, **__: evaluated.append(split))
     push(run, REPO, out=tmp_path / "first")
     assert evaluated == []
     later = (run / "best.safetensors").stat().st_mtime + 60
@@ -263,7 +263,7 @@ def test_it_is_evaluated_if_that_was_not_done_with_these_weights(
 def test_what_cannot_be_published_is_told_before_any_work(
     hub_client: HubClient, linear_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(twincar.publish, "open_network", None)
+    monkeypatch.setattr(twincar.deploy.publish, "open_network", None)
     with HubServer(None, kind="models", token="secret") as hub:
         hub_client.use(hub, token="expired")
         with pytest.raises(HubError, match="Expected a valid token"):
@@ -284,7 +284,7 @@ def test_a_folder_that_could_not_be_finished_is_not_there(
     def broken(*_: object, **__: object) -> None:
         raise HubError("broken")
 
-    monkeypatch.setattr(twincar.publish, "export", broken)
+    monkeypatch.setattr(twincar.deploy.publish, "export", broken)
     with pytest.raises(HubError, match="broken"):
         push(linear_run, REPO, out=tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, roc_auc_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from twincar.labels import ClassNames
-from twincar.metrics import Answers, expected_calibration_error
-from twincar.modeling.levels import levels_of
-from twincar.reliability import (
+from twincar.core.labels import ClassNames
+from twincar.metrics.classification import Answers, expected_calibration_error
+from twincar.metrics.reliability import (
     LevelAnswers,
     calibration_report,
     level_reports,
@@ -20,6 +19,7 @@ from twincar.reliability import (
     reliability_bins,
     risk_coverage,
 )
+from twincar.models.levels import levels_of
 
 
 def drawn_answers(seed: int, photos: int = 300, classes: int = 6) -> tuple[np.ndarray, np.ndarray]:

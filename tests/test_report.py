@@ -18,21 +18,21 @@ from PIL import Image
 from test_model_card import MEASURED
 from typer.testing import CliRunner
 
-from twincar import evaluate as evaluate_module
 from twincar.cli import app
-from twincar.data.annotations import Annotation, PreparedData, write_prepared
-from twincar.errors import DataError, UsageError
-from twincar.files import MONITOR, RunFolder, sha256_of_file, write_csv, write_json, write_text
-from twincar.labels import ClassNames, stanford_cars
-from twincar.metrics import Chance, Interval
-from twincar.modeling.calibration import Calibration
-from twincar.modeling.checkpoint import build_network, save_model
-from twincar.modeling.engines import open_engine
-from twincar.modeling.spec import ModelSpec
-from twincar.preprocess import Preprocessing
-from twincar.report import LARGEST, _surety_verdict, report
-from twincar.reporting import files
-from twincar.reporting.photos import Album, show_mistakes
+from twincar.core.errors import DataError, UsageError
+from twincar.core.files import MONITOR, RunFolder, sha256_of_file, write_csv, write_json, write_text
+from twincar.core.labels import ClassNames, stanford_cars
+from twincar.core.preprocess import Preprocessing
+from twincar.data.dataset import Annotation, PreparedData, write_prepared
+from twincar.evaluation import evaluate as evaluate_module
+from twincar.evaluation.report import artifacts as files
+from twincar.evaluation.report.page import LARGEST, _surety_verdict, report
+from twincar.evaluation.report.photos import Album, show_mistakes
+from twincar.metrics.classification import Chance, Interval
+from twincar.models.calibration import Calibration
+from twincar.models.checkpoint import build_network, save_model
+from twincar.models.engines.base import open_engine
+from twincar.models.spec import ModelSpec
 
 SCRIPT = "<script>alert(1)</script>"
 FALCON, VAN, NINE = "Aurora Falcon Coupe 2012", 'Borealis <i>"C/V"</i> &amp; Van 2009', "Corvus Nine SUV 2011"
@@ -223,7 +223,7 @@ def test_the_page_stays_small_and_says_what_it_leaves_out(large_page: Page) -> N
 def test_without_room_for_pictures_it_says_so(
     large_page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twincar.report.LARGEST", 0)
+    monkeypatch.setattr("twincar.evaluation.report.page.LARGEST", 0)
     text = report(large_page.run, out=tmp_path / "page.html").path.read_text()
     assert "predictions.csv</code> lists the 196 wrong answers" in text
     assert "<img src" not in text
@@ -412,7 +412,7 @@ def test_a_model_at_chance_is_not_praised(page: Page, monkeypatch: pytest.Monkey
     assert "Blind guessing comes to an accuracy of" in page.text
     read = files.read_metrics(page.run / "reports" / "test")
     at_chance = replace(read, chance=Chance(read.accuracy.low, 0.2))
-    monkeypatch.setattr("twincar.report.files.read_metrics", lambda _: at_chance)
+    monkeypatch.setattr("twincar.evaluation.report.page.files.read_metrics", lambda _: at_chance)
     text = Page(page.run, report(page.run, out=page.run / "chance.html").path).text
     assert "The model is not above chance by more than such a sample varies.</strong>" in text
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from twincar import pages
-from twincar.errors import DataError
-from twincar.explanation_scores import Score
-from twincar.files import MONITOR, write_csv, write_json, write_text
-from twincar.metrics import Interval
-from twincar.reliability import LevelReport, Rejection, ReliabilityBin, UnknownGroup
-from twincar.reporting import figures, files
-from twincar.reporting.files import Corruption, Corruptions
+from twincar.core import html as pages
+from twincar.core.errors import DataError
+from twincar.core.files import MONITOR, write_csv, write_json, write_text
+from twincar.evaluation.report import artifacts as files
+from twincar.evaluation.report import figures
+from twincar.evaluation.report.artifacts import Corruption, Corruptions
+from twincar.metrics.classification import Interval
+from twincar.metrics.reliability import LevelReport, Rejection, ReliabilityBin, UnknownGroup
+from twincar.metrics.saliency import Score
 
 FIGURES = {"ece": 0.02, "nll": 0.5, "brier": 0.3}
 BINS = [{"confidence": 0.9, "accuracy": 1, "photos": 3}]

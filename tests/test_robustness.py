@@ -13,16 +13,16 @@ import pytest
 from conftest import CLASSES, draw_car, write_class_folders
 from PIL import Image
 
-from twincar import plots
 from twincar.cli import main
-from twincar.data.annotations import PreparedData
-from twincar.data.corruptions import CORRUPTIONS, VERSIONS, CorruptedViews
+from twincar.core.errors import DataError, PhotoError
+from twincar.core.preprocess import Preprocessing, read_photo
+from twincar.data.dataset import PreparedData
 from twincar.data.prepare import prepare
-from twincar.errors import DataError, PhotoError
-from twincar.metrics import Interval, accuracy_interval
-from twincar.modeling.engines import open_engine
-from twincar.preprocess import Preprocessing, read_photo
-from twincar.robustness import CorruptionScore, Robustness, measure_robustness
+from twincar.evaluation import plots
+from twincar.evaluation.corruptions import CORRUPTIONS, VERSIONS, CorruptedViews
+from twincar.evaluation.robustness import CorruptionScore, Robustness, measure_robustness
+from twincar.metrics.classification import Interval, accuracy_interval
+from twincar.models.engines.base import open_engine
 
 
 def copy_of(run: Path, folder: Path) -> Path:

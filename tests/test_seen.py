@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from twincar.data.annotations import Annotation, PreparedData
-from twincar.data.seen import Seen, count_seen, describe, read_seen, record_seen
-from twincar.errors import DataError
-from twincar.files import RunFolder
-from twincar.labels import ClassNames
+from twincar.core.errors import DataError
+from twincar.core.files import RunFolder
+from twincar.core.labels import ClassNames
+from twincar.data.dataset import Annotation, PreparedData
+from twincar.data.training_record import Seen, count_seen, describe, read_seen, record_seen
 
 
 def photos(**digests: str) -> list[Annotation]:

@@ -31,22 +31,22 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 import twincar
-from twincar.answers import Explanation, Prediction
-from twincar.errors import UsageError
-from twincar.labels import ClassNames
-from twincar.modeling.calibration import Calibration
-from twincar.modeling.engines import Engine
-from twincar.modeling.gradcam import HeadWeights
-from twincar.modeling.levels import LevelName, levels_of
-from twincar.modeling.spec import HEADER_KEY, ModelSpec
-from twincar.predict import Classifier, Question
-from twincar.preprocess import Preprocessing
-from twincar.serving.app import create_app
-from twincar.serving.intake import label_of
-from twincar.serving.limits import Limits
-from twincar.serving.schema import Answer, Answers, ModelAnswer
-from twincar.serving.server import PatientProtocol, serve, server
-from twincar.serving.settings import HttpSettings
+from twincar.core.errors import UsageError
+from twincar.core.labels import ClassNames
+from twincar.core.preprocess import Preprocessing
+from twincar.deploy.server.app import create_app
+from twincar.deploy.server.limits import Limits
+from twincar.deploy.server.requests import label_of
+from twincar.deploy.server.schema import Answer, Answers, ModelAnswer
+from twincar.deploy.server.server import PatientProtocol, serve, server
+from twincar.deploy.server.settings import HttpSettings
+from twincar.inference.classifier import Classifier, Question
+from twincar.inference.results import Explanation, Prediction
+from twincar.models.calibration import Calibration
+from twincar.models.cam.gradcam import HeadWeights
+from twincar.models.engines.base import Engine
+from twincar.models.levels import LevelName, levels_of
+from twincar.models.spec import HEADER_KEY, ModelSpec
 
 NAMES = ("BMW M3 Sedan 2012", "BMW M3 Coupe 2012", "Audi S4 Sedan 2012", "Audi TT Coupe 2011")
 
@@ -324,7 +324,9 @@ def test_a_bomb_is_refused_by_its_header(client: TestClient, monkeypatch: pytest
 def test_values_by_the_million_are_refused_before_they_are_in_memory(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twincar.serving.schema.PhotosAsJson.model_validate_json", lambda _: pytest.fail("parsed"))
+    monkeypatch.setattr(
+        "twincar.deploy.server.schema.PhotosAsJson.model_validate_json", lambda _: pytest.fail("parsed")
+    )
     content = b'{"photos": [' + b"[]," * 1_000_000 + b"[]]}"
     refused(client.post("/v1/predict", content=content, headers={"Content-Type": "application/json"}), 413, "photos")
 

@@ -18,11 +18,11 @@ from fastapi.testclient import TestClient
 from test_serving import NotingClassifier, colour_classifier, files, in_base64, jpeg, listening, refused
 
 import twincar
-from twincar.errors import UsageError
-from twincar.predict import Classifier
-from twincar.serving import HttpSettings, read_api_key, serve
-from twincar.serving.app import create_app
-from twincar.serving.schema import PhotosAsJson, Refused, State
+from twincar.core.errors import UsageError
+from twincar.deploy.server import HttpSettings, read_api_key, serve
+from twincar.deploy.server.app import create_app
+from twincar.deploy.server.schema import PhotosAsJson, Refused, State
+from twincar.inference.classifier import Classifier
 
 KEY = "0123456789abcdef"
 GET_ROUTES = ("/v1/model", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/")
@@ -289,14 +289,14 @@ def test_pages_of_named_sites_may_ask(classifier: Classifier) -> None:
 def test_every_request_is_a_line_of_the_log_with_its_id(
     classifier: Classifier, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level(logging.INFO, "twincar.serving.request_log")
+    caplog.set_level(logging.INFO, "twincar.deploy.server.request_log")
     with ask(classifier, api_key=KEY) as client:
         client.get("/healthz?api_key=secret", headers={"X-Request-ID": "proxy-42"})
         made = client.get("/nothing", headers={"X-Request-ID": "a b\x1b[31m"}).headers["x-request-id"]
         client.head("/" + "x" * 1000)
         monkeypatch.setattr(classifier.engine, "logits", lambda _: 1 / 0)
         failed = client.post("/v1/predict", files=files(jpeg()), headers={"X-API-Key": KEY, "X-Request-ID": "x" * 129})
-    lines = [record.getMessage() for record in caplog.records if record.name == "twincar.serving.request_log"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "twincar.deploy.server.request_log"]
     assert len(lines) == 4
     pattern = r"\d{4}-\d\d-\d\dT[\d:.+-]+ testclient (\S+) (\S+) (\d+) (\d+\.\d{3})s (\S+)"
     found = [re.fullmatch(pattern, line) for line in lines]
@@ -312,7 +312,7 @@ def test_every_request_is_a_line_of_the_log_with_its_id(
     caplog.clear()
     with ask(classifier, access_log=False) as client:
         assert client.get("/healthz").headers["x-request-id"]
-    assert not [record for record in caplog.records if record.name == "twincar.serving.request_log"]
+    assert not [record for record in caplog.records if record.name == "twincar.deploy.server.request_log"]
 
 
 def test_its_own_description_is_true(client: TestClient) -> None:
@@ -344,8 +344,8 @@ def test_who_lets_others_in_without_a_key_is_told(
     key: str,
     warned: int,
 ) -> None:
-    monkeypatch.setattr("twincar.serving.server.DrainingServer.run", lambda *_: None)
-    caplog.set_level(logging.INFO, "twincar.serving.server")
+    monkeypatch.setattr("twincar.deploy.server.server.DrainingServer.run", lambda *_: None)
+    caplog.set_level(logging.INFO, "twincar.deploy.server.server")
     serve(classifier, name="cars", host=host, port=0, settings=HttpSettings(api_key=key))
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(told) == warned

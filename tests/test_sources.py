@@ -19,9 +19,9 @@ from conftest import draw_car
 from hub_server import COMMIT, HubClient, HubServer
 from scipy.io import savemat
 
+from twincar.core.errors import DataError, HubError, LabelError, UsageError
 from twincar.data.prepare import prepare
 from twincar.data.sources import Source, SourceRow, open_source, read_class_file
-from twincar.errors import DataError, HubError, LabelError, UsageError
 
 VAN = "Ram C/V Cargo Van Minivan 2012"
 NAMES = ["Audi S4 Sedan 2012", VAN, "BMW Z4 Convertible 2012"]
@@ -548,7 +548,7 @@ def test_parquet_that_cannot_be_used(tmp_path: Path) -> None:
 CLIENT = """
 import json, sys
 from twincar.data.sources import open_source
-from twincar.errors import TwinCarError
+from twincar.core.errors import TwinCarError
 try:
     source = open_source(sys.argv[1], splits=sys.argv[2].split(","))
     rows = list(source.rows())

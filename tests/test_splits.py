@@ -4,9 +4,9 @@ from collections import Counter
 
 import pytest
 
-from twincar.data.annotations import Annotation
+from twincar.core.files import sha256_of
+from twincar.data.dataset import Annotation
 from twincar.data.splits import _pick, singletons, with_validation
-from twincar.files import sha256_of
 
 
 def photo(file: str, label: int | None, split: str = "train", content: str = "") -> Annotation:

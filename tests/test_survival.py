@@ -9,8 +9,8 @@ from conftest import killed_while_making, write_class_folders
 from small_backbone import BACKBONE
 
 from benchmarks.survival import survives, undisturbed, works
-from twincar.errors import UsageError
-from twincar.files import RunFolder
+from twincar.core.errors import UsageError
+from twincar.core.files import RunFolder
 
 IN_TRAINING = ("training step", "after metrics.csv has its name", "half of .last.ckpt")
 

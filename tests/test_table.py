@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import draw_car
 
-from twincar.data.audit import audit_source
+from twincar.core.errors import DataError, Defect, UsageError
 from twincar.data.prepare import prepare
 from twincar.data.sources import Source, SourceRow, open_source, read_class_file
-from twincar.errors import DataError, Defect, UsageError
+from twincar.data.validate import audit_source
 
 HEADER = "filename,label\n"
 

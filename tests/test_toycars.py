@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from twincar.data import toycars
-from twincar.data.toycars import CLASS_NAMES, TWIN_PAIRS, WIDTH, ToyPhoto, TwinPair, draw_data_set, draw_photo
-from twincar.errors import StorageError
-from twincar.labels import parse_class_name
+from twincar.core.errors import StorageError
+from twincar.core.labels import parse_class_name
+from twincar.data.toy import cars as toycars
+from twincar.data.toy.cars import CLASS_NAMES, TWIN_PAIRS, WIDTH, ToyPhoto, TwinPair, draw_data_set, draw_photo
 
 pairs = pytest.mark.parametrize("pair", TWIN_PAIRS, ids=lambda pair: pair.first)
 

@@ -16,21 +16,21 @@ from small_backbone import BACKBONE
 from test_files import files_no_larger_than, held_elsewhere
 
 from benchmarks.forked import Forked, command_line, start
-from twincar.config import TrainConfig
-from twincar.data.annotations import PreparedData
-from twincar.data.loader import labels_of
-from twincar.errors import DataError, PhotoError, StorageError, TwinCarError, UsageError
-from twincar.evaluate import evaluate
-from twincar.files import RunFolder, best_epoch, sha256_of
-from twincar.modeling.calibration_fit import fit_calibration
-from twincar.modeling.checkpoint import load_model
-from twincar.modeling.engines import open_engine, read_logits
-from twincar.modeling.lightning_parts import AveragedWeights
-from twincar.modeling.mixing import BatchMixer
-from twincar.modeling.network import CarNet
-from twincar.recorder import Recorder
-from twincar.train import _announce, _provenance, is_finished, resume, train
-from twincar.training_module import TrainingModule, training_size, warmup_cosine
+from twincar.core.config import TrainConfig
+from twincar.core.errors import DataError, PhotoError, StorageError, TwinCarError, UsageError
+from twincar.core.files import RunFolder, best_epoch, sha256_of
+from twincar.data.dataset import PreparedData
+from twincar.data.loading.loader import labels_of
+from twincar.evaluation.evaluate import evaluate
+from twincar.models.calibration_fit import fit_calibration
+from twincar.models.checkpoint import load_model
+from twincar.models.engines.base import open_engine, read_logits
+from twincar.models.network import CarNet
+from twincar.training.callbacks import AveragedWeights
+from twincar.training.mixing import BatchMixer
+from twincar.training.module import TrainingModule, training_size, warmup_cosine
+from twincar.training.recorder import Recorder
+from twincar.training.train import _announce, _provenance, is_finished, resume, train
 
 # The columns of the log published with the first model.
 PUBLISHED_COLUMNS = [
@@ -149,7 +149,7 @@ def test_a_finished_run_is_left_as_it_is(small_run: Path) -> None:
 def test_training_stops_early(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.3, 0.5, 0.4, 0.5, 0.2, 0.9])
     fixed = {"loss": 1.0, "acc": 0.5, "top5": 1.0}
-    monkeypatch.setattr("twincar.recorder.answer_metrics", lambda _: {"f1_macro": next(scores), **fixed})
+    monkeypatch.setattr("twincar.training.recorder.answer_metrics", lambda _: {"f1_macro": next(scores), **fixed})
     result = train(small_config(small_data, epochs=6, patience=3, limit=1), tmp_path / "run")
     assert [row["val_f1_macro"] for row in result.history] == [0.3, 0.5, 0.4, 0.5, 0.2]
     assert result.best["epoch"] == 2  # the first of equals
@@ -164,7 +164,7 @@ def test_the_rate_and_the_time_of_each_epoch_are_logged(
     """One step an epoch, half of them to warm up: the peak in the second; then half a cosine, half way down and at its
     start."""
     clock = iter([10.0, 12.5, 20.0, 21.25, 30.0, 33.0, 40.0, 40.5])
-    monkeypatch.setattr("twincar.recorder.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("twincar.training.recorder.perf_counter", lambda: next(clock))
     config = small_config(
         small_data, epochs=4, limit=1, learning_rate=1e-3, schedule="cosine", warmup_epochs=2, layer_decay=0.9
     )
@@ -294,7 +294,7 @@ def test_other_data_than_the_run_was_started_with_is_refused(small_run: Path) ->
 
 
 def test_a_loss_that_is_no_number_is_told(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twincar.training_module.F.cross_entropy", lambda logits, _: logits.sum() * float("nan"))
+    monkeypatch.setattr("twincar.training.module.F.cross_entropy", lambda logits, _: logits.sum() * float("nan"))
     with pytest.raises(TwinCarError, match="--learning-rate"):
         train(small_config(small_data, gradient_clip=0), tmp_path / "run")
 
@@ -318,8 +318,8 @@ def test_warmup_cosine_by_hand() -> None:
 
 def test_a_run_keeps_the_precision_it_chose(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Resumed, it must not choose another."""
-    monkeypatch.setattr("twincar.modeling.precision.cpu_computes_bf16", lambda: True)
-    monkeypatch.setattr("twincar.modeling.precision.bf16_gain", lambda *_: 2.0)
+    monkeypatch.setattr("twincar.training.precision.cpu_computes_bf16", lambda: True)
+    monkeypatch.setattr("twincar.training.precision.bf16_gain", lambda *_: 2.0)
     run = train(small_config(small_data, precision="auto", epochs=1, limit=1), tmp_path / "run").run
     assert "precision: bf16" in run.config.read_text()
 
@@ -374,7 +374,7 @@ def test_averaged_weights_forget_the_start() -> None:
 
 def test_the_validation_part_is_what_is_measured(small_run: Path) -> None:
     """The best epoch's metrics, worked out again from its saved weights."""
-    from twincar.evaluate import evaluate
+    from twincar.evaluation.evaluate import evaluate
 
     evaluation = evaluate(small_run, split="val")
     best = best_epoch(RunFolder.open(small_run).read_history())

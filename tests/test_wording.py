@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from twincar.labels import stanford_cars
-from twincar.wording import cut_middle, percent
+from twincar.core.labels import stanford_cars
+from twincar.core.wording import cut_middle, percent
 
 
 def test_only_nothing_is_0_percent_and_only_all_is_100() -> None:

@@ -10,8 +10,8 @@ import os
 
 from torch import nn
 
-from twincar import train
 from twincar.cli import main
+from twincar.training import train
 
 
 class ObservedModule(train.TrainingModule):

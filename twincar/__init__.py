@@ -14,12 +14,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twincar.errors import TwinCarError
-from twincar.version import __version__
+from twincar.core.errors import TwinCarError
+from twincar.core.version import __version__
 
 if TYPE_CHECKING:
-    from twincar.answers import Explanation, Failure, Prediction
-    from twincar.predict import Classifier
+    from twincar.inference.classifier import Classifier
+    from twincar.inference.results import Explanation, Failure, Prediction
 
 # onnxruntime reports to its makers that it is used, and asks only once, when it is imported, whether it may.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -38,7 +38,7 @@ def load(model: str | Path | None = None, *, revision: str | None = None) -> Cla
     Raises:
         TwinCarError: nothing is there, or what is there is no model of ours; the message says which.
     """
-    from twincar.predict import Classifier  # deferred: it imports numpy and more
+    from twincar.inference.classifier import Classifier  # deferred: it imports numpy and more
 
     return Classifier.load(model, revision=revision)
 
@@ -49,6 +49,6 @@ if not TYPE_CHECKING:  # to a type checker it would make every name a right one
         """The classes that answer, imported when they are first named: they bring numpy and Pillow."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from twincar import predict
+        from twincar.inference import classifier as predict
 
         return getattr(predict, name)

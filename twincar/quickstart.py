@@ -7,16 +7,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from twincar.answers import Prediction
-from twincar.config import TrainConfig
+from twincar.core.config import TrainConfig
+from twincar.core.errors import UsageError
+from twincar.core.files import RunFolder
 from twincar.data.prepare import prepare
-from twincar.errors import UsageError
-from twincar.evaluate import Evaluation, evaluate
-from twincar.explain import Explanation, explain
-from twincar.files import RunFolder
-from twincar.predict import Classifier
-from twincar.report import REPORT, Report, report
-from twincar.train import TrainResult, resume, train
+from twincar.evaluation.evaluate import Evaluation, evaluate
+from twincar.evaluation.report.page import REPORT, Report, report
+from twincar.explanation.explain import Explanation, explain
+from twincar.inference.classifier import Classifier
+from twincar.inference.results import Prediction
+from twincar.training.train import TrainResult, resume, train
 
 log = logging.getLogger(__name__)
 

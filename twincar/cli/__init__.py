@@ -17,10 +17,13 @@ from typing import Annotated
 import typer
 
 import twincar
-from twincar.cli import about, answering, data, judging, options, serving, sharing, training
-from twincar.console import CurrentStderr
-from twincar.errors import MissingExtraError, TwinCarError, storage_errors
-from twincar.extras import how_to_install
+from twincar.cli import about, data, options, serving, training
+from twincar.cli import evaluate as judging
+from twincar.cli import hub as sharing
+from twincar.cli import predict as answering
+from twincar.cli.output import CurrentStderr
+from twincar.core.errors import MissingExtraError, TwinCarError, storage_errors
+from twincar.core.extras import how_to_install
 
 app = typer.Typer(
     no_args_is_help=True,

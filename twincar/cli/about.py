@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from twincar.cli.options import JsonOption
-from twincar.console import print_info, print_json
+from twincar.cli.output import print_info, print_json
 
 
 def info(as_json: JsonOption = False) -> None:
     """Tell what is installed and what is missing, which devices and engines there are, and where the caches are."""
-    from twincar.info import info
+    from twincar.core.info import info
 
     found = info()
     if as_json:

@@ -17,7 +17,7 @@ from twincar.cli.options import (
     SourceArgument,
     number_of,
 )
-from twincar.console import (
+from twincar.cli.output import (
     print_csv,
     print_deep_audit,
     print_json,
@@ -26,7 +26,7 @@ from twincar.console import (
     print_table,
     progress,
 )
-from twincar.errors import UsageError
+from twincar.core.errors import UsageError
 
 
 def prepare(
@@ -124,9 +124,9 @@ def audit(
         return
     if run or folds or out:
         raise UsageError("Expected --deep with --run, --folds and --out.")
-    from twincar.data.audit import audit_source
-    from twincar.data.class_sets import find_lacking
+    from twincar.data.class_issues import find_lacking
     from twincar.data.sources import open_source
+    from twincar.data.validate import audit_source
 
     with progress("Auditing photos") as on_photo:
         opened = open_source(source, classes_file=classes, labels_from=number_of(labels_from), allow_untrained=True)
@@ -157,7 +157,7 @@ def _audit_deeply(
     as_csv: bool,
     as_json: bool,
 ) -> None:
-    from twincar.deep_audit import COLUMNS, deep_audit
+    from twincar.auditing.audit import COLUMNS, deep_audit
 
     with progress("Looking at photos") as on_photo:
         audit = deep_audit(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from twincar.cluster import LOCAL
+from twincar.inference.cluster import LOCAL
 
 
 class Split(StrEnum):
@@ -96,7 +96,7 @@ def model_or_box(model: str | None) -> str:
     """The model that was named, or the one in the box, of which this tells."""
     if model is not None:
         return model
-    from twincar.box import MODEL, WHAT
+    from twincar.models.bundled import MODEL, WHAT
 
     typer.echo(f"No model named: answering with {WHAT}.", err=True)
     return str(MODEL)

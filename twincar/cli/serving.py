@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from twincar.choices import CONFIDENCE, FALSE_REJECTION, EngineName
 from twincar.cli.options import ConfidenceOption, FalseRejectionOption, ModelArgument, model_or_box
+from twincar.core.options import CONFIDENCE, FALSE_REJECTION, EngineName
 
 
 def serve(
@@ -43,8 +43,8 @@ def serve(
     ] = 5,
 ) -> None:
     """Answer over HTTP, for programs and other machines; /docs tells how to ask."""
-    from twincar.predict import Classifier
-    from twincar.serving import HttpSettings, read_api_key, serve
+    from twincar.deploy.server import HttpSettings, read_api_key, serve
+    from twincar.inference.classifier import Classifier
 
     settings = HttpSettings(
         root_path=root_path,
@@ -74,13 +74,13 @@ def demo(
     """Try a model in the browser: photo in, answer, how sure, what it looked at."""
     named = model_or_box(model)
     if space:
-        from twincar.space import write_space
+        from twincar.deploy.space import write_space
 
         written = write_space(named, space, examples=examples)
         typer.echo(f"Space: {written}\nTry:   python {written / 'app.py'}")
         typer.echo(f"Next:  hf upload OWNER/NAME {written} . --type space")
         return
-    from twincar.demo import demo
+    from twincar.deploy.demo import demo
 
     demo(
         named,

@@ -10,13 +10,13 @@ from typing import Annotated
 
 import typer
 
-from twincar.console import (
+from twincar.cli.output import (
     print_answers,
     print_evaluation,
     print_training,
 )
-from twincar.errors import PhotoError, StorageError, UsageError
-from twincar.files import RunFolder
+from twincar.core.errors import PhotoError, StorageError, UsageError
+from twincar.core.files import RunFolder
 
 
 def quickstart(
@@ -84,10 +84,10 @@ def train(
     ] = None,
 ) -> None:
     """Train a network on a prepared data set, or go on with a run; on several devices and hosts by DDP."""
-    from twincar.config import TrainConfig, parse_settings
-    from twincar.modeling.processes import devices_and_nodes, is_first_process
-    from twincar.train import resume as resume_run
-    from twincar.train import train
+    from twincar.core.config import TrainConfig, parse_settings
+    from twincar.training.distributed import devices_and_nodes, is_first_process
+    from twincar.training.train import resume as resume_run
+    from twincar.training.train import train
 
     if not is_first_process():  # the first one speaks for all
         logging.getLogger("twincar").setLevel(logging.ERROR)

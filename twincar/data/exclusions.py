@@ -10,10 +10,10 @@ import csv
 import io
 from pathlib import Path
 
+from twincar.core.errors import DataError, UsageError
+from twincar.core.files import from_spreadsheet_cell
+from twincar.core.user_files import read_bounded
 from twincar.data.sources import file_key
-from twincar.errors import DataError, UsageError
-from twincar.files import from_spreadsheet_cell
-from twincar.user_files import read_bounded
 
 EXCLUDE, LOOK = "exclude", "look"
 """What can stand in the column `action`."""

@@ -11,19 +11,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from twincar.data.annotations import Annotation, PreparedData, count_splits, write_prepared
-from twincar.data.audit import AuditReport, Finding, audit_source
-from twincar.data.class_sets import find_lacking
+from twincar.core.errors import DataError, Defect, UsageError
+from twincar.core.files import sha256_of, sha256_of_file, working_folder, write_csv
+from twincar.core.labels import ClassNames, shorten
+from twincar.core.version import __version__
+from twincar.data.class_issues import find_lacking
+from twincar.data.dataset import Annotation, PreparedData, count_splits, write_prepared
 from twincar.data.exclusions import read_exclusions
-from twincar.data.open_set import OpenSetSplit, hide_unseen, read_open_set
+from twincar.data.open_set_split import OpenSetSplit, hide_unseen, read_open_set
 from twincar.data.sources import DEFAULT_SPLITS, OnPhoto, Source, asked_splits, open_source
 from twincar.data.sources.base import malformed_rows
 from twincar.data.splits import singletons as singletons_of
 from twincar.data.splits import with_validation
-from twincar.errors import DataError, Defect, UsageError
-from twincar.files import sha256_of, sha256_of_file, working_folder, write_csv
-from twincar.labels import ClassNames, shorten
-from twincar.version import __version__
+from twincar.data.validate import AuditReport, Finding, audit_source
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from twincar.data.annotations import Annotation
-from twincar.files import sha256_of
+from twincar.core.files import sha256_of
+from twincar.data.dataset import Annotation
 
 
 def singletons(photos: list[Annotation]) -> list[int]:

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from twincar.data.annotations import MANIFEST, is_outside
+from twincar.core.errors import UsageError
+from twincar.data.dataset import MANIFEST, is_outside
 from twincar.data.sources.base import OnPhoto, Source, SourceRow, asked_splits, file_key
 from twincar.data.sources.table import open_table, read_class_file
-from twincar.errors import UsageError
 
 __all__ = [
     "DEFAULT_SOURCE",

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from twincar.data.annotations import SPLITS, Box, is_outside
-from twincar.errors import DataError, PhotoError, UsageError
-from twincar.files import sha256_of
-from twincar.labels import ClassNames, shorten
+from twincar.core.errors import DataError, PhotoError, UsageError
+from twincar.core.files import sha256_of
+from twincar.core.labels import ClassNames, shorten
+from twincar.data.dataset import SPLITS, Box, is_outside
 
 OnPhoto = Callable[[int, int], None]
 """Called with the photos done and the photos there are."""

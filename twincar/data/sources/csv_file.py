@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from twincar.errors import DataError
-from twincar.labels import shorten
-from twincar.user_files import read_bounded
+from twincar.core.errors import DataError
+from twincar.core.labels import shorten
+from twincar.core.user_files import read_bounded
 
 BOX = ("x1", "y1", "x2", "y2")
 _SPELLINGS = {

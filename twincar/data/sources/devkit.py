@@ -20,12 +20,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from twincar.data.annotations import is_outside
+from twincar.core.errors import DataError
+from twincar.core.files import sha256_of_file
+from twincar.core.labels import ClassNames, canonical_name, shorten
+from twincar.data.dataset import is_outside
 from twincar.data.sources.base import Source, SourceRow, check_split_words, row_fingerprint
 from twincar.data.sources.matfile import read_variable
-from twincar.errors import DataError
-from twincar.files import sha256_of_file
-from twincar.labels import ClassNames, canonical_name, shorten
 
 META = "cars_meta.mat"
 MERGED = "cars_annos.mat"

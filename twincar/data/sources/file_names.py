@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from twincar.data.annotations import is_outside
+from twincar.core.errors import DataError
+from twincar.core.listing import Skipped, look_into
+from twincar.core.photo_formats import PHOTO_SUFFIXES
+from twincar.data.dataset import is_outside
 from twincar.data.sources.base import file_key
-from twincar.errors import DataError
-from twincar.listing import Skipped, look_into
-from twincar.photo_formats import PHOTO_SUFFIXES
 
 
 @dataclass(frozen=True)

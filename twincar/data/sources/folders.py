@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from twincar.data.annotations import Box
+from twincar.core.errors import DataError
+from twincar.core.labels import ClassNames, canonical_name, shorten
+from twincar.core.listing import Skipped
+from twincar.data.dataset import Box
 from twincar.data.sources.base import (
     Source,
     SourceRow,
@@ -21,9 +24,6 @@ from twincar.data.sources.base import (
     unnamed_split,
 )
 from twincar.data.sources.layouts import class_folders, class_name, no_class_folders, read_boxes, split_folders
-from twincar.errors import DataError
-from twincar.labels import ClassNames, canonical_name, shorten
-from twincar.listing import Skipped
 
 _Tree = Mapping[Path, list[Path]]
 """The class folders of one split, and the photos of each."""

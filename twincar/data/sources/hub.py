@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from twincar.core.hub import Repository, fetch
 from twincar.data.sources.base import SPLIT_WORDS, Source
 from twincar.data.sources.parquet import open_parquet
-from twincar.hub import Repository, fetch
 
 _WAYS_OUT = "Or fetch its parquet files elsewhere and give their folder, or begin with the embedded data set 'toycars'."
 

@@ -16,12 +16,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from twincar.data.annotations import MANIFEST, Box
+from twincar.core.errors import DataError
+from twincar.core.labels import shorten
+from twincar.core.listing import Skip, Skipped, look_into, photos_below
+from twincar.data.dataset import MANIFEST, Box
 from twincar.data.sources.base import split_of
 from twincar.data.sources.csv_file import read_text
-from twincar.errors import DataError
-from twincar.labels import shorten
-from twincar.listing import Skip, Skipped, look_into, photos_below
 
 log = logging.getLogger(__name__)
 

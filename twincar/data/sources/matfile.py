@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twincar.user_files import read_bounded
+from twincar.core.user_files import read_bounded
 
 _HEADER = 128
 _MOST = 16 << 20  # bytes once decompressed; the lists of Stanford Cars have 3 million

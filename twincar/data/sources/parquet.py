@@ -16,6 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from twincar.core.errors import DataError
+from twincar.core.files import sha256_of
+from twincar.core.labels import ClassNames, canonical_name, shorten
+from twincar.core.preprocess import MAX_BYTES
 from twincar.data.sources.base import (
     OPTIONAL_SPLITS,
     SPLIT_WORDS,
@@ -25,10 +29,6 @@ from twincar.data.sources.base import (
     is_no_label,
     no_training_photos,
 )
-from twincar.errors import DataError
-from twincar.files import sha256_of
-from twincar.labels import ClassNames, canonical_name, shorten
-from twincar.preprocess import MAX_BYTES
 
 _FILE_NAME = re.compile(r"(?P<split>\w+)(-[^.]*)?\.parquet")
 _SHARD = re.compile(r"-\d+-of-(\d+)\.parquet")

@@ -11,7 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from twincar.data.annotations import Box, is_outside
+from twincar.core.errors import DataError, Defect, PhotoError, UsageError
+from twincar.core.files import read_json, sha256_of_file
+from twincar.core.labels import ClassNames, canonical_name, shorten
+from twincar.data.dataset import Box, is_outside
 from twincar.data.sources.base import (
     Source,
     SourceRow,
@@ -26,9 +29,6 @@ from twincar.data.sources.base import (
 )
 from twincar.data.sources.csv_file import BOX, CsvRow, read_rows, read_text
 from twincar.data.sources.file_names import FoundName, PhotoNames, name_below
-from twincar.errors import DataError, Defect, PhotoError, UsageError
-from twincar.files import read_json, sha256_of_file
-from twincar.labels import ClassNames, canonical_name, shorten
 
 _CLASS_LISTS = ("classes.txt", "classes.json", "cars_meta.mat")
 _PHOTO_FOLDERS = ("", "images", "photos")

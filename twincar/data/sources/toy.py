@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from twincar.core.errors import UsageError
+from twincar.core.files import sha256_of
+from twincar.core.labels import ClassNames
 from twincar.data.sources.base import OnPhoto, Source, check_split_words
 from twincar.data.sources.table import open_table
-from twincar.data.toycars import CLASS_NAMES, draw_data_set
-from twincar.errors import UsageError
-from twincar.files import sha256_of
-from twincar.labels import ClassNames
+from twincar.data.toy.cars import CLASS_NAMES, draw_data_set
 
 
 def open_toycars(seed_text: str, splits: tuple[str, ...]) -> Source:

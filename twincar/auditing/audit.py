@@ -1,0 +1,173 @@
+"""Is the data sound? Copies, leaks between splits, contradicting labels, odd photos, classes; one page and one list.
+
+    audit.html       what was found, photos side by side
+    findings.csv     file,reason,detail,action,suggested_class,class_name,split; `prepare --exclude` leaves out the rows
+                     whose action is 'exclude'
+    audit.json       the counts, and the hashes of findings.csv as it was written and of the one before
+
+What is excluded unless the user says otherwise: of copies of a picture all but one; of copies in several splits those
+in the split nearest to training; of copies with different classes all, as nobody knows which is right. Odd photos and
+suspect labels are there to be looked at.
+
+Shapes: N photos.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from twincar.auditing.duplicates import find_duplicates, group_numbers
+from twincar.auditing.findings import COLUMNS, FINDINGS, SUMMARY, AuditedData, DeepAudit
+from twincar.auditing.outliers import find_outliers
+from twincar.auditing.page import audit_page
+from twincar.auditing.signatures import CACHE_NAME, sign_photos
+from twincar.core.errors import DataError, UsageError
+from twincar.core.files import (
+    read_json,
+    sha256_of,
+    sha256_of_file,
+    to_csv,
+    working_folder,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from twincar.data.class_issues import find_class_issues
+from twincar.data.dataset import CACHE, MANIFEST, SPLITS, PreparedData
+from twincar.data.prepare import photo_writer
+from twincar.data.sources import open_source
+from twincar.data.validate import AuditReport, audit_source
+
+log = logging.getLogger(__name__)
+
+__all__ = ["COLUMNS", "AuditedData", "DeepAudit", "OnPhoto", "deep_audit"]
+
+OnPhoto = Callable[[int, int], None]
+
+
+def deep_audit(
+    spec: str,
+    out: Path | None = None,
+    *,
+    run: Path | None = None,
+    folds: int = 0,
+    classes_file: Path | None = None,
+    labels_from: int | None = None,
+    on_photo: OnPhoto | None = None,
+) -> DeepAudit:
+    """Audit a source, or a prepared data set, and write what was found.
+
+    Args:
+        spec: a source, see `open_source`, or the folder of a prepared data set.
+        out: folder for page and list; `audits/<name of the source>` unless given.
+        run: a trained run that judges the labels of photos it was not trained on.
+        folds: judge its training photos too, with so many networks trained anew.
+        classes_file: what numbers in the label column of a CSV file mean.
+        labels_from: whether they count from 0 or from 1, where nothing in the file proves it.
+        on_photo: called with photos done and in all, for a progress bar.
+
+    Raises:
+        UsageError: no such source or run, or `out` holds a list that was edited.
+        DataError: the source cannot be used.
+        StorageError: the disk is full, read-only, or not writable.
+    """
+    if folds and run is None:
+        raise UsageError("Expected --run RUN with --folds: its configuration is what the networks are trained with.")
+    out = out or Path("audits") / _name_of(spec)
+    _check_unedited(out)
+    with working_folder(out / "photos") as scratch:
+        data = _open(spec, classes_file, labels_from, scratch, on_photo)
+        audit = _examine(data, out, run, folds, on_photo)
+        _write(audit)
+    return audit
+
+
+def _name_of(spec: str) -> str:
+    kind, _, rest = spec.partition(":")
+    if kind in ("hub", "toycars"):
+        return (rest.partition("@")[0].rpartition("/")[2] or kind) if kind == "hub" else spec.replace(":", "-")
+    path = Path(spec).expanduser().resolve()
+    return path.parent.name if path.is_file() else path.name
+
+
+def _check_unedited(out: Path) -> None:
+    """A list that somebody has worked on is not written over."""
+    findings = out / FINDINGS
+    if not findings.exists():
+        return
+    summary = read_json(out / SUMMARY) if (out / SUMMARY).exists() else {}
+    ours = summary.get("findings_sha256") if isinstance(summary, dict) else None
+    if not isinstance(ours, list) or sha256_of_file(findings) not in ours:
+        raise UsageError(
+            f"{findings} has been edited since it was written, and a new audit would replace it. "
+            "Choose another --out, or delete it."
+        )
+
+
+def _open(
+    spec: str, classes_file: Path | None, labels_from: int | None, scratch: Path, on_photo: OnPhoto | None
+) -> AuditedData:
+    if (Path(spec).expanduser() / MANIFEST).is_file():
+        return _open_prepared(Path(spec).expanduser())
+    source = open_source(spec, classes_file=classes_file, labels_from=labels_from, allow_untrained=True)
+    for note in source.notes:
+        log.warning("%s", note)
+    description = source.description
+    if source.make:
+        source = source.make(scratch, on_photo)
+    report = audit_source(source, on_photo=on_photo, keep=photo_writer(scratch))
+    if not report.sound:
+        raise DataError(f"Expected sound photos in {description}, and none of its {source.total} rows is sound.")
+    return AuditedData(
+        source=description,
+        annotations=report.sound,
+        classes=source.classes,
+        root=source.photo_root or scratch,
+        unsound=report,
+        class_lists=source.class_lists,
+        skipped=source.skipped,
+    )
+
+
+def _open_prepared(folder: Path) -> AuditedData:
+    data = PreparedData.open(folder)
+    # Other splits, such as the hub's corrupted ones, are copies of these on purpose.
+    chosen = tuple(annotation for annotation in data.annotations if annotation.split in SPLITS)
+    return AuditedData(
+        source=data.manifest.get("source", str(folder)),
+        annotations=chosen,
+        classes=data.classes,
+        root=data.photo_root,
+        unsound=AuditReport((), chosen),
+        cache=folder / CACHE / CACHE_NAME,
+    )
+
+
+def _examine(data: AuditedData, out: Path, run: Path | None, folds: int, on_photo: OnPhoto | None) -> DeepAudit:
+    signatures = sign_photos(data.annotations, data.root, cache=data.cache, on_photo=on_photo)
+    groups = find_duplicates(signatures, [annotation.sha256 for annotation in data.annotations])
+    judgement = None
+    if run is not None:
+        from twincar.auditing.label_review import Photos, judge_labels  # deferred: torch takes seconds
+
+        photos = Photos(data.annotations, data.classes, data.root, group_numbers(groups, len(data.annotations)))
+        judgement = judge_labels(run, photos, out / "folds", folds=folds, on_photo=on_photo)
+    return DeepAudit(
+        folder=out,
+        data=data,
+        class_issues=find_class_issues(data.annotations, data.classes, data.class_lists),
+        groups=groups,
+        outliers=find_outliers(data.annotations, signatures),
+        judgement=judgement,
+    )
+
+
+def _write(audit: DeepAudit) -> None:
+    write_text(audit.page, audit_page(audit))
+    findings = to_csv(audit.rows, COLUMNS)
+    # The summary comes first and knows the list before too: killed between the two, neither counts as edited by hand.
+    before = [sha256_of_file(audit.findings)] if audit.findings.exists() else []
+    write_json(audit.folder / SUMMARY, {**audit.to_dict(), "findings_sha256": [sha256_of(findings), *before]})
+    write_bytes(audit.findings, findings)

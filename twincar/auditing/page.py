@@ -1,0 +1,124 @@
+"""The page that shows what a deep audit found, photos side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from twincar.auditing.duplicates import Group
+from twincar.auditing.findings import FINDINGS, AuditedData, DeepAudit, is_conflict, is_leak, rows_of_group
+from twincar.auditing.outliers import Outlier
+from twincar.auditing.signatures import BITS
+from twincar.core.html import picture_uri, render
+from twincar.core.preprocess import read_photo
+from twincar.data.class_issues import count_by_split
+from twincar.data.exclusions import EXCLUDE
+
+if TYPE_CHECKING:
+    from twincar.auditing.label_review import Judgement
+
+_SHOWN = 60  # groups or photos of a kind on the page; findings.csv has all
+_PICTURE = 280  # longest side of a picture on the page, pixels
+
+
+def audit_page(audit: DeepAudit) -> str:
+    """The page as HTML, complete in itself."""
+    data = audit.data
+    conflicts = [group for group in audit.groups if is_conflict(data, group)]
+    leaks = [group for group in audit.groups if is_leak(data, group) and group not in conflicts]
+    copies = [group for group in audit.groups if group not in conflicts and group not in leaks]
+    counts = count_by_split(data.annotations, len(data.classes))
+    return render(
+        "audit.html.jinja",
+        title=f"Is the data sound? {data.source}",
+        audit=audit.to_dict(),
+        splits={split: sum(numbers) for split, numbers in counts.items()},
+        unsound=data.unsound.rows(),
+        class_counts=[(name, [counts[s][index] for s in counts]) for index, name in enumerate(data.classes.names)],
+        sections=[
+            ("Copies with different classes", "All of them are excluded: nobody knows which label is right.",
+             *_group_cards(data, conflicts)),
+            ("Leaks between splits", "The copy nearer to training is excluded.", *_group_cards(data, leaks)),
+            ("Copies within a split", "All but one are excluded.", *_group_cards(data, copies)),
+        ],
+        suspects=_suspect_cards(data, audit.judgement),
+        outliers=_outlier_cards(data, audit.outliers),
+        outliers_total=len(audit.outliers),
+        command=audit.command,
+        findings=FINDINGS,
+        exclude=EXCLUDE,
+    )  # fmt: skip
+
+
+def _group_cards(data: AuditedData, groups: Sequence[Group]) -> tuple[int, list[dict[str, Any]]]:
+    """How many there are, and what is shown of the first of them."""
+    cards = []
+    for group in groups[:_SHOWN]:
+        out = {row["file"] for row in rows_of_group(data, group)}
+        pairs = [
+            "same bytes" if pair.exact
+            else f"{pair.distance} of {BITS} bits, {pair.likeness:.1%} alike{', mirrored' if pair.mirrored else ''}"
+            for pair in group.pairs
+        ]  # fmt: skip
+        photos = [{**_figure(data, place), "out": data.annotations[place].file in out} for place in group.photos[:6]]
+        cards.append({"photos": photos, "more": len(group.photos) - len(photos), "pairs": sorted(set(pairs))})
+    return len(groups), cards
+
+
+def _suspect_cards(data: AuditedData, judgement: Judgement | None) -> list[dict[str, Any]]:
+    """Each suspect beside the photos that the networks are surest of in its class and in the suggested one."""
+    if judgement is None:
+        return []
+    errors, surest = judgement.errors, _surest_photos(judgement)
+    cards = []
+    for judged, suggested in list(zip(errors.photos.tolist(), errors.suggested.tolist(), strict=True))[:_SHOWN]:
+        examples = [
+            (words, _figure(data, surest[index]))
+            for words, index in (
+                ("labelled so, surely", int(judgement.labels[judged])),
+                ("suggested, surely", suggested),
+            )
+            if index in surest
+        ]
+        cards.append(
+            {
+                "photo": _figure(data, int(judgement.photos[judged])),
+                "suggested": judgement.classes[suggested],
+                "chance": float(judgement.probabilities[judged, suggested]),
+                "chance_of_label": float(judgement.probabilities[judged, judgement.labels[judged]]),
+                "examples": examples,
+            }
+        )
+    return cards
+
+
+def _surest_photos(judgement: Judgement) -> dict[int, int]:
+    """For each class the place of the photo labelled so that is given the highest probability for it."""
+    of_label = judgement.probabilities[np.arange(len(judgement.labels)), judgement.labels]
+    order = np.argsort(of_label, kind="stable")  # the surest last, which overwrites the others
+    return dict(zip(judgement.labels[order].tolist(), judgement.photos[order].tolist(), strict=True))
+
+
+def _outlier_cards(data: AuditedData, outliers: Sequence[Outlier]) -> list[dict[str, Any]]:
+    return [
+        {
+            "photo": _figure(data, outlier.photo),
+            "reason": outlier.reason,
+            "detail": outlier.detail,
+            "score": outlier.score,
+        }
+        for outlier in outliers[:_SHOWN]
+    ]
+
+
+def _figure(data: AuditedData, place: int) -> dict[str, Any]:
+    photo = data.annotations[place]
+    return {
+        "picture": picture_uri(read_photo(data.root / photo.file), _PICTURE),
+        "file": photo.file,
+        "class_name": data.class_of(place) or "no label",
+        "split": photo.split,
+        "size": f"{photo.width}×{photo.height}",
+    }

@@ -1,0 +1,203 @@
+"""Verbs that put a trained model to use: export, predict."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from twincar.cli.options import (
+    ClassesOption,
+    ConfidenceOption,
+    CsvOption,
+    DataOption,
+    FalseRejectionOption,
+    JsonOption,
+    model_or_box,
+)
+from twincar.cli.output import (
+    print_answers,
+    print_csv,
+    print_export,
+    print_json,
+    print_json_lines,
+    print_predicted_many,
+    progress,
+)
+from twincar.core.errors import MissingExtraError, UsageError
+from twincar.core.extras import how_to_install
+from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Arithmetic, EngineName, ExportFormat
+from twincar.core.wording import counted
+
+if TYPE_CHECKING:
+    from twincar.inference.results import Failure, Prediction
+
+
+def export(
+    model: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, .safetensors file, or published .pth.")],
+    format: Annotated[ExportFormat, typer.Option(help="One ONNX file, or a folder for OpenVINO.")] = "onnx",
+    precision: Annotated[Arithmetic, typer.Option(help="What is stored and computed in.")] = "fp32",
+    out: Annotated[Path | None, typer.Option(help="Where to.  [default: beside the weights]")] = None,
+    data: DataOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Write it even if it answers differently.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Export a model for answering without torch, checked against the network on validation photos."""
+    from twincar.deploy.export import export
+
+    with progress("Computing the network's answers") as on_photo:
+        exported = export(
+            model,
+            format=format,
+            precision=precision,
+            out=out,
+            data_folder=data,
+            force=force,
+            on_photo=on_photo,
+        )
+    if as_json:
+        print_json(exported.to_dict())
+    else:
+        print_export(exported)
+
+
+def predict(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGES...",
+            help="Photos, folders, patterns, or addresses of these, such as s3://bucket/cars; - for a photo or paths "
+            "on stdin.",
+        ),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Run folder, .safetensors, exported .onnx or OpenVINO folder, published .pth, or a model on the hub: "
+            "OWNER/NAME[@REVISION].  [default: the model in the box]",
+        ),
+    ] = None,
+    engine: Annotated[EngineName, typer.Option(help="What computes; auto is the fastest there.")] = "auto",
+    top_k: Annotated[int, typer.Option(min=1, help="Candidates a photo.")] = 3,
+    tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored and wider views.")] = False,
+    confidence: ConfidenceOption = CONFIDENCE,
+    false_rejection: FalseRejectionOption = FALSE_REJECTION,
+    classes: ClassesOption = None,
+    backbone: Annotated[str, typer.Option(help="Of .pth weights.  [default: efficientnetv2_rw_s]")] = "",
+    out: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or address to write Parquet to, for any number of photos; the same command goes on where it "
+            "stopped."
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS]",
+            help="With --out: answer on the Ray cluster at HOST:PORT, or auto for the one that runs here; without an "
+            "address on this machine, a process a core.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a line; with --out one in all.")
+    ] = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """Name the cars in photos; a photo that cannot be read gets an error row and the exit code becomes 1."""
+    if cluster is not None and out is None:
+        raise UsageError("Expected --cluster with --out: a folder or an address that all its machines reach.")
+    if out is not None:
+        if as_csv or classes or backbone or images == ["-"]:
+            raise UsageError("Expected --out with photos by name, and without --csv, --classes and --backbone.")
+        settings = {"top_k": top_k, "tta": tta, "confidence": confidence, "false_rejection": false_rejection}
+        _predict_many(images, out, cluster, model_or_box(model), engine, settings, as_json)
+        return
+    from twincar.core.listing import find_photos
+    from twincar.inference.classifier import Classifier
+    from twincar.inference.results import Failure, flat_row
+
+    photos = _photos_from_stdin() if images == ["-"] else find_photos(images)
+    names = None
+    if classes:
+        from twincar.data.sources import read_class_file  # it knows .mat files, which takes a while to import
+
+        names = read_class_file(classes)
+    classifier = Classifier.load(
+        model_or_box(model),
+        engine=engine,
+        classes=names,
+        backbone=backbone,
+        confidence=confidence,
+        false_rejection=false_rejection,
+    )
+    failed = 0
+
+    def counted() -> Iterator[Prediction | Failure]:
+        nonlocal failed
+        for answer in classifier.stream(photos, top_k=top_k, tta=tta):
+            failed += isinstance(answer, Failure)
+            yield answer
+
+    if as_json:
+        print_json_lines(answer.to_dict() for answer in counted())
+    elif as_csv:
+        columns = ["photo", "answer", "level", "reason", "class_name", "confidence", "make", "model", "body", "year"]
+        columns += [f"{what}{place}" for place in range(2, top_k + 1) for what in ("class_name", "probability")]
+        print_csv((flat_row(answer) for answer in counted()), [*columns, "error"])
+    else:
+        print_answers(counted())
+    _fail_for(failed)
+
+
+def _predict_many(
+    images: list[str],
+    out: str,
+    cluster: str | None,
+    model: str,
+    engine: EngineName,
+    settings: dict[str, Any],
+    as_json: bool,
+) -> None:
+    from twincar.models.locate import find_model
+
+    try:
+        from twincar.inference.batch import predict_many
+    except ModuleNotFoundError as error:  # of the extras that bring Parquet this one is the small one
+        raise MissingExtraError(f"Writing Parquet needs {error.name}: {how_to_install('ray')}") from None
+
+    path = find_model(model, engine=engine)
+    with progress("Answering for photos") as on_photo:
+        done = predict_many(images, out, model=path, engine=engine, cluster=cluster, on_photo=on_photo, **settings)
+    if as_json:
+        print_json(done.to_dict())
+    else:
+        print_predicted_many(done)
+    _fail_for(done.failed)
+
+
+def _fail_for(photos: int) -> None:
+    if photos:
+        typer.echo(f"{counted(photos, 'photo')} could not be read.", err=True)
+        raise typer.Exit(1)
+
+
+def _photos_from_stdin() -> Iterator[str | bytes]:
+    """Standard input holds one photo, or paths, one a line."""
+    from twincar.core.photo_formats import HEAD, is_photo_data
+    from twincar.core.preprocess import MAX_BYTES
+
+    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise UsageError(f"Expected at most {MAX_BYTES >> 20} MiB on standard input, but there is more.")
+    if not data.strip():
+        raise UsageError("Expected a photo or paths of photos on standard input, and it is empty.")
+    if is_photo_data(data[:HEAD]) or b"\0" in data:
+        return iter([data])
+    return (name for name in os.fsdecode(data).replace("\r\n", "\n").split("\n") if name.strip())

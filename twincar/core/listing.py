@@ -1,0 +1,299 @@
+"""Photos below a folder or an address, one after the other: memory does not grow with their number. Torch-free.
+
+Every command that searches a folder searches it by these rules. A photo is what a known suffix says is one; where the
+name says nothing, or something unknown, the first bytes decide. Hidden files and folders, and those that systems make
+for themselves, are left out. Links to folders are followed, but not back to a folder above them. What is left out is
+counted, by reason.
+"""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from twincar.core.errors import DataError, UsageError
+from twincar.core.photo_formats import (
+    HEAD,
+    LEFTOVER_SUFFIXES,
+    OTHER_SUFFIXES,
+    PHOTO_SUFFIXES,
+    RAW_SUFFIXES,
+    is_photo_data,
+)
+from twincar.core.preprocess import is_address, local_path
+from twincar.core.user_files import open_regular
+
+log = logging.getLogger(__name__)
+
+_SYSTEM_NAMES = frozenset(
+    {
+        "__macosx", "@eadir", "@__thumb", "#recycle", "#snapshot", "$recycle.bin", "lost+found", "thumbs.db",
+        "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "__pycache__",
+        "system volume information", "icon\r",
+    }
+)  # fmt: skip
+_DEEPEST = 32
+
+
+class Skip(StrEnum):
+    """Why something in a folder is no photo to look at."""
+
+    HIDDEN = "hidden"
+    SYSTEM = "made by the system"
+    NOT_A_PHOTO = "no photo"
+    RAW = "raw file of a camera"
+    LEFTOVER = "unfinished download or backup"
+    LOOP = "link to a folder above"
+    TOO_DEEP = f"more than {_DEEPEST} folders deep"
+    UNREADABLE = "not readable"
+    NO_CLASS = "photo outside the class folders"
+    OTHER_FOLDER = "photo in a folder beside the splits"
+
+
+class Skipped:
+    """What searches left out: how often by reason, and the first of each."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[Skip] = Counter()
+        self._examples: dict[Skip, str] = {}
+
+    def add(self, reason: Skip, name: str) -> None:
+        """Count one file, or a folder that was not looked into."""
+        self._counts[reason] += 1
+        self._examples.setdefault(reason, name)
+
+    def to_dict(self) -> dict[str, int]:
+        """How often by reason, for JSON."""
+        return {str(reason): count for reason, count in self._counts.most_common()}
+
+    def log(self) -> None:
+        """Tell people, if anything was left out."""
+        if self._counts:
+            reasons = [
+                f"{count} {reason} (such as {self._examples[reason]})" for reason, count in self._counts.most_common()
+            ]
+            log.info("Skipped %d files or folders: %s.", self._counts.total(), ", ".join(reasons))
+
+
+def find_photos(arguments: Iterable[str], skipped: Skipped | None = None) -> Iterator[str]:
+    """Photos in files, folders (searched below) and patterns such as `'cars/*.jpg'`.
+
+    Each may be a path or an address that fsspec opens, such as `s3://bucket/cars`. The order is that of the names,
+    folder by folder. A file that is named is kept whatever it is, so that its error is told. What was left out is
+    logged at the end.
+
+    Args:
+        arguments: paths, patterns, addresses.
+        skipped: counts what is left out.
+
+    Raises:
+        UsageError: a name that is nothing, or a folder or pattern without a photo; an address of a kind that cannot be
+            opened here.
+        DataError: a folder or an address that cannot be listed.
+    """
+    skipped = Skipped() if skipped is None else skipped
+    for argument in map(local_path, arguments):
+        found = False
+        for photo in _at_address(argument, skipped) if is_address(argument) else _at_path(argument, skipped):
+            found = True
+            yield photo
+        if not found:
+            skipped.log()
+            raise UsageError(f"Expected photos in {argument!r}, and found none.")
+    skipped.log()
+
+
+def photos_below(folder: Path, skipped: Skipped, *, within: Iterable[Path] = ()) -> Iterator[Path]:
+    """The photos in a folder and in those below it.
+
+    Args:
+        folder: the folder.
+        skipped: counts what is left out.
+        within: folders above it that are searched too, so that no link leads back to them.
+
+    Raises:
+        DataError: a folder that cannot be listed.
+    """
+    return map(Path, _below_folder(str(folder), skipped, tuple(_identity(str(above)) for above in within)))
+
+
+def look_into(folder: Path, skipped: Skipped) -> tuple[list[Path], list[Path]]:
+    """The folders right in a folder, and the photos right in it.
+
+    Raises:
+        DataError: the folder cannot be listed.
+    """
+    entries = _entries(str(folder), skipped)
+    files = [entry.path for entry in entries if not _is_folder(entry)]
+    photos = [Path(path) for path in files if _is_photo(path, _read_head, skipped)]
+    return [Path(entry.path) for entry in entries if _is_folder(entry)], photos
+
+
+def _at_path(argument: str, skipped: Skipped) -> Iterator[str]:
+    if os.path.isdir(argument):  # noqa: PTH112  # this and the like are much quicker than Path, for millions
+        yield from _below_folder(argument, skipped, ())
+    elif os.path.lexists(argument) or not glob.has_magic(argument):
+        yield argument
+    else:
+        for path in sorted(glob.iglob(argument, recursive=True)):  # noqa: PTH207  # absolute patterns too
+            if not _is_wanted(path, skipped, argument):
+                continue
+            if not os.path.isdir(path):  # noqa: PTH112
+                if _is_photo(path, _read_head, skipped):
+                    yield path
+            elif "**" not in argument:  # else the pattern has its photos by itself
+                yield from _below_folder(path, skipped, ())
+
+
+def _below_folder(folder: str, skipped: Skipped, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """Photos of a folder, which lies in those `above`, by device and number."""
+    identity = _identity(folder)
+    if identity in above or len(above) == _DEEPEST:
+        skipped.add(Skip.LOOP if identity in above else Skip.TOO_DEEP, folder)
+        return
+    folders = []
+    for entry in _entries(folder, skipped):
+        if _is_folder(entry):
+            folders.append(entry.path)
+        elif _is_photo(entry.path, _read_head, skipped):
+            yield entry.path
+    for path in folders:
+        yield from _below_folder(path, skipped, (*above, identity))
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    try:
+        status = os.stat(folder)  # noqa: PTH116
+    except OSError as error:
+        raise _not_listed(folder, error) from None
+    return status.st_dev, status.st_ino
+
+
+def _entries(folder: str, skipped: Skipped) -> list[os.DirEntry[str]]:
+    """What lies in a folder, by name, without what is hidden or made by the system."""
+    try:
+        with os.scandir(folder) as entries:
+            wanted = (entry for entry in entries if _is_wanted(entry.path, skipped))
+            return sorted(wanted, key=lambda entry: entry.name)
+    except OSError as error:
+        raise _not_listed(folder, error) from None
+
+
+def _not_listed(folder: str, error: OSError) -> DataError:
+    return DataError(f"Expected to list the folder {folder}, and it cannot be: {error.strerror}")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_wanted(path: str, skipped: Skipped, pattern: str = "") -> bool:
+    """Whether a file or folder is neither hidden nor made by the system.
+
+    Of a match of a pattern this goes for all folders on the way that the pattern does not name.
+    """
+    named = set(pattern.split("/"))
+    parts = path.rstrip("/").split("/")
+    for name in parts if pattern else parts[-1:]:
+        hidden = name.startswith(".")
+        if name not in named and (hidden or name.casefold() in _SYSTEM_NAMES):
+            skipped.add(Skip.HIDDEN if hidden else Skip.SYSTEM, path)
+            return False
+    return True
+
+
+def _is_photo(path: str, read_head: Callable[[str], bytes], skipped: Skipped) -> bool:
+    suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122
+    if suffix in PHOTO_SUFFIXES:
+        return True
+    if suffix in RAW_SUFFIXES or suffix.endswith("~") or suffix in LEFTOVER_SUFFIXES:
+        skipped.add(Skip.RAW if suffix in RAW_SUFFIXES else Skip.LEFTOVER, path)
+        return False
+    try:
+        if suffix not in OTHER_SUFFIXES and is_photo_data(read_head(path)):
+            return True
+    except Exception:  # of the disk, or of whatever kind of address it is
+        skipped.add(Skip.UNREADABLE, path)
+        return False
+    skipped.add(Skip.NOT_A_PHOTO, path)
+    return False
+
+
+def _read_head(path: str) -> bytes:
+    with open_regular(Path(path)) as file:
+        return file.read(HEAD)
+
+
+def _at_address(argument: str, skipped: Skipped) -> Iterator[str]:
+    filesystem, path = open_address(argument)
+    try:
+        if glob.has_magic(path):
+            found: Iterable[str] = _matching(filesystem, path, skipped)
+        elif filesystem.isdir(path):
+            found = _below_address(filesystem, path, skipped, _DEEPEST)
+        else:
+            found = [path]
+        inside = argument[argument.find("::") :] if "::" in argument else ""  # such as `zip://cars::archive.zip`
+        yield from (filesystem.unstrip_protocol(name) + inside for name in found)
+    except Exception as error:  # each kind of address has errors of its own
+        raise DataError(f"Expected to list {argument}, and it cannot be: {error}") from None
+
+
+def _matching(filesystem: Any, pattern: str, skipped: Skipped) -> Iterator[str]:
+    for path, entry in sorted(filesystem.glob(pattern, detail=True).items()):
+        if not _is_wanted(path, skipped, pattern):
+            continue
+        if entry["type"] == "file" and _is_remote_photo(filesystem, path, skipped):
+            yield path
+        elif entry["type"] == "directory" and "**" not in pattern:
+            yield from _below_address(filesystem, path, skipped, _DEEPEST)
+
+
+def _below_address(filesystem: Any, folder: str, skipped: Skipped, depth: int) -> Iterator[str]:
+    """As `_below_folder`; fsspec's own walk keeps no order."""
+    if depth == 0:
+        skipped.add(Skip.TOO_DEEP, folder)
+        return
+    entries = [
+        entry
+        for entry in sorted(filesystem.ls(folder, detail=True), key=lambda entry: entry["name"])
+        if entry["name"].rstrip("/") != folder.rstrip("/") and _is_wanted(entry["name"], skipped)
+    ]
+    for entry in entries:
+        if entry["type"] == "file" and _is_remote_photo(filesystem, entry["name"], skipped):
+            yield entry["name"]
+    for entry in entries:
+        if entry["type"] == "directory":
+            yield from _below_address(filesystem, entry["name"], skipped, depth - 1)
+
+
+def _is_remote_photo(filesystem: Any, path: str, skipped: Skipped) -> bool:
+    return _is_photo(path, lambda name: filesystem.cat_file(name, start=0, end=HEAD), skipped)
+
+
+def open_address(address: str) -> tuple[Any, str]:
+    """The fsspec file system of an address, and the path in it.
+
+    Raises:
+        UsageError: it is of a kind that is not known, or whose package is not installed.
+        DataError: it cannot be reached.
+    """
+    from fsspec.core import url_to_fs  # deferred: it costs a tenth of a second, and most photos are files
+
+    try:
+        # Listings are read once, and a cache would grow with the number of photos.
+        filesystem, path = url_to_fs(address, use_listings_cache=False)
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"Expected an address that fsspec opens, and found {address!r}: {error}") from None
+    except Exception as error:  # each kind of address has errors of its own
+        raise DataError(f"Expected to reach {address}, and it cannot be: {error}") from None
+    return filesystem, path

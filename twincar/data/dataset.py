@@ -1,0 +1,263 @@
+"""The format of a prepared data set: one folder that says which photo is which car, and in which split.
+
+    annotations.csv   one row a photo: file,label,class_name,split,width,height,x1,y1,x2,y2,sha256
+    classes.json      one row a class, as `ClassNames.to_rows` gives them
+    manifest.json     where it all comes from, the settings, counts, and the hashes of the two others; written last
+    photos/           the photos, where the source does not keep them as files
+
+A folder without a manifest is not prepared, and one whose hashes do not fit is damaged.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, TypeVar
+
+from twincar.core.config import TrainConfig, read_yaml
+from twincar.core.errors import DataError, UsageError
+from twincar.core.files import RunFolder, read_json, sha256_of, write_csv, write_json
+from twincar.core.labels import ClassNames
+
+Parsed = TypeVar("Parsed")
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels of the upright photo, from 0; right and bottom are the first outside."""
+
+SPLITS = ("train", "val", "test")
+FORMAT = 1
+ANNOTATIONS, CLASSES, MANIFEST = "annotations.csv", "classes.json", "manifest.json"
+CACHE = ".cache"
+"""Folder of what can be computed again, below the data: what is deleted with the data needs no other care."""
+_SPLIT = re.compile(r"[\w-]{1,100}")
+_LONGEST_PATH = 4000  # characters
+_BOX_COLUMNS = ("x1", "y1", "x2", "y2")
+_COLUMNS = ("file", "label", "class_name", "split", "width", "height", *_BOX_COLUMNS, "sha256")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotation:
+    """One sound photo."""
+
+    file: str
+    """Its place below the photo folder, with forward slashes."""
+    label: int | None
+    """Index of its class; None in a test half whose labels are kept back."""
+    split: str
+    """'train', 'val', 'test', or the name of another split of the source."""
+    width: int
+    """Of the upright photo, pixels."""
+    height: int
+    """Of the upright photo, pixels."""
+    box: Box | None
+    """Where the car is, or None where the source does not say."""
+    sha256: str
+    """Of the file's bytes, hexadecimal."""
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A prepared data set, opened."""
+
+    folder: Path
+    photo_root: Path
+    classes: ClassNames
+    annotations: tuple[Annotation, ...]
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> PreparedData:
+        """Open a folder that `prepare` has made.
+
+        Raises:
+            UsageError: there is no such folder, or it was not prepared.
+            DataError: the folder is damaged, of another format, or its photos are gone.
+        """
+        folder = Path(folder)
+        manifest = _read_manifest(folder)
+        classes = _parsed(_parse_classes, folder, manifest, CLASSES)
+        annotations = _parsed(_parse_annotations, folder, manifest, ANNOTATIONS)
+        if any(annotation.label is not None and annotation.label >= len(classes) for annotation in annotations):
+            raise _damaged(folder, f"{ANNOTATIONS} has labels that {CLASSES} has no names for")
+        photo_root = folder / manifest["photo_root"]
+        if not photo_root.is_dir():
+            raise DataError(
+                f"Expected the photos of {folder} in {photo_root}, and there is no such folder. "
+                "Put them back there, or prepare the data set again from where they are now."
+            )
+        return cls(folder, photo_root, classes, annotations, manifest)
+
+    @classmethod
+    def of_run(cls, run: RunFolder, folder: Path | None = None) -> PreparedData:
+        """Open the data set a run was trained on, or the one in `folder` in its place.
+
+        Raises:
+            UsageError: the folder is gone, or was not prepared.
+            DataError: as of `open`.
+        """
+        return cls.open(folder or Path(TrainConfig.from_values(read_yaml(run.config)).data))
+
+    @property
+    def name(self) -> str:
+        """What its folder is called."""
+        return self.folder.resolve().name
+
+    def split(self, name: str) -> list[Annotation]:
+        """The photos of one split.
+
+        Raises:
+            DataError: the split has no photos.
+        """
+        chosen = [annotation for annotation in self.annotations if annotation.split == name]
+        if not chosen:
+            counts = count_splits(self.annotations)
+            found = ", ".join(f"{split} ({count})" for split, count in counts.items())
+            raise DataError(
+                f"Expected photos in the split {name!r} of {self.folder}, and it has none; there are {found}. "
+                "Choose one of these, or prepare a source that has the split."
+            )
+        return chosen
+
+    def has_split(self, name: str) -> bool:
+        """Whether any photo is in this split."""
+        return any(annotation.split == name for annotation in self.annotations)
+
+    def classes_without(self, split: str) -> list[str]:
+        """The classes of which a split has no photo."""
+        present = {annotation.label for annotation in self.annotations if annotation.split == split}
+        return [name for index, name in enumerate(self.classes.names) if index not in present]
+
+    def labelled_split(self, name: str) -> list[Annotation]:
+        """The photos of one split, all of which have labels.
+
+        Raises:
+            DataError: the split has no photos, or a photo without a label.
+        """
+        chosen = self.split(name)
+        if any(annotation.label is None for annotation in chosen):
+            raise DataError(
+                f"Expected labels in the split {name!r} of {self.folder}, and it has none to compare with. "
+                "Evaluate another split, or look at the answers with twincar predict."
+            )
+        return chosen
+
+    def path(self, annotation: Annotation) -> Path:
+        """The file of a photo."""
+        return self.photo_root / annotation.file
+
+
+def write_prepared(
+    folder: Path, classes: ClassNames, annotations: Iterable[Annotation], manifest: Mapping[str, Any]
+) -> None:
+    """Write the three files of a prepared data set into `folder`, the manifest last.
+
+    Raises:
+        StorageError: the disk is full, read-only, or not writable.
+    """
+    write_json(folder / CLASSES, classes.to_rows())
+    write_csv(folder / ANNOTATIONS, (_to_row(annotation, classes) for annotation in annotations), _COLUMNS)
+    hashes = {name: sha256_of((folder / name).read_bytes()) for name in (ANNOTATIONS, CLASSES)}
+    write_json(folder / MANIFEST, {"format": FORMAT, **manifest, "sha256": hashes})
+
+
+def count_splits(annotations: Iterable[Annotation]) -> dict[str, int]:
+    """Photos in each split: train, val, test, and then any others."""
+    counts = Counter(annotation.split for annotation in annotations)
+    names = [*(split for split in SPLITS if split in counts), *sorted(counts.keys() - set(SPLITS))]
+    return {split: counts[split] for split in names}
+
+
+def is_outside(name: str) -> bool:
+    """Whether a file name leads out of the photo folder by its letters alone: absolute, or with '..' in it."""
+    windows = PureWindowsPath(name)
+    return PurePosixPath(name).is_absolute() or windows.is_absolute() or ".." in windows.parts
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise UsageError(
+            f"Expected a prepared data set at {folder}, and there is no such folder. "
+            f"Make it: twincar prepare SOURCE --out {folder}"
+        )
+    if not (folder / MANIFEST).is_file():
+        raise UsageError(
+            f"Expected a prepared data set at {folder}, and the folder has no {MANIFEST}. "
+            f"Prepare it into a folder of its own first: twincar prepare {folder} --out FOLDER"
+        )
+    manifest = read_json(folder / MANIFEST)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        raise DataError(
+            f"Expected format {FORMAT} in {folder / MANIFEST}, and found {found}. "
+            "Delete the folder and prepare the data set again with this version."
+        )
+    if not isinstance(root := manifest.get("photo_root"), str) or not isinstance(manifest.get("sha256"), dict):
+        raise _damaged(folder, f"{MANIFEST} lacks some of its entries")
+    if ".." in Path(root).parts or len(root) > _LONGEST_PATH:  # absolute is well: sources that have files keep them
+        raise _damaged(folder, f"{MANIFEST} names {root[:100]!r} as the folder of its photos")
+    return manifest
+
+
+def _read_checked(folder: Path, manifest: Mapping[str, Any], name: str) -> str:
+    """The text of a file whose hash is the manifest's."""
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise _damaged(folder, f"{name} cannot be read ({error.strerror})") from None
+    if sha256_of(data) != manifest["sha256"].get(name):
+        raise _damaged(folder, f"{name} is not as it was written")
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _damaged(folder: Path, found: str) -> DataError:
+    return DataError(
+        f"Expected the data set in {folder} as `twincar prepare` left it, but {found}. "
+        "Delete the folder and prepare the data set again."
+    )
+
+
+def _to_row(annotation: Annotation, classes: ClassNames) -> dict[str, Any]:
+    cells = asdict(annotation)
+    box = cells.pop("box") or (None,) * 4
+    class_name = "" if annotation.label is None else classes[annotation.label]
+    return {**cells, "class_name": class_name, **dict(zip(_BOX_COLUMNS, box, strict=True))}
+
+
+def _parsed(parse: Callable[[str], Parsed], folder: Path, manifest: Mapping[str, Any], name: str) -> Parsed:
+    """The contents of a file; a hash that fits says who wrote it only where nobody else could write the manifest."""
+    text = _read_checked(folder, manifest, name)
+    try:
+        return parse(text)
+    except (csv.Error, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise _damaged(folder, f"{name} cannot be understood ({error!r})") from None
+
+
+def _parse_classes(text: str) -> ClassNames:
+    return ClassNames(tuple(row["name"] for row in json.loads(text)))
+
+
+def _parse_annotations(text: str) -> tuple[Annotation, ...]:
+    return tuple(_from_row(row) for row in csv.DictReader(io.StringIO(text, newline="")))
+
+
+def _from_row(row: Mapping[str, str]) -> Annotation:
+    if is_outside(row["file"]):
+        raise ValueError(f"{row['file']!r} leads out of the photo folder")
+    if not _SPLIT.fullmatch(row["split"]):  # it becomes the name of a folder
+        raise ValueError(f"a split {row['split']!r}")
+    if any(int(row[side]) < 1 for side in ("width", "height")) or (row["label"] and int(row["label"]) < 0):
+        raise ValueError(f"a size or label of {row['file']!r}")
+    return Annotation(
+        file=row["file"],
+        label=int(row["label"]) if row["label"] else None,
+        split=row["split"],
+        width=int(row["width"]),
+        height=int(row["height"]),
+        box=(int(row["x1"]), int(row["y1"]), int(row["x2"]), int(row["y2"])) if row["x1"] else None,
+        sha256=row["sha256"],
+    )

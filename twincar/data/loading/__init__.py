@@ -1,0 +1,1 @@
+"""Prepared photos to batches: decoding, augmentation and the cache."""

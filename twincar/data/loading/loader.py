@@ -1,0 +1,283 @@
+"""From a prepared data set to batches of photos.
+
+Every random choice (which photo next, how it is varied) follows from the seed, the epoch and the place in the epoch
+alone. So a run that is resumed at an epoch's start goes on as if it had never stopped, whatever the number of workers.
+
+Shapes: N photos of H×W pixels; what leaves here is uint8, N×3×H×W (in memory N×H×W×3, the order the network computes
+in), with int64 labels, N.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, WeightedRandomSampler
+
+from twincar.core.config import AugmentConfig
+from twincar.core.errors import PhotoError
+from twincar.core.machine import available_cores, keep_freed_memory
+from twincar.core.preprocess import Preprocessing, read_photo, read_photo_bytes
+from twincar.data.dataset import Annotation, PreparedData
+from twincar.data.loading.augment import Fit, Pixels, apply_draw, apply_draw_to_fitted, draw
+from twincar.data.loading.cache import open_cache
+from twincar.data.loading.decode import decode_reduced
+
+Key = tuple[int, int, int]
+"""What the sampler asks for: index of the photo, epoch, place in the epoch."""
+Sample = tuple[Pixels, int]
+"""H×W×3 and the label."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one of several processes that train together takes of every batch."""
+
+    rank: int = 0
+    """Number of the process, from 0."""
+    count: int = 1
+    """How many there are."""
+
+
+_ALL = Part()
+
+
+class TrainingPhotos(Dataset[Sample]):
+    """Labelled photos, each time varied anew; indexed by the keys of `EpochSampler`.
+
+    With `cache` the photos are decoded once, into a file below the data, before the first of them is asked for.
+
+    Raises:
+        UsageError, PhotoError, StorageError: the cache cannot be built; see `open_cache`.
+    """
+
+    def __init__(
+        self,
+        data: PreparedData,
+        annotations: Sequence[Annotation],
+        augment: AugmentConfig,
+        preprocessing: Preprocessing,
+        seed: int,
+        *,
+        cache: bool = False,
+    ) -> None:
+        self.paths = [data.path(annotation) for annotation in annotations]
+        self.sizes = [(annotation.width, annotation.height) for annotation in annotations]
+        self.labels = labels_of(annotations)
+        self.augment = augment
+        self.preprocessing = preprocessing
+        self.seed = seed
+        self.cache = open_cache(data, annotations, augment, preprocessing, self._decode_for) if cache else None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: Key) -> Sample:
+        index, epoch, place = key
+        full, label = self.sizes[index], int(self.labels[index])
+        height, width = self.preprocessing.height, self.preprocessing.width
+        drawn = draw(self.augment, np.random.default_rng((self.seed, epoch, place)), *full)
+        if self.cache:
+            return apply_draw_to_fitted(drawn, self.cache[index], full=full, height=height, width=width), label
+        photo = self._decode(index, min(drawn.height / height, drawn.width / width))
+        return apply_draw(drawn, photo, full=full, height=height, width=width), label
+
+    def _decode_for(self, index: int, fit: Fit) -> Pixels:
+        width, height = self.sizes[index]
+        return self._decode(index, min(height / fit.height, width / fit.width))
+
+    def _decode(self, index: int, shrink: float) -> Pixels:
+        path = self.paths[index]
+        return decode_reduced(read_photo_bytes(path), str(path), max(1.0, shrink))
+
+
+class EvaluationPhotos(Dataset[Sample]):
+    """Labelled photos as evaluation and prediction see them."""
+
+    def __init__(self, data: PreparedData, annotations: Sequence[Annotation], preprocessing: Preprocessing) -> None:
+        self.paths = [data.path(annotation) for annotation in annotations]
+        self.labels = labels_of(annotations)
+        self.preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.preprocessing(read_photo(self.paths[index])), int(self.labels[index])
+
+
+class EpochSampler(Sampler[Key]):
+    """Keys of one epoch, in an order that depends on the seed and the epoch only.
+
+    `balanced` draws with replacement so that every class comes equally often in the mean (WeightedRandomSampler, by
+    counts of the labels; no photo is opened); otherwise every photo comes once. With `repeats` an epoch is as many such
+    passes.
+
+    Several processes go through the same batches, each taking its part. A part is as many photos from the front of the
+    batch as from the back, mirrored, so that photo i and photo N-1-i, which may be mixed with each other, are in one.
+    Of a last batch that is short so many photos are left out that all parts are equally large.
+    """
+
+    def __init__(
+        self,
+        labels: NDArray[np.int64],
+        *,
+        batch_size: int,
+        balanced: bool,
+        seed: int,
+        repeats: int = 1,
+        part: Part = _ALL,
+    ) -> None:
+        self.labels = labels
+        self.total = repeats * len(labels)
+        self.repeats = repeats
+        self.batch_size = batch_size
+        self.balanced = balanced
+        self.seed = seed
+        self.part = part
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the Trainer before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._places())
+
+    def __iter__(self) -> Iterator[Key]:
+        generator = torch.Generator().manual_seed(int(np.random.default_rng((self.seed, self.epoch)).integers(2**62)))
+        order = self._order(generator)
+        for place in self._places():
+            yield order[place], self.epoch, place
+
+    def _places(self) -> list[int]:
+        """The places of an epoch that this process takes, batch by batch."""
+        total = self.total
+        if self.part.count == 1:
+            return list(range(total))
+        places = []
+        for first in range(0, total, self.batch_size):
+            half = min(self.batch_size, total - first) // (2 * self.part.count)  # of a part
+            front, end = first + self.part.rank * half, first + 2 * half * self.part.count - self.part.rank * half
+            places += [*range(front, front + half), *range(end - half, end)]
+        return places
+
+    def _order(self, generator: torch.Generator) -> Sequence[int]:
+        if not self.balanced:
+            passes = [torch.randperm(len(self.labels), generator=generator) for _ in range(self.repeats)]
+            return torch.cat(passes).tolist()
+        weights = 1.0 / np.bincount(self.labels)[self.labels]
+        return list(WeightedRandomSampler(weights.tolist(), self.total, generator=generator))
+
+
+class PhotoLoader(DataLoader[Any]):
+    """A DataLoader that raises a photo's own error, in place of one wrapped in a worker's traceback."""
+
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            if isinstance(batch, PhotoError):
+                raise batch
+            yield batch
+
+
+def training_loader(
+    data: PreparedData,
+    *,
+    augment: AugmentConfig,
+    preprocessing: Preprocessing,
+    batch_size: int,
+    balanced: bool,
+    seed: int,
+    workers: int,
+    repeats: int = 1,
+    cache: bool = False,
+    part: Part = _ALL,
+) -> PhotoLoader:
+    """Batches of the training photos, or this process's part of them; the last one may be short.
+
+    For `cache` see `TrainingPhotos`; `batch_size` is that of all processes together, for `repeats` and `part` see
+    `EpochSampler`.
+    """
+    annotations = data.split("train")
+    photos = TrainingPhotos(data, annotations, augment, preprocessing, seed, cache=cache)
+    sampler = EpochSampler(
+        photos.labels, batch_size=batch_size, balanced=balanced, seed=seed, repeats=repeats, part=part
+    )
+    return _loader(photos, batch_size // part.count, workers, sampler)
+
+
+def evaluation_loader(
+    data: PreparedData, split: str, *, preprocessing: Preprocessing, batch_size: int, workers: int, part: Part = _ALL
+) -> PhotoLoader:
+    """Batches of a split's photos in the order of the annotations; of several processes each takes every n-th photo."""
+    annotations = data.split(split)[part.rank :: part.count]
+    return _loader(EvaluationPhotos(data, annotations, preprocessing), batch_size, workers, None)
+
+
+def labels_of(annotations: Sequence[Annotation]) -> NDArray[np.int64]:
+    """Labels of labelled photos; N.
+
+    Raises:
+        ValueError: one of them has no label.
+    """
+    labels = [annotation.label for annotation in annotations]
+    if any(label is None for label in labels):
+        raise ValueError("every photo must have a label here")
+    return np.array(labels, np.int64)
+
+
+def default_workers() -> int:
+    """Loader processes: leave most cores to the network where it runs on the CPU, else use up to eight."""
+    return max(1, min(8, available_cores() // 2))
+
+
+def _loader(
+    photos: TrainingPhotos | EvaluationPhotos, batch_size: int, workers: int, sampler: EpochSampler | None
+) -> PhotoLoader:
+    return PhotoLoader(
+        _Batches(photos),
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        worker_init_fn=_start_worker,
+    )
+
+
+def _start_worker(number: int) -> None:  # noqa: ARG001  # the same for all
+    keep_freed_memory()
+
+
+class _Batches(Dataset[Any]):
+    """Puts each photo into its batch at once: photos that wait for one another are slow, fresh memory every time.
+
+    Hands a photo's error on as a value: raised in a worker, it would reach the user as a traceback.
+    """
+
+    def __init__(self, photos: TrainingPhotos | EvaluationPhotos) -> None:
+        self.photos = photos
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitems__(self, keys: Sequence[Any]) -> tuple[Tensor, Tensor] | PhotoError:
+        size = self.photos.preprocessing
+        images = np.empty((len(keys), size.height, size.width, 3), np.uint8)
+        labels = np.empty(len(keys), np.int64)
+        try:
+            for place, key in enumerate(keys):
+                images[place], labels[place] = self.photos[key]
+        except PhotoError as error:
+            return error
+        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)
+
+
+def _as_it_is(batch: object) -> object:
+    return batch

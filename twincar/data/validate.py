@@ -1,0 +1,196 @@
+"""What is wrong with a source: every row is read, decoded completely, and either sound or has one `Defect`.
+
+Grayscale, CMYK and palette pictures, photos turned by EXIF, odd file names and the same picture under two names are
+all sound: preprocessing deals with the former, and the latter are no defect of a row.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+
+from twincar.core.errors import Defect, PhotoError, storage_errors
+from twincar.core.files import sha256_of
+from twincar.core.labels import ClassNames, shorten
+from twincar.core.preprocess import decode_photo, read_photo_bytes
+from twincar.data.dataset import Annotation, Box
+from twincar.data.sources import OnPhoto, Source, SourceRow, file_key, is_outside
+
+MIN_SIDE = 16
+"""Shortest side of a photo that shows anything, pixels."""
+MAX_RATIO = 6
+"""Largest ratio of the long to the short side; a car photo is never a strip."""
+_AHEAD = 4  # photos a thread may be ahead of what has been asked for
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row that is not sound."""
+
+    file: str
+    """As the source lists it."""
+    defect: Defect
+    detail: str
+    label: int | str | None = None
+    """As in `SourceRow`."""
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What an audit found; the order is the source's."""
+
+    findings: tuple[Finding, ...]
+    sound: tuple[Annotation, ...]
+    """The rows that can be used, with the source's own splits."""
+
+    def counts(self) -> dict[Defect, int]:
+        """Rows with each defect that was found, the most frequent first."""
+        return dict(Counter(finding.defect for finding in self.findings).most_common())
+
+    def rows(self) -> list[dict[str, str]]:
+        """One row a finding, for a table or CSV: file, defect, detail."""
+        return [{"file": found.file, "defect": str(found.defect), "detail": found.detail} for found in self.findings]
+
+
+def audit_source(
+    source: Source,
+    *,
+    on_photo: OnPhoto | None = None,
+    keep: Callable[[Annotation, bytes], None] | None = None,
+    exclude: Mapping[str, str] | None = None,
+    threads: int = 2,
+) -> AuditReport:
+    """Read and decode every photo of a source; a bad one is reported and stops nothing.
+
+    Args:
+        source: An opened source; one that draws its photos does so in a temporary folder.
+        on_photo: Told the photos done and the photos there are, after each.
+        keep: Given each sound photo that the source has as bytes only, in the source's order.
+        exclude: Files to leave out and why, see `read_exclusions`.
+        threads: Photos decoded at once; memory holds a few for each, however many there are.
+
+    Raises:
+        StorageError: the temporary folder, or what `keep` writes to, is full, read-only, or not writable.
+    """
+    if source.make is not None:
+        with storage_errors(gettempdir()), TemporaryDirectory() as folder:
+            drawn = source.make(Path(folder), on_photo)
+            return audit_source(drawn, on_photo=on_photo, keep=keep, exclude=exclude, threads=threads)
+    rows: list[tuple[SourceRow, Annotation | Finding]] = []
+    for done, (row, result) in enumerate(_checked_in_order(source.rows(), exclude or {}, threads), start=1):
+        if keep and isinstance(row.photo, bytes) and isinstance(result, Annotation):
+            keep(result, row.photo)
+        rows.append((replace(row, photo=b""), result))
+        if on_photo:
+            on_photo(done, source.total)
+    results = list(_without_repeats(rows, source.classes))
+    return AuditReport(
+        findings=tuple(result for result in results if isinstance(result, Finding)),
+        sound=tuple(result for result in results if isinstance(result, Annotation)),
+    )
+
+
+def _checked_in_order(
+    rows: Iterable[SourceRow], exclude: Mapping[str, str], threads: int
+) -> Iterator[tuple[SourceRow, Annotation | Finding]]:
+    ahead: deque[tuple[SourceRow, Future[Annotation | Finding]]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for row in rows:
+            ahead.append((row, pool.submit(_check, row, exclude)))
+            if len(ahead) > threads * _AHEAD:
+                first, future = ahead.popleft()
+                yield first, future.result()
+        for last, future in ahead:
+            yield last, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _check(row: SourceRow, exclude: Mapping[str, str]) -> Annotation | Finding:
+    if (why := exclude.get(_key(row))) is not None:
+        return Finding(row.name, Defect.EXCLUDED, why, row.label)
+    if row.fault is not None:
+        return Finding(row.name, row.fault.defect, str(row.fault), row.label)
+    try:
+        return _annotate(row)
+    except PhotoError as error:
+        return Finding(row.name, error.defect, str(error), row.label)
+
+
+def _annotate(row: SourceRow) -> Annotation:
+    if isinstance(row.label, str) or (row.label is None and row.split in ("train", "val")):
+        found = f"and found {row.label!r}" if row.label else "and found none"
+        raise PhotoError(Defect.UNKNOWN_LABEL, f"Expected the name of a class as the label, {found}.")
+    data = _bytes_of(row)
+    photo = decode_photo(data, row.name)
+    _check_shape(photo.width, photo.height, row.name)
+    return Annotation(
+        file=row.name,
+        label=row.label,
+        split=row.split,
+        width=photo.width,
+        height=photo.height,
+        box=_clip(row.box, photo.width, photo.height),
+        sha256=sha256_of(data),
+    )
+
+
+def _bytes_of(row: SourceRow) -> bytes:
+    if isinstance(row.photo, bytes):
+        return row.photo
+    if not row.name:
+        raise PhotoError(Defect.MISSING, "Expected a file name, and found none.")
+    if is_outside(row.name):
+        raise PhotoError(Defect.OUTSIDE, f"Expected a file below the photo folder, and {row.name} leads out of it.")
+    return read_photo_bytes(row.photo)
+
+
+def _check_shape(width: int, height: int, name: str) -> None:
+    short, long = sorted((width, height))
+    if short < MIN_SIDE:
+        raise PhotoError(
+            Defect.TOO_SMALL, f"Expected at least {MIN_SIDE} pixels a side in {name}, and found {width}×{height}."
+        )
+    if long > MAX_RATIO * short:
+        raise PhotoError(
+            Defect.ODD_SHAPE, f"Expected sides of at most {MAX_RATIO}:1 in {name}, and found {width}×{height}."
+        )
+
+
+def _clip(box: Box | None, width: int, height: int) -> Box | None:
+    """The part of a box inside the photo; None where nothing of it is."""
+    if box is None:
+        return None
+    x1, y1, x2, y2 = max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)
+    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
+
+
+def _without_repeats(
+    rows: list[tuple[SourceRow, Annotation | Finding]], classes: ClassNames
+) -> Iterator[Annotation | Finding]:
+    """Of a file that is listed more than once the first row stays, or none where the labels contradict each other."""
+    labels: defaultdict[str, set[str]] = defaultdict(set)
+    for row, _ in rows:
+        labels[_key(row)].add(classes[row.label] if isinstance(row.label, int) else row.label or "")
+    seen: set[str] = set()
+    for row, result in rows:
+        key = _key(row)
+        names = sorted(labels[key] - {""})
+        if row.name and len(names) > 1:
+            detail = f"Expected one label for {row.name}, and it is listed as {shorten(names)}."
+            yield Finding(row.name, Defect.REPEATED, detail, row.label)
+        elif row.name and key in seen:
+            detail = f"Expected each file once, and {row.name} is listed before."
+            yield Finding(row.name, Defect.REPEATED, detail, row.label)
+        else:
+            yield result
+        seen.add(key)
+
+
+def _key(row: SourceRow) -> str:
+    return file_key(row.name)

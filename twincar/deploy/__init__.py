@@ -1,0 +1,1 @@
+"""What leaves: exported models, repositories on the hub, the server, the demo."""

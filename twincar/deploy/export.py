@@ -1,0 +1,253 @@
+"""Exports a trained model to one file for onnxruntime or one folder for OpenVINO, and checks it before it is there.
+
+What leaves here takes uint8 photos, N×H×W×3 with any N, and gives `logits` (N×K), `features` (N×C×h×w, the map before
+pooling) and the classifier's weights (`head.0`, `head.1`, ...), so that Grad-CAM++ needs no torch. Normalisation is
+inside; preprocessing, class names and provenance travel as the header of `ModelSpec`.
+
+Shapes: N photos of H×W pixels, K classes, C channels of an h×w feature map.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from twincar.core.errors import TwinCarError, UsageError
+from twincar.core.files import RunFolder, clear_unfinished, working_folder, write_bytes, write_text
+from twincar.core.options import Arithmetic, ExportFormat
+from twincar.core.preprocess import Preprocessing, iterate_batches
+from twincar.data.dataset import Annotation, PreparedData
+from twincar.deploy.onnx_graph import (
+    OPSET,
+    add_head_outputs,
+    forget_origin,
+    halve_weights,
+    quantise,
+    sensitive_nodes,
+    shrink_weights,
+    to_onnx,
+)
+from twincar.models.cam.gradcam import HeadWeights
+from twincar.models.engines.base import OPENVINO_HEADER, OPENVINO_MODEL, Engine, open_engine, read_logits
+from twincar.models.engines.torch_engine import TorchEngine, open_network
+from twincar.models.spec import HEADER_KEY, ModelSpec
+
+log = logging.getLogger(__name__)
+
+OnPhoto = Callable[[int, int], None]
+
+_CHECKED = 256  # validation photos a file is compared on; for int8, where accuracy decides, all
+_CALIBRATED = 300  # training photos that set the scales of int8
+_LARGEST_DIFFERENCE: dict[Arithmetic, float] = {"fp32": 1e-3, "fp16": 0.02, "bf16": 0.1}  # of a probability
+_JUDGED_BY_ACCURACY: tuple[Arithmetic, ...] = ("int8", "int8-weights")
+_LARGEST_LOSS = 0.005  # of accuracy by int8, a share of the photos
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An exported model beside the network it came from, on the same validation photos."""
+
+    photos: int
+    largest_difference: float
+    """Of any probability."""
+    equal_answers: float
+    """Share of the photos with the same likeliest class."""
+    accuracy_before: float
+    """Of the network, a share of the photos."""
+    accuracy_after: float
+    """Of the exported model."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export came to."""
+
+    path: Path
+    format: ExportFormat
+    precision: Arithmetic
+    bytes: int
+    kept_in_fp32: int
+    """Layers left out of int8, because with them it lost too much."""
+    comparison: Comparison
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {**asdict(self), "path": str(self.path), "opset": OPSET}
+
+
+def export(
+    model_path: Path,
+    *,
+    format: ExportFormat = "onnx",
+    precision: Arithmetic = "fp32",
+    out: Path | None = None,
+    data_folder: Path | None = None,
+    force: bool = False,
+    on_photo: OnPhoto | None = None,
+) -> Exported:
+    """Export a model, and compare it with the network on validation photos before it takes its place.
+
+    Args:
+        model_path: a run folder; or a `.safetensors` or `.pth` file, which needs `data_folder`.
+        format: 'onnx' is one file, 'openvino' a folder.
+        precision: 'fp16' stores half as much and computes in fp32; 'bf16' (OpenVINO only) also computes in bf16 where
+            the CPU can; 'int8' is calibrated on training photos, and keeps sensitive layers in fp32 if it must;
+            'int8-weights' stores a quarter and computes in fp32.
+        out: where to; by default beside the weights, named after format and precision.
+        data_folder: a prepared data set other than the one the run was trained on.
+        force: write it even if it fails the comparison.
+        on_photo: called with photos compared and in all, for a progress bar.
+
+    Raises:
+        UsageError: something is at `out`, or the arguments do not go together.
+        TwinCarError: the exported model answers differently, or int8 loses more than half a point of accuracy;
+            nothing is written.
+        StorageError: the disk; nothing is written.
+    """
+    out = out or _default_out(model_path, format, precision)
+    clear_unfinished(out.parent)  # before a rerun is refused because `out` is there: killed right after, it left more
+    _check_arguments(format, precision, out)
+    data = _open_data(model_path, data_folder)
+    network, spec = open_network(model_path)
+    spec = replace(spec, arithmetic=precision)
+    engine = TorchEngine(network)
+    judge = _Judge(engine, spec, data, on_photo)
+    model = to_onnx(network, spec.preprocessing)
+    attempts = [[], sensitive_nodes(model)] if precision == "int8" else [[]]
+    with working_folder(out) as scratch:
+        for kept in attempts:
+            candidate = scratch / f"{len(kept)}" / out.name
+            changed = _in_precision(model, engine.head, data, spec, kept)
+            _write(changed, replace(spec, provenance=_provenance(spec, format)), format, candidate)
+            comparison = judge.compare(candidate, format)
+            failure = _failure(precision, comparison)
+            if failure is None:
+                break
+            if kept is not attempts[-1]:
+                log.info("%s Trying again with sensitive layers kept in fp32.", failure)
+        if failure and not force:
+            raise TwinCarError(f"{failure} Nothing was written; --force writes it all the same.")
+        candidate.replace(out)
+    return Exported(out, format, precision, _size(out), len(kept), comparison)
+
+
+class _Judge:
+    """Compares exported models with a network, whose answers are computed once."""
+
+    def __init__(self, engine: Engine, spec: ModelSpec, data: PreparedData, on_photo: OnPhoto | None) -> None:
+        photos = data.split("val")
+        chosen = photos if spec.arithmetic in _JUDGED_BY_ACCURACY else _spread(photos, _CHECKED)
+        to_model = data.classes.indices_in(spec.classes)
+        self.labels = np.array([-1 if photo.label is None else to_model[photo.label] for photo in chosen])
+        self.paths = [data.path(photo) for photo in chosen]
+        self.preprocessing, self.calibration = spec.preprocessing, spec.calibration
+        self.expected = self._probabilities(engine, on_photo)
+
+    def compare(self, path: Path, format: ExportFormat) -> Comparison:
+        """The model at `path`, opened as a user would open it."""
+        engine, _ = open_engine(path, "onnxruntime" if format == "onnx" else "openvino")
+        found = self._probabilities(engine, None)
+        before, after = self.expected.argmax(axis=1), found.argmax(axis=1)
+        return Comparison(
+            photos=len(self.paths),
+            largest_difference=float(abs(found - self.expected).max()),
+            equal_answers=float((before == after).mean()),
+            accuracy_before=float((before == self.labels).mean()),
+            accuracy_after=float((after == self.labels).mean()),
+        )
+
+    def _probabilities(self, engine: Engine, on_photo: OnPhoto | None) -> NDArray[np.float32]:
+        logits = read_logits(engine, self.preprocessing, self.paths, on_photo=on_photo)[:, 0]
+        return self.calibration.probabilities(logits)
+
+
+def _failure(precision: Arithmetic, comparison: Comparison) -> str | None:
+    if precision in _JUDGED_BY_ACCURACY:
+        lost = comparison.accuracy_before - comparison.accuracy_after
+        if lost <= _LARGEST_LOSS:
+            return None
+        return (
+            f"Expected {precision} to lose at most {_LARGEST_LOSS:.1%} of accuracy, and it fell from "
+            f"{comparison.accuracy_before:.1%} to {comparison.accuracy_after:.1%} of {comparison.photos} photos."
+        )
+    largest = _LARGEST_DIFFERENCE[precision]
+    if comparison.largest_difference <= largest:
+        return None
+    return (
+        f"Expected probabilities within {largest} of the network's, and on {comparison.photos} photos one differs by "
+        f"{comparison.largest_difference:.4f}."
+    )
+
+
+def _in_precision(
+    model: onnx.ModelProto, head: HeadWeights, data: PreparedData, spec: ModelSpec, kept: list[str]
+) -> onnx.ModelProto:
+    if spec.arithmetic == "int8":
+        model = quantise(model, _inputs(data, spec.preprocessing), kept)
+    if spec.arithmetic in _JUDGED_BY_ACCURACY:
+        shrink_weights(model, kept)
+    add_head_outputs(model, head)
+    forget_origin(model)
+    return model if spec.arithmetic == "fp32" else halve_weights(model)
+
+
+def _inputs(data: PreparedData, preprocessing: Preprocessing) -> Iterator[NDArray[np.uint8]]:
+    """Training photos, unvaried, 1×H×W×3 each."""
+    paths = [data.path(photo) for photo in _spread(data.split("train"), _CALIBRATED)]
+    for batch in iterate_batches(paths, preprocessing, batch_size=1):
+        for error in batch.failures.values():
+            raise error
+        yield batch.images[:, 0]
+
+
+def _write(model: onnx.ModelProto, spec: ModelSpec, format: ExportFormat, path: Path) -> None:
+    if format == "onnx":
+        onnx.helper.set_model_props(model, {HEADER_KEY: spec.to_header()})
+        write_bytes(path, model.SerializeToString())
+        return
+    from twincar.models.engines.openvino_engine import save_openvino
+
+    path.mkdir(parents=True)
+    save_openvino(model.SerializeToString(), path / OPENVINO_MODEL, half=spec.arithmetic != "fp32")
+    write_text(path / OPENVINO_HEADER, spec.to_header())
+
+
+def _provenance(spec: ModelSpec, format: ExportFormat) -> dict[str, Any]:
+    return {**spec.provenance, "export": {"format": format, "precision": spec.arithmetic, "opset": OPSET}}
+
+
+def _default_out(model_path: Path, format: ExportFormat, precision: Arithmetic) -> Path:
+    folder = model_path if model_path.is_dir() else model_path.parent
+    return folder / (f"model-{precision}.onnx" if format == "onnx" else f"model-{precision}-openvino")
+
+
+def _check_arguments(format: ExportFormat, precision: Arithmetic, out: Path) -> None:
+    if format == "onnx" and precision == "bf16":
+        raise UsageError("Expected --format openvino for --precision bf16: onnxruntime does not compute in it.")
+    if format == "onnx" and out.suffix != ".onnx":
+        raise UsageError(f"Expected a name ending in .onnx for --out, and found {out}.")
+    if out.exists():
+        raise UsageError(f"An exported model is never overwritten, and {out} exists. Delete it, or choose --out.")
+
+
+def _open_data(model_path: Path, data_folder: Path | None) -> PreparedData:
+    if data_folder is None and model_path.is_file():
+        raise UsageError(f"Expected --data DATA: the exported model is compared with {model_path} on its photos.")
+    return PreparedData.open(data_folder) if data_folder else PreparedData.of_run(RunFolder.open(model_path))
+
+
+def _spread(photos: list[Annotation], count: int) -> list[Annotation]:
+    """At most `count` photos, spread evenly over all."""
+    places = np.linspace(0, len(photos) - 1, min(count, len(photos))).round().astype(int)
+    return [photos[place] for place in places]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else sum(file.stat().st_size for file in path.iterdir())

@@ -1,0 +1,320 @@
+"""The addresses of the server.
+
+Of each GET address there is a HEAD, too.
+
+POST /v1/predict   photos in, answers out
+GET  /v1/model     what model this is
+GET  /healthz      whether the process can go on (restart it if not)
+GET  /readyz       whether it can take another photo now (send it elsewhere if not)
+GET  /metrics      for Prometheus
+GET  /docs         how to use it, to read and to try; /openapi.json is the same for programs
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import Any, get_args
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse
+from PIL import Image
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from twincar.core import html as pages
+from twincar.core.errors import Defect
+from twincar.core.version import __version__
+from twincar.deploy.server.access import RequireKey
+from twincar.deploy.server.batching import Batching, Item
+from twincar.deploy.server.counters import Counters
+from twincar.deploy.server.limits import HeldBytes, Limits, Refusal, read_body
+from twincar.deploy.server.request_log import REQUEST_ID, RequestLog
+from twincar.deploy.server.requests import Upload, parse_body
+from twincar.deploy.server.schema import Answers, ModelAnswer, PhotosAsForm, PhotosAsJson, Refused, State
+from twincar.deploy.server.settings import HttpSettings
+from twincar.inference.classifier import Classifier, Question
+from twincar.inference.results import Failure
+from twincar.models.levels import LevelName
+
+_REFUSED = {
+    400: "The body is damaged.",
+    408: "The request did not arrive in time.",
+    413: "Too many bytes, photos or pixels.",
+    415: "Neither a form nor JSON.",
+    422: "Something unknown was asked, or no photo could be read.",
+    500: "Something went wrong inside the server.",
+    503: "Too many photos are waiting; `Retry-After` says for how many seconds to wait.",
+    504: "There was no answer in time.",
+}
+
+
+def create_app(
+    classifier: Classifier, *, name: str, limits: Limits | None = None, settings: HttpSettings | None = None
+) -> FastAPI:
+    """The server as an ASGI application; its `state.service` is the `Service` behind it.
+
+    Args:
+        classifier: the model.
+        name: what clients see of where it comes from.
+        limits: on requests; see `Limits` for what they are unless given.
+        settings: who may ask, from where; see `HttpSettings`.
+    """
+    settings = settings or HttpSettings()
+    service = Service(classifier, name, limits or Limits(), bool(settings.api_key))
+    app = FastAPI(
+        title="TwinCar",
+        version=__version__,
+        summary="Tells look-alike cars apart: from a photo to make, model, body and year.",
+        docs_url=None,  # FastAPI's own page fetches its scripts from elsewhere
+        redoc_url=None,
+        openapi_url=None,  # FastAPI's own route would need no key
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
+        lifespan=service.running,
+    )
+    app.state.service = service
+    _add_middleware(app, service.counters, settings)
+    app.add_exception_handler(Refusal, service.refused)
+    for kind in (HTTPException, Exception):
+        app.add_exception_handler(kind, _as_json)
+    app.include_router(_routes(service, settings.api_key))
+    unwell = {"response_model": State, "responses": {503: {"description": "No; `status` says why.", "model": State}}}
+    _get(app, "/healthz", service.healthz, summary="Whether the process can go on", **unwell)
+    _get(app, "/readyz", service.readyz, summary="Whether there is room for a photo now", **unwell)
+    return app
+
+
+def _add_middleware(app: FastAPI, counters: Counters, settings: HttpSettings) -> None:
+    """From the innermost to the outermost."""
+    if settings.allow_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allow_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "X-API-Key", REQUEST_ID],
+            expose_headers=["Retry-After", REQUEST_ID],
+        )
+    app.add_middleware(RequestLog, counters=counters, access_log=settings.access_log)
+    if settings.root_path:
+        app.add_middleware(_Prefix, root_path=settings.root_path)
+
+
+def _routes(service: Service, api_key: str) -> APIRouter:
+    """All that needs the key, where there is one."""
+    router = APIRouter(dependencies=[Depends(RequireKey(api_key))] if api_key else None)
+    without_key = {401: "The API key is missing or wrong."} if api_key else {}
+    responses = _described(without_key)
+    router.post(
+        "/v1/predict",
+        summary="Name the cars in photos",
+        response_model=Answers,
+        responses=_described({**_REFUSED, **without_key}),
+        openapi_extra={"requestBody": _request_body()},
+    )(service.predict)
+    about = {"summary": "What model this is", "response_model": ModelAnswer, "responses": responses}
+    _get(router, "/v1/model", service.model, **about)
+    about = {"summary": "Counters for Prometheus", "response_class": PlainTextResponse, "responses": responses}
+    _get(router, "/metrics", service.metrics, **about)
+    for path, handler in (("/docs", service.docs), ("/openapi.json", service.openapi), ("/", service.root)):
+        _get(router, path, handler, include_in_schema=False)
+    return router
+
+
+def _get(router: APIRouter | FastAPI, path: str, handler: Callable[..., Any], **about: Any) -> None:
+    """Answer GET and, as HTTP asks for and FastAPI does not do by itself, HEAD."""
+    router.get(path, **about)(handler)
+    router.head(path, include_in_schema=False)(handler)
+
+
+def _described(refused: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    return {status: {"description": about, "model": Refused} for status, about in sorted(refused.items())}
+
+
+class Service:
+    """One model and what is counted about it; its public coroutines are the addresses."""
+
+    def __init__(self, classifier: Classifier, name: str, limits: Limits, needs_key: bool = False) -> None:
+        engine = classifier.engine.name
+        self.counters = Counters(lambda: self.batching.taken, model=name, engine=engine)
+        self.draining = False
+        """Whether it is about to stop."""
+        self.batching = Batching(classifier, limits, self.counters.batches.observe)
+        self._about = _describe(classifier, name, limits)
+        self._limits = limits
+        self._needs_key = needs_key
+        self._held = HeldBytes(limits.held_bytes)
+
+    @asynccontextmanager
+    async def running(self, _: FastAPI) -> AsyncIterator[None]:
+        """Compute while the server is up."""
+        await self.batching.start()
+        yield
+        await self.batching.stop()
+
+    def drain(self) -> None:
+        """Say from now on that clients should go elsewhere; they are answered all the same."""
+        self.draining = True
+
+    async def predict(self, request: Request) -> Response:
+        """One photo or several, as files of a form or as base64 in JSON, with the same question about each.
+
+        A photo that cannot be read gets an item with `error` in its place; the others are answered.
+        """
+        if request.query_params:
+            message = "Expected what is asked in the form (-F top_k=3) or in the JSON, and found it in the address."
+            raise Refusal(422, "not understood", message)
+        self.batching.check_room()
+        with self._held.account() as take:
+            body = await read_body(request, self._limits, take)
+            items = await self._in_time(request.headers.get("content-type", ""), body)
+        self.counters.count(items)
+        return _response(items)
+
+    async def refused(self, _: Request, refusal: Exception) -> Response:
+        """Tell why there is no answer."""
+        assert isinstance(refusal, Refusal)
+        self.counters.rejected.labels(refusal.reason).inc()
+        return JSONResponse({"error": str(refusal)}, refusal.status, refusal.headers)
+
+    async def model(self) -> Response:
+        """Its classes with make, model, body and year, its input, how far it can be trusted, where it comes from."""
+        return JSONResponse(self._about)
+
+    async def healthz(self) -> Response:
+        """503 if it must be started anew."""
+        return _state(self.batching.alive, "ok", "what computes has ended")
+
+    async def readyz(self) -> Response:
+        """503 while the queue is full, and from SIGTERM on."""
+        if self.draining:
+            return _state(False, "", "stopping")
+        return _state(self.batching.alive and self.batching.taken < self._limits.queue, "ready", "queue full")
+
+    async def metrics(self) -> Response:
+        """Build, requests by status, seconds, answers by outcome, failed photos, batches, photos waiting."""
+        return Response(self.counters.to_text(), media_type=CONTENT_TYPE_LATEST)
+
+    async def docs(self, request: Request) -> Response:
+        """How to use it."""
+        page = pages.render(
+            "serving.html.jinja",
+            title=f"TwinCar: {self._about['name']}",
+            address=str(request.base_url).rstrip("/"),
+            api=request.app.openapi(),
+            needs_key=self._needs_key,
+            levels=get_args(LevelName),
+        )
+        return HTMLResponse(page)
+
+    async def openapi(self, request: Request) -> Response:
+        """The same for programs."""
+        return JSONResponse(request.app.openapi())
+
+    async def root(self, request: Request) -> Response:
+        """What a browser asks for first."""
+        prefix = request.scope["root_path"]
+        return RedirectResponse(f"{prefix}/docs" if prefix else "docs")  # the latter keeps a prefix it knows nothing of
+
+    async def _in_time(self, content_type: str, body: bytes) -> Sequence[Item]:
+        try:
+            async with asyncio.timeout(self._limits.answer_seconds):
+                return await self._answers(content_type, body)
+        except TimeoutError:
+            seconds = f"{self._limits.answer_seconds:.0f} seconds"
+            raise Refusal(504, "too slow", f"Expected an answer within {seconds}, and there was none.") from None
+
+    async def _answers(self, content_type: str, body: bytes) -> Sequence[Item]:
+        uploads, question = await self.batching.in_thread(parse_body, content_type, body, self._limits)
+        with self.batching.places(len(uploads)):
+            return await asyncio.gather(*(self._answer(upload, question) for upload in uploads))
+
+    async def _answer(self, upload: Upload | Failure, question: Question) -> Item:
+        if isinstance(upload, Failure):
+            return upload
+        return await self.batching.answer(upload.label, upload.data, question)
+
+
+class _Prefix:
+    """Says under which prefix a proxy publishes the server; a path may have lost it on the way, or not."""
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self.app = app
+        self.root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["root_path"] = self.root_path
+        await self.app(scope, receive, send)
+
+
+def _response(items: Sequence[Item]) -> JSONResponse:
+    """The answers; an error if not one photo could be read."""
+    failures = [item for item in items if isinstance(item, Failure)]
+    body: dict[str, Any] = {"predictions": [item.to_dict() for item in items]}
+    if len(failures) < len(items):
+        return JSONResponse(body)
+    too_large = all(failure.error.defect == Defect.TOO_LARGE for failure in failures)
+    several = "Expected photos, and none of these could be read; see each."
+    message = str(failures[0].error) if len(failures) == 1 else several
+    return JSONResponse({"error": message, **body}, 413 if too_large else 422)
+
+
+async def _as_json(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, HTTPException):
+        message = f"{HTTPStatus(error.status_code).phrase}. What there is: {request.scope['root_path']}/docs"
+        headers = dict(error.headers or {})
+        if headers.get("Allow") == "GET":
+            headers["Allow"] = "GET, HEAD"  # which is a route of its own here
+        return JSONResponse({"error": message}, error.status_code, headers)
+    # This is answered outside of all middleware.
+    headers = {REQUEST_ID: request.state.request_id}
+    return JSONResponse({"error": "Something went wrong inside the server; its log tells what."}, 500, headers)
+
+
+def _state(good: bool, yes: str, no: str) -> JSONResponse:
+    return JSONResponse({"status": yes}) if good else JSONResponse({"status": no}, 503)
+
+
+def _describe(classifier: Classifier, name: str, limits: Limits) -> dict[str, Any]:
+    spec = classifier.spec
+    return {
+        "name": name,
+        "version": __version__,
+        "engine": classifier.engine.name,
+        "arithmetic": spec.arithmetic,
+        "backbone": spec.backbone,
+        "head": spec.head,
+        "input": asdict(spec.preprocessing),
+        "calibration": {
+            "temperature": spec.calibration.temperature,
+            "photos": spec.calibration.photos,
+            "confidence": classifier.confidence,
+            "false_rejection": classifier.false_rejection,
+        },
+        "provenance": dict(spec.provenance),
+        "limits": {
+            "request_bytes": limits.request_bytes,
+            "photo_bytes": limits.photo_bytes,
+            "photo_pixels": limits.photo_pixels,
+            "photos": limits.photos,
+        },
+        "classes": spec.classes.to_rows(),
+    }
+
+
+def _request_body() -> dict[str, Any]:
+    """Of `predict`, which reads its body itself, to refuse what is too large before it is in memory."""
+    picture = io.BytesIO()
+    Image.new("L", (48, 32), 128).save(picture, "PNG")
+    photo = base64.b64encode(picture.getvalue()).decode()
+    example = {"photos": [photo], "top_k": 3, "level": "make", "explain": True}
+    kinds: dict[str, Any] = {"multipart/form-data": PhotosAsForm, "application/json": PhotosAsJson}
+    content = {kind: {"schema": model.model_json_schema()} for kind, model in kinds.items()}
+    content["application/json"]["example"] = example
+    return {"required": True, "content": content}

@@ -1,0 +1,71 @@
+"""What `/metrics` reports, in Prometheus' text format and by its conventions for names, units and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
+
+from twincar.core.errors import Defect
+from twincar.core.version import __version__
+from twincar.deploy.server.limits import Reason
+from twincar.inference.results import Explanation, Failure, Prediction
+from twincar.models.levels import LevelName
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_BATCHES = (1, 2, 4, 8, 16)
+_ACCEPTED, _NOT_SURE, _REJECTED = "accepted", "not_sure", "rejected"
+_DEFECTS = (Defect.EMPTY, Defect.NOT_AN_IMAGE, Defect.TOO_LARGE, Defect.TRUNCATED)  # what an upload may have
+
+
+class Counters:
+    """Of one server; counting begins anew with every one."""
+
+    def __init__(self, waiting: Callable[[], int], *, model: str, engine: str) -> None:
+        """Begin to count; every label is there from the start, so that rates are right from the first one on.
+
+        Args:
+            waiting: tells how many photos wait or are worked on.
+            model: name of what computes the answers.
+            engine: what computes it.
+        """
+        self.registry = every = CollectorRegistry()
+        about = "What runs here."
+        Info("twincar_build", about, registry=every).info({"version": __version__, "model": model, "engine": engine})
+        self.requests = Counter("twincar_requests", "Requests answered.", ["route", "status"], registry=every)
+        about = "From a request's headers to the end of its answer."
+        self.seconds = Histogram("twincar_request_duration_seconds", about, ["route"], buckets=_SECONDS, registry=every)
+        about = "Photos answered: accepted at a level, not_sure, or rejected as not a car the model knows."
+        self.answers = Counter("twincar_answers", about, ["outcome", "level"], registry=every)
+        self.failed = Counter("twincar_failed_photos", "Photos that could not be read.", ["reason"], registry=every)
+        self.batches = Histogram("twincar_batch_photos", "Photos computed at a time.", buckets=_BATCHES, registry=every)
+        about = "Requests that were turned away."
+        self.rejected = Counter("twincar_rejected_requests", about, ["reason"], registry=every)
+        about = "Photos that wait or are worked on."
+        Gauge("twincar_queue_photos", about, registry=every).set_function(waiting)
+        ProcessCollector(registry=every)
+        for level in get_args(LevelName):
+            self.answers.labels(_ACCEPTED, level)
+        for outcome in (_NOT_SURE, _REJECTED):
+            self.answers.labels(outcome, "")
+        for defect in _DEFECTS:
+            self.failed.labels(defect.value)
+        for reason in get_args(Reason):
+            self.rejected.labels(reason)
+
+    def count(self, items: Sequence[Prediction | Explanation | Failure]) -> None:
+        """Count what came of the photos of a request."""
+        for item in items:
+            if isinstance(item, Failure):
+                self.failed.labels(item.error.defect.value).inc()
+                continue
+            prediction = item.prediction if isinstance(item, Explanation) else item
+            if prediction.answer:
+                self.answers.labels(_ACCEPTED, prediction.answer.level).inc()
+            else:
+                self.answers.labels(_NOT_SURE if prediction.reason == "not sure" else _REJECTED, "").inc()
+
+    def to_text(self) -> bytes:
+        """All of them, as they are now."""
+        return generate_latest(self.registry)

@@ -1,0 +1,64 @@
+"""Every request gets an id, is counted, and is logged in one line."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from datetime import datetime
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from twincar.deploy.server.counters import Counters
+
+logger = logging.getLogger(__name__)
+
+REQUEST_ID = "X-Request-ID"
+_SANE_ID = re.compile(r"[\w.:+/=-]{1,128}", re.ASCII)  # of a proxy in front, so that both logs can be joined
+_PATH = 200  # characters of a path that are logged
+
+
+class RequestLog:
+    """The outermost middleware: it sees whatever the others answer."""
+
+    def __init__(self, app: ASGIApp, counters: Counters, access_log: bool) -> None:
+        self.app = app
+        self.counters = counters
+        self.access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 500
+        sent = Headers(scope=scope).get(REQUEST_ID, "")
+        request_id = sent if _SANE_ID.fullmatch(sent) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID] = request_id
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        finally:
+            seconds = time.perf_counter() - start
+            route = getattr(scope.get("route"), "path", "other")  # what a client makes up must not become a label
+            self.counters.requests.labels(route, status).inc()
+            self.counters.seconds.labels(route).observe(seconds)
+            if self.access_log:
+                logger.info("%s", _line(scope, status, seconds, request_id))
+
+
+def _line(scope: Scope, status: int, seconds: float, request_id: str) -> str:
+    """Time, client, request, status, seconds, id; without the query, where people put secrets."""
+    client = (scope.get("client") or ("-",))[0]
+    path = scope["raw_path"].decode("latin-1")[:_PATH]
+    when = datetime.now().astimezone().isoformat(timespec="milliseconds")
+    return f"{when} {client} {scope['method']} {path} {status} {seconds:.3f}s {request_id}"

@@ -1,0 +1,215 @@
+"""The body of a request → photos and the question about them.
+
+Photos are bytes from here on: no name, path or address that a client sends is ever opened or fetched.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+from urllib.parse import unquote
+
+from pydantic import ValidationError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from twincar.core.errors import Defect, PhotoError
+from twincar.deploy.server.limits import Limits, Refusal, count_photos
+from twincar.deploy.server.schema import Asked, PhotosAsJson
+from twincar.inference.classifier import Question
+from twincar.inference.results import Failure
+
+Asking = TypeVar("Asking", bound=Asked)
+
+_LABEL = 100  # characters of a file name that an answer repeats
+_SPARE_VALUES = 64  # in JSON, beyond those of the photos
+_DATA_URL = re.compile(r"data:[^,]{0,1000};base64,", re.IGNORECASE)  # a media type and its parameters (RFC 2397)
+_STANDARD = bytes.maketrans(b"-_", b"+/")  # from the alphabet for addresses (RFC 4648, section 5)
+_SPACE = b" \t\r\n"
+_EXTENDED_NAME = re.compile(rb""";\s*filename\*\s*=\s*"?(?:[\w-]*'[^']*')?([^;"]*)""", re.IGNORECASE)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+_JSON, _FORM = "application/json", "multipart/form-data"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A photo as it came."""
+
+    label: str
+    """What its answer calls it."""
+    data: bytes
+
+
+def parse_body(content_type: str, body: bytes, limits: Limits) -> tuple[list[Upload | Failure], Question]:
+    """Photos, or what is wrong with one of them, in their order, and the question about all.
+
+    Raises:
+        Refusal: it is of another kind, broken, has no photos or too many, or asks for something unknown.
+    """
+    kind, parameters = parse_options_header(content_type)
+    if kind == _FORM.encode():
+        uploads, asked = _from_form(parameters.get(b"boundary", b""), body, limits)
+    elif kind == _JSON.encode():
+        uploads, asked = _from_json(body, limits)
+    else:
+        found = repr(_printable(content_type)) if content_type else "none"
+        raise Refusal(415, "not understood", f"Expected a Content-Type of {_FORM} or {_JSON}, and found {found}.")
+    if not uploads:
+        raise Refusal(422, "not understood", "Expected at least one photo, and found none: curl -F photos=@car.jpg ...")
+    question = Question(top_k=asked.top_k, level=asked.level, explain=asked.explain)
+    return [_checked(upload, limits) for upload in uploads], question
+
+
+def label_of(name: str, otherwise: str) -> str:
+    """A file name as answers repeat it: its last part, printable, of bounded length."""
+    return _printable(re.split(r"[/\\]", name)[-1]) or otherwise
+
+
+def _printable(text: str) -> str:
+    return "".join(character for character in text if character.isprintable())[:_LABEL].strip()
+
+
+@dataclass
+class _Part:
+    """One part of a form."""
+
+    header: bytearray = field(default_factory=bytearray)
+    headers: dict[str, bytes] = field(default_factory=dict)
+    data: bytearray = field(default_factory=bytearray)
+
+    @property
+    def names(self) -> tuple[str, str | None]:
+        """Of the field, and of the file where it is one."""
+        header = self.headers.get("content-disposition", b"")
+        _, options = parse_options_header(header)
+        file = options.get(b"filename")
+        field = options.get(b"name", b"").decode(errors="replace")
+        return field, _extended_name(header) if file is None else file.decode(errors="replace")
+
+
+def _extended_name(header: bytes) -> str | None:
+    """The file name of a part that has only `filename*=` (RFC 8187), which forms should not use, but programs do."""
+    found = _EXTENDED_NAME.search(header)
+    return unquote(found[1].decode(errors="replace"), errors="replace") if found else None
+
+
+class _Form:
+    """Takes a form apart, and stops at the first part too many."""
+
+    def __init__(self, most: int) -> None:
+        self.parts: list[_Part] = []
+        self._most = most
+        self._name = ""
+        self._ended = False
+
+    def parse(self, boundary: bytes, body: bytes) -> list[_Part]:
+        parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._collect_header,
+                "on_header_value": self._collect_value,
+                "on_header_end": self._end_header,
+                "on_part_data": lambda data, start, end: self.parts[-1].data.extend(memoryview(data)[start:end]),
+                "on_end": self._end,
+            },
+        )
+        parser.write(body)
+        parser.finalize()
+        if self.parts and not self._ended:  # the parser does not mind, but the last photo may be half there
+            raise FormParserError("it has no end")
+        return self.parts
+
+    def _end(self) -> None:
+        self._ended = True
+
+    def _begin(self) -> None:
+        if len(self.parts) == self._most:
+            raise _too_many(self._most - len(Asked.model_fields))
+        self.parts.append(_Part())
+
+    def _collect_header(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end].decode("latin-1").lower()
+
+    def _collect_value(self, data: bytes, start: int, end: int) -> None:
+        self.parts[-1].header += data[start:end]
+
+    def _end_header(self) -> None:
+        part = self.parts[-1]
+        part.headers[self._name], part.header, self._name = bytes(part.header), bytearray(), ""
+
+
+def _from_form(boundary: bytes, body: bytes, limits: Limits) -> tuple[list[Upload | Failure], Asked]:
+    if not boundary:
+        kind = f"{_FORM}; boundary=..."
+        message = f"Expected a Content-Type of {kind}, but it has no boundary. Let your program set this header itself."
+        raise Refusal(400, "not understood", message)
+    try:
+        parts = _Form(limits.photos + len(Asked.model_fields)).parse(boundary, body)
+    except (FormParserError, ValueError) as error:
+        raise Refusal(400, "not understood", f"Expected a whole form, and it is damaged: {error}.") from None
+    uploads: list[Upload | Failure] = []
+    fields: dict[str, str] = {}
+    for part in parts:
+        name, file = part.names
+        if file is not None:
+            uploads.append(Upload(label_of(file, f"photo {len(uploads) + 1}"), bytes(part.data)))
+        elif name == "photos":
+            raise Refusal(422, "not understood", "Expected photos as files, and found text: curl -F photos=@car.jpg")
+        else:
+            fields[name] = part.data[:_LABEL].decode(errors="replace")
+    if len(uploads) > limits.photos:
+        raise _too_many(limits.photos)
+    return uploads, _understood(lambda: Asked.model_validate(fields))
+
+
+def _from_json(body: bytes, limits: Limits) -> tuple[list[Upload | Failure], PhotosAsJson]:
+    # Base64 has neither of these characters. A megabyte of '[],' is forty in memory: it is refused unparsed.
+    if sum(body.count(character) for character in (b",", b"[", b"{")) > 2 * limits.photos + _SPARE_VALUES:
+        message = f"Expected an object with at most {limits.photos} photos, and found more values than that can have."
+        raise Refusal(413, "too large", message)
+    asked = _understood(lambda: PhotosAsJson.model_validate_json(body))
+    if len(asked.photos) > limits.photos:
+        raise _too_many(limits.photos)
+    return [_from_base64(text, f"photo {number}") for number, text in enumerate(asked.photos, start=1)], asked
+
+
+def _from_base64(text: str, label: str) -> Upload | Failure:
+    data = text[match.end() :] if (match := _DATA_URL.match(text)) else text
+    try:
+        standard = data.encode("ascii").translate(_STANDARD, _SPACE)
+        padding = b"=" * (-len(standard) % 4)  # which is often left away where the alphabet is that of addresses
+        return Upload(label, base64.b64decode(standard + padding, validate=True))
+    except (binascii.Error, ValueError):
+        found = "an address; nothing is fetched" if _ADDRESS.match(text) else "something else"
+        message = f"Expected the bytes of {label} as base64, and found {found}."
+        return Failure(label, PhotoError(Defect.NOT_AN_IMAGE, message))
+
+
+def _checked(upload: Upload | Failure, limits: Limits) -> Upload | Failure:
+    if isinstance(upload, Failure) or len(upload.data) <= limits.photo_bytes:
+        return upload
+    message = f"Expected a photo of at most {limits.photo_bytes // 2**20} MiB in {upload.label}, and it is larger."
+    return Failure(upload.label, PhotoError(Defect.TOO_LARGE, message))
+
+
+def _understood(read: Callable[[], Asking]) -> Asking:
+    try:
+        return read()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        status = 400 if first["type"] == "json_invalid" else 422
+        where = ".".join(str(part) for part in first["loc"])[:_LABEL]
+        told = first["msg"].removeprefix("Value error, ")
+        reason = f"{told[:1].lower()}{told[1:]}"
+        raise Refusal(
+            status, "not understood", f"Expected a valid request, but see {where or 'body'}: {reason}."
+        ) from None
+
+
+def _too_many(most: int) -> Refusal:
+    return Refusal(413, "too large", f"Expected at most {count_photos(most)} a request, and found more.")

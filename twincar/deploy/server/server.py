@@ -1,0 +1,230 @@
+"""The process: its socket, clients that are too slow or too many, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from ipaddress import ip_address
+from types import FrameType
+from typing import Any
+
+import h11
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import disable_created_metrics
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from twincar.core.errors import UsageError
+from twincar.deploy.loopback import LoopbackHosts, is_loopback
+from twincar.deploy.server.app import create_app
+from twincar.deploy.server.limits import RETRY, Limits
+from twincar.deploy.server.quiet import quiet_libraries
+from twincar.deploy.server.settings import HttpSettings
+from twincar.deploy.server.strict_http import StrictConnection
+from twincar.inference.classifier import Classifier
+
+logger = logging.getLogger(__name__)
+
+_HEAD_BYTES = 16 * 1024  # of a request's line and headers
+_HEAD_SECONDS = 10.0  # for them to arrive, and for what is left of a request that was turned away
+_READING_SECONDS = 30.0  # for a client to take its answer
+_CONNECTIONS = 512  # at one time
+_NO_LOGIN = "There is no login: whoever reaches port %d of this machine can ask. --api-key-file FILE asks for a key."
+
+
+class PatientProtocol(H11Protocol):
+    """Uvicorn's HTTP, with an end to patience: it has none for slow headers, slow readers, and idle connections."""
+
+    conn: StrictConnection
+    head_seconds = _HEAD_SECONDS
+    reading_seconds = _READING_SECONDS
+    most_connections = _CONNECTIONS
+    _deadline: asyncio.TimerHandle | None = None
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.conn = StrictConnection(h11.SERVER, self.config.h11_max_incomplete_event_size or _HEAD_BYTES)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        if len(self.connections) > self.most_connections:
+            self._turn_away("503 Service Unavailable", "Too many connections are open. Try again in a second.", RETRY)
+        else:
+            self._wait_at_most(self.head_seconds)
+
+    def data_received(self, data: bytes) -> None:
+        """Go on waiting while no request is whole enough to be under way."""
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._wait_no_more()
+        elif self._deadline is None:
+            self._wait_at_most(self.head_seconds)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        self._wait_at_most(self.reading_seconds)
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        super().resume_writing()
+        self._wait_no_more()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """Wait for another request; uvicorn's own timer ends that, unless bytes go on coming."""
+        self._wait_no_more()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # its parent's text
+        """Answer what is no HTTP, or ambiguous."""
+        general = "Expected a valid HTTP request with headers of at most 16 KB, but this is none."
+        self._turn_away("400 Bad Request", self.conn.fault or general)
+
+    def _turn_away(self, status: str, message: str, more: Mapping[str, str] | None = None) -> None:
+        body = json.dumps({"error": message})
+        headers = {"Content-Type": "application/json", "Content-Length": len(body), "Connection": "close"}
+        lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in {**headers, **(more or {})}.items())]
+        self.transport.write("\r\n".join([*lines, "", body]).encode())
+        self.transport.close()
+
+    def _wait_at_most(self, seconds: float) -> None:
+        self._wait_no_more()
+        self._deadline = self.loop.call_later(seconds, self.transport.abort)
+
+    def _wait_no_more(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class DrainingServer(uvicorn.Server):
+    """Uvicorn's server, which on SIGTERM answers on until load balancers have seen that it is not ready any more."""
+
+    def __init__(self, config: uvicorn.Config, grace_period: float, on_drain: Callable[[], None]) -> None:
+        """Prepare to run.
+
+        Args:
+            config: uvicorn's.
+            grace_period: seconds from SIGTERM to the end of listening; a second signal ends it at once.
+            on_drain: called at SIGTERM.
+        """
+        if not config.loaded:
+            config.load()  # now, because a signal may come before uvicorn would
+        super().__init__(config)
+        self._grace_period = grace_period
+        self._on_drain = on_drain
+        self._stop_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain on SIGTERM; on Ctrl-C somebody waits for the end."""
+        if sig != signal.SIGTERM:
+            super().handle_exit(sig, frame)
+        elif self._stop_at is not None:
+            self._stop_at = 0.0
+        else:
+            self._stop_at = time.monotonic() + self._grace_period
+            self._on_drain()
+            self.config.encoded_headers.append((b"connection", b"close"))  # clients come again, elsewhere
+
+    async def on_tick(self, counter: int) -> bool:
+        """See, ten times a second, whether to stop."""
+        return await super().on_tick(counter) or (self._stop_at is not None and time.monotonic() >= self._stop_at)
+
+
+def serve(
+    classifier: Classifier,
+    *,
+    name: str,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    queue: int = 128,
+    settings: HttpSettings | None = None,
+) -> None:
+    """Answer over HTTP until the process is told to stop; what is under way is then finished.
+
+    Args:
+        classifier: the model.
+        name: what clients see of where it comes from.
+        host: address to listen on.
+        port: to listen on; 0 takes a free one.
+        queue: photos that may wait or be worked on at one time; further ones are turned away.
+        settings: who may ask, from where, what is logged; see `HttpSettings`.
+
+    Raises:
+        UsageError: nothing can listen there.
+        KeyboardInterrupt: Ctrl-C, once all is finished; on SIGTERM it returns.
+    """
+    settings = settings or HttpSettings()
+    limits = Limits()
+    limits = replace(limits, queue=queue, photos=min(limits.photos, queue))
+    quiet_libraries()
+    # Else there is a time beside every counter, for which Prometheus' text format has no place.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    app = create_app(classifier, name=name, limits=limits, settings=settings)
+    if is_loopback(host):
+        app.add_middleware(LoopbackHosts)
+    made = server(app, limits, settings=settings)
+    before = signal.signal(signal.SIGTERM, made.handle_exit)  # from before clients may come
+    try:
+        with _listen(host, port) as bound:
+            where = f"[{host}]" if ":" in host else host
+            address, actual_port = bound.getsockname()[:2]
+            logger.info("Serving %s at http://%s:%d%s (Ctrl-C stops it)", name, where, actual_port, settings.root_path)
+            if not settings.api_key and not ip_address(address.partition("%")[0]).is_loopback:
+                logger.warning(_NO_LOGIN, actual_port)
+            made.run([bound])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    logger.info("Stopped; every request that was under way is answered.")
+
+
+def server(
+    app: FastAPI,
+    limits: Limits,
+    protocol: type[PatientProtocol] = PatientProtocol,
+    settings: HttpSettings | None = None,
+) -> DrainingServer:
+    """A uvicorn server for an application of `create_app`."""
+    for log in ("uvicorn", "uvicorn.error", "python_multipart"):  # what clients do wrong is in the counters
+        logging.getLogger(log).setLevel(logging.ERROR)
+    config = uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        h11_max_incomplete_event_size=_HEAD_BYTES,
+        timeout_graceful_shutdown=round(limits.upload_seconds + limits.answer_seconds + protocol.reading_seconds),
+    )
+    return DrainingServer(config, (settings or HttpSettings()).grace_period, app.state.service.drain)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen()  # from here on clients may come; they are answered as soon as the loop runs
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"Expected to listen on port {port} of {host}, and cannot: {reason}. Choose another --port (0 takes a free "
+            "one) or --host."
+        ) from None
+    return bound

@@ -1,0 +1,40 @@
+"""How the server presents itself to clients: who may ask, from which pages, at which prefix, what it logs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from twincar.core.errors import UsageError
+
+_ORIGIN = re.compile(r"https?://[^/?#*\s]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpSettings:
+    """Everything about the server that is neither the model nor a limit.
+
+    Raises:
+        UsageError: a prefix or an origin that no client would ever match.
+    """
+
+    root_path: str = ""
+    """Prefix under which a proxy publishes the server, such as '/cars'; the proxy may strip it or not."""
+    allow_origins: tuple[str, ...] = ()
+    """Origins whose pages may read answers (CORS), such as 'https://cars.example'; '*' for all."""
+    api_key: str = field(default="", repr=False)
+    """What every request but probes must carry; empty if anybody may ask."""
+    access_log: bool = True
+    """Whether a line is logged for each request."""
+    grace_period: float = 5.0
+    """Seconds from SIGTERM, when `/readyz` turns 503, to the end of listening."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root_path", self.root_path.rstrip("/"))
+        if self.root_path and not re.fullmatch(r"(/[\w.~-]+)+", self.root_path, re.ASCII):
+            raise UsageError(f"Expected a --root-path such as /cars, but it is {self.root_path!r}.")
+        for origin in self.allow_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise UsageError(
+                    f"Expected an --allow-origin such as https://cars.example, without a path, but it is {origin!r}."
+                )

@@ -1,0 +1,138 @@
+"""The folder of a Hugging Face space that serves the demo: app, requirements, card, licence, model, examples.
+
+All of it is for strangers' eyes, and all of it is run on strangers' machines. So examples go as pixels, without what a
+camera wrote beside them; the licence is the model's own; and the package goes along as it is installed here, because
+whoever takes a name that has not been released could run code in every space that asks for it.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from importlib import metadata, resources
+from pathlib import Path
+from string import Template
+
+import numpy as np
+from PIL import Image
+
+from twincar.core.errors import UsageError
+from twincar.core.extras import requirements_of
+from twincar.core.files import working_folder, write_bytes, write_text
+from twincar.core.hub import find_repository
+from twincar.core.preprocess import read_photo
+from twincar.deploy.demo import find_examples
+from twincar.inference.classifier import Classifier
+from twincar.models.license import Licence
+from twincar.models.spec import ModelSpec
+
+_MODEL, _EXAMPLES, _LICENSE, _PACKAGE = "model.onnx", "examples", "LICENSE", "twincar"
+_SOURCES = frozenset((".css", ".jinja", ".js", ".py", ".template", ".txt", ".typed"))
+"""Suffixes of the package's files; the model in the box stays here, and whatever else lies in a checkout."""
+_QUALITY = 95  # of example photos, as JPEG
+
+
+def write_space(model: str, folder: Path, *, examples: Path | None = None) -> Path:
+    """Write what a space needs to `folder`; returns it.
+
+    Args:
+        model: an exported `.onnx` file, which is copied, or owner/name on the hub, from where the space fetches it.
+        folder: a new or an empty one.
+        examples: a folder of photos to click, which are copied.
+
+    Raises:
+        UsageError: `folder` holds something, `model` is neither, no photo is among the examples, or the package was not
+            installed.
+        PhotoError: an example cannot be read.
+        CheckpointError: the model is damaged, or none of ours.
+        StorageError: it cannot be written; nothing is left of it.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"Expected a new or an empty folder for the space, and {folder} holds something.")
+    repository = _repository(model)
+    spec = Classifier.load(model).spec  # what opens here opens there
+    photos = find_examples(examples) if examples else []
+    values = {
+        **_terms(spec),
+        "requirements": _requirements(),
+        "gradio": metadata.version("gradio"),
+        "model": repr(model) if repository else f'str(folder / "{_MODEL}")',
+        "examples": f'folder / "{_EXAMPLES}"' if photos else None,
+        "models": f"\nmodels:\n- {repository}" if repository else "",
+        "classes": "one car" if len(spec.classes) == 1 else f"{len(spec.classes)} cars",
+        "origin": f"[{repository}](https://huggingface.co/{repository})" if repository else f"`{_MODEL}` in this space",
+    }
+    with working_folder(folder) as scratch:
+        if not repository:
+            shutil.copyfile(model, scratch / _MODEL)
+        for number, photo in enumerate(photos, start=1):
+            write_bytes(scratch / _EXAMPLES / f"{number:02d}.jpg", _pixels_only(photo))
+        _write_package(scratch / _PACKAGE)
+        for name in ("gitattributes", "requirements.txt", "README.md", "app.py", _LICENSE):
+            target = scratch / (f".{name}" if name == "gitattributes" else name)
+            write_text(target, Template(_asset(name)).substitute(values))
+        scratch.replace(folder)
+    return folder
+
+
+def _terms(spec: ModelSpec) -> dict[str, str]:
+    """What the card and the licence file say of the model's licence."""
+    licence = Licence.of(spec)
+    names = {"license": licence.id, "license_name": licence.name}
+    return {
+        "license": "".join(f"\n{name}: {value}" for name, value in names.items() if value),
+        "weights": licence.weights,
+        "data": licence.data,
+        "notice": spec.license_notice.strip() or f"Its weights: {licence.weights}",
+    }
+
+
+def _requirements() -> str:
+    found = requirements_of("demo")
+    if not found:
+        raise UsageError(
+            "Expected twincar to be installed, so that its metadata says what a space needs, but there is none. In the "
+            "checkout: pip install '.[demo]'"
+        )
+    return "\n".join(found)
+
+
+def _pixels_only(path: str) -> bytes:
+    """A photo as an upright JPEG that holds nothing but its pixels."""
+    data = io.BytesIO()
+    pixels = Image.fromarray(np.asarray(read_photo(path)))  # Pillow would write a comment or XMP that it has read
+    pixels.save(data, "JPEG", quality=_QUALITY, subsampling=0)
+    return data.getvalue()
+
+
+def _write_package(target: Path) -> None:
+    """The package itself, with its licence."""
+    source = Path(__file__).parent
+    for path in source.rglob("*"):
+        name = path.relative_to(source)
+        if path.suffix in _SOURCES and path.is_file() and not any(part.startswith(".") for part in name.parts):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target / name)
+    write_text(target / _LICENSE, metadata.distribution(_PACKAGE).read_text("licenses/LICENSE") or "")
+
+
+def _repository(model: str) -> str:
+    """The repository on the hub that a model is named by; empty for an exported file.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    path = Path(model)
+    if path.suffix == ".onnx" and path.is_file():
+        return ""
+    on_hub = find_repository(model)
+    if on_hub is None:
+        raise UsageError(
+            "Expected an exported .onnx file, or owner/name on the hub, for a space without torch, and found "
+            f"{model}. Make one: twincar export RUN"
+        )
+    return on_hub.name
+
+
+def _asset(name: str) -> str:
+    return resources.files("twincar").joinpath(f"assets/space/{name}.template").read_text(encoding="utf-8")

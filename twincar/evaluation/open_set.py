@@ -1,0 +1,132 @@
+"""Measures whether a model turns away what it does not know: cars of unseen classes, and pictures that are no cars.
+
+Shapes: N photos, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twincar.core.files import RunFolder, write_json
+from twincar.core.options import FALSE_REJECTION
+from twincar.data.dataset import PreparedData, count_splits
+from twincar.data.open_set_split import UNSEEN
+from twincar.data.toy.non_cars import far_away_pictures
+from twincar.evaluation import plots
+from twincar.evaluation.split_predictions import labelled_split, reports_of
+from twincar.metrics.reliability import UnknownGroup, open_set
+from twincar.models.calibration import energy, max_logit, softmax
+from twincar.models.engines.base import Engine, open_engine, read_logits
+from twincar.models.spec import ModelSpec
+
+_FAR_AWAY = 400  # pictures that are no cars
+
+Logits = NDArray[np.float32]
+COMPARED: dict[str, Callable[[Logits], NDArray[np.float32]]] = {
+    "maximum logit": max_logit,
+    "energy": energy,
+    "maximum probability": lambda logits: softmax(logits).max(axis=1),
+}
+"""Other scores that may tell known from unknown."""
+
+
+@dataclass(frozen=True)
+class OpenSetEvaluation:
+    """How well a model knows what it does not know."""
+
+    split: str
+    """Of the known photos."""
+    photos: int
+    accuracy: float
+    """Among the known classes."""
+    false_rejection: float
+    """Asked for on validation photos."""
+    rejected: float
+    """Share of the known photos here that is turned away."""
+    groups: list[UnknownGroup]
+    folder: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `open_set.json` and `--json`."""
+        return asdict(self) | {"folder": str(self.folder)}
+
+
+def evaluate_open_set(
+    run_path: Path,
+    *,
+    split: str = "test",
+    data_folder: Path | None = None,
+    false_rejection: float = FALSE_REJECTION,
+    on_photo: Callable[[int, int], None] | None = None,
+) -> OpenSetEvaluation:
+    """Compare the scores of known photos with those of unseen cars and of pictures that are no cars.
+
+    Unseen cars are there if the run's data set was prepared with `--open-set`. Writes `open_set/`, see `reports_of`.
+
+    Args:
+        run_path: the run folder.
+        split: of the known photos: 'val', 'test' or 'train'.
+        data_folder: a prepared data set other than the one the run was trained on.
+        false_rejection: share of the photos of known cars that may be turned away.
+        on_photo: called with photos done and in all, for a progress bar.
+
+    Raises:
+        UsageError: no such run.
+        DataError: no such split, or photos that cannot be read.
+    """
+    run = RunFolder.open(run_path)
+    engine, spec = open_engine(run.path)
+    data = PreparedData.of_run(run, data_folder)
+    known, labels = labelled_split(data, split, spec.classes)
+    logits = read_logits(engine, spec.preprocessing, [data.path(photo) for photo in known], on_photo=on_photo)[:, 0]
+    right = logits.argmax(axis=1) == labels
+    of_known = spec.calibration.known_score(logits)
+    unknown = [*_unseen_cars(engine, spec, data), *_no_cars(engine, spec)]
+    evaluation = OpenSetEvaluation(
+        split=split,
+        photos=len(labels),
+        accuracy=float(right.mean()),
+        false_rejection=false_rejection,
+        rejected=float((of_known < false_rejection).mean()),
+        groups=[
+            UnknownGroup(
+                name=name,
+                is_car=is_car,
+                photos=len(found),
+                **asdict(open_set(of_known, right, of_unknown := spec.calibration.known_score(found))),
+                rejected=float((of_unknown < false_rejection).mean()),
+                auroc_by_others={score: open_set(of(logits), right, of(found)).auroc for score, of in COMPARED.items()},
+            )
+            for name, is_car, found in unknown
+        ],
+        folder=reports_of(run, spec, data) / "open_set",
+    )
+    write_json(evaluation.folder / "open_set.json", evaluation.to_dict())
+    scores = {name: spec.calibration.known_score(found) for name, _, found in [("known cars", True, logits), *unknown]}
+    plots.save(plots.score_figure(scores, false_rejection), evaluation.folder / "scores.png")
+    return evaluation
+
+
+def _unseen_cars(engine: Engine, spec: ModelSpec, data: PreparedData) -> Iterator[tuple[str, bool, Logits]]:
+    """Logits of the test photos of unseen classes by difficulty, and of all together."""
+    parts = []
+    for name in count_splits(data.annotations):
+        if name.startswith(UNSEEN):
+            paths = [data.path(photo) for photo in data.split(name)]
+            parts.append(read_logits(engine, spec.preprocessing, paths)[:, 0])
+            yield name.removeprefix(UNSEEN), True, parts[-1]
+    if len(parts) > 1:
+        yield "all unseen", True, np.concatenate(parts)
+
+
+def _no_cars(engine: Engine, spec: ModelSpec) -> Iterator[tuple[str, bool, Logits]]:
+    kinds, pictures = zip(*far_away_pictures(_FAR_AWAY), strict=True)
+    logits = read_logits(engine, spec.preprocessing, pictures)[:, 0]
+    for kind in dict.fromkeys(kinds):
+        yield kind, False, logits[np.array(kinds) == kind]

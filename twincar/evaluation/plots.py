@@ -1,0 +1,409 @@
+"""Arrays in, figures out; the only user of matplotlib.
+
+Every function returns a `Figure`; `save` writes it. No window is opened and no global state is touched.
+
+Shapes: K classes, H×W pixels of a photo.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+from twincar.core.files import MONITOR, Epoch, best_epoch, write_bytes
+from twincar.core.wording import cut_middle, percent
+from twincar.metrics.classification import Interval
+from twincar.models.cam.overlay import BLUE, ORANGE, contrast_overlay, heat_overlay
+
+# Okabe and Ito's palette, which stays apart for colour-blind eyes.
+_BLUE, _ORANGE, _GREEN, _RED, _GREY = BLUE, ORANGE, "#009E73", "#D55E00", "#6e6e6e"
+_BEYOND = 0.25  # how far below 0 and above 1 a known score is drawn
+_MANY_CLASSES = 40  # from here on the confusion matrix has no room for counts in its cells
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One photo with the heat map of what was looked at."""
+
+    photo: NDArray[np.uint8]
+    """H×W×3."""
+    heat: NDArray[np.float32]
+    """0 to 1, of any size; it covers `seen`."""
+    seen: tuple[float, float, float, float]
+    """Left, top, right, bottom of what the network saw, pixels of the photo."""
+    predicted: str
+    confidence: float
+    truth: str | None = None
+
+
+@dataclass(frozen=True)
+class Contrasted:
+    """One photo between two classes: what it shows, and what in it speaks for which."""
+
+    photo: NDArray[np.uint8]
+    """H×W×3."""
+    caption: str
+    heat: NDArray[np.float32]
+    """Grad-CAM++ of the answer, 0 to 1, of any size; as the next two, it covers `seen`."""
+    cells: NDArray[np.float32]
+    """Signed, in logits, of any size: what speaks for the first class and, below 0, for the second."""
+    hiding: NDArray[np.float32]
+    """The same by hiding parts of the photo, which is finer."""
+    seen: tuple[float, float, float, float]
+    """Left, top, right, bottom of what the network saw, pixels of the photo."""
+
+    def pictures(self) -> dict[str, NDArray[np.uint8]]:
+        """What there is to see, each H×W×3, under its name."""
+        return {
+            "photo": self.photo,
+            "what the answer rests on (Grad-CAM++)": heat_overlay(self.photo, self.heat, self.seen),
+            "contrast of the two, by cell (Finer-CAM)": contrast_overlay(self.photo, self.cells, self.seen),
+            "contrast of the two, by hiding parts": contrast_overlay(self.photo, self.hiding, self.seen),
+        }
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, atomically."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=figure.dpi)
+    write_bytes(path, buffer.getvalue())
+
+
+def training_curves(history: Sequence[Epoch]) -> dict[str, Figure]:
+    """Four figures over the epochs, the best one marked in each; keys are file names without suffix."""
+    curves = {
+        "curve_accuracy_f1": (
+            "Accuracy and macro-F1",
+            {"train_acc": "accuracy, train", "val_acc": "accuracy, validation", MONITOR: "macro-F1, validation"},
+        ),
+        "curve_loss": ("Loss", {"train_loss": "train", "val_loss": "validation"}),
+        "curve_precision_recall": (
+            "Precision and recall, validation",
+            {
+                "val_precision_macro": "precision, macro",
+                "val_recall_macro": "recall, macro",
+                "val_precision_weighted": "precision, weighted",
+                "val_recall_weighted": "recall, weighted",
+            },
+        ),
+        "curve_top_k": ("Top-3 and top-5 accuracy, validation", {"val_top3": "top-3", "val_top5": "top-5"}),
+    }
+    return {name: _curve(history, title, columns) for name, (title, columns) in curves.items()}
+
+
+def accuracy_bars(names: Sequence[str], accuracies: Sequence[float], support: Sequence[int], title: str) -> Figure:
+    """Accuracy of a few classes as horizontal bars, the first on top, with the number of photos each rests on."""
+    figure = _figure(9, 1.4 + 0.32 * max(len(names), 3))
+    axes = figure.subplots()
+    rows = np.arange(len(names))
+    axes.barh(rows, accuracies, color=_BLUE, height=0.72)
+    axes.set_yticks(rows, [cut_middle(name, 46) for name in names])
+    axes.set_ylim(max(len(names), 3) - 0.4, -0.6)  # a single bar stays a bar
+    axes.set_xlim(0, 1.18)
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    for row, (accuracy, count) in enumerate(zip(accuracies, support, strict=True)):
+        axes.text(accuracy + 0.01, row, f"{percent(accuracy, 0)} of {count}", va="center", fontsize=9, color=_GREY)
+    if not names:
+        axes.text(0.5, 0.5, "no class", transform=axes.transAxes, ha="center", color=_GREY)
+    axes.set_title(title, loc="left", fontweight="bold")
+    _tidy(axes, grid="x")
+    return figure
+
+
+def confused_bars(pairs: Sequence[tuple[str, str, int, int]], title: str) -> Figure:
+    """Pairs of classes taken for each other: (first, second, first taken for second, second taken for first)."""
+    figure = _figure(11, 1.6 + 0.42 * max(len(pairs), 3))
+    axes = figure.subplots()
+    rows = np.arange(len(pairs))
+    forward, backward = np.array([p[2] for p in pairs], float), np.array([p[3] for p in pairs], float)
+    axes.barh(rows, forward, color=_RED, height=0.72, label="first taken for second")
+    axes.barh(rows, backward, left=forward, color=_ORANGE, height=0.72, label="second taken for first")
+    names = [f"{cut_middle(first, 40)}\n{cut_middle(second, 40)}" for first, second, *_ in pairs]
+    axes.set_yticks(rows, names, fontsize=8)
+    axes.invert_yaxis()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("photos")
+    axes.set_title(title, loc="left", fontweight="bold")
+    if pairs:
+        axes.legend(frameon=False, loc="lower right")
+    else:
+        axes.text(0.5, 0.5, "no class was taken for another", transform=axes.transAxes, ha="center", color=_GREY)
+    _tidy(axes, grid="x")
+    return figure
+
+
+def confusion_figure(matrix: NDArray[np.int64], support: NDArray[np.int64], names: Sequence[str], title: str) -> Figure:
+    """A confusion matrix, K×K, large enough to read every name: right answers blue, wrong ones orange.
+
+    The darker a cell, the larger its share of the class's photos, of which there are `support`, K; its number is the
+    count. The side grows with K and 300 classes are about what a PNG and its reader can take.
+    """
+    classes = len(names)
+    many = classes >= _MANY_CLASSES
+    side = 5.0 + 0.17 * classes if many else 4.5 + 0.30 * classes
+    figure = _figure(side, side, dpi=110)
+    axes = figure.subplots()
+    shares = matrix / np.maximum(support, 1)[:, None]
+    edges = np.arange(classes + 1) - 0.5
+    # imshow would enlarge the picture to its pixels in floats: a gigabyte for 196 classes.
+    axes.pcolormesh(edges, edges, _confusion_colours(shares))
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
+    ticks = np.arange(classes)
+    labels = [cut_middle(name, 52) for name in names]
+    axes.set_xticks(ticks, labels, rotation=90, fontsize=7 if many else 8.5)
+    axes.set_yticks(ticks, labels, fontsize=7 if many else 8.5)
+    axes.set_xticks(edges, minor=True)
+    axes.set_yticks(edges, minor=True)
+    axes.grid(which="minor", color="#ececec", linewidth=0.5)
+    axes.tick_params(which="both", length=0)
+    for row, column in zip(*np.nonzero(matrix), strict=True):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        size = 6 if many else 8.5
+        axes.text(
+            column,
+            row,
+            str(matrix[row, column]),
+            ha="center",
+            va="center",
+            fontsize=size,
+            color=colour,
+            in_layout=False,
+        )
+    axes.set_xlabel("predicted", fontsize=2 * side**0.65)
+    axes.set_ylabel("true", fontsize=2 * side**0.65)
+    axes.set_title(
+        f"{title}\nblue: right, orange: taken for another; darker: more of the class's photos",
+        loc="left", fontweight="bold", fontsize=2 * side**0.65,
+    )  # fmt: skip
+    return figure
+
+
+def _confusion_colours(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """RGBA, K×K×4; even the smallest share is told from none."""
+    visible = np.where(shares > 0, 0.2 + 0.8 * shares, 0.0)
+    colours = np.where(
+        np.eye(len(shares), dtype=bool)[..., None], mpl.colormaps["Blues"](visible), mpl.colormaps["Oranges"](visible)
+    )
+    colours[shares == 0] = 1.0
+    return colours
+
+
+def robustness_figure(clean: Interval, corrupted: Mapping[str, Sequence[Interval]], title: str) -> Figure:
+    """Accuracy with its interval under each corruption over its severities, against that on clean photos."""
+    columns = min(4, len(corrupted))
+    rows = -(-len(corrupted) // columns)
+    figure = _figure(max(3 * columns + 0.6, 9), 2.4 * rows + 0.9)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    highest = max(score.high for scores in ([clean], *corrupted.values()) for score in scores)
+    for axes, (name, scores) in zip(grid, corrupted.items(), strict=False):
+        places, values = np.arange(len(scores)) + 1, np.array([score.value for score in scores])
+        reach = np.abs([[score.low, score.high] for score in scores] - values[:, None]).T
+        axes.axhline(clean.value, color=_GREY, linewidth=1.2, linestyle="--", label="clean photos")
+        axes.errorbar(places, values, yerr=reach, color=_BLUE, linewidth=2, marker="o", capsize=3, label="corrupted")
+        axes.set_title(name.replace("_", " "), loc="left", fontsize=10)
+        axes.set_xticks(places, [f"{place}" for place in places] if len(scores) > 1 else ["as given"])
+        axes.set_xlim(0.5, len(scores) + 0.5)
+        axes.set_ylim(0, 1.05 * highest)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        _tidy(axes, grid="y")
+    for axes in grid[len(corrupted) :]:
+        axes.axis("off")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower right", ncols=2, frameon=False)
+    if any(len(scores) > 1 for scores in corrupted.values()):
+        figure.supxlabel("severity", fontsize=10)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def reliability_figure(series: Mapping[str, Sequence[tuple[float, float, int]]], title: str) -> Figure:
+    """Reliability diagrams side by side: bins as (confidence, accuracy, photos), by what is written above them.
+
+    A bar's height is the accuracy of its bin; the line is where it should end. The darker, the more photos.
+    """
+    figure = _figure(5.2 * len(series), 5.4)
+    figure.suptitle(title, fontweight="bold", fontsize=11)
+    most = max(photos for bins in series.values() for *_, photos in bins)
+    for axes, (label, bins) in zip(figure.subplots(1, len(series), squeeze=False).flat, series.items(), strict=True):
+        for confidence, accuracy, photos in bins:
+            axes.bar(confidence, accuracy, width=0.05, color=_BLUE, alpha=0.25 + 0.75 * photos / most)
+            axes.annotate(str(photos), (confidence, accuracy), (0, 2), textcoords="offset points", ha="center", size=7)
+        axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1)
+        axes.set(xlim=(0, 1.03), ylim=(0, 1.08), xlabel="confidence", ylabel="accuracy", aspect="equal")
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_title(label, fontsize=10)
+        _tidy(axes, grid="both")
+    return figure
+
+
+def risk_coverage_figure(coverage: Sequence[float], risk: Sequence[float], title: str) -> Figure:
+    """Share of wrong answers over the share of photos that are answered."""
+    figure = _figure(7, 4.2)
+    axes = figure.subplots()
+    axes.plot(coverage, risk, color=_BLUE, linewidth=2, drawstyle="steps-post")
+    axes.set(xlim=(0, 1.01), ylim=(0, None), xlabel="photos answered, the surest first", ylabel="wrong among them")
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_title(title, loc="left", fontweight="bold")
+    _tidy(axes, grid="both")
+    return figure
+
+
+def score_figure(scores: Mapping[str, NDArray[np.float32]], threshold: float) -> Figure:
+    """How high photos of each kind score: a row a kind, a dot a photo, a line at the threshold below which it is turned
+    away, and beside each name the share that passes."""
+    figure = _figure(9, 1.6 + 0.5 * len(scores))
+    axes = figure.subplots()
+    rng = np.random.default_rng(0)
+    for row, values in enumerate(scores.values()):
+        height = row + rng.uniform(-0.3, 0.3, len(values))
+        axes.scatter(
+            values.clip(-_BEYOND, 1 + _BEYOND),
+            height,
+            s=7,
+            color=_BLUE if row == 0 else _ORANGE,
+            alpha=0.5,
+            linewidths=0,
+        )
+    labels = [
+        f"{name}: {percent(float((values >= threshold).mean()), 0)} of {len(values)} pass"
+        for name, values in scores.items()
+    ]
+    axes.set_yticks(range(len(scores)), labels)
+    axes.invert_yaxis()
+    axes.axvline(threshold, color="black", linestyle="--", linewidth=1)
+    axes.set_xlabel("share of validation photos that look even less like one")
+    # A share is never below 0 or above 1: what stands out further than all validation photos has a place of its own.
+    axes.set_xlim(-1.1 * _BEYOND, 1 + 1.1 * _BEYOND)
+    shares = np.linspace(0, 1, 6)
+    ticks = [-_BEYOND, *shares, 1 + _BEYOND]
+    axes.set_xticks(ticks, ["less than\nall of them", *(f"{share:.0%}" for share in shares), "more than\nall of them"])
+    axes.set_title("How much photos look like a car the model knows", loc="left", fontweight="bold")
+    _tidy(axes, grid="x")
+    return figure
+
+
+def overlay(explained: Explained) -> NDArray[np.uint8]:
+    """The photo, H×W×3, in its own proportions under its heat map; what the network did not see is darkened."""
+    return heat_overlay(explained.photo, explained.heat, explained.seen)
+
+
+def explanation_figure(explained: Explained) -> Figure:
+    """The photo and its overlay side by side, with the names above."""
+    height, width = explained.photo.shape[:2]
+    panel = 4.5
+    figure = _figure(2 * panel + 0.3, panel * height / width + 0.9)
+    for axes, picture in zip(figure.subplots(1, 2), (explained.photo, overlay(explained)), strict=True):
+        axes.imshow(picture)
+        axes.axis("off")
+    text, colour = _title(explained, 70)
+    figure.suptitle(text, color=colour, fontsize=11, fontweight="bold")
+    return figure
+
+
+def explanation_grid(items: Sequence[Explained], columns: int = 4) -> Figure:
+    """Overlays of several photos; titles green where right, red where wrong, black where the truth is not known."""
+    columns = max(1, min(columns, len(items)))
+    rows = -(-len(items) // columns)
+    tallest = max(item.photo.shape[0] / item.photo.shape[1] for item in items)
+    figure = _figure(3.9 * columns, (3.9 * min(tallest, 1.5) + 0.5) * rows)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, item in zip(grid.flat, items, strict=False):
+        axes.imshow(overlay(item))
+        text, colour = _title(item, 36)
+        axes.set_title(text, color=colour, fontsize=9, fontweight="bold")
+    return figure
+
+
+def contrast_grid(items: Sequence[Contrasted], title: str) -> Figure:
+    """A row a photo, a column a kind of picture; orange speaks for the first class of the pair, blue for the second."""
+    shown = [item.pictures() for item in items]
+    names = list(shown[0])
+    heights = [3.4 * item.photo.shape[0] / item.photo.shape[1] + 0.3 for item in items]
+    figure = _figure(3.4 * len(names), sum(heights) + 0.6, dpi=80)
+    grid = figure.subplots(len(items), len(names), squeeze=False, height_ratios=heights)
+    for axes, picture in zip(grid.flat, (picture for row in shown for picture in row.values()), strict=True):
+        axes.imshow(picture)
+        axes.axis("off")
+    for axes, name in zip(grid[0], names, strict=True):
+        axes.set_title(name, fontsize=9, color=_GREY)
+    for axes, item in zip(grid[:, 0], items, strict=True):
+        axes.text(0, -0.03, cut_middle(item.caption, 90), transform=axes.transAxes, va="top", fontsize=9)
+    figure.suptitle(title, fontsize=11, fontweight="bold")
+    return figure
+
+
+def removal_curves(curves: Mapping[str, Mapping[str, NDArray[np.float32]]], title: str) -> Figure:
+    """Mean probability of the answer over the share of pixels exchanged: a panel a kind, a line a map."""
+    figure = _figure(10, 4.2)
+    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+    for axes, (kind, lines) in zip(panels, curves.items(), strict=True):
+        for (name, curve), colour in zip(lines.items(), (_BLUE, _ORANGE, _GREY), strict=False):
+            axes.plot(np.linspace(0, 1, len(curve)), curve, color=colour, linewidth=2, label=name)
+        axes.set_title(kind, fontsize=10)
+        axes.set_xlabel("pixels exchanged, hottest first")
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_ylim(0, 1.02)
+        _tidy(axes, grid="both")
+    panels[0].set_ylabel("probability of the answer")
+    panels[0].legend(frameon=False, fontsize=9)
+    figure.suptitle(title, fontsize=11, fontweight="bold")
+    return figure
+
+
+def _curve(history: Sequence[Epoch], title: str, columns: dict[str, str]) -> Figure:
+    figure = _figure(8, 4.6)
+    axes = figure.subplots()
+    epochs = [row["epoch"] for row in history]
+    best = best_epoch(history)
+    colours = (_BLUE, _ORANGE, _GREEN, _RED)
+    for (column, label), colour in zip(columns.items(), colours, strict=False):
+        values = [row[column] for row in history]
+        axes.plot(epochs, values, color=colour, linewidth=2, marker="o", markersize=3.5, label=label)
+        axes.plot(best["epoch"], best[column], "o", color=colour, markersize=8, markeredgecolor="black")
+    axes.axvline(best["epoch"], color=_GREY, linewidth=1, linestyle="--", label=f"best epoch: {best['epoch']:.0f}")
+    axes.set_title(title, loc="left", fontweight="bold")
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if "loss" in title.lower():
+        axes.set_ylabel("cross-entropy, nats")
+        axes.set_ylim(bottom=0)
+    else:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_ylim(0, 1.02)
+    axes.legend(frameon=False, fontsize=9)
+    _tidy(axes, grid="both")
+    return figure
+
+
+def _title(explained: Explained, width: int) -> tuple[str, str]:
+    answer = f"{cut_middle(explained.predicted, width)} ({percent(explained.confidence, 0)})"
+    if explained.truth is None:
+        return answer, "black"
+    if explained.truth == explained.predicted:
+        return answer, "#1a7f37"
+    return f"{answer}\ntrue: {cut_middle(explained.truth, width)}", "#c4180c"
+
+
+def _figure(width: float, height: float, dpi: int = 120) -> Figure:
+    return Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+
+
+def _tidy(axes: Axes, grid: str) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis=grid, color="#e4e4e4", linewidth=0.8)  # type: ignore[arg-type]
+    axes.set_axisbelow(True)

@@ -1,0 +1,129 @@
+"""What a run answers on a labelled split: computed, as the rows of `predictions.csv`, and read back from them.
+
+Shapes: N photos, K classes of the model.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twincar.core.errors import LabelError
+from twincar.core.files import RunFolder
+from twincar.core.labels import ClassNames
+from twincar.data.dataset import ANNOTATIONS, Annotation, PreparedData
+from twincar.data.loading.loader import labels_of
+from twincar.metrics.classification import Answers
+from twincar.models.engines.base import Engine, read_logits
+from twincar.models.spec import ModelSpec
+
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One photo of a split and the answer for it; classes are the model's indices."""
+
+    photo: Path
+    truth: int
+    predicted: int
+    confidence: float
+    """Probability of that answer, to six digits."""
+
+
+def labelled_split(data: PreparedData, split: str, classes: ClassNames) -> tuple[list[Annotation], NDArray[np.int64]]:
+    """The photos of a split, and of each its class among the model's, N.
+
+    Raises:
+        DataError: no such split, or one without labels.
+        LabelError: the data has classes the model does not know.
+    """
+    annotations = data.labelled_split(split)
+    to_model = np.array(data.classes.indices_in(classes))
+    return annotations, to_model[labels_of(annotations)]
+
+
+def is_own_data(spec: ModelSpec, data: PreparedData) -> bool:
+    """Whether a model was trained on this data set, wherever it lies: its annotations are the same."""
+    recorded = spec.provenance.get("data")
+    hashes = recorded.get("sha256") if isinstance(recorded, dict) else None
+    return isinstance(hashes, dict) and hashes.get(ANNOTATIONS) == data.manifest["sha256"][ANNOTATIONS]
+
+
+def reports_of(run: RunFolder, spec: ModelSpec, data: PreparedData) -> Path:
+    """Where what is measured on a data set goes: for one that the run was not trained on, a folder for each."""
+    if is_own_data(spec, data):
+        return run.reports
+    return run.evaluations / f"{data.name}-{data.manifest['sha256'][ANNOTATIONS][:8]}"
+
+
+def read_answers(
+    labels: NDArray[np.int64],
+    logits: NDArray[np.float32],
+    probabilities: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+) -> Answers:
+    """Answers of logits, N×K."""
+    return Answers.join(
+        Answers.read(labels[block], probabilities(logits[block])) for block in photo_blocks(len(labels))
+    )
+
+
+def photo_blocks(photos: int) -> list[slice]:
+    """Photos a few at a time: the probabilities of all would fill as much memory as the logits again."""
+    return [slice(start, start + _BLOCK) for start in range(0, photos, _BLOCK)]
+
+
+def prediction_rows(
+    annotations: Sequence[Annotation], classes: ClassNames, answers: Answers
+) -> Iterator[dict[str, Any]]:
+    """The rows of `predictions.csv`: file, truth, correct, and the likeliest classes with their probabilities."""
+    rows = zip(annotations, answers.labels, answers.best, answers.probabilities, strict=True)
+    for annotation, label, best, probabilities in rows:
+        cells: dict[str, Any] = {"file": annotation.file, "truth": classes[label], "correct": int(best[0] == label)}
+        for place, (index, probability) in enumerate(zip(best, probabilities, strict=True), start=1):
+            cells |= {f"top{place}": classes[index], f"probability{place}": f"{probability:.6f}"}
+        yield cells
+
+
+def answer_split(
+    run: RunFolder,
+    engine: Engine,
+    spec: ModelSpec,
+    data: PreparedData,
+    split: str,
+    on_photo: Callable[[int, int], None] | None = None,
+) -> list[Answered]:
+    """The answers for a split: from its `predictions.csv` where that is of these photos and weights, else computed.
+
+    Raises:
+        DataError: no such split, or one without labels, or photos that cannot be read.
+        LabelError: the data has classes the model does not know.
+    """
+    annotations, labels = labelled_split(data, split, spec.classes)
+    paths = [data.path(annotation) for annotation in annotations]
+    table = reports_of(run, spec, data) / split / "predictions.csv"
+    if table.is_file() and table.stat().st_mtime >= run.best.stat().st_mtime:
+        with suppress(csv.Error, LookupError, TypeError, ValueError, LabelError):  # damaged: it is computed anew
+            rows = _read_rows(table)
+            if [row["file"] for row in rows] == [annotation.file for annotation in annotations]:
+                index = spec.classes.index
+                return [
+                    Answered(path, int(label), index(row["top1"]), float(row["probability1"]))
+                    for path, label, row in zip(paths, labels, rows, strict=True)
+                ]
+    logits = read_logits(engine, spec.preprocessing, paths, on_photo=on_photo)
+    answers = read_answers(labels, logits[:, 0], spec.calibration.probabilities)
+    columns = zip(paths, labels, answers.predictions, answers.probabilities[:, 0], strict=True)
+    return [Answered(path, int(label), int(best), round(float(sure), 6)) for path, label, best, sure in columns]
+
+
+def _read_rows(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.DictReader(file))

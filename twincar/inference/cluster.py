@@ -1,0 +1,113 @@
+"""Work on the machines of a Ray cluster, by Ray Data: many items, each given to whichever worker is free.
+
+An item whose worker or machine dies is given to another, so that the work on one must come to the same however often it
+is begun.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from twincar.core.errors import ClusterError
+
+_PATIENCE = 10  # seconds for a cluster to answer
+
+LOCAL = "local"
+"""Stands for a cluster that is started on this machine, for this work only."""
+
+Work = Callable[[int], dict[str, Any]]
+"""What is done to one item; gives a few plain values. It travels by pickle, and so does all that it holds."""
+
+
+def map_on_cluster(work: Work, items: Sequence[int], address: str) -> Iterator[dict[str, Any]]:
+    """What `work` gives for each item, in the order in which they are done; each takes one core.
+
+    Args:
+        work: one item a call.
+        items: each a small number, as all of them are kept.
+        address: of a cluster that runs, `auto` for the one of this machine, or `LOCAL`.
+
+    Raises:
+        ClusterError: there is no such cluster, or the work on an item raised an error, which is told.
+        MissingExtraError: Ray is not installed.
+    """
+
+    def told(row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {"done": work(row["item"]), "error": ""}
+        except Exception as error:  # Ray would print it and wrap it three times
+            return {"done": None, "error": str(error) or type(error).__name__}
+
+    with _connected(address):
+        import ray
+
+        rows = ray.data.from_items([{"item": item} for item in items], override_num_blocks=len(items))
+        try:
+            for row in rows.map(told, num_cpus=1).iter_rows():
+                if row["error"]:
+                    raise ClusterError(row["error"])
+                yield row["done"]
+        except ray.exceptions.RayError as error:
+            raise ClusterError(f"The work on the cluster ended early: {_last_line(error)}") from None
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[None]:
+    """A connection that is quiet and tells nobody that it is used."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    options: dict[str, Any] = {"address": address}
+    if address == LOCAL:
+        options["include_dashboard"] = False
+    try:
+        _check_reachable(address)
+        with _without_dashboard():
+            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ClusterError(
+            f"Expected a Ray cluster at {address!r}, and found none: {_last_line(error)} "
+            "Start one (ray start --head), or give --cluster alone for this machine's cores."
+        ) from None
+    try:
+        import ray.data
+
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+
+
+@contextmanager
+def _without_dashboard() -> Iterator[None]:
+    """Even switched off, Ray's dashboard asks the network which cloud it is in; here nobody looks at one."""
+    from ray._private.node import Node
+
+    start = Node.start_api_server
+
+    def start_none(node: Node, **_: object) -> None:
+        node._webui_url = ""
+
+    Node.start_api_server = start_none  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        Node.start_api_server = start  # type: ignore[method-assign]
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__

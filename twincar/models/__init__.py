@@ -1,0 +1,1 @@
+"""Networks, model files and the engines that run them."""

@@ -1,0 +1,48 @@
+"""Fits a `Calibration` to validation photos, which the network was not trained on.
+
+Shapes: N photos, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
+
+from twincar.models.calibration import Calibration, max_logit, standing_out
+
+_LIMITS = (0.1, 10.0)  # of the temperature: where every photo is right, the best fit would be 0
+_QUANTILES = 101
+
+
+def fit_calibration(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Calibration:
+    """Of the logits, N×K, and the truth, N, of validation photos."""
+    scores = Calibration(
+        max_logit_quantiles=_quantiles(max_logit(logits)), standing_out_quantiles=_quantiles(standing_out(logits))
+    )
+    return replace(
+        scores,
+        temperature=fit_temperature(logits, labels),
+        worse_quantiles=_quantiles(scores.worse_share(logits)),
+        photos=len(labels),
+    )
+
+
+def _quantiles(scores: NDArray[np.float32]) -> tuple[float, ...]:
+    return tuple(round(float(score), 5) for score in np.quantile(scores, np.linspace(0, 1, _QUANTILES)))
+
+
+def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """The temperature that minimises the mean of -log p(true class), from 0.1 to 10."""
+    logits = logits.astype(np.float64)
+    of_truth = logits[np.arange(len(labels)), labels]
+
+    def loss(inverse: float) -> float:  # convex in the inverse of the temperature
+        return float((logsumexp(logits * inverse, axis=1) - of_truth * inverse).mean())
+
+    lowest, highest = _LIMITS
+    found = minimize_scalar(loss, bounds=(1 / highest, 1 / lowest), method="bounded", options={"xatol": 1e-6})
+    return float(1 / found.x)

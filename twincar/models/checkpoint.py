@@ -1,0 +1,79 @@
+"""One model file: the weights, and in its header all that is needed to use them.
+
+A `.safetensors` file whose metadata holds, as JSON under `twincar`: format, architecture, preprocessing, classes with
+their taxonomy, and provenance (recipe, data, epoch, scores, versions). Normalisation is part of the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+
+from twincar.core.errors import CheckpointError
+from twincar.core.files import write_bytes
+from twincar.core.labels import ClassNames
+from twincar.core.options import Head
+from twincar.core.preprocess import Preprocessing
+from twincar.models.network import CarNet, rename_timm_weights
+from twincar.models.spec import HEADER_KEY, ModelSpec
+from twincar.models.weights import fit_weights, read_state_dict
+
+
+def build_network(spec: ModelSpec, *, dropout: float = 0.0, drop_path: float = 0.0) -> CarNet:
+    """A network of this architecture with random weights; the dropouts matter for training only."""
+    return CarNet(spec.backbone, len(spec.classes), head=spec.head, dropout=dropout, drop_path=drop_path)
+
+
+def save_model(path: Path, network: CarNet, spec: ModelSpec) -> None:
+    """Write the model file atomically.
+
+    Raises:
+        StorageError: it cannot be written; what was at `path` is unchanged.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_bytes(path, save(tensors, metadata={HEADER_KEY: spec.to_header()}))
+
+
+def load_model(path: Path) -> tuple[CarNet, ModelSpec]:
+    """Read a model file back; the network is in evaluation mode, on the CPU.
+
+    Raises:
+        UsageError: there is no such file.
+        CheckpointError: it is damaged, no model of ours, of a later format, or its weights do not fit its header.
+    """
+    state, metadata = read_state_dict(path)
+    if HEADER_KEY not in metadata:
+        raise CheckpointError(
+            f"Expected a TwinCar model in {path}, and it holds bare weights. Use best.safetensors of a run; "
+            "weights published as a .pth file load with their class names and backbone."
+        )
+    spec = ModelSpec.from_header(metadata[HEADER_KEY], str(path))
+    return _with_weights(spec, state, path), spec
+
+
+def load_published_model(path: Path, classes: ClassNames, backbone: str) -> tuple[CarNet, ModelSpec]:
+    """Read the plain `state_dict` of a timm model, such as the published `efficientnetv2_best_model.pth`.
+
+    Its classifier may be timm's own linear layer or the Linear-ReLU-Dropout-Linear in its place. Photos are resized to
+    256 pixels and cropped to 224, as that model was trained.
+
+    Raises:
+        UsageError: there is no such file, or `backbone` is no EfficientNetV2.
+        CheckpointError: it is damaged, not safe to open, or does not fit `backbone` and `classes`.
+    """
+    state, _ = read_state_dict(path)
+    head: Head = "mlp" if "classifier.3.weight" in state else "linear"
+    preprocessing = Preprocessing(height=224, width=224)
+    spec = ModelSpec(backbone=backbone, head=head, classes=classes, preprocessing=preprocessing)
+    network = build_network(spec)
+    normalisation = {name: buffer for name, buffer in network.state_dict().items() if name in ("mean", "std")}
+    return _with_weights(spec, rename_timm_weights(state) | normalisation, path), spec
+
+
+def _with_weights(spec: ModelSpec, state: Mapping[str, Any], path: Path) -> CarNet:
+    network = build_network(spec)
+    fit_weights(network, state, what=f"{spec.backbone} with {len(spec.classes)} classes", source=str(path))
+    return network.eval()

@@ -1,0 +1,116 @@
+"""An exported `.onnx` file on onnxruntime, on the CPU.
+
+Shapes: N photos of H×W pixels, K classes, C channels of an h×w feature map.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from twincar.core.errors import CheckpointError, UsageError
+from twincar.core.machine import compute_threads
+from twincar.core.options import EngineName
+from twincar.models.cam.gradcam import HeadWeights
+from twincar.models.engines.base import HEAD_OUTPUT, Engine, check_shapes, damaged, engine_errors
+from twincar.models.engines.onnx_external_data import names_other_files
+from twincar.models.spec import HEADER_KEY, ModelSpec
+
+_ERRORS_ONLY = 3
+
+
+class OnnxRuntimeEngine(Engine):
+    """An onnxruntime session."""
+
+    name: ClassVar[EngineName] = "onnxruntime"
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
+
+    @classmethod
+    def open(cls, path: Path) -> tuple[Engine, ModelSpec]:
+        """Open an exported file.
+
+        Raises:
+            UsageError: there is no such file.
+            CheckpointError: it is damaged, or no model of ours.
+        """
+        session = _open_session(path, optimise=True)
+        spec = _spec_of(session, path)
+        with damaged(path):
+            shapes = {found.name: found.shape for found in (*session.get_inputs(), *session.get_outputs())}
+            check_shapes(shapes, spec)
+        return cls(session), spec
+
+    @cached_property
+    def head(self) -> HeadWeights:
+        """The classifier's weights, which are constant outputs of the file."""
+        names = [output.name for output in self._session.get_outputs() if output.name.startswith(HEAD_OUTPUT)]
+        height, width = self._session.get_inputs()[0].shape[1:3]
+        with engine_errors():
+            return HeadWeights.from_arrays(self._run(names, np.zeros((1, height, width, 3), np.uint8)))
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits, N×K, of photos, N×H×W×3."""
+        return self._run(["logits"], images)[0]
+
+    def logits_and_features(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits, N×K, and the feature map before pooling, N×C×h×w, of photos, N×H×W×3."""
+        logits, features = self._run(["logits", "features"], images)
+        return logits, features
+
+    def _run(self, names: list[str], images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        with engine_errors():
+            outputs: list[NDArray[np.float32]] = self._session.run(names, {"images": images})
+        return outputs
+
+
+def read_onnx_spec(path: Path) -> ModelSpec:
+    """The header of an exported file; see `OnnxRuntimeEngine.open` for what is raised."""
+    return _spec_of(_open_session(path, optimise=False), path)
+
+
+def _open_session(path: Path, *, optimise: bool) -> onnxruntime.InferenceSession:
+    if not path.is_file():
+        raise UsageError(f"Expected an exported model at {path}, and there is no such file.")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.intra_op_num_threads = compute_threads()
+    # Threads that spin while they wait take the cores from whatever else is busy, such as decoding the next photos.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    check_self_contained(path)
+    with damaged(path, "a whole ONNX file"):
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def check_self_contained(path: Path) -> None:
+    """See that opening a file will open no other.
+
+    Raises:
+        CheckpointError: it names files that hold its weights, or is no ONNX file.
+    """
+    with damaged(path, "a whole ONNX file"):
+        others = names_other_files(path.read_bytes())
+    if others:
+        raise CheckpointError(
+            f"Expected a model whose weights are all in {path}, and it names other files. They were not opened, "
+            "because they can be any on this computer; export the model into one file."
+        )
+
+
+def _spec_of(session: onnxruntime.InferenceSession, path: Path) -> ModelSpec:
+    with damaged(path):
+        header = session.get_modelmeta().custom_metadata_map.get(HEADER_KEY)
+    if header is None:
+        raise CheckpointError(
+            f"Expected a model that TwinCar exported in {path}, and it is another's: it has no class names and no "
+            "preprocessing. Make one: twincar export RUN"
+        )
+    return ModelSpec.from_header(header, str(path))

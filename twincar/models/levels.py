@@ -1,0 +1,98 @@
+"""What can be said of a car when its class cannot: sums of the classes' probabilities over what they share; torch-free.
+
+The most specific level whose probability is high enough is the answer: rather 'BMW Sedan' and right than a model year
+and wrong. Sums of one set of probabilities never contradict each other: a make is at least as probable as its models.
+
+Shapes: N photos, K classes, G groups of classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twincar.core.labels import CarName, ClassNames
+
+Floats = NDArray[np.float32]
+
+_PARTS = {
+    "model and body": ("make", "model", "body"),
+    "model": ("make", "model"),
+    "make and body": ("make", "body"),
+    "make": ("make",),
+    "body": ("body",),
+    "year": ("year",),
+}
+LevelName = Literal["class", "model and body", "model", "make and body", "make", "body", "year"]
+"""What can be said of a car."""
+CLASS: LevelName = "class"
+"""The most specific level: the class itself."""
+ANSWERED: tuple[LevelName, ...] = (CLASS, "model and body", "model", "make and body", "make", "body")
+"""Levels an answer may have, the most specific first."""
+SINGLE = ("make", "model", "body", "year")
+"""Levels that are told one by one."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """The classes in groups that agree in some parts of their names."""
+
+    name: str
+    groups: tuple[str, ...]
+    """What all classes of a group share, such as 'BMW Sedan'; empty where their names do not tell."""
+    group_of: NDArray[np.int64]
+    """Of each class the index of its group, K."""
+
+    def sums(self, probabilities: Floats) -> Floats:
+        """Probabilities of the groups, N×G, of those of the classes, N×K."""
+        order, starts = self._by_group
+        sums: Floats = np.add.reduceat(probabilities[:, order], starts, axis=1)
+        return sums
+
+    def likeliest(self, probabilities: Floats) -> tuple[NDArray[np.int64], Floats]:
+        """Of each photo the likeliest group that has a name, N, and its probability, N, 0 where none has a name."""
+        sums = np.where(self._named, self.sums(probabilities), 0)
+        best = sums.argmax(axis=1)
+        return best, np.take_along_axis(sums, best[:, None], axis=1)[:, 0]
+
+    @cached_property
+    def _named(self) -> NDArray[np.bool_]:
+        return np.array([bool(group) for group in self.groups])
+
+    @cached_property
+    def _by_group(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        order = np.argsort(self.group_of, kind="stable")
+        return order, np.searchsorted(self.group_of[order], np.arange(len(self.groups)))
+
+
+def levels_of(classes: ClassNames) -> dict[str, Level]:
+    """Every level of a set of classes, by name."""
+    levels: dict[str, Level] = {CLASS: Level(CLASS, classes.names, np.arange(len(classes)))}
+    for name, parts in _PARTS.items():
+        texts = [_text(car, parts) for car in classes.cars]
+        groups = tuple(sorted(set(texts)))
+        index = {text: place for place, text in enumerate(groups)}
+        levels[name] = Level(name, groups, np.array([index[text] for text in texts]))
+    return levels
+
+
+def most_specific(probabilities: Mapping[str, Floats], minimum: float) -> NDArray[np.int64]:
+    """Of each photo the place in `ANSWERED` of the first level that is at least as probable, N; -1 where none is.
+
+    Args:
+        probabilities: of each level's likeliest group, N.
+        minimum: how probable an answer has to be.
+    """
+    enough = np.stack([probabilities[level] >= minimum for level in ANSWERED])
+    return np.where(enough.any(axis=0), enough.argmax(axis=0), -1)
+
+
+def _text(car: CarName, parts: tuple[str, ...]) -> str:
+    """The parts of a name, or nothing if it lacks one of them."""
+    values = [getattr(car, part) for part in parts]
+    return " ".join(str(value) for value in values) if all(values) else ""

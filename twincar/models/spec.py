@@ -1,0 +1,169 @@
+"""What there is to know of a model but its weights; travels as JSON inside every model file. Torch-free."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, get_args
+
+from twincar.core.errors import CheckpointError, TwinCarError
+from twincar.core.labels import ClassNames
+from twincar.core.local_paths import name_only
+from twincar.core.options import Arithmetic, Head
+from twincar.core.preprocess import Preprocessing
+from twincar.models.calibration import Calibration
+
+HEADER_KEY = "twincar"
+"""Name of the entry in a model file's metadata that holds the header."""
+
+NOT_VALIDATED = "not_validated"
+"""Name of the entry of the provenance that lists the classes without validation photos."""
+LICENSE_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.+-]{0,63}")
+"""A licence as the hub spells it."""
+
+_FORMAT = 1
+_STEEPEST = 1e6  # temperature
+_MOST_PIXELS = 1 << 25  # of a photo resized for the crop; 4096×4096 at a crop of 0.875 has 22 million
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """All there is to know of a model but its weights."""
+
+    backbone: str
+    """timm name."""
+    head: Head
+    """Kind of classifier."""
+    classes: ClassNames
+    """In the order of the logits."""
+    preprocessing: Preprocessing
+    """How photos become its input."""
+    calibration: Calibration = field(default_factory=Calibration)
+    """How far its logits can be trusted; of published weights nothing is known."""
+    arithmetic: Arithmetic = "fp32"
+    """Of an exported model; a checkpoint is always fp32."""
+    license: str = ""
+    """Of the weights, as the hub spells it, such as 'cc-by-nc-4.0'; empty where nobody has said."""
+    license_notice: str = ""
+    """What goes with the weights under that licence: whose they are, and its terms or where to read them."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Where it comes from: recipe, data, epoch, scores, versions, classes that were not validated; for people, not for
+    loading.
+
+    It travels with the model, and therefore a folder that the data lay in is told by its name only.
+    """
+
+    def __post_init__(self) -> None:
+        data = self.provenance.get("data")
+        if isinstance(data, Mapping) and isinstance(data.get("source"), str):
+            data = {**data, "source": name_only(data["source"])}
+            object.__setattr__(self, "provenance", {**self.provenance, "data": data})
+
+    def to_header(self) -> str:
+        """The spec as JSON."""
+        header = {
+            "format": _FORMAT,
+            "backbone": self.backbone,
+            "head": self.head,
+            "preprocessing": asdict(self.preprocessing),
+            "classes": self.classes.to_rows(),
+            "calibration": asdict(self.calibration),
+            "arithmetic": self.arithmetic,
+            "license": self.license,
+            "license_notice": self.license_notice,
+            "provenance": dict(self.provenance),
+        }
+        return json.dumps(header, ensure_ascii=False)
+
+    @classmethod
+    def from_header(cls, text: str, source: str) -> ModelSpec:
+        """Read a header back; `source` is what messages call the file.
+
+        Raises:
+            CheckpointError: it is damaged, or of a later format.
+        """
+        try:
+            header = json.loads(text)
+            if header["format"] != _FORMAT:
+                raise CheckpointError(
+                    f"Expected a model of format {_FORMAT} in {source}, and found {header['format']!r}. Update twincar."
+                )
+            classes = ClassNames(tuple(row["name"] for row in header["classes"]))
+            if header["classes"] != classes.to_rows():
+                raise CheckpointError(
+                    f"Expected classes in the order of their indices in {source}; the header is damaged."
+                )
+            return cls(
+                backbone=_text(header["backbone"]),
+                head=_one_of(get_args(Head), header["head"]),
+                classes=classes,
+                preprocessing=_read_preprocessing(header["preprocessing"]),
+                calibration=_read_calibration(header.get("calibration", {})),
+                arithmetic=_one_of(get_args(Arithmetic), header.get("arithmetic", "fp32")),
+                license=_license(header.get("license", "")),
+                license_notice=_text(header.get("license_notice", "")),
+                provenance=_mapping(header["provenance"]),
+            )
+        except TwinCarError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+            raise CheckpointError(
+                f"Expected a TwinCar model in {source}, and its header is damaged: {error!r}"
+            ) from None
+
+
+def _read_calibration(values: Mapping[str, Any]) -> Calibration:
+    """From JSON, which has lists for tuples; models made before there was any have none."""
+    entries: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    calibration = Calibration(**entries)
+    if not 1 / _STEEPEST <= calibration.temperature <= _STEEPEST:
+        raise ValueError(f"a temperature of {calibration.temperature}")
+    quantiles = calibration.max_logit_quantiles, calibration.standing_out_quantiles, calibration.worse_quantiles
+    if len({bool(listed) for listed in quantiles}) > 1 or not all(map(_is_rising, quantiles)):
+        raise ValueError("quantiles that do not rise, or are missing")
+    if not isinstance(calibration.photos, int):
+        raise TypeError(f"{calibration.photos!r} photos")
+    return calibration
+
+
+def _is_rising(quantiles: Any) -> bool:
+    return all(map(math.isfinite, quantiles)) and list(quantiles) == sorted(quantiles)
+
+
+def _read_preprocessing(values: Mapping[str, Any]) -> Preprocessing:
+    """From JSON; what it says is believed later on, so that it must be possible."""
+    found = Preprocessing(**values)
+    if not isinstance(found.height, int) or not isinstance(found.width, int) or not isinstance(found.squash, bool):
+        raise TypeError(f"an input of {found.height!r}×{found.width!r} pixels")
+    if not (min(found.height, found.width) >= 1 and 0 < found.crop <= 1):
+        raise ValueError(f"an input of {found.height}×{found.width} pixels, a crop of {found.crop}")
+    if found.height * found.width / found.crop**2 > _MOST_PIXELS:
+        raise ValueError(f"an input of {found.height}×{found.width} pixels, more than {_MOST_PIXELS}")
+    return found
+
+
+def _one_of(known: tuple[Any, ...], value: Any) -> Any:
+    if value not in known:
+        raise ValueError(f"{value!r} in place of {' or '.join(known)}")
+    return value
+
+
+def _license(value: Any) -> str:
+    if _text(value) and not LICENSE_ID.fullmatch(value):
+        raise ValueError(f"{value[:100]!r} in place of a licence")
+    return str(value)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{value!r} in place of an object")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} in place of a name")
+    return value

@@ -1,0 +1,115 @@
+"""What TwinCar adds to Lightning's Trainer: averaged weights, checkpoints that are never torn or believed unseen."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
+
+from twincar.core.errors import CheckpointError, TwinCarError
+from twincar.core.files import write_bytes
+from twincar.core.options import Precision
+from twincar.models.weights import read_torch_file
+
+LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "fp32": "32-true",
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+}
+"""What the Trainer calls them; parameters stay in fp32."""
+
+
+class AveragedWeights(WeightAveraging):
+    """Exponential moving average of the weights, validated and saved in place of the raw ones.
+
+    The decay grows as (1 + n) / (10 + n) after n steps up to its final value, so that the first random weights are
+    forgotten soon (as in TensorFlow's ExponentialMovingAverage).
+    """
+
+    def __init__(self, decay: float) -> None:
+        def average(averaged: list[Tensor], current: list[Tensor], steps: Tensor) -> None:
+            if not averaged[0].is_floating_point():
+                torch._foreach_copy_(averaged, current)
+                return
+            # All at once, and the step count stays a tensor: to read it would wait for the GPU, once for each weight.
+            change = torch._foreach_sub(current, averaged)
+            torch._foreach_mul_(change, 1 - torch.clamp((1 + steps) / (10 + steps), max=decay))
+            torch._foreach_add_(averaged, change)
+
+        super().__init__(multi_avg_fn=average)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Make the average, and count its steps on the CPU, where the count is looked at."""
+        super().setup(trainer, pl_module, stage)
+        if self._average_model is not None:
+            self._average_model.n_averaged = self._average_model.n_averaged.cpu()
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or not there, written and read as every other file of ours."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ARG002
+        """Write through a temporary file."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_bytes(Path(path), buffer.getvalue())
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:  # noqa: ARG002
+        """Read tensors and plain containers only."""
+        content: dict[str, Any] = read_torch_file(Path(path))
+        return content
+
+
+class RestoredState(Callback):
+    """Tells whether what a checkpoint holds has proved itself, in one whole epoch; before, a fault is the file's."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        """All of it is taken up."""
+        self.proved = False
+
+    @classmethod
+    @contextmanager
+    def watch(cls, trainer: Trainer, path: Path) -> Iterator[None]:
+        """Turn whatever is raised while the state of `path` is taken up into one error.
+
+        Raises:
+            CheckpointError: the file is damaged, or the state of another network. Lightning and torch believe it.
+        """
+        restored = cls()
+        trainer.callbacks.append(restored)  # type: ignore[attr-defined]  # its connector sets the attribute
+        try:
+            yield
+        except TwinCarError:
+            raise
+        except Exception as error:
+            if restored.proved or (restored.begun and isinstance(error, RuntimeError | OSError)):  # memory, processes
+                raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+            raise CheckpointError(
+                f"Expected the state of this run in {path}, and it is damaged or another's: {reason}. Put a copy in "
+                "its place, or start a new run; the best epoch so far is kept beside it."
+            ) from error
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """See that the optimiser's state fits, of which torch says in the first step that something is wrong."""
+        for optimizer in trainer.optimizers:
+            for parameter, state in optimizer.state.items():
+                if set(state) != {"step", "exp_avg", "exp_avg_sq"}:
+                    raise ValueError(f"the optimiser's state has {', '.join(map(str, state)) or 'nothing'}")
+                for name, value in state.items():
+                    if not isinstance(value, Tensor) or value.shape not in (parameter.shape, torch.Size()):
+                        raise ValueError(f"{name} of the optimiser does not fit the weights")
+        self.begun = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Steps, schedule and counters have all been used."""
+        self.proved = True

@@ -1,0 +1,52 @@
+"""Mixup (Zhang et al., 2018) and CutMix (Yun et al., 2019) of a batch, by timm, for batches of any length.
+
+Shapes: N photos of H×W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from timm.data.mixup import Mixup
+from torch import Tensor
+
+from twincar.core.config import TrainConfig
+
+
+class BatchMixer:
+    """Turns photos and labels into (mixed) photos and soft targets.
+
+    timm mixes photo i with photo N-1-i, so it wants an even N; of an odd batch, such as the last short one, the last
+    photo is left as it is. The dice are numpy's global ones.
+    """
+
+    def __init__(self, config: TrainConfig, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.smoothing = config.label_smoothing
+        self.mixup = None
+        if config.mix_probability and (config.mixup or config.cutmix):
+            self.mixup = Mixup(  # type: ignore[no-untyped-call]
+                mixup_alpha=config.mixup,
+                cutmix_alpha=config.cutmix,
+                prob=config.mix_probability,
+                label_smoothing=config.label_smoothing,
+                num_classes=num_classes,
+            )
+
+    def __call__(self, images: Tensor, labels: Tensor, *, mix: bool = True) -> tuple[Tensor, Tensor]:
+        """Mix N×3×H×W photos of labels N; gives float photos N×3×H×W and targets N×K that sum to 1 a photo.
+
+        Without `mix` they are only made what they would be: floats and smoothed targets.
+        """
+        images = images.float()
+        even = len(images) - len(images) % 2
+        if self.mixup is None or not mix or not even:
+            return images, self._smoothed(labels)
+        mixed, targets = self.mixup(images[:even], labels[:even])
+        if even == len(images):
+            return mixed, targets
+        return torch.cat([mixed, images[even:]]), torch.cat([targets, self._smoothed(labels[even:])])
+
+    def _smoothed(self, labels: Tensor) -> Tensor:
+        one_hot = F.one_hot(labels, self.num_classes).float()
+        return one_hot * (1 - self.smoothing) + self.smoothing / self.num_classes

@@ -1,0 +1,103 @@
+"""What a training leaves behind after each epoch: a row of `metrics.csv`, and the weights if they are the best yet."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from twincar.core.errors import DataError, TwinCarError
+from twincar.core.files import MONITOR, Epoch, RunFolder, best_epoch, write_csv
+from twincar.metrics.classification import Answers, answer_metrics
+from twincar.models.calibration import softmax
+from twincar.models.calibration_fit import fit_calibration
+from twincar.models.checkpoint import save_model
+from twincar.models.spec import ModelSpec
+from twincar.training.module import TrainingModule
+
+log = logging.getLogger(__name__)
+
+
+class Recorder(Callback):
+    """Writes `metrics.csv` and the best weights; its history is part of the checkpoint, so a resumed run rewrites
+    `metrics.csv` whole and no epoch is in it twice."""
+
+    def __init__(self, run: RunFolder, spec: ModelSpec, data_sha256: str) -> None:
+        self.run = run
+        self.spec = spec
+        self.data_sha256 = data_sha256
+        self.history: list[Epoch] = []
+        self.validation: Epoch = {}
+        self.started = 0.0
+        self.learning_rate = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the checkpoint keeps."""
+        return {"history": self.history, "data_sha256": self.data_sha256}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the history of the run.
+
+        Raises:
+            DataError: the data set is not the one the run was started with.
+        """
+        if state_dict["data_sha256"] != self.data_sha256:
+            raise DataError(
+                "Expected the data set this run was started with, and its annotations have changed since. "
+                "Prepare it again as it was, or start a new run."
+            )
+        for row in state_dict["history"]:
+            if not all(isinstance(value, int | float) for value in row.values()):
+                raise ValueError("its history holds something other than numbers")
+        self.history = list(state_dict["history"])
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Start the clock."""
+        self.started = perf_counter()
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Note the rate of this step, of all layers the highest: afterwards the schedule has changed it."""
+        self.learning_rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Score the epoch and keep its weights if it is the best, calibrated; with EMA these are the averaged ones."""
+        assert isinstance(pl_module, TrainingModule)
+        labels, logits = pl_module.validation_results()
+        metrics = answer_metrics(Answers.read(labels, softmax(logits)))
+        self.validation = {f"val_{name}": value for name, value in metrics.items()}
+        for name, value in self.validation.items():
+            pl_module.log(name, value, prog_bar=name == MONITOR)
+        score = self.validation[MONITOR]
+        if trainer.is_global_zero and all(score > row[MONITOR] for row in self.history):
+            provenance = {**self.spec.provenance, "epoch": trainer.current_epoch + 1, "validation": self.validation}
+            spec = replace(self.spec, provenance=provenance, calibration=fit_calibration(logits, labels))
+            save_model(self.run.best, pl_module.network, spec)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the epoch's row."""
+        training = {name: float(trainer.callback_metrics[name]) for name in ("train_loss", "train_acc")}
+        if not math.isfinite(training["train_loss"]):
+            raise TwinCarError(
+                f"The training loss is no longer a number in epoch {trainer.current_epoch + 1}. Lower "
+                "--learning-rate, or use --precision fp32; the best epoch before is kept in the run folder."
+            )
+        pl_module.log("learning_rate", self.learning_rate)
+        work = {"learning_rate": self.learning_rate, "seconds": round(perf_counter() - self.started, 2)}
+        row = {"epoch": trainer.current_epoch + 1, **work, **training, **self.validation}
+        self.history = [*self.history, row]
+        if trainer.is_global_zero:
+            write_csv(self.run.metrics, self.history)
+            self._tell(row, trainer.max_epochs or 0)
+
+    def _tell(self, row: Epoch, epochs: int) -> None:
+        best = best_epoch(self.history)
+        log.info(
+            "epoch %d/%d  loss %.3f  train accuracy %.3f | validation loss %.3f  accuracy %.3f  top-5 %.3f  "
+            "macro-F1 %.3f%s | learning rate %.2g  %.0f s",
+            row["epoch"], epochs, row["train_loss"], row["train_acc"], row["val_loss"], row["val_acc"],
+            row["val_top5"], row[MONITOR], " (best)" if best is row else "", row["learning_rate"], row["seconds"],
+        )  # fmt: skip

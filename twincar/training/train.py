@@ -1,0 +1,343 @@
+"""Trains a network on a prepared data set; Lightning runs the loop.
+
+A run is one folder, see `files.RunFolder`. Everything random is seeded anew
+at the start of each epoch, from the seed and the epoch, so a run resumed after any epoch ends as if never stopped.
+
+Several devices, also on several hosts, train by DDP: each process takes its part of every batch, all of them measure
+the whole validation split, the first one writes. How many there are is no part of the configuration, because the
+batches are the same.
+
+Shapes: N photos of H×W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import signal
+import sys
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from twincar.core.config import TrainConfig, read_yaml
+from twincar.core.errors import TwinCarError, UsageError
+from twincar.core.files import MONITOR, Epoch, RunFolder, best_epoch, clear_unfinished, ending, write_text
+from twincar.core.labels import shorten
+from twincar.core.machine import keep_freed_memory
+from twincar.core.preprocess import Preprocessing
+from twincar.core.version import __version__
+from twincar.data.dataset import ANNOTATIONS, PreparedData
+from twincar.data.loading.loader import Part, PhotoLoader, default_workers, evaluation_loader, training_loader
+from twincar.data.training_record import record_seen
+from twincar.models.checkpoint import build_network
+from twincar.models.network import CarNet, load_pretrained
+from twincar.models.spec import NOT_VALIDATED, ModelSpec
+from twincar.training.callbacks import LIGHTNING_PRECISION, AtomicCheckpoints, AveragedWeights, RestoredState
+from twincar.training.distributed import (
+    is_first_process,
+    is_lost_connection,
+    part_of_process,
+)
+from twincar.training.module import TrainingModule
+from twincar.training.precision import choose_precision
+from twincar.training.recorder import Recorder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run came to."""
+
+    run: RunFolder
+    history: list[Epoch]
+    config: TrainConfig
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch whose weights were kept."""
+        return best_epoch(self.history)
+
+    @property
+    def ending(self) -> str:
+        """Why it did not do all its epochs, a sentence; empty where it did."""
+        return ending(self.history, epochs=self.config.epochs, patience=self.config.patience)
+
+
+def train(
+    config: TrainConfig, run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes: int = 1
+) -> TrainResult:
+    """Train from the start in a new run folder.
+
+    Args:
+        config: what to train, how and on what.
+        run_path: the run folder to be made.
+        tensorboard: also log for TensorBoard.
+        devices: processes on each host, one a device; the Trainer starts the others unless torchrun or SLURM did.
+        nodes: hosts.
+
+    Raises:
+        UsageError: the run folder exists, another process trains it, or the configuration does not fit the data or
+            the machine.
+        PretrainedWeightsError: the backbone's first weights cannot be had.
+        StorageError: the disk; the run can be resumed from its last whole epoch.
+    """
+    data = PreparedData.open(Path(config.data))
+    part = _part(config, devices, nodes)
+    if is_first_process():
+        RunFolder.check_free(run_path)  # before the seconds that a network takes
+    keep_freed_memory()
+    network = _first_network(config, data)
+    config = _with_precision(config, network, part)  # saved with the run: resumed, it must go on in the same
+    run = RunFolder.create(run_path) if is_first_process() else RunFolder(run_path)
+    with _only_writer(run):
+        if is_first_process():
+            RunFolder.check_free(run_path)  # another process may have begun and ended it meanwhile
+        loaders = _loaders(config, data, part)
+        if is_first_process():
+            record_seen(run, data)
+            write_text(run.config, config.to_yaml())  # not before photos can be loaded: an empty folder is no run yet
+        return _fit(config, data, run, network, loaders, devices, nodes, tensorboard=tensorboard, resume=False)
+
+
+def resume(run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes: int = 1) -> TrainResult:
+    """Go on with a run after its last whole epoch, with the configuration it was started with; see `train`.
+
+    Raises:
+        UsageError: there is no such run, or another process trains it.
+        DataError: its data set is not the one it was started with.
+    """
+    run = RunFolder.open(run_path)
+    config = TrainConfig.from_values(read_yaml(run.config))
+    data = PreparedData.open(Path(config.data))
+    part = _part(config, devices, nodes)
+    if is_first_process():
+        clear_unfinished(run.path)  # of dead processes; one that is training now keeps its own
+    if finished := _finished(run, config):
+        return finished
+    with _only_writer(run):
+        if finished := _finished(run, config):  # by the process that has held the lock
+            return finished
+        keep_freed_memory()
+        begun = run.last.exists()
+        if not begun:
+            log.info("No epoch of this run was finished; it starts from the beginning.")
+            if is_first_process():
+                record_seen(run, data)
+        network = _build(config, data) if begun else _first_network(config, data)
+        config = _with_precision(config, network, part)
+        loaders = _loaders(config, data, part)
+        return _fit(config, data, run, network, loaders, devices, nodes, tensorboard=tensorboard, resume=begun)
+
+
+def _only_writer(run: RunFolder) -> AbstractContextManager[None]:
+    """The lock of the run, in the process that writes."""
+    return run.locked() if is_first_process() else nullcontext()
+
+
+def _finished(run: RunFolder, config: TrainConfig) -> TrainResult | None:
+    if not run.metrics.exists() or not is_finished(config, history := run.read_history()):
+        return None
+    log.info("This run is finished: %d epochs. Start a new one to train longer.", len(history))
+    return TrainResult(run, history, config)
+
+
+def model_spec(config: TrainConfig, data: PreparedData) -> ModelSpec:
+    """The model a configuration and a data set ask for."""
+    preprocessing = Preprocessing(
+        height=config.image_height, width=config.image_width, crop=config.crop, squash=config.squash
+    )
+    return ModelSpec(backbone=config.backbone, head=config.head, classes=data.classes, preprocessing=preprocessing)
+
+
+def is_finished(config: TrainConfig, history: list[Epoch]) -> bool:
+    """Whether a run with this history has done all its epochs, or was stopped early."""
+    scores = [row[MONITOR] for row in history]
+    return len(scores) >= config.epochs or len(scores) - 1 - int(np.argmax(scores)) >= config.patience
+
+
+def _first_network(config: TrainConfig, data: PreparedData) -> CarNet:
+    """The network a run starts from: random by the seed, its backbone pretrained where that is asked for."""
+    seed_everything(config.seed, verbose=False)
+    network = _build(config, data)
+    load_pretrained(network, config.pretrained, config.backbone)
+    return network
+
+
+def _build(config: TrainConfig, data: PreparedData) -> CarNet:
+    return build_network(model_spec(config, data), dropout=config.dropout, drop_path=config.drop_path)
+
+
+def _part(config: TrainConfig, devices: int, nodes: int) -> Part:
+    part = part_of_process(devices, nodes)
+    if part.count > 1 and config.batch_size % (2 * part.count):
+        raise UsageError(
+            f"Expected a --batch-size that is a multiple of {2 * part.count}, twice the number of devices, and found "
+            f"{config.batch_size}: each takes its part of every batch, in pairs of photos that may be mixed."
+        )
+    return part
+
+
+def _with_precision(config: TrainConfig, network: CarNet, part: Part) -> TrainConfig:
+    if part.count > 1 and config.precision == "auto" and not torch.cuda.is_available():
+        return replace(config, precision="fp32")  # a trial beside others tells nothing, and all must choose the same
+    precision = choose_precision(config.precision, network, config.image_height, config.image_width)
+    return replace(config, precision=precision)
+
+
+def _fit(
+    config: TrainConfig,
+    data: PreparedData,
+    run: RunFolder,
+    network: CarNet,
+    loaders: tuple[PhotoLoader, PhotoLoader],
+    devices: int,
+    nodes: int,
+    *,
+    tensorboard: bool,
+    resume: bool,
+) -> TrainResult:
+    spec = ModelSpec(**{**vars(model_spec(config, data)), "provenance": _provenance(config, data)})
+    training, validation = loaders
+    steps = min(len(training), config.limit) if config.limit else len(training)
+    module = TrainingModule(network, config, len(data.classes), steps, config.batch_size // (devices * nodes))
+    recorder = Recorder(run, spec, data.manifest["sha256"][ANNOTATIONS])
+    trainer = _trainer(config, run, recorder, devices, nodes, tensorboard=tensorboard)
+    if trainer.is_global_zero:
+        _announce(config, data, trainer)
+    try:
+        if resume:
+            with RestoredState.watch(trainer, run.last):
+                trainer.fit(module, training, validation, ckpt_path=str(run.last), weights_only=True)
+        else:
+            trainer.fit(module, training, validation)
+    except SystemExit:  # how the Trainer ends after Ctrl-C, once it has tidied up
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it leaves Ctrl-C switched off, for children too
+        raise KeyboardInterrupt from None
+    except torch.OutOfMemoryError:
+        raise TwinCarError(
+            f"The GPU's memory does not hold {config.batch_size} photos of {config.image_height}×{config.image_width} "
+            "pixels and this network. Halve --batch-size, or the image size."
+        ) from None
+    except RuntimeError as error:
+        if config.compile and isinstance(error, torch._dynamo.exc.BackendCompilerFailed):
+            raise TwinCarError(
+                f"torch could not compile the network: {str(error).strip().splitlines()[0]} It needs a C++ compiler "
+                "such as g++ at run time; install one, or train without --compile."
+            ) from None
+        if devices * nodes > 1 and is_lost_connection(error):
+            raise TwinCarError(
+                "Another process of this training has ended, so this one cannot go on; what it said tells why. "
+                f"Go on after the last whole epoch with the same command and --resume {run.path}."
+            ) from None
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TwinCarError(
+            f"A process that loads photos was killed, most likely for want of memory. Lower --workers or --batch-size, "
+            f"and go on with --resume {run.path}."
+        ) from None
+    return TrainResult(run, recorder.history, config)
+
+
+def _announce(config: TrainConfig, data: PreparedData, trainer: Trainer) -> None:
+    """What is trained on what, and which classes the validation photos leave out."""
+    where = f"{trainer.world_size} devices" if trainer.world_size > 1 else trainer.strategy.root_device
+    log.info(
+        "Training %s on %d photos of %d classes, %d×%d pixels, on %s in %s.",
+        config.backbone, len(data.split("train")), len(data.classes), config.image_height, config.image_width,
+        where, config.precision,
+    )  # fmt: skip
+    if without := data.classes_without("val"):
+        log.warning(
+            "Of %d of the %d classes there is no validation photo (%s): the best epoch is chosen, and the calibration "
+            "fitted, by the others.", len(without), len(data.classes), shorten(without),
+        )  # fmt: skip
+
+
+def _trainer(
+    config: TrainConfig, run: RunFolder, recorder: Recorder, devices: int, nodes: int, *, tensorboard: bool
+) -> Trainer:
+    _quieten_lightning()
+    show_progress = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
+    callbacks: list[Callback] = [
+        recorder,  # before the averaging: it must see the averaged weights, which are swapped back after it
+        EarlyStopping(MONITOR, mode="max", patience=config.patience),
+        ModelCheckpoint(run.path, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
+    ]
+    if config.ema:
+        callbacks.insert(1, AveragedWeights(config.ema))
+    if show_progress:
+        callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
+    limit = config.limit or 1.0
+    return Trainer(
+        accelerator="auto",
+        devices=devices,
+        num_nodes=nodes,
+        strategy="ddp" if devices * nodes > 1 else "auto",
+        # On CPUs each process normalises by its own part of the batch: torch synchronises on GPUs only.
+        sync_batchnorm=devices * nodes > 1 and torch.cuda.is_available(),
+        precision=LIGHTNING_PRECISION[config.precision],
+        max_epochs=config.epochs,
+        gradient_clip_val=config.gradient_clip or None,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpoints()],
+        logger=TensorBoardLogger(run.path, name="tensorboard", version="") if tensorboard else False,
+        log_every_n_steps=10,
+        limit_train_batches=limit,
+        limit_val_batches=limit,
+        num_sanity_val_steps=0,
+        enable_progress_bar=show_progress,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def _loaders(config: TrainConfig, data: PreparedData, part: Part) -> tuple[PhotoLoader, PhotoLoader]:
+    """Of the training and the validation photos."""
+    preprocessing = model_spec(config, data).preprocessing
+    workers = default_workers() if config.workers < 0 else config.workers
+    training = training_loader(
+        data,
+        augment=config.augment,
+        preprocessing=preprocessing,
+        batch_size=config.batch_size,
+        balanced=config.balanced,
+        seed=config.seed,
+        workers=workers,
+        repeats=config.repeats,
+        cache=config.cache,
+        part=part,
+    )
+    validation = evaluation_loader(
+        data, "val", preprocessing=preprocessing, batch_size=2 * config.batch_size, workers=workers, part=part
+    )
+    return training, validation
+
+
+def _provenance(config: TrainConfig, data: PreparedData) -> dict[str, Any]:
+    return {
+        "recipe": config.recipe,
+        "seed": config.seed,
+        NOT_VALIDATED: data.classes_without("val"),
+        "data": {name: data.manifest.get(name) for name in ("source", "revision", "sha256")},
+        "versions": {"twincar": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+
+
+def _quieten_lightning() -> None:
+    """What the Trainer says is for its own users; ours are told in our words."""
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\.")
+    warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
+    os.environ.setdefault("LIGHTNING_DISABLE_TIPS", "1")
