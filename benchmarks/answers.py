@@ -21,7 +21,8 @@ from benchmarks import yardstick
 from benchmarks.measuring import FULL, Scale, Section, in_turn, ratio, spread
 from twincar.core.labels import ClassNames, stanford_cars
 from twincar.core.machine import available_cores
-from twincar.core.preprocess import Preprocessing, read_photo
+from twincar.core.photos import read_photo
+from twincar.core.preprocess import Preprocessing
 from twincar.data.dataset import PreparedData
 from twincar.deploy.export import Exported, export
 from twincar.inference.classifier import Classifier

@@ -17,7 +17,7 @@ from twincar.evaluation.split_predictions import labelled_split, read_answers
 from twincar.metrics.classification import accuracy_interval, answer_metrics, macro_f1_interval
 from twincar.metrics.reliability import LevelAnswers
 from twincar.models.bundled import MODEL
-from twincar.models.engines.base import open_engine, read_logits
+from twincar.models.engines.open import open_engine, read_logits
 from twincar.models.levels import levels_of
 
 LEVELS = ("make", "model", "body", "year")

@@ -232,7 +232,7 @@ def prepared(scratch: Path) -> Target:
     """A prepared data set from elsewhere, whose hashes are right whatever it says."""
     from twincar.core.files import sha256_of
     from twincar.core.labels import ClassNames
-    from twincar.core.preprocess import read_photo
+    from twincar.core.photos import read_photo
     from twincar.data.dataset import ANNOTATIONS, CLASSES, MANIFEST, Annotation, PreparedData, write_prepared
 
     folder = scratch / "prepared"
@@ -267,7 +267,7 @@ def prepared(scratch: Path) -> Target:
 
 def history(scratch: Path) -> Target:
     """The `metrics.csv` of a run."""
-    from twincar.core.files import RunFolder
+    from twincar.core.runs import RunFolder
 
     def run(data: bytes) -> None:
         (scratch / "metrics.csv").write_bytes(data)

@@ -284,8 +284,9 @@ def _predict(folder: Path, count: int) -> Work:
 
 
 def _evaluation(folder: Path, count: int, evaluated: int) -> Work:
-    from twincar.core.files import MONITOR, RunFolder, write_csv
+    from twincar.core.files import write_csv
     from twincar.core.preprocess import Preprocessing
+    from twincar.core.runs import MONITOR, RunFolder
     from twincar.data.dataset import ANNOTATIONS, Annotation, PreparedData
     from twincar.evaluation.evaluate import report_logits
     from twincar.models.spec import ModelSpec

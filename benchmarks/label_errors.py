@@ -24,7 +24,8 @@ from twincar.auditing.duplicates import find_duplicates, group_numbers
 from twincar.auditing.label_review import Judgement, Photos, judge_labels
 from twincar.auditing.signatures import sign_photos
 from twincar.core.config import TrainConfig, read_yaml
-from twincar.core.files import RunFolder, write_text
+from twincar.core.files import write_text
+from twincar.core.runs import RunFolder
 from twincar.data.dataset import SPLITS, Annotation, PreparedData, write_prepared
 from twincar.metrics.confident_learning import label_margins
 

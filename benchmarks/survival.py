@@ -28,7 +28,8 @@ import numpy as np
 
 from benchmarks import forked
 from benchmarks.measuring import Section, describe_machine
-from twincar.core.files import RunFolder, sha256_of, sha256_of_file
+from twincar.core.files import sha256_of, sha256_of_file
+from twincar.core.runs import RunFolder
 from twincar.data.dataset import CACHE
 
 KILL_AT, MOMENTS = "SURVIVAL_KILL_AT", "SURVIVAL_MOMENTS"

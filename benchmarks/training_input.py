@@ -22,7 +22,8 @@ from benchmarks.measuring import FULL, Scale, Section, in_turn, ratio, spread
 from benchmarks.yardstick import PillowPhotos, training_transforms
 from twincar.core.config import AugmentConfig
 from twincar.core.machine import keep_freed_memory
-from twincar.core.preprocess import Preprocessing, read_photo_bytes
+from twincar.core.photos import read_photo_bytes
+from twincar.core.preprocess import Preprocessing
 from twincar.data.dataset import Annotation, PreparedData
 from twincar.data.loading import augment as stages
 from twincar.data.loading.augment import Draw, Pixels, draw, fit_of

@@ -16,7 +16,7 @@ from benchmarks.box_header import write_license
 from twincar.cli import app
 from twincar.core.labels import stanford_cars
 from twincar.models.bundled import MODEL
-from twincar.models.engines.base import open_engine, read_logits
+from twincar.models.engines.open import open_engine, read_logits
 from twincar.models.license import Licence
 
 CARD = MODEL.with_name("CARD.md")

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import timm
 import torch
+from disks import files_no_larger_than
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from small_backbone import BACKBONE
-from test_files import files_no_larger_than
 from torchvision import transforms
 
 from twincar.core.errors import CheckpointError, StorageError, TwinCarError, UsageError

@@ -10,13 +10,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
+from command_line import Stdin, run
 from conftest import REAL_PHOTOS, draw_car, write_class_folders
 from PIL import Image
 from small_backbone import BACKBONE
@@ -28,31 +28,6 @@ from twincar.cli.output import print_csv
 from twincar.data.exclusions import read_exclusions
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}
-
-
-@dataclass
-class Result:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-class Stdin(io.TextIOWrapper):
-    """Standard input that holds some bytes."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(io.BytesIO(data))
-
-
-def run(*arguments: object, stdin: bytes = b"") -> Result:
-    """The command as `main` runs it, without a terminal; in this process, because importing torch takes seconds."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["twincar", *map(str, arguments)])
-        patch.setattr(sys, "stdin", Stdin(stdin))
-        with pytest.raises(SystemExit) as stop:
-            main()
-    return Result(int(stop.value.code or 0), out.getvalue(), err.getvalue())
 
 
 def refused(code: int, *arguments: object) -> str:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from twincar.core.config import RECIPES, TrainConfig, parse_settings
+from twincar.core.config import TrainConfig, parse_settings
 from twincar.core.errors import UsageError
+from twincar.core.recipes import RECIPES
 
 
 def test_later_layers_win(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from twincar.auditing.duplicates import Group, Pair
 from twincar.auditing.findings import rows_of_group
 from twincar.auditing.label_review import Photos, judge_labels
 from twincar.core.errors import DataError, UsageError
-from twincar.core.files import RunFolder, write_csv, write_json
+from twincar.core.files import write_csv, write_json
 from twincar.core.labels import ClassNames
+from twincar.core.runs import RunFolder
 from twincar.data.dataset import Annotation, PreparedData
 from twincar.data.exclusions import read_exclusions
 from twincar.data.prepare import prepare

@@ -18,12 +18,12 @@ import httpx
 import numpy as np
 import pytest
 import yaml
+from bmw_model import bmw_classifier
 from colour_model import BLACK, BLUE, GREEN, RED, SCRIPT, TEMPLATE, YELLOW, paint, write_model
 from conftest import DESKTOP, PHONE, draw_car, luminance
 from packaging.requirements import Requirement
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from test_predict import bmw_classifier
 
 from twincar.cli import app
 from twincar.core.errors import PhotoError, UsageError
@@ -275,7 +275,7 @@ def test_it_fits_follows_the_scheme_and_shows_names_as_text(
 def test_a_photo_is_turned_upright_before_it_is_explained(tmp_path: Path, site: Site) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
-    from twincar.core.preprocess import read_photo
+    from twincar.core.photos import read_photo
 
     page = answer_page(Classifier.load(site.model), read_photo(paint(tmp_path / "car.jpg", RED, exif=exif)))
     assert page.count("data:image/webp") == 2

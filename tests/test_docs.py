@@ -121,7 +121,7 @@ def test_a_block_that_fails_is_noticed(text: str, tmp_path: Path, monkeypatch: p
 @pytest.fixture(scope="module")
 def few_toycars() -> Iterator[None]:
     """Fewer toy cars, and fewer pictures that are no car, are drawn; the recipe takes one epoch of a small network."""
-    from twincar.core.config import RECIPES
+    from twincar.core.recipes import RECIPES
     from twincar.data.sources import toy
     from twincar.data.toy.cars import draw_data_set
     from twincar.evaluation import open_set
@@ -205,7 +205,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _picture(path: Path) -> Any:
-    from twincar.core.preprocess import read_photo
+    from twincar.core.photos import read_photo
 
     return read_photo(path)
 

@@ -13,7 +13,7 @@ from conftest import small_config
 
 import twincar
 from twincar.core.errors import StorageError, UsageError
-from twincar.core.files import RunFolder, best_epoch
+from twincar.core.runs import RunFolder, best_epoch
 
 
 @pytest.mark.slow

@@ -14,9 +14,9 @@ from PIL import Image
 from sklearn.metrics import classification_report
 
 from twincar.core.errors import DataError, LabelError, PhotoError
-from twincar.core.files import RunFolder
 from twincar.core.labels import ClassNames
 from twincar.core.preprocess import Preprocessing
+from twincar.core.runs import RunFolder
 from twincar.data.dataset import Annotation, PreparedData
 from twincar.data.prepare import prepare
 from twincar.data.training_record import Seen
@@ -27,7 +27,7 @@ from twincar.evaluation.split_predictions import is_own_data
 from twincar.explanation.explain import explain
 from twincar.metrics.classification import Answers, answer_metrics, confusion_matrix
 from twincar.models.calibration import softmax
-from twincar.models.engines.base import open_engine
+from twincar.models.engines.open import open_engine
 from twincar.models.spec import ModelSpec
 
 
@@ -177,9 +177,9 @@ def test_a_photo_that_cannot_be_read_is_told(small_run: Path, tmp_path: Path) ->
 
 
 def test_tta_is_the_mean_over_views_made_from_the_photo(small_run: Path, small_data: Path) -> None:
-    from twincar.core.preprocess import read_photo
+    from twincar.core.photos import read_photo
     from twincar.models.calibration import softmax
-    from twincar.models.engines.base import open_engine
+    from twincar.models.engines.open import open_engine
 
     engine, spec = open_engine(small_run)
     data = PreparedData.open(small_data)

@@ -18,9 +18,10 @@ from twincar.core.labels import ClassNames
 from twincar.core.preprocess import Preprocessing
 from twincar.data.prepare import prepare
 from twincar.data.toy.cars import CLASS_NAMES, draw_data_set, read_part
-from twincar.evaluation.plots import Explained, explanation_grid
-from twincar.explanation.explain import explain, score_explanations
+from twincar.evaluation.overlay_figures import Explained, explanation_grid
+from twincar.explanation.explain import explain
 from twincar.explanation.randomised import randomised_engines
+from twincar.explanation.scoring import score_explanations
 from twincar.models.checkpoint import save_model
 from twincar.models.engines.torch_engine import open_network
 from twincar.models.network import CarNet

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from command_line import run
 from conftest import small_config, write_class_folders
+from disks import files_no_larger_than
 from hub_server import HubClient, HubServer
+from parquet_photos import write_parquet
 from small_backbone import BACKBONE
-from test_cli import run
-from test_files import files_no_larger_than
-from test_prepare import write_parquet
 
 from twincar.core.files import is_unfinished, sha256_of_file
 

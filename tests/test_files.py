@@ -3,26 +3,19 @@ from __future__ import annotations
 import errno
 import os
 import platform
-import resource
-import signal
 import stat
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import pytest
 from conftest import killed_while_making
+from disks import files_no_larger_than, held_elsewhere
 
 from twincar.core.config import read_yaml
 from twincar.core.errors import DataError, StorageError, TwinCarError, UsageError, storage_errors
 from twincar.core.files import (
-    RunFolder,
     atomic_path,
     clear_unfinished,
-    ending,
     is_unfinished,
     read_json,
     sha256_of,
@@ -32,23 +25,9 @@ from twincar.core.files import (
     write_csv,
     write_json,
 )
+from twincar.core.runs import RunFolder, ending
 from twincar.core.user_files import read_bounded, text_name
 from twincar.data.exclusions import read_exclusions
-
-
-@contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """As on a disk that fills up: the system refuses to write past `size` bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # Python keeps what it could not write whole
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        sys.dont_write_bytecode = bytecode
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path) -> None:
@@ -217,31 +196,6 @@ def test_json_files_lead_back_to_names_that_are_no_text(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"file": os.fsdecode(b"caf\xe9.jpg")})
     (tmp_path / "a.json").read_text(encoding="utf-8")
     assert os.fsencode(read_json(tmp_path / "a.json")["file"]) == b"caf\xe9.jpg"
-
-
-HOLD_LOCK = """
-import os, sys; from pathlib import Path; from twincar.core.files import RunFolder
-with RunFolder(Path(sys.argv[1])).locked():
-    if os.fork():  # the other is as a process that loads photos: it lives until its standard input ends
-        print(os.getpid(), flush=True)
-    sys.stdin.read()
-"""
-
-
-@contextmanager
-def held_elsewhere(run: Path) -> Iterator[subprocess.Popen[str]]:
-    """A run whose lock another process holds, which has forked."""
-    code = [sys.executable, "-c", HOLD_LOCK, str(run)]
-    process = subprocess.Popen(code, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdin
-    assert process.stdout
-    try:
-        assert process.stdout.readline() == f"{process.pid}\n"
-        yield process
-    finally:
-        process.stdin.close()
-        process.wait()
-        process.stdout.close()
 
 
 def test_a_run_has_one_writer_until_that_is_killed(tmp_path: Path) -> None:

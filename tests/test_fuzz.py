@@ -29,7 +29,8 @@ from benchmarks.soak_server import soak
 from twincar.core.config import TrainConfig, parse_settings
 from twincar.core.errors import CheckpointError, Defect, PhotoError, TwinCarError, UsageError
 from twincar.core.labels import slug
-from twincar.core.preprocess import MAX_BYTES, Preprocessing, read_photo
+from twincar.core.photos import MAX_BYTES, read_photo
+from twincar.core.preprocess import Preprocessing
 from twincar.data.sources.matfile import read_variable
 from twincar.deploy.server.limits import Limits, Refusal
 from twincar.deploy.server.requests import parse_body

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli import run
+from command_line import run
 
 import twincar
 from twincar.core import info as info_module

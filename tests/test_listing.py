@@ -11,7 +11,7 @@ from conftest import draw_car
 
 from twincar.core.errors import DataError, UsageError
 from twincar.core.listing import Skipped, find_photos
-from twincar.core.preprocess import read_photo
+from twincar.core.photos import read_photo
 from twincar.data.sources import open_source
 
 

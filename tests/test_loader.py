@@ -11,7 +11,8 @@ from PIL import Image
 
 from twincar.core.config import AugmentConfig
 from twincar.core.errors import PhotoError
-from twincar.core.preprocess import Preprocessing, decode_photo, read_photo
+from twincar.core.photos import decode_photo, read_photo
+from twincar.core.preprocess import Preprocessing
 from twincar.data.dataset import PreparedData
 from twincar.data.loading.decode import decode_reduced
 from twincar.data.loading.loader import (

@@ -18,7 +18,7 @@ from twincar.data.open_set_split import read_open_set
 from twincar.data.prepare import prepare
 from twincar.evaluation.open_set import evaluate_open_set
 from twincar.inference.classifier import Classifier
-from twincar.models.engines.base import read_logits
+from twincar.models.engines.open import read_logits
 
 SPLIT = {"known_classes": [1, "aurora_falcon coupe 2012"], "unknown_classes": {"Hard": [3], "Easy": [CLASSES[2]]}}
 

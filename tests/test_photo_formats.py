@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 from twincar.core.errors import Defect, PhotoError
 from twincar.core.labels import ClassNames
 from twincar.core.photo_formats import HEAD, PHOTO_SUFFIXES, is_heic, is_photo_data, reads_heic
-from twincar.core.preprocess import decode_photo
+from twincar.core.photos import decode_photo
 from twincar.data.loading.decode import decode_reduced
 from twincar.data.sources import Source, SourceRow
 from twincar.data.validate import audit_source

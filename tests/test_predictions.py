@@ -6,11 +6,12 @@ import os
 import shutil
 from pathlib import Path
 
-from twincar.core.files import RunFolder, write_text
+from twincar.core.files import write_text
+from twincar.core.runs import RunFolder
 from twincar.data.dataset import PreparedData
 from twincar.evaluation.evaluate import evaluate
 from twincar.evaluation.split_predictions import Answered, answer_split
-from twincar.models.engines.base import open_engine
+from twincar.models.engines.open import open_engine
 
 
 def answers(run: Path, data: Path) -> list[Answered]:

@@ -2,18 +2,15 @@ from __future__ import annotations
 
 import csv
 import errno
-import io
-import json
 import os
 import shutil
 from collections import Counter
 from pathlib import Path
 from unittest.mock import Mock
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from conftest import CLASSES, draw_car, killed_while_making, write_class_folders
+from parquet_photos import write_parquet
 
 from twincar.core.errors import DataError, StorageError, UsageError
 from twincar.core.files import sha256_of
@@ -369,25 +366,6 @@ def test_of_two_that_prepare_at_once_the_second_finds_what_the_first_has_made(so
     with pytest.raises(UsageError, match=r"never overwritten, and .* was made with seed 1, not 0"):
         prepare(str(source), tmp_path / "two", on_photo=prepare_another)
     assert sorted(leftovers(tmp_path)) == ["out", "two"]
-
-
-def write_parquet(folder: Path, count: int) -> Path:
-    """Training photos of two classes as the hub keeps them, and one photo that is cut."""
-    folder.mkdir()
-    photos = []
-    for number in range(count):
-        buffer = io.BytesIO()
-        draw_car(number % 2, number).save(buffer, "JPEG")
-        photos.append({"bytes": buffer.getvalue(), "path": f"{number:03d}.jpg"})
-    photos[4]["bytes"] = b""
-    image = pa.array(photos, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
-    table = pa.table({"image": image, "label": pa.array([number % 2 for number in range(count)])})
-    features = {"label": {"names": ["Borealis C/V Van 2009", "B"]}}
-    pq.write_table(
-        table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}),
-        folder / "train-00000-of-00001.parquet",
-    )
-    return folder
 
 
 def test_photos_of_parquet_files_are_written(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from PIL.PngImagePlugin import PngInfo
 from torchvision import transforms
 
 from twincar.core.errors import Defect, PhotoError
-from twincar.core.preprocess import Preprocessing, decode_photo, iterate_batches, read_photo
+from twincar.core.photos import decode_photo, read_photo
+from twincar.core.preprocess import Preprocessing, iterate_batches
 from twincar.data.loading.decode import decode_reduced
 
 
@@ -224,7 +225,7 @@ def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
 def test_a_photo_that_grows_while_it_is_read_is_read_no_further_than_the_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twincar.core.preprocess.MAX_BYTES", 1000)
+    monkeypatch.setattr("twincar.core.photos.MAX_BYTES", 1000)
     path = tmp_path / "grows.jpg"
     path.write_bytes(bytes(1_000_000))
     true_size = os.fstat

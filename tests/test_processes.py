@@ -16,7 +16,8 @@ from training_job import ObservedModule
 
 from twincar.core.config import TrainConfig
 from twincar.core.errors import UsageError
-from twincar.core.files import Epoch, RunFolder, best_epoch, write_text
+from twincar.core.files import write_text
+from twincar.core.runs import Epoch, RunFolder, best_epoch
 from twincar.data.loading.loader import EpochSampler, Part
 from twincar.training.distributed import devices_and_nodes, is_lost_connection, part_of_process
 from twincar.training.train import train

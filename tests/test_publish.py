@@ -25,8 +25,9 @@ import twincar.deploy.publish
 from twincar.cli import app
 from twincar.core.config import TrainConfig, read_yaml
 from twincar.core.errors import HubError, UsageError
-from twincar.core.files import RunFolder, read_json, write_text
+from twincar.core.files import read_json, write_text
 from twincar.core.labels import stanford_cars
+from twincar.core.runs import RunFolder
 from twincar.deploy.publish import push
 from twincar.deploy.pull import pull
 from twincar.inference.classifier import Classifier

@@ -20,9 +20,10 @@ from typer.testing import CliRunner
 
 from twincar.cli import app
 from twincar.core.errors import DataError, UsageError
-from twincar.core.files import MONITOR, RunFolder, sha256_of_file, write_csv, write_json, write_text
+from twincar.core.files import sha256_of_file, write_csv, write_json, write_text
 from twincar.core.labels import ClassNames, stanford_cars
 from twincar.core.preprocess import Preprocessing
+from twincar.core.runs import MONITOR, RunFolder
 from twincar.data.dataset import Annotation, PreparedData, write_prepared
 from twincar.evaluation import evaluate as evaluate_module
 from twincar.evaluation.report import artifacts as files
@@ -31,7 +32,7 @@ from twincar.evaluation.report.photos import Album, show_mistakes
 from twincar.metrics.classification import Chance, Interval
 from twincar.models.calibration import Calibration
 from twincar.models.checkpoint import build_network, save_model
-from twincar.models.engines.base import open_engine
+from twincar.models.engines.open import open_engine
 from twincar.models.spec import ModelSpec
 
 SCRIPT = "<script>alert(1)</script>"

@@ -10,7 +10,8 @@ import pytest
 
 from twincar.core import html as pages
 from twincar.core.errors import DataError
-from twincar.core.files import MONITOR, write_csv, write_json, write_text
+from twincar.core.files import write_csv, write_json, write_text
+from twincar.core.runs import MONITOR
 from twincar.evaluation.report import artifacts as files
 from twincar.evaluation.report import figures
 from twincar.evaluation.report.artifacts import Corruption, Corruptions

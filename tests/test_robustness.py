@@ -15,14 +15,15 @@ from PIL import Image
 
 from twincar.cli import main
 from twincar.core.errors import DataError, PhotoError
-from twincar.core.preprocess import Preprocessing, read_photo
+from twincar.core.photos import read_photo
+from twincar.core.preprocess import Preprocessing
 from twincar.data.dataset import PreparedData
 from twincar.data.prepare import prepare
 from twincar.evaluation import plots
 from twincar.evaluation.corruptions import CORRUPTIONS, VERSIONS, CorruptedViews
 from twincar.evaluation.robustness import CorruptionScore, Robustness, measure_robustness
 from twincar.metrics.classification import Interval, accuracy_interval
-from twincar.models.engines.base import open_engine
+from twincar.models.engines.open import open_engine
 
 
 def copy_of(run: Path, folder: Path) -> Path:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from twincar.core.errors import DataError
-from twincar.core.files import RunFolder
 from twincar.core.labels import ClassNames
+from twincar.core.runs import RunFolder
 from twincar.data.dataset import Annotation, PreparedData
 from twincar.data.training_record import Seen, count_seen, describe, read_seen, record_seen
 

@@ -10,7 +10,7 @@ from small_backbone import BACKBONE
 
 from benchmarks.survival import survives, undisturbed, works
 from twincar.core.errors import UsageError
-from twincar.core.files import RunFolder
+from twincar.core.runs import RunFolder
 
 IN_TRAINING = ("training step", "after metrics.csv has its name", "half of .last.ckpt")
 

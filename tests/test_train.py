@@ -11,20 +11,21 @@ import numpy as np
 import pytest
 import torch
 from conftest import small_config, without_seconds
+from disks import files_no_larger_than, held_elsewhere
 from lightning.pytorch import Trainer
 from small_backbone import BACKBONE
-from test_files import files_no_larger_than, held_elsewhere
 
 from benchmarks.forked import Forked, command_line, start
 from twincar.core.config import TrainConfig
 from twincar.core.errors import DataError, PhotoError, StorageError, TwinCarError, UsageError
-from twincar.core.files import RunFolder, best_epoch, sha256_of
+from twincar.core.files import sha256_of
+from twincar.core.runs import RunFolder, best_epoch
 from twincar.data.dataset import PreparedData
 from twincar.data.loading.loader import labels_of
 from twincar.evaluation.evaluate import evaluate
 from twincar.models.calibration_fit import fit_calibration
 from twincar.models.checkpoint import load_model
-from twincar.models.engines.base import open_engine, read_logits
+from twincar.models.engines.open import open_engine, read_logits
 from twincar.models.network import CarNet
 from twincar.training.callbacks import AveragedWeights
 from twincar.training.mixing import BatchMixer

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from twincar.core.config import TrainConfig
 from twincar.core.errors import UsageError
-from twincar.core.files import RunFolder
+from twincar.core.runs import RunFolder
 from twincar.data.prepare import prepare
 from twincar.evaluation.evaluate import Evaluation, evaluate
 from twincar.evaluation.report.page import REPORT, Report, report

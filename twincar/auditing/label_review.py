@@ -19,13 +19,14 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from twincar.core.config import TrainConfig, read_yaml
 from twincar.core.errors import DataError, UsageError
-from twincar.core.files import RunFolder, sha256_of
+from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames
+from twincar.core.runs import RunFolder
 from twincar.core.wording import counted, percent
 from twincar.data.dataset import MANIFEST, Annotation, PreparedData, count_splits, write_prepared
 from twincar.metrics.confident_learning import LabelErrors, find_label_errors
 from twincar.models.calibration import softmax
-from twincar.models.engines.base import open_engine, read_logits
+from twincar.models.engines.open import open_engine, read_logits
 from twincar.training.train import resume, train
 
 log = logging.getLogger(__name__)

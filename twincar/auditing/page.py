@@ -12,7 +12,7 @@ from twincar.auditing.findings import FINDINGS, AuditedData, DeepAudit, is_confl
 from twincar.auditing.outliers import Outlier
 from twincar.auditing.signatures import BITS
 from twincar.core.html import picture_uri, render
-from twincar.core.preprocess import read_photo
+from twincar.core.photos import read_photo
 from twincar.data.class_issues import count_by_split
 from twincar.data.exclusions import EXCLUDE
 

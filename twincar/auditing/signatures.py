@@ -24,7 +24,7 @@ from PIL import Image
 from twincar.core.errors import StorageError
 from twincar.core.files import atomic_path, clear_unfinished
 from twincar.core.machine import available_cores
-from twincar.core.preprocess import read_photo_bytes
+from twincar.core.photos import read_photo_bytes
 from twincar.data.dataset import Annotation
 from twincar.data.loading.decode import decode_reduced
 

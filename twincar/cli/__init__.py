@@ -17,10 +17,7 @@ from typing import Annotated
 import typer
 
 import twincar
-from twincar.cli import about, data, options, serving, training
-from twincar.cli import evaluate as judging
-from twincar.cli import hub as sharing
-from twincar.cli import predict as answering
+from twincar.cli import about, data, evaluate, explain, hub, options, predict, serving, training
 from twincar.cli.output import CurrentStderr
 from twincar.core.errors import MissingExtraError, TwinCarError, storage_errors
 from twincar.core.extras import how_to_install
@@ -95,16 +92,16 @@ for verb in (
     data.prepare,
     data.audit,
     training.train,
-    judging.evaluate,
-    judging.explain,
-    judging.compare,
-    judging.report,
-    answering.export,
-    answering.predict,
+    evaluate.evaluate,
+    explain.explain,
+    explain.compare,
+    evaluate.report,
+    predict.export,
+    predict.predict,
     serving.serve,
     serving.demo,
-    sharing.push,
-    sharing.pull,
+    hub.push,
+    hub.pull,
     about.info,
 ):
     app.command(cls=options.Command)(verb)

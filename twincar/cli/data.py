@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,16 +18,12 @@ from twincar.cli.options import (
     SourceArgument,
     number_of,
 )
-from twincar.cli.output import (
-    print_csv,
-    print_deep_audit,
-    print_json,
-    print_json_lines,
-    print_summary,
-    print_table,
-    progress,
-)
+from twincar.cli.output import print_csv, print_json, print_json_lines, print_table, progress
 from twincar.core.errors import UsageError
+from twincar.core.wording import counted
+
+if TYPE_CHECKING:
+    from twincar.auditing.audit import DeepAudit
 
 
 def prepare(
@@ -177,3 +174,37 @@ def _audit_deeply(
         print_deep_audit(audit)
     if not audit.is_sound:
         raise typer.Exit(1)
+
+
+def print_summary(manifest: Mapping[str, Any], folder: Path, classes: int) -> None:
+    """What a data set came to: photos by split, rows left out by reason, what to do next."""
+    counts = ", ".join(f"{count} {split}" for split, count in manifest["photos"].items())
+    typer.echo(f"{folder}: {counted(classes, 'class', 'classes')}; photos: {counts}")
+    for defect, count in manifest["left_out"].items():
+        typer.echo(f"  left out: {count} {defect}")
+    if manifest["left_out"]:
+        typer.echo(f"  which and why: {folder / 'left_out.csv'}")
+    for reason, count in manifest.get("skipped", {}).items():
+        typer.echo(f"  skipped: {count} {reason}")
+    for note in manifest["notes"]:
+        typer.echo(f"  note: {note}")
+    follows = f"train {folder}" if "train" in manifest["photos"] else f"evaluate RUN --data {folder}"
+    typer.echo(f"Next: twincar {follows}")
+
+
+def print_deep_audit(audit: DeepAudit) -> None:
+    """What was found, by reason; what to do next."""
+    summary = audit.to_dict()
+    typer.echo(f"{counted(summary['photos'], 'sound photo')} in {summary['source']}")
+    for defect, count in summary["unsound"].items():
+        typer.echo(f"  unusable: {count} {defect}")
+    for reason, count in summary["skipped"].items():
+        typer.echo(f"  skipped: {count} {reason}")
+    for issue in audit.class_issues:
+        typer.echo(f"  {issue.reason}: {issue.detail}")
+    for sentence in summary["judged"]:
+        typer.echo(f"  labels: {sentence}")
+    print_table(["finding", "photos"], ([reason, str(count)] for reason, count in summary["findings"].items()))
+    typer.echo(f"Page: {audit.page}\nList: {audit.findings}, {counted(summary['to_exclude'], 'photo')} to exclude")
+    if summary["to_exclude"]:
+        typer.echo(f"Next: {audit.command}")

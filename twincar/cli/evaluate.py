@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,19 +15,18 @@ from twincar.cli.options import (
     RunArgument,
     Split,
 )
-from twincar.cli.output import (
-    print_answers_evaluation,
-    print_comparison,
-    print_evaluation,
-    print_explanation_scores,
-    print_json,
-    print_open_set,
-    print_robustness,
-    progress,
-)
+from twincar.cli.output import print_json, progress
 from twincar.core.errors import UsageError
+from twincar.core.labels import shorten
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION
-from twincar.core.wording import counted
+from twincar.core.wording import counted, percent
+
+if TYPE_CHECKING:
+    from twincar.evaluation.batch_results import AnswersEvaluation
+    from twincar.evaluation.evaluate import Evaluation
+    from twincar.evaluation.open_set import OpenSetEvaluation
+    from twincar.evaluation.robustness import Robustness
+from twincar.cli.output import print_table
 
 
 def evaluate(
@@ -129,67 +128,6 @@ def _evaluate_corruptions(run: Path, split: Split, data: Path | None, as_json: b
         typer.echo(f"Table and picture: {robustness.folder / 'corruptions.png'}")
 
 
-def explain(
-    run: RunArgument,
-    images: Annotated[
-        list[str] | None, typer.Argument(metavar="[IMAGES]...", help="Photos, folders or patterns; else of --split.")
-    ] = None,
-    split: Annotated[Split, typer.Option(help="Photos to choose from.")] = Split.VAL,
-    count: Annotated[
-        int | None, typer.Option(min=1, help="How many of the split.  [default: 12; with --score 100]")
-    ] = None,
-    score: Annotated[bool, typer.Option("--score", help="Measure whether the maps are true; no pictures.")] = False,
-    data: DataOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="With --score: print JSON, for machines.")] = False,
-) -> None:
-    """Show what a run looks at, Grad-CAM++ over photos one by one and in a grid, or --score whether that is true."""
-    from twincar.core.listing import find_photos
-    from twincar.explanation.explain import explain, score_explanations
-
-    if score:
-        if images:
-            raise UsageError("Expected --score without photos: it takes those of --split, as many as --count.")
-        with progress(f"Testing the maps of {split} photos") as on_photo:
-            scored = score_explanations(run, split=split, count=count or 100, data_folder=data, on_photo=on_photo)
-        if as_json:
-            print_json(scored.to_dict())
-        else:
-            print_explanation_scores(scored)
-        return
-    if as_json:
-        raise UsageError("Expected --json with --score only: without it, explain makes pictures.")
-    with progress("Explaining photos") as on_photo:
-        chosen = list(find_photos(images or []))
-        result = explain(run, images=chosen, split=split, count=count or 12, data_folder=data, on_photo=on_photo)
-    typer.echo(f"{counted(len(result.photos), 'photo')} explained in {result.grid.parent}\nGrid: {result.grid}")
-
-
-def compare(
-    run: RunArgument,
-    classes: Annotated[
-        list[str] | None, typer.Argument(metavar="[FIRST SECOND]", help="Two classes; else the pairs most confused.")
-    ] = None,
-    photo: Annotated[
-        Path | None, typer.Option(help="Also this photo: between the two, or else its two likeliest classes.")
-    ] = None,
-    split: Annotated[Split, typer.Option(help="Photos to compare on.")] = Split.VAL,
-    count: Annotated[int, typer.Option(min=1, help="Pairs, where none is named.")] = 6,
-    data: DataOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show why a run answers one car and not its twin: a page with photos, maps and numbers for each pair."""
-    from twincar.explanation.compare import compare
-
-    with progress("Comparing classes") as on_photo:
-        comparison = compare(
-            run, classes or (), photo=photo, split=split, count=count, data_folder=data, on_photo=on_photo
-        )
-    if as_json:
-        print_json(comparison.to_dict())
-    else:
-        print_comparison(comparison)
-
-
 def report(
     run: RunArgument,
     split: Annotated[
@@ -204,3 +142,107 @@ def report(
     with progress("Explaining mistakes") as on_photo:
         page = report(run, split=split, data_folder=data, out=out, on_photo=on_photo)
     typer.echo(f"Page of the {page.split} photos: {page.path} ({page.bytes / 1e6:.1f} MB)")
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """All metrics, with intervals where there are any, and the gain of test-time augmentation where asked for."""
+    accuracy = evaluation.accuracy
+    typer.echo(
+        f"{evaluation.photos:,} {evaluation.described}; 95% intervals in brackets "
+        f"(so many photos leave ±{(accuracy.high - accuracy.low) / 2:.1%} of accuracy open)"
+    )
+    if absent := evaluation.absent:
+        typer.echo(f"Classes without a photo, which macro averages leave out: {len(absent)} ({shorten(absent)})")
+    intervals = {"acc": accuracy, "f1_macro": evaluation.macro_f1}
+    header = ["metric", "plain"] + (["with TTA", "gain"] if evaluation.tta else [])
+    rows = []
+    for metric, value in evaluation.metrics.items():
+        row = [metric, str(intervals.get(metric, f"{value:.3f}"))]
+        if evaluation.tta:
+            row += [f"{evaluation.tta[metric]:.3f}", f"{evaluation.tta[metric] - value:+.3f}"]
+        rows.append(row)
+    print_table(header, rows)
+    typer.echo(f"Chance: {evaluation.chance}. {evaluation.chance.judge(accuracy)}")
+    _print_sureness(evaluation)
+
+
+def print_answers_evaluation(evaluation: AnswersEvaluation) -> None:
+    """What the rows of a folder of results allow to be measured."""
+    unread = f"; {evaluation.failed} more could not be read" if evaluation.failed else ""
+    typer.echo(f"{counted(evaluation.photos, f'{evaluation.split} photo')}, 95% interval in brackets{unread}")
+    shown = {name: f"{value:.3f}" for name, value in evaluation.metrics.items()} | {"acc": str(evaluation.accuracy)}
+    print_table(["metric", "value"], shown.items())
+    typer.echo(f"Tables: {evaluation.folder}")
+
+
+def _print_sureness(evaluation: Evaluation) -> None:
+    """Calibration, levels and rejection."""
+    before, after = evaluation.calibration.before, evaluation.calibration.after
+    typer.echo(f"\nCalibration, temperature {evaluation.calibration.temperature:.3f}:")
+    print_table(
+        ["", "ECE", "negative log-likelihood", "Brier"],
+        [
+            [when, f"{figures['ece']:.3f}", f"{figures['nll']:.3f}", f"{figures['brier']:.3f}"]
+            for when, figures in (("before", before), ("after", after))
+        ],
+    )
+    typer.echo(
+        f"\nWhat can be said; an answer is the first level that is at least {evaluation.confidence:.0%} probable:"
+    )
+    rows = []
+    for found in evaluation.levels:
+        answered = "" if found.answered is None else percent(found.answered)
+        precision = "" if found.precision is None else percent(found.precision)
+        rows.append([found.level, f"{found.accuracy:.3f}", f"{found.ece:.3f}", answered, precision])
+    print_table(["level", "accuracy", "ECE", "answers that end here", "right among these"], rows)
+    rejection, rest = evaluation.rejection, ""
+    if rejection.accuracy_of_rejected is not None:
+        rest = f"; turned away: {percent(1 - rejection.accepted)}, accuracy {rejection.accuracy_of_rejected:.3f}"
+    typer.echo(
+        f"\nTaken for known cars: {percent(rejection.accepted)} of photos, accuracy "
+        f"{rejection.accuracy_of_accepted:.3f}{rest}. Area under the risk-coverage curve: "
+        f"{evaluation.risk_coverage.area:.4f}"
+    )
+
+
+def print_open_set(evaluation: OpenSetEvaluation) -> None:
+    """How well known cars are told from unseen ones and from pictures that are none."""
+    typer.echo(
+        f"{counted(evaluation.photos, f'{evaluation.split} photo')} of known cars: accuracy {evaluation.accuracy:.3f}, "
+        f"{percent(evaluation.rejected)} turned away ({evaluation.false_rejection:.0%} asked for)"
+    )
+    others = list(evaluation.groups[0].auroc_by_others)
+    header = [
+        "unknown",
+        "photos",
+        "AUROC",
+        "FPR at 95% TPR",
+        "OSCR",
+        "turned away",
+        *(f"AUROC, {s}" for s in others),
+    ]
+    rows = [
+        [
+            group.name,
+            str(group.photos),
+            *(f"{value:.3f}" for value in (group.auroc, group.fpr95, group.oscr)),
+            percent(group.rejected),
+            *(f"{group.auroc_by_others[score]:.3f}" for score in others),
+        ]
+        for group in evaluation.groups
+    ]
+    print_table(header, rows)
+    typer.echo(f"Tables and pictures: {evaluation.folder}")
+
+
+def print_robustness(robustness: Robustness) -> None:
+    """Accuracy under each corruption at each severity, and the means."""
+    clean = robustness.clean
+    typer.echo(
+        f"{counted(robustness.photos, f'{robustness.split} photo')}; accuracy on clean ones {clean}, on corrupted ones "
+        f"{robustness.mean:.3f} in the mean, which is {robustness.relative:.1%} of it"
+    )
+    means, scores = robustness.means, robustness.by_corruption()
+    severities = [f"severity {place}" for place in range(1, 6)] if robustness.generated else ["as given"]
+    rows = [[name, *(f"{a.value:.3f}" for a in found), f"{means[name]:.3f}"] for name, found in scores.items()]
+    print_table(["corruption", *severities, "mean"], rows)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from twincar.cli.options import JsonOption, RunArgument
-from twincar.cli.output import print_json, print_pulled, print_pushed, progress
+from twincar.cli.output import print_json, progress
+from twincar.core.wording import counted
+
+if TYPE_CHECKING:
+    from twincar.deploy.publish import Pushed
+    from twincar.deploy.pull import Pulled
+from twincar.cli.output import print_table
 
 
 def push(
@@ -50,3 +56,29 @@ def pull(
         print_json(pulled.to_dict())
     else:
         print_pulled(pulled)
+
+
+def print_pushed(pushed: Pushed) -> None:
+    """What was published and where, or where it can be looked at."""
+    typer.echo(f"Card: accuracy {pushed.accuracy:.3f} on the {pushed.split} photos")
+    if not pushed.loads_in_timm:
+        typer.echo("Plain timm cannot load it, because its head is not linear; the card says so.")
+    size = f"{counted(len(pushed.files), 'file')}, {sum(pushed.files.values()) / 1e6:.1f} MB"
+    if pushed.commit is None:
+        typer.echo(f"Written, not published: {pushed.folder} ({size})")
+        return
+    typer.echo(f"Published: {pushed.page} ({size}), commit {pushed.commit}")
+    typer.echo(f"Next:  twincar predict --model {pushed.repository}@{pushed.commit} PHOTO...")
+
+
+def print_pulled(pulled: Pulled) -> None:
+    """Where a model lies, and what it is."""
+    spec = pulled.spec
+    what = "weights of somebody else's, which tell nothing of themselves"
+    if spec:
+        size = f"{spec.preprocessing.height}×{spec.preprocessing.width} pixels"
+        what = f"{spec.backbone}, {counted(len(spec.classes), 'class', 'classes')}, {size}"
+    typer.echo(f"{pulled.repository} at {pulled.commit}: {what}")
+    print_table(["file", "bytes"], ([name, f"{size:,}"] for name, size in pulled.files.items()))
+    typer.echo(f"Folder: {pulled.folder}\nModel: {pulled.model}")
+    typer.echo(f"Next:  twincar predict --model {pulled.repository}@{pulled.commit} PHOTO...")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,19 +19,18 @@ from twincar.cli.options import (
     JsonOption,
     model_or_box,
 )
-from twincar.cli.output import (
-    print_answers,
-    print_csv,
-    print_export,
-    print_json,
-    print_json_lines,
-    print_predicted_many,
-    progress,
-)
+from twincar.cli.output import print_csv, print_json, print_json_lines, progress
 from twincar.core.errors import MissingExtraError, UsageError
 from twincar.core.extras import how_to_install
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Arithmetic, EngineName, ExportFormat
-from twincar.core.wording import counted
+from twincar.core.user_files import text_name
+from twincar.core.wording import counted, percent
+
+if TYPE_CHECKING:
+    from twincar.deploy.export import Exported
+    from twincar.inference.batch import PredictedMany
+    from twincar.inference.results import Failure, Prediction
+from twincar.cli.output import print_table
 
 if TYPE_CHECKING:
     from twincar.inference.results import Failure, Prediction
@@ -191,7 +190,7 @@ def _fail_for(photos: int) -> None:
 def _photos_from_stdin() -> Iterator[str | bytes]:
     """Standard input holds one photo, or paths, one a line."""
     from twincar.core.photo_formats import HEAD, is_photo_data
-    from twincar.core.preprocess import MAX_BYTES
+    from twincar.core.photos import MAX_BYTES
 
     data = sys.stdin.buffer.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
@@ -201,3 +200,74 @@ def _photos_from_stdin() -> Iterator[str | bytes]:
     if is_photo_data(data[:HEAD]) or b"\0" in data:
         return iter([data])
     return (name for name in os.fsdecode(data).replace("\r\n", "\n").split("\n") if name.strip())
+
+
+def print_export(exported: Exported) -> None:
+    """Where the model is, and how it compares with the network it came from."""
+    comparison = exported.comparison
+    typer.echo(
+        f"Compared on {counted(comparison.photos, 'validation photo')}: {percent(comparison.equal_answers)} equal "
+        f"answers, largest difference of a probability {comparison.largest_difference:.2g}, accuracy "
+        f"{comparison.accuracy_before:.3f} before and {comparison.accuracy_after:.3f} after"
+    )
+    if exported.kept_in_fp32:
+        kept = counted(exported.kept_in_fp32, "sensitive layer")
+        typer.echo(f"{kept} stayed in fp32, because int8 everywhere lost too much.")
+    typer.echo(f"Model: {exported.path} ({exported.bytes / 1e6:.1f} MB)")
+    typer.echo(f"Next:  twincar predict --model {exported.path} PHOTO...")
+
+
+def print_answers(answers: Iterable[Prediction | Failure]) -> None:
+    """On a terminal a row a photo, in which each car is named once; elsewhere a row a candidate, in columns."""
+    if sys.stdout.isatty():
+        print_table(["photo", "answer", "sure", "other candidates"], map(_answer_row, answers))
+    else:
+        rows = (row for answer in answers for row in _candidate_rows(answer))
+        print_table(["photo", "answer", "probability", "class", "make", "model", "body", "year"], rows)
+
+
+def _answer_row(answer: Prediction | Failure) -> list[str]:
+    """Photo, answer, how sure, and the candidates that the answer has not named."""
+    from twincar.inference.results import Failure
+
+    if isinstance(answer, Failure):
+        return [text_name(answer.photo), f"error: {answer.error}", "", ""]
+    given = answer.answer
+    others = answer.topk[1:] if given and given.level == "class" else answer.topk
+    listed = "\n".join(f"{percent(candidate.probability)} {candidate.name}" for candidate in others)
+    if given is None:
+        return [text_name(answer.photo), answer.reason, "", listed]
+    level = "" if given.level == "class" else f" ({given.level})"
+    return [text_name(answer.photo), f"{given.name}{level}", percent(given.probability), listed]
+
+
+def _candidate_rows(answer: Prediction | Failure) -> Iterator[list[str]]:
+    from twincar.inference.results import Failure
+
+    if isinstance(answer, Failure):
+        yield [text_name(answer.photo), "", "", f"error: {answer.error}", "", "", "", ""]
+        return
+    said = answer_text(answer)
+    for candidate in answer.topk:
+        car = candidate.car
+        yield [
+            *(text_name(answer.photo), said, percent(candidate.probability), candidate.name),
+            *(car.make, car.model, car.body, str(car.year or "")),
+        ]
+
+
+def print_predicted_many(done: PredictedMany) -> None:
+    """How many photos were answered, and how the answers are read."""
+    typer.echo(f"{counted(done.photos, 'photo')}, {done.photos - done.failed:,} of them answered: {done.folder}")
+    for reason, count in done.skipped.items():
+        typer.echo(f"  skipped: {count} {reason}")
+    typer.echo(f"Next:  pandas.read_parquet({done.folder!r})")
+
+
+def answer_text(prediction: Prediction) -> str:
+    """The answer in words: a class, a coarser level and what is open, or why there is none."""
+    answer = prediction.answer
+    if answer is None:
+        return prediction.reason
+    text = f"{answer.name} ({percent(answer.probability)})"
+    return f"{text}; open: {' or '.join(answer.open)}" if len(answer.open) > 1 else text

@@ -6,17 +6,17 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twincar.cli.output import (
-    print_answers,
-    print_evaluation,
-    print_training,
-)
+from twincar.cli.evaluate import print_evaluation
+from twincar.cli.predict import print_answers
 from twincar.core.errors import PhotoError, StorageError, UsageError
-from twincar.core.files import RunFolder
+from twincar.core.runs import RunFolder
+
+if TYPE_CHECKING:
+    from twincar.training.train import TrainResult
 
 
 def quickstart(
@@ -140,3 +140,14 @@ def _resumable(run: Path) -> Iterator[None]:
         if RunFolder(run).config.exists():
             error.add_note(go_on)
         raise
+
+
+def print_training(result: TrainResult) -> None:
+    """The best epoch, whose weights were kept, and why there were no more."""
+    best = result.best
+    typer.echo(
+        f"Best epoch {best['epoch']:.0f} of {len(result.history)}: validation macro-F1 {best['val_f1_macro']:.3f}, "
+        f"accuracy {best['val_acc']:.3f}, top-5 {best['val_top5']:.3f}"
+    )
+    if result.ending:
+        typer.echo(result.ending)

@@ -154,7 +154,7 @@ def _ask_driver(tool: str | None) -> list[str]:
 
 
 def _engines() -> dict[str, EngineName | None]:
-    """See `twincar.models.engines.base.open_engine` for the choice."""
+    """See `twincar.models.engines.open.open_engine` for the choice."""
     torch: EngineName | None = "torch" if _is_there("torch") else None
     onnx: EngineName | None = "onnxruntime" if _is_there("onnxruntime") else None
     openvino: EngineName | None = "openvino" if _is_there("openvino") else None

@@ -26,7 +26,7 @@ from twincar.core.photo_formats import (
     RAW_SUFFIXES,
     is_photo_data,
 )
-from twincar.core.preprocess import is_address, local_path
+from twincar.core.photos import is_address, local_path
 from twincar.core.user_files import open_regular
 
 log = logging.getLogger(__name__)

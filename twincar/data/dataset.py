@@ -22,8 +22,9 @@ from typing import Any, TypeVar
 
 from twincar.core.config import TrainConfig, read_yaml
 from twincar.core.errors import DataError, UsageError
-from twincar.core.files import RunFolder, read_json, sha256_of, write_csv, write_json
+from twincar.core.files import read_json, sha256_of, write_csv, write_json
 from twincar.core.labels import ClassNames
+from twincar.core.runs import RunFolder
 
 Parsed = TypeVar("Parsed")
 Box = tuple[int, int, int, int]

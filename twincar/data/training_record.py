@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from twincar.core.errors import DataError
-from twincar.core.files import RunFolder, write_csv
+from twincar.core.files import write_csv
+from twincar.core.runs import RunFolder
 from twincar.data.dataset import Annotation, PreparedData
 
 _NAMES = {"val": "validation", "train": "training"}

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from twincar.core.errors import Defect, PhotoError, storage_errors
 from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames, shorten
-from twincar.core.preprocess import decode_photo, read_photo_bytes
+from twincar.core.photos import decode_photo, read_photo_bytes
 from twincar.data.dataset import Annotation, Box
 from twincar.data.sources import OnPhoto, Source, SourceRow, file_key, is_outside
 

@@ -28,7 +28,7 @@ from starlette.middleware import Middleware
 from twincar.core.errors import PhotoError, UsageError
 from twincar.core.html import picture_uri, render
 from twincar.core.listing import find_photos
-from twincar.core.preprocess import decode_photo, read_photo
+from twincar.core.photos import decode_photo, read_photo
 from twincar.core.wording import percent
 from twincar.deploy.demo_access import PageOnly, own_folder, read_upload
 from twincar.deploy.loopback import LoopbackHosts, is_loopback

@@ -20,9 +20,10 @@ import onnx
 from numpy.typing import NDArray
 
 from twincar.core.errors import TwinCarError, UsageError
-from twincar.core.files import RunFolder, clear_unfinished, working_folder, write_bytes, write_text
+from twincar.core.files import clear_unfinished, working_folder, write_bytes, write_text
 from twincar.core.options import Arithmetic, ExportFormat
 from twincar.core.preprocess import Preprocessing, iterate_batches
+from twincar.core.runs import RunFolder
 from twincar.data.dataset import Annotation, PreparedData
 from twincar.deploy.onnx_graph import (
     OPSET,
@@ -35,7 +36,8 @@ from twincar.deploy.onnx_graph import (
     to_onnx,
 )
 from twincar.models.cam.gradcam import HeadWeights
-from twincar.models.engines.base import OPENVINO_HEADER, OPENVINO_MODEL, Engine, open_engine, read_logits
+from twincar.models.engines.base import OPENVINO_HEADER, OPENVINO_MODEL, Engine
+from twincar.models.engines.open import open_engine, read_logits
 from twincar.models.engines.torch_engine import TorchEngine, open_network
 from twincar.models.spec import HEADER_KEY, ModelSpec
 

@@ -15,9 +15,9 @@ import timm
 from huggingface_hub import EvalResult, ModelCardData
 
 from twincar.core.config import TrainConfig
-from twincar.core.files import Epoch, best_epoch, ending
 from twincar.core.html import environment
 from twincar.core.labels import slug
+from twincar.core.runs import Epoch, best_epoch, ending
 from twincar.core.version import __version__
 from twincar.evaluation.report.artifacts import Corruptions, Metrics, OpenSet
 from twincar.models.license import TOYCARS, Licence, is_stanford_cars

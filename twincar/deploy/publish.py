@@ -19,8 +19,9 @@ from safetensors.torch import save
 
 from twincar.core.config import TrainConfig, read_yaml
 from twincar.core.errors import DataError, UsageError
-from twincar.core.files import RunFolder, read_json, working_folder, write_bytes, write_json, write_text
+from twincar.core.files import read_json, working_folder, write_bytes, write_json, write_text
 from twincar.core.hub import Repository, check_publishing, page_of, publish
+from twincar.core.runs import RunFolder
 from twincar.core.wording import counted
 from twincar.data.dataset import PreparedData
 from twincar.deploy.export import export

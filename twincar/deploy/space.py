@@ -20,7 +20,7 @@ from twincar.core.errors import UsageError
 from twincar.core.extras import requirements_of
 from twincar.core.files import working_folder, write_bytes, write_text
 from twincar.core.hub import find_repository
-from twincar.core.preprocess import read_photo
+from twincar.core.photos import read_photo
 from twincar.deploy.demo import find_examples
 from twincar.inference.classifier import Classifier
 from twincar.models.license import Licence

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from twincar.core.files import RunFolder, write_csv, write_json
+from twincar.core.files import write_csv, write_json
 from twincar.core.labels import ClassNames
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION
+from twincar.core.runs import RunFolder
 from twincar.data.dataset import Annotation, PreparedData
 from twincar.data.training_record import Seen, count_seen, describe
 from twincar.evaluation import plots
@@ -53,7 +54,7 @@ from twincar.metrics.reliability import (
     risk_coverage,
 )
 from twincar.models.calibration import softmax
-from twincar.models.engines.base import open_engine, read_logits
+from twincar.models.engines.open import open_engine, read_logits
 from twincar.models.levels import levels_of
 from twincar.models.spec import ModelSpec
 

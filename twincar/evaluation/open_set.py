@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twincar.core.files import RunFolder, write_json
+from twincar.core.files import write_json
 from twincar.core.options import FALSE_REJECTION
+from twincar.core.runs import RunFolder
 from twincar.data.dataset import PreparedData, count_splits
 from twincar.data.open_set_split import UNSEEN
 from twincar.data.toy.non_cars import far_away_pictures
@@ -22,7 +23,8 @@ from twincar.evaluation import plots
 from twincar.evaluation.split_predictions import labelled_split, reports_of
 from twincar.metrics.reliability import UnknownGroup, open_set
 from twincar.models.calibration import energy, max_logit, softmax
-from twincar.models.engines.base import Engine, open_engine, read_logits
+from twincar.models.engines.base import Engine
+from twincar.models.engines.open import open_engine, read_logits
 from twincar.models.spec import ModelSpec
 
 _FAR_AWAY = 400  # pictures that are no cars

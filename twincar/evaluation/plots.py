@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
@@ -19,56 +18,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from twincar.core.files import MONITOR, Epoch, best_epoch, write_bytes
+from twincar.core.files import write_bytes
+from twincar.core.runs import MONITOR, Epoch, best_epoch
 from twincar.core.wording import cut_middle, percent
 from twincar.metrics.classification import Interval
-from twincar.models.cam.overlay import BLUE, ORANGE, contrast_overlay, heat_overlay
+from twincar.models.cam.overlay import BLUE, ORANGE
 
 # Okabe and Ito's palette, which stays apart for colour-blind eyes.
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = BLUE, ORANGE, "#009E73", "#D55E00", "#6e6e6e"
 _BEYOND = 0.25  # how far below 0 and above 1 a known score is drawn
 _MANY_CLASSES = 40  # from here on the confusion matrix has no room for counts in its cells
-
-
-@dataclass(frozen=True)
-class Explained:
-    """One photo with the heat map of what was looked at."""
-
-    photo: NDArray[np.uint8]
-    """H×W×3."""
-    heat: NDArray[np.float32]
-    """0 to 1, of any size; it covers `seen`."""
-    seen: tuple[float, float, float, float]
-    """Left, top, right, bottom of what the network saw, pixels of the photo."""
-    predicted: str
-    confidence: float
-    truth: str | None = None
-
-
-@dataclass(frozen=True)
-class Contrasted:
-    """One photo between two classes: what it shows, and what in it speaks for which."""
-
-    photo: NDArray[np.uint8]
-    """H×W×3."""
-    caption: str
-    heat: NDArray[np.float32]
-    """Grad-CAM++ of the answer, 0 to 1, of any size; as the next two, it covers `seen`."""
-    cells: NDArray[np.float32]
-    """Signed, in logits, of any size: what speaks for the first class and, below 0, for the second."""
-    hiding: NDArray[np.float32]
-    """The same by hiding parts of the photo, which is finer."""
-    seen: tuple[float, float, float, float]
-    """Left, top, right, bottom of what the network saw, pixels of the photo."""
-
-    def pictures(self) -> dict[str, NDArray[np.uint8]]:
-        """What there is to see, each H×W×3, under its name."""
-        return {
-            "photo": self.photo,
-            "what the answer rests on (Grad-CAM++)": heat_overlay(self.photo, self.heat, self.seen),
-            "contrast of the two, by cell (Finer-CAM)": contrast_overlay(self.photo, self.cells, self.seen),
-            "contrast of the two, by hiding parts": contrast_overlay(self.photo, self.hiding, self.seen),
-        }
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -294,58 +253,6 @@ def score_figure(scores: Mapping[str, NDArray[np.float32]], threshold: float) ->
     return figure
 
 
-def overlay(explained: Explained) -> NDArray[np.uint8]:
-    """The photo, H×W×3, in its own proportions under its heat map; what the network did not see is darkened."""
-    return heat_overlay(explained.photo, explained.heat, explained.seen)
-
-
-def explanation_figure(explained: Explained) -> Figure:
-    """The photo and its overlay side by side, with the names above."""
-    height, width = explained.photo.shape[:2]
-    panel = 4.5
-    figure = _figure(2 * panel + 0.3, panel * height / width + 0.9)
-    for axes, picture in zip(figure.subplots(1, 2), (explained.photo, overlay(explained)), strict=True):
-        axes.imshow(picture)
-        axes.axis("off")
-    text, colour = _title(explained, 70)
-    figure.suptitle(text, color=colour, fontsize=11, fontweight="bold")
-    return figure
-
-
-def explanation_grid(items: Sequence[Explained], columns: int = 4) -> Figure:
-    """Overlays of several photos; titles green where right, red where wrong, black where the truth is not known."""
-    columns = max(1, min(columns, len(items)))
-    rows = -(-len(items) // columns)
-    tallest = max(item.photo.shape[0] / item.photo.shape[1] for item in items)
-    figure = _figure(3.9 * columns, (3.9 * min(tallest, 1.5) + 0.5) * rows)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, item in zip(grid.flat, items, strict=False):
-        axes.imshow(overlay(item))
-        text, colour = _title(item, 36)
-        axes.set_title(text, color=colour, fontsize=9, fontweight="bold")
-    return figure
-
-
-def contrast_grid(items: Sequence[Contrasted], title: str) -> Figure:
-    """A row a photo, a column a kind of picture; orange speaks for the first class of the pair, blue for the second."""
-    shown = [item.pictures() for item in items]
-    names = list(shown[0])
-    heights = [3.4 * item.photo.shape[0] / item.photo.shape[1] + 0.3 for item in items]
-    figure = _figure(3.4 * len(names), sum(heights) + 0.6, dpi=80)
-    grid = figure.subplots(len(items), len(names), squeeze=False, height_ratios=heights)
-    for axes, picture in zip(grid.flat, (picture for row in shown for picture in row.values()), strict=True):
-        axes.imshow(picture)
-        axes.axis("off")
-    for axes, name in zip(grid[0], names, strict=True):
-        axes.set_title(name, fontsize=9, color=_GREY)
-    for axes, item in zip(grid[:, 0], items, strict=True):
-        axes.text(0, -0.03, cut_middle(item.caption, 90), transform=axes.transAxes, va="top", fontsize=9)
-    figure.suptitle(title, fontsize=11, fontweight="bold")
-    return figure
-
-
 def removal_curves(curves: Mapping[str, Mapping[str, NDArray[np.float32]]], title: str) -> Figure:
     """Mean probability of the answer over the share of pixels exchanged: a panel a kind, a line a map."""
     figure = _figure(10, 4.2)
@@ -388,15 +295,6 @@ def _curve(history: Sequence[Epoch], title: str, columns: dict[str, str]) -> Fig
     axes.legend(frameon=False, fontsize=9)
     _tidy(axes, grid="both")
     return figure
-
-
-def _title(explained: Explained, width: int) -> tuple[str, str]:
-    answer = f"{cut_middle(explained.predicted, width)} ({percent(explained.confidence, 0)})"
-    if explained.truth is None:
-        return answer, "black"
-    if explained.truth == explained.predicted:
-        return answer, "#1a7f37"
-    return f"{answer}\ntrue: {cut_middle(explained.truth, width)}", "#c4180c"
 
 
 def _figure(width: float, height: float, dpi: int = 120) -> Figure:

@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twincar.core.files import RunFolder, write_csv, write_json
+from twincar.core.files import write_csv, write_json
 from twincar.core.preprocess import Preprocessing, iterate_batches
+from twincar.core.runs import RunFolder
 from twincar.data.dataset import PreparedData
 from twincar.evaluation import plots
 from twincar.evaluation.corruptions import CORRUPTIONS, VERSIONS, CorruptedViews
 from twincar.evaluation.split_predictions import labelled_split, reports_of
 from twincar.metrics.classification import Interval, accuracy_interval
-from twincar.models.engines.base import Engine, open_engine
+from twincar.models.engines.base import Engine
+from twincar.models.engines.open import open_engine
 from twincar.models.spec import ModelSpec
 
 _INPUTS = 72  # at once

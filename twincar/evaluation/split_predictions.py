@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twincar.core.errors import LabelError
-from twincar.core.files import RunFolder
 from twincar.core.labels import ClassNames
+from twincar.core.runs import RunFolder
 from twincar.data.dataset import ANNOTATIONS, Annotation, PreparedData
 from twincar.data.loading.loader import labels_of
 from twincar.metrics.classification import Answers
-from twincar.models.engines.base import Engine, read_logits
+from twincar.models.engines.base import Engine
+from twincar.models.engines.open import read_logits
 from twincar.models.spec import ModelSpec
 
 _BLOCK = 256

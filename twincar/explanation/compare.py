@@ -15,17 +15,19 @@ from typing import Any
 import numpy as np
 
 from twincar.core.errors import DataError, UsageError
-from twincar.core.files import RunFolder, read_json, write_json, write_text
+from twincar.core.files import read_json, write_json, write_text
 from twincar.core.html import picture_uri, render
 from twincar.core.labels import ClassNames, slug
-from twincar.core.preprocess import read_photo
+from twincar.core.photos import read_photo
+from twincar.core.runs import RunFolder
 from twincar.data.dataset import PreparedData
-from twincar.evaluation import plots
+from twincar.evaluation import overlay_figures, plots
 from twincar.evaluation.split_predictions import Answered, answer_split, reports_of
 from twincar.metrics.classification import confusion_matrix, most_confused
 from twincar.models.cam.gradcam import contrastive_cam, grad_cam_plus_plus
 from twincar.models.cam.occlusion import contrastive_occlusion
-from twincar.models.engines.base import Engine, open_engine
+from twincar.models.engines.base import Engine
+from twincar.models.engines.open import open_engine
 from twincar.models.spec import ModelSpec
 
 _SUREST, _WORST = 2, 2  # photos shown of each class, and of each class's mistakes
@@ -72,7 +74,7 @@ class _Shown:
     """A pair with its pictures, in the order of the page."""
 
     pair: ComparedPair
-    exhibits: dict[str, list[plots.Contrasted]] = field(default_factory=dict)
+    exhibits: dict[str, list[overlay_figures.Contrasted]] = field(default_factory=dict)
     """By heading."""
 
 
@@ -125,7 +127,7 @@ def compare(
         exhibits = [exhibit for group in item.exhibits.values() for exhibit in group]
         if exhibits:
             title = f"{item.pair.first} (orange) or {item.pair.second} (blue)"
-            plots.save(plots.contrast_grid(exhibits, title), folder / item.pair.pngs[0])
+            plots.save(overlay_figures.contrast_grid(exhibits, title), folder / item.pair.pngs[0])
     title = " or ".join(spec.classes[index] for index in named[0]) if named else "Twins: why this car, not that"
     html = render("compare.html.jinja", title=title, run=run.path.name, split=split, own=_OWN, shown=_rows(shown))
     write_text(folder / page, html)
@@ -222,7 +224,7 @@ class _Viewer:
         first, second = np.argsort(-self._engine.logits(self._spec.preprocessing(read_photo(path))[None])[0])[:2]
         return int(first), int(second)
 
-    def view(self, path: Path, pair: tuple[int, int]) -> plots.Contrasted:
+    def view(self, path: Path, pair: tuple[int, int]) -> overlay_figures.Contrasted:
         """A photo, what its answer rests on, and what in it speaks for which of two classes."""
         photo = read_photo(path)
         pixels = self._spec.preprocessing(photo)
@@ -231,7 +233,7 @@ class _Viewer:
         answer = int(probabilities.argmax())
         first, second = pair
         head = self._engine.head
-        return plots.Contrasted(
+        return overlay_figures.Contrasted(
             photo=np.asarray(photo),
             caption=f"{path.name}: {self._spec.classes[answer]} ({probabilities[answer]:.0%})",
             heat=grad_cam_plus_plus(features, head, np.array([answer]))[0],

@@ -24,7 +24,7 @@ from twincar.core.errors import DataError, UsageError
 from twincar.core.files import sha256_of_file
 from twincar.core.listing import Skipped, find_photos
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, EngineName
-from twincar.core.preprocess import is_address
+from twincar.core.photos import is_address
 from twincar.core.wording import counted
 from twincar.inference.classifier import Classifier
 from twincar.inference.cluster import map_on_cluster

@@ -22,11 +22,13 @@ from PIL import Image
 from twincar.core.errors import CheckpointError, UsageError
 from twincar.core.labels import ClassNames
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, EngineName
-from twincar.core.preprocess import Photo, iterate_batches, read_photo, read_views
+from twincar.core.photos import Photo, read_photo
+from twincar.core.preprocess import iterate_batches, read_views
 from twincar.inference.results import Candidate, Explanation, Failure, LevelAnswer, Prediction, Reason
 from twincar.models.bundled import MODEL
 from twincar.models.cam.gradcam import grad_cam_plus_plus
-from twincar.models.engines.base import Engine, engine_errors, open_engine
+from twincar.models.engines.base import Engine, engine_errors
+from twincar.models.engines.open import open_engine
 from twincar.models.levels import ANSWERED, CLASS, SINGLE, Level, LevelName, levels_of
 from twincar.models.locate import find_model
 from twincar.models.spec import ModelSpec

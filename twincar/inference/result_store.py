@@ -23,7 +23,7 @@ from typing import Any
 from twincar.core.errors import DataError, StorageError, UsageError, storage_errors
 from twincar.core.files import clear_unfinished, write_bytes
 from twincar.core.listing import open_address
-from twincar.core.preprocess import is_address
+from twincar.core.photos import is_address
 
 PART = 1000
 """Photos whose answers are written together, and lost together when a worker dies."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from twincar.core.config import TrainConfig
-from twincar.core.files import MONITOR
+from twincar.core.runs import MONITOR
 from twincar.models.network import CarNet, weight_groups
 from twincar.training.cuda_graphs import Forward, record_steps
 from twincar.training.distributed import (

@@ -11,7 +11,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from twincar.core.errors import DataError, TwinCarError
-from twincar.core.files import MONITOR, Epoch, RunFolder, best_epoch, write_csv
+from twincar.core.files import write_csv
+from twincar.core.runs import MONITOR, Epoch, RunFolder, best_epoch
 from twincar.metrics.classification import Answers, answer_metrics
 from twincar.models.calibration import softmax
 from twincar.models.calibration_fit import fit_calibration

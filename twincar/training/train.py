@@ -31,10 +31,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from twincar.core.config import TrainConfig, read_yaml
 from twincar.core.errors import TwinCarError, UsageError
-from twincar.core.files import MONITOR, Epoch, RunFolder, best_epoch, clear_unfinished, ending, write_text
+from twincar.core.files import clear_unfinished, write_text
 from twincar.core.labels import shorten
 from twincar.core.machine import keep_freed_memory
 from twincar.core.preprocess import Preprocessing
+from twincar.core.runs import MONITOR, Epoch, RunFolder, best_epoch, ending
 from twincar.core.version import __version__
 from twincar.data.dataset import ANNOTATIONS, PreparedData
 from twincar.data.loading.loader import Part, PhotoLoader, default_workers, evaluation_loader, training_loader

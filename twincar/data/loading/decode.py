@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from twincar.core.photo_formats import decode_jpeg, orientation_of
-from twincar.core.preprocess import MAX_PIXELS, decode_photo
+from twincar.core.photos import MAX_PIXELS, decode_photo
 
 
 def decode_reduced(data: bytes, name: str, shrink: float) -> NDArray[np.uint8]:

@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler, WeightedRandomSampler
 from twincar.core.config import AugmentConfig
 from twincar.core.errors import PhotoError
 from twincar.core.machine import available_cores, keep_freed_memory
-from twincar.core.preprocess import Preprocessing, read_photo, read_photo_bytes
+from twincar.core.photos import read_photo, read_photo_bytes
+from twincar.core.preprocess import Preprocessing
 from twincar.data.dataset import Annotation, PreparedData
 from twincar.data.loading.augment import Fit, Pixels, apply_draw, apply_draw_to_fitted, draw
 from twincar.data.loading.cache import open_cache

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from twincar.core.errors import DataError
 from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames, canonical_name, shorten
-from twincar.core.preprocess import MAX_BYTES
+from twincar.core.photos import MAX_BYTES
 from twincar.data.sources.base import (
     OPTIONAL_SPLITS,
     SPLIT_WORDS,

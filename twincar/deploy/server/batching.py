@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from twincar.core.errors import PhotoError
 from twincar.core.machine import available_cores
-from twincar.core.preprocess import decode_photo
+from twincar.core.photos import decode_photo
 from twincar.deploy.server.limits import RETRY, Limits, Refusal, count_photos
 from twincar.inference.classifier import Classifier, PreparedPhoto, Question
 from twincar.inference.results import Explanation, Failure, Prediction

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twincar.core.files import Epoch, best_epoch
+from twincar.core.runs import Epoch, best_epoch
 from twincar.evaluation.report.artifacts import Corruptions
 from twincar.metrics.reliability import CalibrationReport, ReliabilityBin, RiskCoverage
 

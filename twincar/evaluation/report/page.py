@@ -19,10 +19,11 @@ from scipy import sparse
 
 from twincar.core.config import TrainConfig, read_yaml
 from twincar.core.errors import TwinCarError, UsageError
-from twincar.core.files import RunFolder, best_epoch, ending, sha256_of_file, write_text
+from twincar.core.files import sha256_of_file, write_text
 from twincar.core.html import plotly_script, render, script_json
 from twincar.core.labels import ClassNames
 from twincar.core.local_paths import name_only
+from twincar.core.runs import RunFolder, best_epoch, ending
 from twincar.core.version import __version__
 from twincar.data.dataset import MANIFEST, PreparedData
 from twincar.evaluation.report import artifacts as files
@@ -31,7 +32,7 @@ from twincar.evaluation.report.artifacts import Answer
 from twincar.evaluation.report.photos import Album, show_mistakes, show_twins
 from twincar.evaluation.split_predictions import is_own_data, reports_of
 from twincar.metrics.classification import classes_to_show, confusion_matrix, most_confused
-from twincar.models.engines.base import open_engine
+from twincar.models.engines.open import open_engine
 from twincar.models.spec import NOT_VALIDATED, ModelSpec
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from PIL import Image
 
 from twincar.core.errors import PhotoError
 from twincar.core.html import picture_uri
-from twincar.core.preprocess import read_photo
-from twincar.evaluation.plots import Explained, overlay
+from twincar.core.photos import read_photo
+from twincar.evaluation.overlay_figures import Explained, overlay
 from twincar.evaluation.report.artifacts import Answer
 from twincar.models.cam.gradcam import grad_cam_plus_plus
 from twincar.models.cam.overlay import is_darkened

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from twincar.core.files import RunFolder
 from twincar.core.labels import ClassNames, stanford_cars
 from twincar.core.options import EngineName
+from twincar.core.runs import RunFolder
 from twincar.models.cam.gradcam import HeadWeights
 from twincar.models.checkpoint import load_model, load_published_model
 from twincar.models.engines.base import Engine

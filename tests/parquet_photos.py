@@ -1,0 +1,30 @@
+"""Photos as the hub keeps them."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from conftest import draw_car
+
+
+def write_parquet(folder: Path, count: int) -> Path:
+    """Training photos of two classes as the hub keeps them, and one photo that is cut."""
+    folder.mkdir()
+    photos = []
+    for number in range(count):
+        buffer = io.BytesIO()
+        draw_car(number % 2, number).save(buffer, "JPEG")
+        photos.append({"bytes": buffer.getvalue(), "path": f"{number:03d}.jpg"})
+    photos[4]["bytes"] = b""
+    image = pa.array(photos, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    table = pa.table({"image": image, "label": pa.array([number % 2 for number in range(count)])})
+    features = {"label": {"names": ["Borealis C/V Van 2009", "B"]}}
+    pq.write_table(
+        table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}),
+        folder / "train-00000-of-00001.parquet",
+    )
+    return folder

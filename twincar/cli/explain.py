@@ -1,0 +1,112 @@
+"""Commands that show what a model looks at: explain, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from twincar.cli.options import (
+    DataOption,
+    JsonOption,
+    RunArgument,
+    Split,
+)
+from twincar.cli.output import print_json, progress
+from twincar.core.errors import UsageError
+from twincar.core.wording import counted
+
+if TYPE_CHECKING:
+    from twincar.explanation.compare import Comparison
+    from twincar.explanation.scoring import ExplanationScores
+from twincar.cli.output import print_table
+
+
+def explain(
+    run: RunArgument,
+    images: Annotated[
+        list[str] | None, typer.Argument(metavar="[IMAGES]...", help="Photos, folders or patterns; else of --split.")
+    ] = None,
+    split: Annotated[Split, typer.Option(help="Photos to choose from.")] = Split.VAL,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="How many of the split.  [default: 12; with --score 100]")
+    ] = None,
+    score: Annotated[bool, typer.Option("--score", help="Measure whether the maps are true; no pictures.")] = False,
+    data: DataOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --score: print JSON, for machines.")] = False,
+) -> None:
+    """Show what a run looks at, Grad-CAM++ over photos one by one and in a grid, or --score whether that is true."""
+    from twincar.core.listing import find_photos
+    from twincar.explanation.explain import explain
+    from twincar.explanation.scoring import score_explanations
+
+    if score:
+        if images:
+            raise UsageError("Expected --score without photos: it takes those of --split, as many as --count.")
+        with progress(f"Testing the maps of {split} photos") as on_photo:
+            scored = score_explanations(run, split=split, count=count or 100, data_folder=data, on_photo=on_photo)
+        if as_json:
+            print_json(scored.to_dict())
+        else:
+            print_explanation_scores(scored)
+        return
+    if as_json:
+        raise UsageError("Expected --json with --score only: without it, explain makes pictures.")
+    with progress("Explaining photos") as on_photo:
+        chosen = list(find_photos(images or []))
+        result = explain(run, images=chosen, split=split, count=count or 12, data_folder=data, on_photo=on_photo)
+    typer.echo(f"{counted(len(result.photos), 'photo')} explained in {result.grid.parent}\nGrid: {result.grid}")
+
+
+def compare(
+    run: RunArgument,
+    classes: Annotated[
+        list[str] | None, typer.Argument(metavar="[FIRST SECOND]", help="Two classes; else the pairs most confused.")
+    ] = None,
+    photo: Annotated[
+        Path | None, typer.Option(help="Also this photo: between the two, or else its two likeliest classes.")
+    ] = None,
+    split: Annotated[Split, typer.Option(help="Photos to compare on.")] = Split.VAL,
+    count: Annotated[int, typer.Option(min=1, help="Pairs, where none is named.")] = 6,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show why a run answers one car and not its twin: a page with photos, maps and numbers for each pair."""
+    from twincar.explanation.compare import compare
+
+    with progress("Comparing classes") as on_photo:
+        comparison = compare(
+            run, classes or (), photo=photo, split=split, count=count, data_folder=data, on_photo=on_photo
+        )
+    if as_json:
+        print_json(comparison.to_dict())
+    else:
+        print_comparison(comparison)
+
+
+def print_explanation_scores(scored: ExplanationScores) -> None:
+    """Every score of every map, with its interval and which way is better."""
+    typer.echo(f"{counted(scored.photos, f'{scored.split} photo')}; 95% intervals in brackets")
+    rows = [
+        [item.score, item.map, f"{item.value:.3f} ({item.low:.3f} to {item.high:.3f})", item.better]
+        for item in scored.scores
+    ]
+    print_table(["score", "map", "mean", "better"], rows)
+    typer.echo(f"Table and picture: {scored.folder}/explanation_scores.json, .csv, .png")
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """How often the two classes of each pair are taken for each other, and where the page is."""
+    rows = [
+        [
+            *(pair.first, pair.second),
+            f"{pair.first_as_second} of {pair.photos_first}",
+            f"{pair.second_as_first} of {pair.photos_second}",
+        ]
+        for pair in comparison.pairs
+    ]
+    print_table(["first", "second", "first taken for second", "second taken for first"], rows)
+    if not rows:
+        typer.echo(f"No class was taken for another among {comparison.split} photos.")
+    typer.echo(f"Page: {comparison.page}")

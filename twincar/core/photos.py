@@ -1,0 +1,191 @@
+"""From a file, bytes or an address to an upright RGB photo. Torch-free."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from twincar.core.errors import Defect, PhotoError
+from twincar.core.photo_formats import (
+    FORMATS,
+    MAX_TEXT_BYTES,
+    decode_jpeg,
+    is_heic,
+    orientation_of,
+    reads_heic,
+    to_rgb,
+    upright,
+)
+from twincar.core.user_files import read_bounded
+
+Photo = str | Path | bytes | Image.Image | NDArray[np.uint8]
+"""A file (its path, or as text also an address that fsspec opens, such as `s3://bucket/car.jpg`), its bytes, or a
+picture in memory (array: height×width×3 or height×width, uint8)."""
+
+MAX_PIXELS = 150_000_000
+"""Largest photo that is decoded, pixels; a phone's 108 megapixels pass, a decompression bomb does not."""
+
+MAX_BYTES = 256 << 20
+"""Largest photo file that is read, bytes; many times what a photo of `MAX_PIXELS` has in any format that packs it."""
+
+
+def read_photo(photo: Photo) -> Image.Image:
+    """Decode a photo completely, turn it upright, and make it RGB.
+
+    Grayscale, CMYK, palette and 16-bit pictures are converted; transparent parts become white. Floating-point pixels
+    and those of 32 bits are scaled by the range they fill, see `to_rgb`.
+
+    Raises:
+        PhotoError: missing, empty, not an image, truncated, or more than `MAX_PIXELS`; HEIC, where that is not
+            installed.
+    """
+    if isinstance(photo, np.ndarray):
+        return _from_array(photo)
+    if isinstance(photo, Image.Image):
+        return to_rgb(photo)
+    name = "the photo" if isinstance(photo, bytes) else str(photo)
+    if isinstance(photo, str):
+        photo = local_path(photo)
+    if isinstance(photo, bytes):
+        data = photo
+    elif isinstance(photo, str) and is_address(photo):
+        data = _read_address(photo)
+    else:
+        data = read_photo_bytes(Path(photo))
+    return decode_photo(data, name)
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is an address, such as `s3://bucket/cars`, and no path."""
+    return "://" in name
+
+
+def local_path(name: str) -> str:
+    """The path that a percent-encoded `file:` address stands for, see `text_name`; any other name as it is."""
+    if not name.startswith("file://") or os.path.lexists(name[7:]):
+        return name
+    path = os.fsdecode(unquote_to_bytes(name[7:]))
+    return path if os.path.lexists(path) else name
+
+
+def read_photo_bytes(path: Path) -> bytes:
+    """The bytes of a photo file.
+
+    Raises:
+        PhotoError: the file is missing, empty, no regular file, larger than `MAX_BYTES`, or cannot be read.
+    """
+    try:
+        data = read_bounded(path, MAX_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        raise PhotoError(Defect.MISSING, f"Expected a photo at {path}, and there is no such file.") from None
+    except IsADirectoryError:
+        raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo at {path}, and it is a folder.") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:
+            raise _too_long(str(path)) from None
+        reason = getattr(error, "strerror", None) or error
+        raise PhotoError(Defect.MISSING, f"Expected a photo at {path}, and it cannot be read: {reason}") from None
+    if not data:
+        raise PhotoError(Defect.EMPTY, f"Expected a photo in {path}, and the file is empty.")
+    return data
+
+
+def _read_address(address: str) -> bytes:
+    from fsspec.core import url_to_fs  # deferred: it costs a tenth of a second, and most photos are files
+
+    try:
+        filesystem, path = url_to_fs(address)
+        data: bytes = filesystem.cat_file(path, end=MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise PhotoError(Defect.MISSING, f"Expected a photo at {address}, and there is none.") from None
+    except Exception as error:  # each kind of address has errors of its own
+        raise PhotoError(Defect.MISSING, f"Expected a photo at {address}, and it cannot be read: {error}") from None
+    if len(data) > MAX_BYTES:
+        raise _too_long(address)
+    return data
+
+
+def decode_photo(data: bytes, name: str = "the photo", *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode the bytes of a photo file; `name` is what messages call it. See `read_photo`."""
+    if not data:
+        raise PhotoError(Defect.EMPTY, f"Expected a photo in {name}, and it is empty.")
+    image = _open(data, name, max_pixels)
+    try:
+        pixels = decode_jpeg(data) if data.startswith(b"\xff\xd8") else None
+        if pixels is not None:
+            return upright(Image.fromarray(pixels), orientation_of(image))
+        image.load()
+        return to_rgb(image)
+    except Exception as error:  # a damaged body makes Pillow's readers raise almost anything
+        if _is_too_much_text(error):
+            raise _too_much_text(name) from None
+        raise PhotoError(Defect.TRUNCATED, f"Expected a whole photo in {name}, but it breaks off: {error}") from None
+
+
+def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
+    """A photo of which only the header has been read."""
+    formats: tuple[str, ...] = FORMATS
+    found = "it is no image"
+    if is_heic(data):
+        if not reads_heic():
+            raise PhotoError(
+                Defect.UNSUPPORTED,
+                f"Expected a photo of a format that is installed in {name}, but it is HEIC, as phones make it. "
+                "Install it (pip install 'twincar[heic]'), or save the photo as JPEG.",
+            )
+        formats, found = ("HEIF",), "it is HEIC, but damaged"
+    try:
+        image = Image.open(io.BytesIO(data), formats=formats)
+    except Image.DecompressionBombError:
+        raise _too_large(name, max_pixels) from None
+    except UnidentifiedImageError:
+        raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo in {name}, and {found}.") from None
+    except Exception as error:  # a damaged header makes Pillow's readers raise almost anything
+        if _is_too_much_text(error):
+            raise _too_much_text(name) from None
+        raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo in {name}, and it is damaged: {error}") from None
+    if image.width * image.height > max_pixels:
+        raise _too_large(name, max_pixels)
+    return image
+
+
+def _from_array(array: NDArray[np.uint8]) -> Image.Image:
+    if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
+        raise PhotoError(
+            Defect.NOT_AN_IMAGE,
+            f"Expected an array of uint8 with shape height×width×3 or height×width, and found {array.dtype} "
+            f"with shape {array.shape}.",
+        )
+    return Image.fromarray(array).convert("RGB")
+
+
+def _is_too_much_text(error: Exception) -> bool:
+    return "MAX_TEXT_" in str(error)
+
+
+def _too_much_text(name: str) -> PhotoError:
+    return PhotoError(
+        Defect.TOO_LARGE,
+        f"Expected a photo with at most {MAX_TEXT_BYTES >> 20} MiB of text or colour profile in {name}, but it has "
+        "more; save it without.",
+    )
+
+
+def _too_long(name: str) -> PhotoError:
+    return PhotoError(
+        Defect.TOO_LARGE, f"Expected a photo of at most {MAX_BYTES >> 20} MiB in {name}, and it is larger."
+    )
+
+
+def _too_large(name: str, max_pixels: int) -> PhotoError:
+    return PhotoError(
+        Defect.TOO_LARGE,
+        f"Expected a photo of at most {max_pixels // 1_000_000} megapixels in {name}, and it is larger.",
+    )

@@ -1,0 +1,122 @@
+"""Opens a model of any kind with the engine that fits, and computes logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from itertools import zip_longest
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twincar.core.errors import MissingExtraError, UsageError
+from twincar.core.labels import ClassNames
+from twincar.core.options import EngineName
+from twincar.core.photos import Photo
+from twincar.core.preprocess import Preprocessing, iterate_batches
+from twincar.models.engines.base import OPENVINO_MODEL, Engine
+from twincar.models.spec import ModelSpec
+
+_BATCH = 64
+
+
+def open_engine(
+    path: Path, engine: EngineName = "auto", *, classes: ClassNames | None = None, backbone: str = ""
+) -> tuple[Engine, ModelSpec]:
+    """Open a model for answering.
+
+    Args:
+        path: a run folder, a `.safetensors` file of ours, published weights (`.pth`), or an exported model: an `.onnx`
+            file or an OpenVINO folder.
+        engine: 'auto' takes torch for the first three, OpenVINO for its folder, and for an `.onnx` file onnxruntime,
+            unless its arithmetic is int8, which OpenVINO computes several times quicker, and OpenVINO is installed.
+        classes: names for published weights, which carry none; those of Stanford Cars unless given.
+        backbone: of published weights; that of the published model unless given.
+
+    Raises:
+        UsageError: nothing is there, that engine does not open such a model, or the model has other names or another
+            backbone of its own.
+        CheckpointError: the model is damaged, not safe to open, or does not fit.
+        MissingExtraError: the engine is not installed.
+    """
+    opened, spec = _open(path, engine, classes, backbone)
+    if classes is not None and classes.names != spec.classes.names:
+        pairs = zip_longest(classes.names, spec.classes.names, fillvalue="nothing")
+        other, own = next((other, own) for other, own in pairs if other != own)
+        raise UsageError(
+            f"Expected --classes with weights that carry no names, but {path} has names of its own, such as {own!r} in "
+            f"place of {other!r}. Leave --classes out."
+        )
+    if backbone and backbone != spec.backbone:
+        raise UsageError(
+            f"Expected --backbone with weights that do not name their own, but {path} is a {spec.backbone}. "
+            "Leave --backbone out."
+        )
+    return opened, spec
+
+
+def _open(path: Path, engine: EngineName, classes: ClassNames | None, backbone: str) -> tuple[Engine, ModelSpec]:
+    if path.suffix == ".onnx":
+        return _open_onnx(path, engine)
+    if (path / OPENVINO_MODEL).is_file():
+        _check_engine(path, engine, "openvino")
+        return _openvino_engine(path)
+    _check_engine(path, engine, "torch")
+    if find_spec("torch") is None:
+        raise MissingExtraError(
+            f"Opening {path} needs torch: pip install 'twincar[train]'. Without torch use an exported model "
+            "(twincar export RUN, where torch is), such as model.onnx."
+        )
+    from twincar.models.engines.torch_engine import TorchEngine, open_network
+
+    network, spec = open_network(path, classes=classes, backbone=backbone)
+    return TorchEngine(network), spec
+
+
+def read_logits(
+    engine: Engine,
+    preprocessing: Preprocessing,
+    photos: Sequence[Photo],
+    *,
+    tta: bool = False,
+    on_photo: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Logits, N×V×K, of photos in their order; V is 1 without test-time augmentation.
+
+    Raises:
+        PhotoError: one of them cannot be read.
+    """
+    parts = []
+    for batch in iterate_batches(photos, preprocessing, batch_size=_BATCH, tta=tta):
+        for error in batch.failures.values():
+            raise error
+        parts.append(engine.view_logits(batch.images))
+        if on_photo:
+            on_photo(batch.positions[-1] + 1, len(photos))
+    return np.concatenate(parts)
+
+
+def _open_onnx(path: Path, engine: EngineName) -> tuple[Engine, ModelSpec]:
+    _check_engine(path, engine, "onnxruntime", "openvino")
+    from twincar.models.engines.onnxruntime_engine import OnnxRuntimeEngine, read_onnx_spec
+
+    if engine == "onnxruntime":
+        return OnnxRuntimeEngine.open(path)
+    spec = read_onnx_spec(path)
+    if engine == "openvino" or (spec.arithmetic == "int8" and find_spec("openvino") is not None):
+        return _openvino_engine(path)
+    return OnnxRuntimeEngine.open(path)
+
+
+def _openvino_engine(path: Path) -> tuple[Engine, ModelSpec]:
+    if find_spec("openvino") is None:
+        raise MissingExtraError(f"Opening {path} with OpenVINO needs it: pip install 'twincar[openvino]'.")
+    from twincar.models.engines.openvino_engine import OpenVinoEngine
+
+    return OpenVinoEngine.open(path)
+
+
+def _check_engine(path: Path, engine: EngineName, *fitting: EngineName) -> None:
+    if engine not in ("auto", *fitting):
+        raise UsageError(f"Expected --engine auto or {' or '.join(fitting)} for {path}, and found {engine!r}.")
