@@ -14,10 +14,10 @@ from pathlib import Path
 from benchmarks.measuring import Section, describe_machine
 from twincar.data.dataset import PreparedData
 from twincar.evaluation.split_predictions import labelled_split, read_answers
-from twincar.metrics.classification import accuracy_interval, answer_metrics, macro_f1_interval
-from twincar.metrics.reliability import LevelAnswers
+from twincar.metrics.classification import accuracy_interval, classification_metrics, macro_f1_interval
+from twincar.metrics.reliability import LevelPredictions
 from twincar.models.bundled import MODEL
-from twincar.models.engines.open import open_engine, read_logits
+from twincar.models.engines.open import compute_logits, open_engine
 from twincar.models.levels import levels_of
 
 LEVELS = ("make", "model", "body", "year")
@@ -36,14 +36,14 @@ def _row(data: PreparedData, model: Path, name: str, split: str) -> list[str]:
     annotations, labels = labelled_split(data, split, spec.classes)
     paths = [data.path(annotation) for annotation in annotations]
     start = time.perf_counter()
-    plain = read_logits(engine, spec.preprocessing, paths)[:, 0]
+    plain = compute_logits(engine, spec.preprocessing, paths)[:, 0]
     seconds = time.perf_counter() - start
     answers = read_answers(labels, plain, spec.calibration.probabilities)
-    metrics = answer_metrics(answers)
-    averaged = read_logits(engine, spec.preprocessing, paths, tta=True).mean(axis=1)
+    metrics = classification_metrics(answers)
+    averaged = compute_logits(engine, spec.preprocessing, paths, tta=True).mean(axis=1)
     tta = accuracy_interval(labels, averaged.argmax(axis=1))
     shares, groups = spec.calibration.probabilities(plain), levels_of(spec.classes)
-    levels = [LevelAnswers.read(groups[level], labels, shares) for level in LEVELS]
+    levels = [LevelPredictions.from_probabilities(groups[level], labels, shares) for level in LEVELS]
     return [
         f"{model.name}, {engine.name}",
         str(accuracy_interval(labels, answers.predictions)),

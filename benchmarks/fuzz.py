@@ -79,7 +79,7 @@ class Watch:
     """Sees what a reader does on the side, through Python's audit events, which go on for the rest of the process."""
 
     def __init__(self) -> None:
-        self.seen: list[str] = []
+        self.visible_box: list[str] = []
         """What should not have happened since `on`."""
         self.scratch = Path()
         """The only folder with files to read."""
@@ -98,19 +98,19 @@ class Watch:
         elif event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname"):
             address = values[1] if event == "socket.connect" else values
             if address[0] not in self._hosts or address[1:2] == (9,):
-                self.seen.append(f"{event} {address!r}"[:200])
+                self.visible_box.append(f"{event} {address!r}"[:200])
         elif event in ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "pickle.find_class"):
-            self.seen.append(f"{event} {values[:2]!r}"[:200])
+            self.visible_box.append(f"{event} {values[:2]!r}"[:200])
 
     def _opened(self, path: str) -> None:
         secrets = tuple(str(self.scratch / name) for name in ("secret.jpg", "secret.bin", "canary"))
         if path in secrets or not path.startswith((*self._allowed, str(self.scratch))):
-            self.seen.append(f"opened {path[:200]}")
+            self.visible_box.append(f"opened {path[:200]}")
 
     @contextmanager
     def on(self) -> Iterator[None]:
         """Look, while one input is read."""
-        self.seen, self._active = [], True
+        self.visible_box, self._active = [], True
         try:
             yield
         finally:
@@ -173,8 +173,8 @@ class Fuzzer:
         self.outcome.grown = max(self.outcome.grown, grown)
         if not fault and grown > self.memory:
             fault = f"{grown >> 20} MiB of memory"
-        if not fault and self.watch.seen:
-            fault = self.watch.seen[0]
+        if not fault and self.watch.visible_box:
+            fault = self.watch.visible_box[0]
         if not fault and (self.scratch / "canary").exists():
             (self.scratch / "canary").unlink()
             fault = "a pickle was obeyed"

@@ -87,7 +87,7 @@ def header(_: Path) -> Target:
         logits = np.linspace(-9, 9, 2 * len(spec.classes), dtype=np.float32).reshape(2, -1)
         probabilities = spec.calibration.probabilities(logits)
         assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-4), probabilities.sum(axis=1)
-        assert np.isfinite(spec.calibration.known_score(logits)).all()
+        assert np.isfinite(spec.calibration.in_distribution_score(logits)).all()
         for level in levels_of(spec.classes).values():
             level.likeliest(probabilities)
         for picture in pictures:

@@ -326,7 +326,7 @@ def settings(_: Path) -> Target:
     return Target(
         run,
         [
-            b"ema=0.99\x1faugment.flip=0",
+            b"ema_decay=0.99\x1faugment.flip=0",
             b"epochs=3",
             b"augment={flip: 0}",
             b"augment.crop_scale=[0.5, 1]",

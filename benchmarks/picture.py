@@ -70,7 +70,7 @@ def read_ratios(markdown: str) -> list[Bar]:
 
 
 def main() -> None:
-    """Draw anew what lies in a folder."""
+    """AugmentParams anew what lies in a folder."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.picture", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=HERE, help="where results.md is")
     folder = parser.parse_args().folder

@@ -31,7 +31,7 @@ WARM_UP = 0.2
 _SLACK = 3  # what a checkpoint and a table that are just written have open; a leak of one an epoch is far more
 _SOME = 5  # epochs of which the least counts: a look may fall into the writing of a checkpoint
 _EVERY = 0.25  # seconds between two looks, each of which takes the machine some milliseconds
-_RECIPE = ("--recipe", "toycars", "--workers", "2", "--tensorboard", "--precision", "fp32", "--set", "ema=0.99")
+_RECIPE = ("--recipe", "toycars", "--workers", "2", "--tensorboard", "--precision", "fp32", "--set", "ema_decay=0.99")
 
 
 @dataclass(frozen=True)

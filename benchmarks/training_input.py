@@ -21,12 +21,12 @@ from torch.utils.data import DataLoader
 from benchmarks.measuring import FULL, Scale, Section, in_turn, ratio, spread
 from benchmarks.yardstick import PillowPhotos, training_transforms
 from twincar.core.config import AugmentConfig
-from twincar.core.machine import keep_freed_memory
+from twincar.core.machine import tune_glibc_malloc
 from twincar.core.photos import read_photo_bytes
 from twincar.core.preprocess import Preprocessing
 from twincar.data.dataset import Annotation, PreparedData
 from twincar.data.loading import augment as stages
-from twincar.data.loading.augment import Draw, Pixels, draw, fit_of
+from twincar.data.loading.augment import AugmentParams, Pixels, fit_of, sample_params
 from twincar.data.loading.decode import decode_reduced
 from twincar.data.loading.loader import PhotoLoader, TrainingPhotos, training_loader
 
@@ -35,7 +35,7 @@ GOALS = {"ours": 5, "ours, with the cache": 13}
 
 def measure(data: PreparedData, scale: Scale = FULL) -> Section:
     """Photos a second and core on a prepared data set, with the published strengths; where the time goes."""
-    keep_freed_memory()
+    tune_glibc_malloc()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     few = _some_training_photos(data, scale.read)
@@ -124,7 +124,7 @@ def _profile(data: PreparedData, scale: Scale) -> dict[str, float]:
     sizes = [(annotation.width, annotation.height) for annotation in data.annotations]
     strengths = AugmentConfig()
     generators = [np.random.default_rng((0, 0, place)) for place in range(len(sizes))]
-    draws = [draw(strengths, rng, *size) for rng, size in zip(generators, sizes, strict=True)]
+    draws = [sample_params(strengths, rng, *size) for rng, size in zip(generators, sizes, strict=True)]
     files = [read_photo_bytes(path) for path in photos.paths]
     decoded = [decode_reduced(file, "", 1.0) for file in files]
     crops = [stages._crop(photo, what, full) for photo, what, full in zip(decoded, draws, sizes, strict=True)]
@@ -138,7 +138,7 @@ def _profile(data: PreparedData, scale: Scale) -> dict[str, float]:
     def median_time(work: Callable[[], object]) -> float:
         return 1e6 * statistics.median(in_turn({"": work}, rounds=scale.rounds)[""])
 
-    def alone(*names: str) -> list[Draw]:
+    def alone(*names: str) -> list[AugmentParams]:
         return [replace(what, jitter=tuple(j for j in what.jitter if j[0] in names), blur_sigma=0.0) for what in draws]
 
     colours, hues = alone("brightness", "contrast", "saturation"), alone("hue")
@@ -146,7 +146,7 @@ def _profile(data: PreparedData, scale: Scale) -> dict[str, float]:
     batch: list[Pixels] = images[: scale.batch]
     return {
         "generator": each(lambda i: np.random.default_rng((0, 0, i)).bit_generator),
-        "dice": each(lambda i: draw(strengths, generators[i], *sizes[i])),
+        "dice": each(lambda i: sample_params(strengths, generators[i], *sizes[i])),
         "reading the file": each(lambda i: read_photo_bytes(photos.paths[i])),
         "decoding": each(lambda i: decode_reduced(files[i], "", 1.0) is None),
         "resize": each(lambda i: stages._resize(crops[i], side, side) is None),

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from benchmarks import yardstick
 from benchmarks.measuring import FULL, SMALLEST, Scale, Section, in_turn, peak_memory, ratio, spread
 from twincar.core.config import AugmentConfig, TrainConfig
-from twincar.core.machine import SWITCH, keep_freed_memory
+from twincar.core.machine import SWITCH, tune_glibc_malloc
 from twincar.core.preprocess import Preprocessing
 from twincar.data.dataset import PreparedData
 from twincar.data.loading.loader import default_workers, training_loader
@@ -146,7 +146,7 @@ class OurStep:
     """A step as `twincar train` does it, without the Trainer around it."""
 
     def __init__(self, precision: str, scale: Scale) -> None:
-        keep_freed_memory()
+        tune_glibc_malloc()
         config = TrainConfig.from_values({"backbone": scale.backbone, "precision": precision})
         self.network = CarNet(scale.backbone, yardstick.CLASSES, head=config.head, dropout=config.dropout).train()
         self.precision = choose_precision(config.precision, self.network, scale.size, scale.size)

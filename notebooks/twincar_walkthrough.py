@@ -43,7 +43,9 @@ DATA = "toycars"  # or "hub:tanganke/stanford_cars"
 
 OUT = Path("walkthrough")  # everything is written here; delete it to start anew
 RECIPE = "toycars" if DATA == "toycars" else "stanford"
-QUICK = {"epochs": 1, "limit": 20} if "TWINCAR_WALKTHROUGH_QUICK" in os.environ else {}  # to try the notebook itself
+QUICK = (
+    {"epochs": 1, "limit_batches": 20} if "TWINCAR_WALKTHROUGH_QUICK" in os.environ else {}
+)  # to try the notebook itself
 
 logging.getLogger("twincar").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's, where there are no widgets
@@ -136,14 +138,14 @@ pd.DataFrame(audit.rows)[["file", "reason", "action", "detail"]]
 
 # %%
 from twincar.core.config import TrainConfig
-from twincar.data.loading.augment import apply_draw, draw
+from twincar.data.loading.augment import augment_photo, sample_params
 
 config = TrainConfig.resolve(recipe=RECIPE, flags={"data": str(data.folder), **QUICK})
 size = {"height": config.image_height, "width": config.image_width}
 pixels = np.asarray(Image.open(data.path(chosen[3])).convert("RGB"))
 full = pixels.shape[1], pixels.shape[0]
 random = np.random.default_rng(0)
-varied = [apply_draw(draw(config.augment, random, *full), pixels, full=full, **size) for _ in range(7)]
+varied = [augment_photo(sample_params(config.augment, random, *full), pixels, full=full, **size) for _ in range(7)]
 gallery([pixels, *varied], ["the photo", *(f"as seen, {place}" for place in range(1, 8))])
 
 # %% [markdown]
@@ -264,7 +266,7 @@ pd.DataFrame([{"class": one.name, "probability": round(one.probability, 3)} for 
 # %%
 why = classifier.explain(data.path(photo))
 pixels = np.asarray(Image.open(data.path(photo)).convert("RGB"))
-heat = plots.overlay(plots.Explained(pixels, why.heat, why.seen, why.target, answer.confidence))
+heat = plots.overlay(plots.Explained(pixels, why.heatmap, why.visible_box, why.target, answer.confidence))
 gallery([pixels, heat], ["the photo", f"what speaks for {why.target}"], columns=2)
 
 # %% [markdown]
@@ -273,9 +275,9 @@ gallery([pixels, heat], ["the photo", f"what speaks for {why.target}"], columns=
 # `twincar evaluate --open-set`, and with a small network trained for minutes that is far from all.
 
 # %%
-from twincar.data.toy.non_cars import far_away_pictures
+from twincar.data.toy.non_cars import non_car_images
 
-kinds, pictures = zip(*far_away_pictures(6), strict=True)
+kinds, pictures = zip(*non_car_images(6), strict=True)
 answers = classifier.predict(list(pictures))
 said = [answer.answer.name if answer.accepted else answer.reason for answer in answers]
 gallery(pictures, [f"{kind}:\n{text}" for kind, text in zip(kinds, said, strict=True)], columns=3)

@@ -16,14 +16,14 @@ from torchvision.transforms import functional as tv
 
 from twincar.core.config import AugmentConfig
 from twincar.data.loading.augment import (
-    Draw,
+    AugmentParams,
     Size,
     _crop_range,
-    apply_draw,
-    apply_draw_to_fitted,
-    draw,
+    augment_fitted,
+    augment_photo,
     fit_of,
     fit_photo,
+    sample_params,
 )
 
 PLAIN = {"left": 0, "top": 0, "mirrored": False, "angle": 0.0, "jitter": (), "blur_sigma": 0.0}
@@ -36,7 +36,7 @@ def smooth_photo(width: int, height: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def by_torchvision(what: Draw, photo: Image.Image, height: int, width: int) -> np.ndarray:
+def by_torchvision(what: AugmentParams, photo: Image.Image, height: int, width: int) -> np.ndarray:
     """The published chain, with the dice given."""
     box = (what.top, what.left, what.height, what.width)
     image = tv.resized_crop(photo, *box, [height, width], antialias=True)
@@ -49,13 +49,13 @@ def by_torchvision(what: Draw, photo: Image.Image, height: int, width: int) -> n
     return np.asarray(image)
 
 
-def by_us(what: Draw, photo: Image.Image, height: int, width: int, *, fitted: bool = False) -> np.ndarray:
+def by_us(what: AugmentParams, photo: Image.Image, height: int, width: int, *, fitted: bool = False) -> np.ndarray:
     pixels, full = np.array(photo), photo.size
     if not fitted:
-        return apply_draw(what, pixels, full=full, height=height, width=width)
+        return augment_photo(what, pixels, full=full, height=height, width=width)
     fit = fit_of(CONFIG, full, height=height, width=width)
     assert fit
-    return apply_draw_to_fitted(what, fit_photo(pixels, fit), full=full, height=height, width=width)
+    return augment_fitted(what, fit_photo(pixels, fit), full=full, height=height, width=width)
 
 
 def colour_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -71,7 +71,7 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
 @pytest.mark.parametrize("seed", range(30))
 def test_the_whole_chain_matches_torchvision(seed: int) -> None:
     photo = smooth_photo(530, 280, seed)
-    what = draw(CONFIG, np.random.default_rng(seed), 530, 280)
+    what = sample_params(CONFIG, np.random.default_rng(seed), 530, 280)
     theirs = by_torchvision(what, photo, 224, 224)
     ours, fitted = by_us(what, photo, 224, 224), by_us(what, photo, 224, 224, fitted=True)
     assert max(colour_difference(ours, theirs), colour_difference(fitted, theirs)) < 1.5
@@ -87,7 +87,7 @@ def test_real_photos_match_torchvision(real_photos: Path) -> None:
     colours, pixels, fitted_colours = [], [], []
     for seed, row in enumerate(rows):
         photo = Image.open(io.BytesIO(row["bytes"])).convert("RGB")
-        what = draw(CONFIG, np.random.default_rng(seed), *photo.size)
+        what = sample_params(CONFIG, np.random.default_rng(seed), *photo.size)
         theirs = by_torchvision(what, photo, 224, 224)
         ours = by_us(what, photo, 224, 224)
         colours.append(colour_difference(ours, theirs))
@@ -104,7 +104,9 @@ def test_a_dot_lands_where_torchvision_puts_it(mirrored: bool, angle: float, fit
     for y, x in [(60, 150), (90, 300), (140, 230), (200, 180), (220, 350)]:
         pixels = np.zeros((280, 530, 3), np.uint8)
         pixels[y - 6 : y + 7, x - 6 : x + 7] = 255
-        what = Draw(left=95, top=12, width=330, height=260, mirrored=mirrored, angle=angle, jitter=(), blur_sigma=0.0)
+        what = AugmentParams(
+            left=95, top=12, width=330, height=260, mirrored=mirrored, angle=angle, jitter=(), blur_sigma=0.0
+        )
         ours = by_us(what, Image.fromarray(pixels), 224, 224, fitted=fitted)[..., 0]
         theirs = by_torchvision(what, Image.fromarray(pixels), 224, 224)[..., 0]
         assert np.array(centre(ours)) == pytest.approx(np.array(centre(theirs)), abs=1)
@@ -128,7 +130,9 @@ def test_what_the_output_cannot_show_is_taken_out_as_by_pillow(shrink: tuple[flo
     up_to_whole = AugmentConfig(crop_scale=(0.7, 1.0), crop_ratio=(ratio / 1.2, ratio * 1.2))
     fit = fit_of(up_to_whole, size, height=112, width=112)
     assert fit
-    what = Draw(left=0, top=0, width=size[0], height=size[1], mirrored=False, angle=angle, jitter=(), blur_sigma=0.0)
+    what = AugmentParams(
+        left=0, top=0, width=size[0], height=size[1], mirrored=False, angle=angle, jitter=(), blur_sigma=0.0
+    )
     for axis in (0, 1):
         energies = []
         for beyond in (1.05, 1.2, 1.5, 1.8, 2.5):
@@ -138,7 +142,7 @@ def test_what_the_output_cannot_show_is_taken_out_as_by_pillow(shrink: tuple[flo
             fitted = fit_photo(np.array(photo), fit)
             theirs = by_torchvision(what, photo, 112, 112)[30:-30, 30:-30].std()
             ours = by_us(what, photo, 112, 112)[30:-30, 30:-30].std()
-            from_cache = apply_draw_to_fitted(what, fitted, full=size, height=112, width=112)[30:-30, 30:-30].std()
+            from_cache = augment_fitted(what, fitted, full=size, height=112, width=112)[30:-30, 30:-30].std()
             assert ours <= 1.02 * theirs + 0.5
             energies.append((from_cache**2, theirs**2 + 1))
         from_cache, theirs = np.sum(energies, axis=0) if energies else (0, 1)  # its kernel's zeros lie elsewhere
@@ -148,7 +152,7 @@ def test_what_the_output_cannot_show_is_taken_out_as_by_pillow(shrink: tuple[flo
 @pytest.mark.parametrize("size", [(530, 280), (300, 300), (200, 380), (900, 120)])
 def test_every_crop_lies_in_the_range_the_fit_is_made_for(size: Size) -> None:
     narrowest, widest, lowest, highest = _crop_range(CONFIG, size)
-    draws = [draw(CONFIG, np.random.default_rng(seed), *size) for seed in range(2000)]
+    draws = [sample_params(CONFIG, np.random.default_rng(seed), *size) for seed in range(2000)]
     widths, heights = [what.width for what in draws], [what.height for what in draws]
     assert narrowest - 1 <= min(widths) < 1.1 * narrowest
     assert lowest - 1 <= min(heights) < 1.1 * lowest
@@ -169,7 +173,7 @@ def test_crops_of_very_different_sizes_have_no_common_fit() -> None:
 def test_clipping_between_colour_changes_is_torchvisions(jitter: tuple[tuple[str, float], ...]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     pixels[:32] = np.where(pixels[:32] < 128, 0, 255)  # much that clips
-    what = Draw(**{**PLAIN, "width": 64, "height": 64, "jitter": jitter})
+    what = AugmentParams(**{**PLAIN, "width": 64, "height": 64, "jitter": jitter})
     ours, theirs = by_us(what, Image.fromarray(pixels), 64, 64), by_torchvision(what, Image.fromarray(pixels), 64, 64)
     assert difference(ours, theirs) < 2
 
@@ -183,9 +187,9 @@ def centre(image: np.ndarray) -> tuple[float, float]:
 def test_a_photo_decoded_at_half_size_gives_the_same_crop() -> None:
     photo = smooth_photo(512, 320)
     half = np.array(photo.resize((256, 160), Image.Resampling.BOX))
-    what = Draw(**{**PLAIN, "left": 128, "top": 40, "width": 256, "height": 240})
-    whole = apply_draw(what, np.array(photo), full=(512, 320), height=64, width=64).astype(float)
-    reduced = apply_draw(what, half, full=(512, 320), height=64, width=64).astype(float)
+    what = AugmentParams(**{**PLAIN, "left": 128, "top": 40, "width": 256, "height": 240})
+    whole = augment_photo(what, np.array(photo), full=(512, 320), height=64, width=64).astype(float)
+    reduced = augment_photo(what, half, full=(512, 320), height=64, width=64).astype(float)
     assert abs(whole - reduced).mean() < 1.5
 
 
@@ -193,7 +197,7 @@ def test_crops_are_drawn_as_torchvision_draws_them() -> None:
     torch.manual_seed(0)
     tensor = torch.zeros(3, 280, 530)
     theirs = np.array([RandomResizedCrop.get_params(tensor, [0.7, 1.0], [3 / 4, 4 / 3]) for _ in range(3000)])
-    draws = [draw(CONFIG, np.random.default_rng(seed), 530, 280) for seed in range(3000)]
+    draws = [sample_params(CONFIG, np.random.default_rng(seed), 530, 280) for seed in range(3000)]
     ours = np.array([(d.top, d.left, d.height, d.width) for d in draws])
     for column in range(4):
         quantiles = np.linspace(0.1, 0.9, 9)
@@ -202,7 +206,7 @@ def test_crops_are_drawn_as_torchvision_draws_them() -> None:
 
 
 def test_the_other_dice_have_torchvisions_ranges() -> None:
-    draws = [draw(CONFIG, np.random.default_rng(seed), 300, 200) for seed in range(3000)]
+    draws = [sample_params(CONFIG, np.random.default_rng(seed), 300, 200) for seed in range(3000)]
     assert np.mean([d.mirrored for d in draws]) == pytest.approx(0.5, abs=0.04)
     assert np.mean([d.blur_sigma > 0 for d in draws]) == pytest.approx(0.15, abs=0.03)
     angles = [d.angle for d in draws]
@@ -225,16 +229,16 @@ def test_a_strength_of_zero_is_off() -> None:
     )  # fmt: skip
     photo = np.array(draw_car(0, 0, (96, 64)))
     for seed in range(20):
-        what = draw(off, np.random.default_rng(seed), 96, 64)
-        np.testing.assert_array_equal(apply_draw(what, photo, full=(96, 64), height=64, width=96), photo)
+        what = sample_params(off, np.random.default_rng(seed), 96, 64)
+        np.testing.assert_array_equal(augment_photo(what, photo, full=(96, 64), height=64, width=96), photo)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (7, 5)])
 def test_tiny_photos_are_no_trouble(size: tuple[int, int]) -> None:
     photo = np.zeros((size[1], size[0], 3), np.uint8)
     for seed in range(20):
-        what = draw(CONFIG, np.random.default_rng(seed), *size)
-        assert apply_draw(what, photo, full=size, height=32, width=32).shape == (32, 32, 3)
+        what = sample_params(CONFIG, np.random.default_rng(seed), *size)
+        assert augment_photo(what, photo, full=size, height=32, width=32).shape == (32, 32, 3)
 
 
 def test_trivial_augment_is_torchvisions_by_a_seed_of_its_own() -> None:
@@ -242,14 +246,14 @@ def test_trivial_augment_is_torchvisions_by_a_seed_of_its_own() -> None:
 
     image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
     plain = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 2.0), "flip": 0, "rotation": 0, "blur": 0, "hue": 0}
-    config = AugmentConfig(**plain, brightness=0, contrast=0, saturation=0, trivial=True)
+    config = AugmentConfig(**plain, brightness=0, contrast=0, saturation=0, trivial_augment=True)
     seeds, differ = set(), 0
     for number in range(12):
-        drawn = draw(config, np.random.default_rng(number), 32, 24)
+        drawn = sample_params(config, np.random.default_rng(number), 32, 24)
         assert drawn.trivial_seed is not None
         seeds.add(drawn.trivial_seed)
         torch.manual_seed(7)
-        found = apply_draw(drawn, image, full=(32, 24), height=24, width=32)
+        found = augment_photo(drawn, image, full=(32, 24), height=24, width=32)
         after = torch.rand(1)
         torch.manual_seed(drawn.trivial_seed)
         expected = v2.TrivialAugmentWide()(torch.from_numpy(image).permute(2, 0, 1)).permute(1, 2, 0).numpy()
@@ -259,4 +263,4 @@ def test_trivial_augment_is_torchvisions_by_a_seed_of_its_own() -> None:
         assert torch.rand(1) == after  # the global dice are as they were
     assert len(seeds) == 12
     assert differ > 6
-    assert draw(AugmentConfig(), np.random.default_rng(0), 32, 24).trivial_seed is None
+    assert sample_params(AugmentConfig(), np.random.default_rng(0), 32, 24).trivial_seed is None

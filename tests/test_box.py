@@ -16,7 +16,7 @@ from benchmarks.box_header import write_license
 from twincar.cli import app
 from twincar.core.labels import stanford_cars
 from twincar.models.bundled import MODEL
-from twincar.models.engines.open import open_engine, read_logits
+from twincar.models.engines.open import compute_logits, open_engine
 from twincar.models.license import Licence
 
 CARD = MODEL.with_name("CARD.md")
@@ -62,7 +62,7 @@ def test_it_knows_real_cars(real_photos: Path, tmp_path: Path) -> None:
     for number, row in enumerate(table.take(list(range(0, table.num_rows, 16))).to_pylist()):
         photo = tmp_path / f"{number}.jpg"
         photo.write_bytes(row["image"]["bytes"])
-        logits = read_logits(engine, spec.preprocessing, [photo])[0, 0]
+        logits = compute_logits(engine, spec.preprocessing, [photo])[0, 0]
         right.append(spec.classes.names[logits.argmax()] == names[row["label"]])
     assert np.mean(right) > 0.7
 

@@ -8,7 +8,7 @@ from scipy.special import log_softmax
 from twincar.core.errors import CheckpointError
 from twincar.core.labels import ClassNames
 from twincar.core.preprocess import Preprocessing
-from twincar.models.calibration import Calibration, energy, max_logit, share_below, softmax, standing_out
+from twincar.models.calibration import Calibration, energy, max_logit, max_logit_zscore, share_below, softmax
 from twincar.models.calibration_fit import fit_calibration, fit_temperature
 from twincar.models.spec import ModelSpec
 
@@ -45,7 +45,9 @@ def test_the_softmax_and_the_scores_are_torchs(drawn: tuple[np.ndarray, np.ndarr
     np.testing.assert_allclose(energy(logits), tensor.logsumexp(1).numpy(), rtol=1e-6)
     np.testing.assert_array_equal(max_logit(logits), tensor.amax(1).numpy())
     spread = tensor.std(1, correction=0)
-    np.testing.assert_allclose(standing_out(logits), ((tensor.amax(1) - tensor.mean(1)) / spread).numpy(), rtol=1e-4)
+    np.testing.assert_allclose(
+        max_logit_zscore(logits), ((tensor.amax(1) - tensor.mean(1)) / spread).numpy(), rtol=1e-4
+    )
     halved = Calibration(temperature=2.0).probabilities(logits)
     np.testing.assert_allclose(halved, (tensor / 2).softmax(1).numpy(), atol=1e-6)
 
@@ -53,11 +55,11 @@ def test_the_softmax_and_the_scores_are_torchs(drawn: tuple[np.ndarray, np.ndarr
 def test_the_share_that_was_asked_for_is_turned_away(drawn: tuple[np.ndarray, np.ndarray]) -> None:
     logits, labels = drawn
     calibration = fit_calibration(logits, labels)
-    scores = calibration.known_score(logits)
+    scores = calibration.in_distribution_score(logits)
     for share in (0.01, 0.05, 0.125, 0.5):
         assert (scores < share).mean() == pytest.approx(share, abs=5e-3)
     assert calibration.photos == len(labels)
-    assert (Calibration().known_score(logits) == 1).all()
+    assert (Calibration().in_distribution_score(logits) == 1).all()
 
 
 def test_either_score_alone_turns_a_photo_away(drawn: tuple[np.ndarray, np.ndarray]) -> None:
@@ -65,10 +67,10 @@ def test_either_score_alone_turns_a_photo_away(drawn: tuple[np.ndarray, np.ndarr
     middling = np.sort(drawn[0][:1000], axis=1).mean(axis=0, keepdims=True)
     middling *= np.median(max_logit(drawn[0])) / middling.max()
     weak, blown_up = middling * 0.01, np.array([[30, 30, 30, -30, -30]], np.float32)  # large, but none stands out
-    assert calibration.known_score(middling.astype(np.float32))[0] > 0.2
-    assert calibration.known_score(weak.astype(np.float32))[0] < 0.1
+    assert calibration.in_distribution_score(middling.astype(np.float32))[0] > 0.2
+    assert calibration.in_distribution_score(weak.astype(np.float32))[0] < 0.1
     assert max_logit(blown_up)[0] > max_logit(drawn[0]).max()
-    assert calibration.known_score(blown_up)[0] < 0.1
+    assert calibration.in_distribution_score(blown_up)[0] < 0.1
 
 
 def test_shares_by_hand_go_on_beyond_the_quantiles() -> None:
@@ -80,14 +82,14 @@ def test_of_two_classes_only_the_largest_logit_counts() -> None:
     """Two logits always stand out by one standard deviation."""
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(500, 2)).astype(np.float32) * 3
-    scores = fit_calibration(logits, logits.argmax(axis=1)).known_score(logits)
+    scores = fit_calibration(logits, logits.argmax(axis=1)).in_distribution_score(logits)
     order = np.argsort(max_logit(logits))
     assert (np.diff(scores[order]) >= -1e-3).all()
     assert (scores < 0.1).mean() == pytest.approx(0.1, abs=0.01)
 
 
 def test_a_calibration_travels_in_the_header() -> None:
-    quantiles = {f"{name}_quantiles": (1.0, 2.5, 4.0) for name in ("max_logit", "standing_out", "worse")}
+    quantiles = {f"{name}_quantiles": (1.0, 2.5, 4.0) for name in ("max_logit", "max_logit_zscore", "worse")}
     spec = ModelSpec(
         backbone="b",
         head="linear",

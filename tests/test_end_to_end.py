@@ -44,7 +44,7 @@ def test_a_quickstart_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pyte
     def stop(*_: object, **__: object) -> None:
         raise StorageError("The disk is full.")
 
-    short = staticmethod(lambda flags, **_: small_config(flags["data"], epochs=2, limit=1))
+    short = staticmethod(lambda flags, **_: small_config(flags["data"], epochs=2, limit_batches=1))
     monkeypatch.setattr("twincar.quickstart.TrainConfig.resolve", short)
     run = RunFolder(tmp_path / "run")
     with monkeypatch.context() as patch:
@@ -68,7 +68,7 @@ def test_a_dry_run_goes_through_everything(small_data: Path, tmp_path: Path) -> 
     from twincar.explanation.explain import explain
     from twincar.training.train import train
 
-    run = train(small_config(small_data, epochs=1, limit=2), tmp_path / "run").run.path
+    run = train(small_config(small_data, epochs=1, limit_batches=2), tmp_path / "run").run.path
     assert evaluate(run, split="val").photos == 12
     assert explain(run, count=2).grid.exists()
     assert twincar.load(run).predict(next((small_data.parent / "source").rglob("*.jpg"))).confidence > 0

@@ -25,7 +25,7 @@ from twincar.evaluation import plots
 from twincar.evaluation.evaluate import _classes_to_draw, evaluate, report_logits
 from twincar.evaluation.split_predictions import is_own_data
 from twincar.explanation.explain import explain
-from twincar.metrics.classification import Answers, answer_metrics, confusion_matrix
+from twincar.metrics.classification import Predictions, classification_metrics, confusion_matrix
 from twincar.models.calibration import softmax
 from twincar.models.engines.open import open_engine
 from twincar.models.spec import ModelSpec
@@ -222,7 +222,7 @@ def test_blocks_of_photos_give_the_figures_of_the_whole(many_classes: tuple[Path
     written = json.loads((folder / "metrics.json").read_text())
     for part, used in (("metrics", logits[:, 0]), ("tta", logits.mean(axis=1))):
         whole = softmax(used)
-        expected = answer_metrics(Answers.read(labels, whole))
+        expected = classification_metrics(Predictions.from_probabilities(labels, whole))
         assert written[part] == pytest.approx(expected)
     assert written["metrics"]["loss"] != written["tta"]["loss"]
 

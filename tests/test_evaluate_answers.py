@@ -9,7 +9,7 @@ import pytest
 
 from twincar.core.errors import DataError
 from twincar.data.dataset import PreparedData
-from twincar.evaluation.batch_results import evaluate_answers
+from twincar.evaluation.batch_results import evaluate_batch
 from twincar.evaluation.evaluate import evaluate
 from twincar.inference import result_store as result_folder
 from twincar.inference.batch import predict_many
@@ -27,7 +27,7 @@ def test_the_figures_are_those_of_evaluate(results: Path, small_run: Path, small
     run = shutil.copytree(small_run, tmp_path / "run")
     for split in ("val", "test"):
         whole = evaluate(run, split=split)
-        ours = evaluate_answers(results, PreparedData.open(small_data), split)
+        ours = evaluate_batch(results, PreparedData.open(small_data), split)
         assert (ours.photos, ours.failed, ours.accuracy) == (whole.photos, 0, whole.accuracy)
         for name in ("acc", "top3", "precision_macro", "recall_macro", "f1_macro", "ece"):
             assert ours.metrics[name] == pytest.approx(whole.metrics[name], abs=1e-6), name
@@ -45,7 +45,7 @@ def test_a_photo_without_a_row_is_told(results: Path, small_data: Path) -> None:
     data = PreparedData.open(small_data)
     (results / "part-000001.parquet").unlink()
     with pytest.raises(DataError, match=r"for each photo of the split 'test'.*twincar predict"):
-        evaluate_answers(results, data, "test")
+        evaluate_batch(results, data, "test")
 
 
 def test_photos_that_cannot_be_read_count_apart(small_run: Path, small_data: Path, tmp_path: Path) -> None:
@@ -54,5 +54,5 @@ def test_photos_that_cannot_be_read_count_apart(small_run: Path, small_data: Pat
     data = PreparedData(data.folder, root, data.classes, data.annotations, data.manifest)
     data.path(data.split("test")[0]).write_bytes(b"no photo")
     predict_many([str(root)], str(tmp_path / "results"), model=small_run)
-    found = evaluate_answers(tmp_path / "results", data, "test")
+    found = evaluate_batch(tmp_path / "results", data, "test")
     assert (found.photos, found.failed) == (11, 1)

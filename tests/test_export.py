@@ -82,10 +82,10 @@ def test_heat_maps_without_torch_are_the_networks(exported: dict[str, Exported],
     for photo in PHOTOS:
         for target in (None, "aurora falcon coupe 2012"):
             expected, found = network.explain(photo, target=target), model.explain(photo, target=target)
-            np.testing.assert_allclose(found.heat, expected.heat, atol=1e-4)
+            np.testing.assert_allclose(found.heatmap, expected.heatmap, atol=1e-4)
             assert found.target == expected.target
     assert expected.target == "Aurora Falcon Coupe 2012"
-    assert expected.heat.max() == 1
+    assert expected.heatmap.max() == 1
 
 
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
@@ -229,7 +229,7 @@ def test_prediction_from_an_exported_file_imports_no_torch(
         result = subprocess.run(arguments, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
         expected, found = Classifier.load(small_run).predict(tmp_path / "car.png").to_dict(), json.loads(result.stdout)
-        for told in ("class_name", "accepted", "reason", "answer", "level", "open"):
+        for told in ("class_name", "accepted", "reason", "answer", "level", "alternatives"):
             assert found[told] == expected[told], told
 
 
@@ -268,7 +268,7 @@ def test_int8_that_loses_accuracy_is_tried_with_sensitive_layers_kept_and_then_r
         tries.append(kept)
         return with_last_bias(model, [0, 0, 0, 99])
 
-    monkeypatch.setattr(twincar.deploy.export, "quantise", spoilt)
+    monkeypatch.setattr(twincar.deploy.export, "quantize", spoilt)
     monkeypatch.setattr(twincar.deploy.export, "_LARGEST_LOSS", -2.0)  # whatever this run has learnt
     with pytest.raises(TwinCarError, match="Expected int8 to lose at most"):
         export(small_run, precision="int8", out=tmp_path / "model.onnx")

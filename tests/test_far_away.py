@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from twincar.data.toy.non_cars import KINDS, far_away_pictures
+from twincar.data.toy.non_cars import KINDS, non_car_images
 
 
 @pytest.fixture(scope="module")
 def pictures() -> list[tuple[str, Image.Image]]:
-    return list(far_away_pictures(80, seed=1))
+    return list(non_car_images(80, seed=1))
 
 
 def test_kinds_come_in_equal_shares(pictures: list[tuple[str, Image.Image]]) -> None:
     assert Counter(kind for kind, _ in pictures) == dict.fromkeys(("noise", "text", "plain", "scene"), 20)
-    assert Counter(kind for kind, _ in far_away_pictures(6)) == {"noise": 2, "text": 2, "plain": 1, "scene": 1}
-    assert list(far_away_pictures(0)) == []
+    assert Counter(kind for kind, _ in non_car_images(6)) == {"noise": 2, "text": 2, "plain": 1, "scene": 1}
+    assert list(non_car_images(0)) == []
 
 
 def test_all_are_rgb_and_no_two_are_equal(pictures: list[tuple[str, Image.Image]]) -> None:
@@ -27,14 +27,14 @@ def test_all_are_rgb_and_no_two_are_equal(pictures: list[tuple[str, Image.Image]
 
 
 def test_the_seed_alone_decides(pictures: list[tuple[str, Image.Image]]) -> None:
-    fewer = list(far_away_pictures(8, seed=1))
+    fewer = list(non_car_images(8, seed=1))
     assert [picture.tobytes() for _, picture in fewer] == [picture.tobytes() for _, picture in pictures[:8]]
-    other = [picture.tobytes() for _, picture in far_away_pictures(8, seed=2)]
+    other = [picture.tobytes() for _, picture in non_car_images(8, seed=2)]
     assert not set(other) & {picture.tobytes() for _, picture in fewer}
 
 
 def test_pictures_are_drawn_when_asked_for() -> None:
-    assert len(list(islice(far_away_pictures(10**9), 4))) == 4
+    assert len(list(islice(non_car_images(10**9), 4))) == 4
 
 
 def test_each_kind_looks_like_its_name() -> None:

@@ -104,7 +104,7 @@ def stock(small_run: Path, small_data: Path, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 def place(stock: Path, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A copy of it, with a hub whose cache is in it; what the quickstart trains is little."""
-    short = staticmethod(lambda flags, **_: small_config(flags["data"], epochs=1, limit=1))
+    short = staticmethod(lambda flags, **_: small_config(flags["data"], epochs=1, limit_batches=1))
     monkeypatch.setattr("twincar.quickstart.TrainConfig.resolve", short)
     folder = shutil.copytree(stock, tmp_path / "place")
     monkeypatch.setattr(tempfile, "tempdir", str(folder))

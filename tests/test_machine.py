@@ -11,8 +11,8 @@ import pytest
 
 CODE = """
 import resource
-from twincar.core.machine import keep_freed_memory
-print(keep_freed_memory())
+from twincar.core.machine import tune_glibc_malloc
+print(tune_glibc_malloc())
 for _ in range(2):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     bytearray(b"x") * (64 * 2**20)

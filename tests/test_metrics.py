@@ -15,13 +15,13 @@ from scipy import sparse, stats
 from sklearn import metrics as sk
 
 from twincar.metrics.classification import (
-    Answers,
     Interval,
+    Predictions,
     accuracy_interval,
-    answer_metrics,
     bin_of,
     chance_level,
     classes_to_show,
+    classification_metrics,
     confusion_matrix,
     expected_calibration_error,
     macro_f1_interval,
@@ -46,7 +46,7 @@ def sample(seed: int, photos: int = 300, classes: int = 12) -> tuple[np.ndarray,
 @given(st.integers(0, 10_000))
 def test_agrees_with_torchmetrics(seed: int) -> None:
     labels, probabilities = sample(seed)
-    ours = answer_metrics(Answers.read(labels, probabilities))
+    ours = classification_metrics(Predictions.from_probabilities(labels, probabilities))
     target, output = torch.from_numpy(labels), torch.from_numpy(probabilities)
     k = probabilities.shape[1]
     theirs = {
@@ -76,14 +76,16 @@ def test_agrees_with_torchmetrics(seed: int) -> None:
 
 
 def test_one_class_only_is_no_trouble() -> None:
-    metrics = answer_metrics(Answers.read(np.zeros(4, np.int64), np.tile(np.float32([0.9, 0.1]), (4, 1))))
+    metrics = classification_metrics(
+        Predictions.from_probabilities(np.zeros(4, np.int64), np.tile(np.float32([0.9, 0.1]), (4, 1)))
+    )
     assert metrics["acc"] == metrics["f1_macro"] == 1
     assert all(math.isfinite(value) for value in metrics.values())
 
 
 def test_ties_count_against_the_model() -> None:
     uniform = np.full((10, 4), 0.25, np.float32)
-    answers = Answers.read(np.zeros(10, np.int64), uniform)
+    answers = Predictions.from_probabilities(np.zeros(10, np.int64), uniform)
     assert top_k_accuracy(answers, 3) == 0
     assert top_k_accuracy(answers, 4) == 1
 
@@ -96,8 +98,11 @@ def test_the_likeliest_classes_are_those_of_a_sort(seed: int, classes: int) -> N
     probabilities = (rng.integers(1, 5, (40, classes)) / 10).astype(np.float32)
     labels = rng.integers(0, classes, 40)
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
-    parts = [Answers.read(labels[part], probabilities[part]) for part in (slice(0, 17), slice(17, 18), slice(18, 40))]
-    for answers in (Answers.read(labels, probabilities), Answers.join(parts)):
+    parts = [
+        Predictions.from_probabilities(labels[part], probabilities[part])
+        for part in (slice(0, 17), slice(17, 18), slice(18, 40))
+    ]
+    for answers in (Predictions.from_probabilities(labels, probabilities), Predictions.join(parts)):
         np.testing.assert_array_equal(answers.labels, labels)
         np.testing.assert_array_equal(answers.best, order)
         np.testing.assert_array_equal(answers.probabilities, np.take_along_axis(probabilities, order, axis=1))
@@ -113,7 +118,10 @@ def test_the_likeliest_classes_are_those_of_a_sort(seed: int, classes: int) -> N
 def test_agreement_from_counts_is_scikit_learns_from_the_matrix(seed: int, classes: int) -> None:
     rng = np.random.default_rng(seed)
     labels, probabilities = rng.integers(0, classes, 50), rng.random((50, classes), np.float32)
-    ours, predictions = answer_metrics(Answers.read(labels, probabilities)), probabilities.argmax(axis=1)
+    ours, predictions = (
+        classification_metrics(Predictions.from_probabilities(labels, probabilities)),
+        probabilities.argmax(axis=1),
+    )
     assert ours["cohen_kappa"] == pytest.approx(sk.cohen_kappa_score(labels, predictions))
     assert ours["mcc"] == pytest.approx(sk.matthews_corrcoef(labels, predictions))
 
@@ -127,8 +135,8 @@ def test_ten_thousand_classes_take_no_square_of_memory() -> None:
     names = tuple(str(index) for index in range(classes))
     tracemalloc.start()
     try:
-        answers = Answers.read(labels, probabilities)
-        metrics = answer_metrics(answers)
+        answers = Predictions.from_probabilities(labels, probabilities)
+        metrics = classification_metrics(answers)
         macro_f1_interval(labels, answers.predictions)
         matrix = confusion_matrix(labels, answers.predictions, classes)
         report = per_class_report(matrix, names)
@@ -276,7 +284,9 @@ def test_calibration_error_by_hand() -> None:
     """0.9, right, and 0.91, wrong, share a bin: a gap of 0.81 of two; 0.3, wrong, is 0.3 off: 1.11 / 3."""
     error = expected_calibration_error(np.array([0.9, 0.91, 0.3]), np.array([True, False, False]))
     assert error == pytest.approx(1.11 / 3)
-    metrics = answer_metrics(Answers.read(np.array([0, 1]), np.array([[0.8, 0.2], [0.6, 0.4]])))
+    metrics = classification_metrics(
+        Predictions.from_probabilities(np.array([0, 1]), np.array([[0.8, 0.2], [0.6, 0.4]]))
+    )
     assert metrics["ece"] == pytest.approx((0.2 + 0.6) / 2)
     assert metrics["brier"] == pytest.approx((0.04 + 0.04 + 0.36 + 0.36) / 2)
 
@@ -286,7 +296,7 @@ def test_classes_without_photos_count_for_nothing() -> None:
     labels, predictions = np.array([0, 0, 2, 2]), np.zeros(4, np.int64)
     assert macro_f1_interval(labels, predictions).value == pytest.approx((2 * 2 / 6 + 0) / 2)
     probabilities = np.tile(np.array([0.7, 0.1, 0.1, 0.1]), (4, 1))
-    metrics = answer_metrics(Answers.read(labels, probabilities))
+    metrics = classification_metrics(Predictions.from_probabilities(labels, probabilities))
     assert (metrics["precision_macro"], metrics["recall_macro"], metrics["jaccard_macro"]) == (0.25, 0.5, 0.25)
     assert (metrics["cohen_kappa"], metrics["mcc"]) == (0, 0)
 
@@ -295,7 +305,7 @@ def test_a_class_without_photos_does_not_count_for_being_answered_once() -> None
     """Class 0: all 3 answers for it right, 3 of its 4 photos found; class 1 right; the answer 2 has no photo."""
     labels, predictions = np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0, 2, 1])
     f1 = (2 * 3 / 7 + 1) / 2
-    metrics = answer_metrics(Answers.read(labels, np.eye(3, dtype=np.float32)[predictions]))
+    metrics = classification_metrics(Predictions.from_probabilities(labels, np.eye(3, dtype=np.float32)[predictions]))
     assert (metrics["f1_macro"], metrics["recall_macro"], metrics["precision_macro"]) == pytest.approx((f1, 0.875, 1))
     assert metrics["jaccard_macro"] == pytest.approx((3 / 4 + 1) / 2)
     assert macro_f1_interval(labels, predictions).value == pytest.approx(f1)
@@ -303,7 +313,9 @@ def test_a_class_without_photos_does_not_count_for_being_answered_once() -> None
 
 
 def test_one_class_has_no_agreement_beyond_chance() -> None:
-    metrics = answer_metrics(Answers.read(np.zeros(3, np.int64), np.tile(np.array([0.6, 0.4]), (3, 1))))
+    metrics = classification_metrics(
+        Predictions.from_probabilities(np.zeros(3, np.int64), np.tile(np.array([0.6, 0.4]), (3, 1)))
+    )
     assert (metrics["cohen_kappa"], metrics["mcc"]) == (0, 0)
 
 

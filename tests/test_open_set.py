@@ -18,7 +18,7 @@ from twincar.data.open_set_split import read_open_set
 from twincar.data.prepare import prepare
 from twincar.evaluation.open_set import evaluate_open_set
 from twincar.inference.classifier import Classifier
-from twincar.models.engines.open import read_logits
+from twincar.models.engines.open import compute_logits
 
 SPLIT = {"known_classes": [1, "aurora_falcon coupe 2012"], "unknown_classes": {"Hard": [3], "Easy": [CLASSES[2]]}}
 
@@ -117,7 +117,7 @@ def test_known_cars_are_compared_with_unseen_ones_and_with_no_cars(
     turned_away = [answer.reason == "not a car this model knows" for answer in hard]
     assert groups["hard"].rejected == pytest.approx(sum(turned_away) / 3)
     logits = {
-        split: read_logits(
+        split: compute_logits(
             classifier.engine, classifier.spec.preprocessing, [data.path(photo) for photo in data.split(split)]
         )[:, 0]
         for split in ("test", "unseen_hard")

@@ -109,7 +109,7 @@ def test_the_answer_is_the_most_specific_that_is_sure_enough(
     answer = bmw_classifier(probabilities).predict(draw_car(0, 0))
     assert answer.accepted
     assert answer.answer is not None
-    assert (answer.answer.level, answer.answer.name, answer.answer.open) == (level, name, still_open)
+    assert (answer.answer.level, answer.answer.name, answer.answer.alternatives) == (level, name, still_open)
     assert answer.answer.probability == pytest.approx(probability, abs=1e-5)
     row = answer.to_dict()
     assert (row["accepted"], row["level"], row["answer"], row["reason"]) == (True, level, name, "")

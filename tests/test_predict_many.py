@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from twincar.core.errors import DataError, StorageError, UsageError
 from twincar.inference import result_store as result_folder
-from twincar.inference.batch import PredictedMany, predict_many, read_rows
+from twincar.inference.batch import BatchResult, predict_many, read_rows
 from twincar.inference.classifier import Classifier
 from twincar.inference.result_store import ResultFolder
 from twincar.inference.results import Failure, flat_row
@@ -68,7 +68,7 @@ def stop(done: int, _: int) -> None:
 def test_the_rows_are_those_of_the_classifier(model: Path, photos: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     done = predict_many([str(photos)], str(tmp_path / "out"), model=model, on_photo=lambda *counts: seen.append(counts))
-    assert done == PredictedMany(PHOTOS, 1, str(tmp_path / "out"), {})
+    assert done == BatchResult(PHOTOS, 1, str(tmp_path / "out"), {})
     assert seen == [(5, 23), (10, 23), (15, 23), (20, 23), (23, 23)]
     expected = [{name: v for name, v in row.items() if v is not None} for row in streamed(model, photos)]
     assert given(read_rows(str(tmp_path / "out"))) == expected

@@ -10,12 +10,12 @@ from twincar.core.files import write_text
 from twincar.core.runs import RunFolder
 from twincar.data.dataset import PreparedData
 from twincar.evaluation.evaluate import evaluate
-from twincar.evaluation.split_predictions import Answered, answer_split
+from twincar.evaluation.split_predictions import PhotoPrediction, predict_split
 from twincar.models.engines.open import open_engine
 
 
-def answers(run: Path, data: Path) -> list[Answered]:
-    return answer_split(RunFolder.open(run), *open_engine(run), PreparedData.open(data), "test")
+def answers(run: Path, data: Path) -> list[PhotoPrediction]:
+    return predict_split(RunFolder.open(run), *open_engine(run), PreparedData.open(data), "test")
 
 
 def test_answers_are_computed_where_there_are_none_or_others(small_run: Path, small_data: Path, tmp_path: Path) -> None:

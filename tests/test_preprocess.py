@@ -50,14 +50,14 @@ def test_seen_box_is_what_is_in_the_crop() -> None:
     columns, rows = np.meshgrid(np.arange(240), np.arange(120))
     photo = Image.fromarray(np.stack([columns, rows, 0 * rows], axis=2).astype(np.uint8))
     preprocessing = Preprocessing(height=60, width=60, crop=0.75)
-    left, top, right, bottom = preprocessing.seen_box(240, 120)
+    left, top, right, bottom = preprocessing.visible_box(240, 120)
     assert (left, top, right, bottom) == pytest.approx((75, 15, 165, 105))  # 80 of 120 high, the middle 60 of 160×80
     crop = preprocessing(photo).astype(float)
     assert crop[30, 0, 0] == pytest.approx(left, abs=2)
     assert crop[30, -1, 0] == pytest.approx(right, abs=2)
     assert crop[0, 30, 1] == pytest.approx(top, abs=2)
     assert crop[-1, 30, 1] == pytest.approx(bottom, abs=2)
-    assert Preprocessing(height=60, width=60, squash=True).seen_box(240, 120) == (0, 0, 240, 120)
+    assert Preprocessing(height=60, width=60, squash=True).visible_box(240, 120) == (0, 0, 240, 120)
 
 
 def test_views_are_the_photo_its_mirror_and_a_wider_crop() -> None:

@@ -18,15 +18,15 @@ from twincar.core.config import TrainConfig
 from twincar.core.errors import UsageError
 from twincar.core.files import write_text
 from twincar.core.runs import Epoch, RunFolder, best_epoch
-from twincar.data.loading.loader import EpochSampler, Part
-from twincar.training.distributed import devices_and_nodes, is_lost_connection, part_of_process
+from twincar.data.loading.loader import EpochSampler, Shard
+from twincar.training.distributed import devices_and_nodes, is_lost_connection, shard_of_process
 from twincar.training.train import train
 
 SCRIPT = Path(__file__).with_name("training_job.py")
 BATCH = 8
 
 
-def places_of(part: Part, photos: int) -> list[list[int]]:
+def places_of(part: Shard, photos: int) -> list[list[int]]:
     """Places in the epoch that a process takes, batch by batch."""
     sampler = EpochSampler(np.zeros(photos, np.int64), batch_size=BATCH, balanced=False, seed=0, part=part)
     places = [place for *_, place in sampler]
@@ -38,7 +38,7 @@ def places_of(part: Part, photos: int) -> list[list[int]]:
 @pytest.mark.parametrize(("count", "taken_of_last"), [(1, 5), (2, 4), (4, 0)])
 def test_the_parts_of_a_batch_are_the_batch(count: int, taken_of_last: int) -> None:
     """Each photo once, parts of equal size, photo i with the one that it may be mixed with; the last batch has 5."""
-    parts = [places_of(Part(rank, count), 21) for rank in range(count)]
+    parts = [places_of(Shard(rank, count), 21) for rank in range(count)]
     expected = [list(range(8)), list(range(8, 16)), list(range(16, 16 + taken_of_last))]
     for batch, of_batch in zip([places for places in expected if places], zip(*parts, strict=True), strict=True):
         assert sorted(place for places in of_batch for place in places) == batch
@@ -51,7 +51,7 @@ def test_the_parts_of_a_batch_are_the_batch(count: int, taken_of_last: int) -> N
 
 def test_the_photos_of_the_parts_are_those_one_process_would_take() -> None:
     labels = np.repeat([0, 1, 2], [20, 9, 3])  # 32
-    samplers = [EpochSampler(labels, batch_size=BATCH, balanced=True, seed=5, part=Part(r, 2)) for r in range(2)]
+    samplers = [EpochSampler(labels, batch_size=BATCH, balanced=True, seed=5, part=Shard(r, 2)) for r in range(2)]
     alone = EpochSampler(labels, batch_size=BATCH, balanced=True, seed=5)
     for sampler in (*samplers, alone):
         sampler.set_epoch(3)
@@ -70,9 +70,9 @@ def test_what_torchrun_has_started_is_what_counts(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
     assert devices_and_nodes(None, None) == (3, 2)
-    assert part_of_process(3, 2).count == 6
+    assert shard_of_process(3, 2).count == 6
     with pytest.raises(UsageError, match="the 6 processes that torchrun has started, and found 2 times 2"):
-        part_of_process(*devices_and_nodes(2, None))
+        shard_of_process(*devices_and_nodes(2, None))
 
 
 def test_a_lost_connection_is_told_from_other_errors() -> None:
@@ -126,7 +126,7 @@ def test_a_process_that_dies_ends_the_job_and_the_run_goes_on(small_data: Path, 
     """Resumed, it ends as the run that nothing happened to; its metrics are those of the weights it kept."""
     from twincar.evaluation.evaluate import evaluate
 
-    config = small_config(small_data, epochs=3, ema=0.9)
+    config = small_config(small_data, epochs=3, ema_decay=0.9)
     finished(launch(config, tmp_path / "whole"))
     process = launch(config, tmp_path / "run", DIE_RANK="1", DIE_EPOCH="2")
     _, err = process.communicate(timeout=300)

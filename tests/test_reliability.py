@@ -9,9 +9,9 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from twincar.core.labels import ClassNames
-from twincar.metrics.classification import Answers, expected_calibration_error
+from twincar.metrics.classification import Predictions, expected_calibration_error
 from twincar.metrics.reliability import (
-    LevelAnswers,
+    LevelPredictions,
     calibration_report,
     level_reports,
     open_set,
@@ -31,7 +31,7 @@ def drawn_answers(seed: int, photos: int = 300, classes: int = 6) -> tuple[np.nd
 @given(st.integers(0, 10_000))
 def test_calibration_error_and_brier_are_those_of_other_libraries(seed: int) -> None:
     labels, probabilities = drawn_answers(seed)
-    answers = Answers.read(labels, probabilities)
+    answers = Predictions.from_probabilities(labels, probabilities)
     theirs = multiclass_calibration_error(torch.from_numpy(probabilities), torch.from_numpy(labels), 6, n_bins=15)
     assert expected_calibration_error(answers.confidence, answers.right) == pytest.approx(float(theirs), abs=1e-5)
     assert answers.brier == pytest.approx(
@@ -41,7 +41,7 @@ def test_calibration_error_and_brier_are_those_of_other_libraries(seed: int) -> 
 
 def test_reliability_bins_by_hand() -> None:
     probabilities = np.array([[0.9, 0.1], [0.92, 0.08], [0.55, 0.45], [0.45, 0.55]], np.float32)
-    answers = Answers.read(np.array([0, 1, 0, 1]), probabilities)
+    answers = Predictions.from_probabilities(np.array([0, 1, 0, 1]), probabilities)
     low, high = reliability_bins(answers)
     assert (low.confidence, low.accuracy, low.photos) == (pytest.approx(0.55), 1.0, 2)
     assert (high.confidence, high.accuracy, high.photos) == (pytest.approx(0.91), 0.5, 2)
@@ -82,7 +82,10 @@ def test_levels_by_hand() -> None:
     classes = ClassNames(("BMW M3 Coupe 2012", "BMW M5 Sedan 2012", "Audi S4 Sedan 2012"))
     probabilities = np.array([[0.9, 0.05, 0.05], [0.5, 0.4, 0.1], [0.45, 0.05, 0.5]], np.float32)
     labels = np.array([0, 1, 0])
-    found = {name: LevelAnswers.read(level, labels, probabilities) for name, level in levels_of(classes).items()}
+    found = {
+        name: LevelPredictions.from_probabilities(level, labels, probabilities)
+        for name, level in levels_of(classes).items()
+    }
     reports = {report.level: report for report in level_reports(found, 0.8)}
     assert reports["class"].accuracy == pytest.approx(1 / 3)
     assert (reports["class"].answered, reports["class"].precision) == (pytest.approx(1 / 3), 1.0)
@@ -95,7 +98,7 @@ def test_levels_by_hand() -> None:
 
 def test_a_level_no_name_tells_is_left_out() -> None:
     found = {
-        name: LevelAnswers.read(level, np.array([0, 1]), np.eye(2, dtype=np.float32))
+        name: LevelPredictions.from_probabilities(level, np.array([0, 1]), np.eye(2, dtype=np.float32))
         for name, level in levels_of(ClassNames(("One", "Two"))).items()
     }
     assert [report.level for report in level_reports(found, 0.8)] == ["class", "make"]

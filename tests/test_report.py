@@ -253,7 +253,7 @@ def test_other_photos_have_a_page_of_their_own(page: Page, tmp_path: Path) -> No
     folder = page.run / "evaluations" / f"other-{sha256_of_file(other / 'annotations.csv')[:8]}"
     shutil.copytree(page.run / "reports" / "test", folder / "test")
     metrics = json.loads((folder / "test" / "metrics.json").read_text())
-    measured = {"data": "other", "seen": {"train": 3, "val": 1}, "absent": [FALCON, "a", "b", "c"]}
+    measured = {"data": "other", "visible_box": {"train": 3, "val": 1}, "absent": [FALCON, "a", "b", "c"]}
     write_json(folder / "test" / "metrics.json", metrics | measured)
     made = report(page.run, data_folder=other)
     assert made.path == folder / "report.html"
@@ -437,7 +437,7 @@ def test_dark_is_explained_where_it_is_seen(page: Page) -> None:
     assert "dark was not seen" in page.text  # photos of 96×64 pixels, seen as a square
     album = Album(page.run.parent / "data" / "photos", 10**6)
     engine, spec = open_engine(page.run)
-    wrong = [answer for answer in files.read_answers(page.run / "reports" / "test") if not answer.correct]
+    wrong = [answer for answer in files.read_predictions(page.run / "reports" / "test") if not answer.correct]
     squashed = replace(spec, preprocessing=replace(spec.preprocessing, squash=True))
     assert any(mistake.partly_seen for mistake in show_mistakes(wrong, album, engine, spec))
     assert not any(mistake.partly_seen for mistake in show_mistakes(wrong, album, engine, squashed))

@@ -66,7 +66,7 @@ def test_answers_and_classes(tmp_path: Path) -> None:
         {"file": "b.jpg", "truth": "A", "correct": 0, "top1": "B", "probability1": "0.5", "top2": "A"},
     ]
     write_csv(tmp_path / "predictions.csv", rows)
-    first, second = files.read_answers(tmp_path)
+    first, second = files.read_predictions(tmp_path)
     assert (first.file, first.confidence, first.correct) == ("a.jpg", 0.75, True)
     assert (second.answer, second.second, second.correct) == ("B", "A", False)
 
@@ -88,7 +88,7 @@ def test_what_was_not_measured_is_none(tmp_path: Path) -> None:
     assert files.read_audit(tmp_path) is None
     assert files.read_comparisons(tmp_path) == {}
     with pytest.raises(DataError, match="Run twincar evaluate again"):
-        files.read_answers(tmp_path)
+        files.read_predictions(tmp_path)
 
 
 def test_the_other_verbs_files(tmp_path: Path) -> None:

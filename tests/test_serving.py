@@ -37,8 +37,8 @@ from twincar.core.preprocess import Preprocessing
 from twincar.deploy.server.app import create_app
 from twincar.deploy.server.limits import Limits
 from twincar.deploy.server.requests import label_of
-from twincar.deploy.server.schema import Answer, Answers, ModelAnswer
-from twincar.deploy.server.server import PatientProtocol, serve, server
+from twincar.deploy.server.schema import Answer, ModelAnswer, PredictResponse
+from twincar.deploy.server.server import TimeoutProtocol, serve, server
 from twincar.deploy.server.settings import HttpSettings
 from twincar.inference.classifier import Classifier, Question
 from twincar.inference.results import Explanation, Prediction
@@ -119,7 +119,7 @@ def ask_app(classifier: Classifier, **limits: float) -> TestClient:
 @contextmanager
 def listening(
     classifier: Classifier,
-    protocol: type[PatientProtocol] = PatientProtocol,
+    protocol: type[TimeoutProtocol] = TimeoutProtocol,
     settings: HttpSettings | None = None,
     **limits: float,
 ) -> Iterator[tuple[str, int]]:
@@ -181,7 +181,7 @@ def test_forms_and_json_get_the_answers_of_the_classifier(client: TestClient, cl
         found = response.json()["predictions"]
         assert [item["photo"] for item in found] == labels
         assert [{**item, "photo": ""} for item in found] == expected
-        Answers.model_validate(response.json())
+        PredictResponse.model_validate(response.json())
     assert len({item["class_name"] for item in expected}) == 3
 
 
@@ -210,10 +210,10 @@ def test_explanations_are_those_of_the_classifier(client: TestClient, classifier
     expected = classifier.explain(data.getvalue())
     found = client.post("/v1/predict", files=files(data.getvalue()), data={"explain": "true"}).json()["predictions"][0]
     assert found["explanation"]["target"] == expected.target == NAMES[0]
-    assert np.allclose(found["explanation"]["heat"], expected.heat, atol=1e-4)
-    assert found["explanation"]["heat"][0][0] == 1.0
-    assert found["explanation"]["heat"][1][2] == 0.0
-    assert found["explanation"]["seen"] == [0, 0, 48, 32]
+    assert np.allclose(found["explanation"]["heatmap"], expected.heatmap, atol=1e-4)
+    assert found["explanation"]["heatmap"][0][0] == 1.0
+    assert found["explanation"]["heatmap"][1][2] == 0.0
+    assert found["explanation"]["visible_box"] == [0, 0, 48, 32]
     Answer.model_validate(found)
 
 
@@ -433,7 +433,7 @@ def test_the_commands_of_the_documentation_are_answered(classifier: Classifier, 
 
 
 def test_slow_clients_are_let_go(classifier: Classifier) -> None:
-    class Hasty(PatientProtocol):
+    class Hasty(TimeoutProtocol):
         head_seconds = 0.05
 
     with listening(classifier, Hasty, upload_seconds=0.05) as address:
@@ -464,7 +464,7 @@ def gone(connection: socket.socket) -> bool:
 
 
 def test_connections_are_counted(classifier: Classifier) -> None:
-    class Small(PatientProtocol):
+    class Small(TimeoutProtocol):
         most_connections = 1
 
     with listening(classifier, Small) as address:
@@ -603,7 +603,7 @@ def test_a_process_without_torch_answers_as_predict_does(exported: Path) -> None
     for answer, prediction in zip(found, expected, strict=True):
         ours = {candidate["class_name"]: candidate["probability"] for candidate in answer["topk"]}
         assert ours == pytest.approx({c.name: c.probability for c in prediction.topk}, abs=1e-6)
-        assert len(answer["explanation"]["heat"]) == 2
+        assert len(answer["explanation"]["heatmap"]) == 2
     assert (started.returncode, "Traceback" in errors) == (130, False)
 
 

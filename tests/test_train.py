@@ -25,7 +25,7 @@ from twincar.data.loading.loader import labels_of
 from twincar.evaluation.evaluate import evaluate
 from twincar.models.calibration_fit import fit_calibration
 from twincar.models.checkpoint import load_model
-from twincar.models.engines.open import open_engine, read_logits
+from twincar.models.engines.open import compute_logits, open_engine
 from twincar.models.network import CarNet
 from twincar.training.callbacks import AveragedWeights
 from twincar.training.mixing import BatchMixer
@@ -75,7 +75,7 @@ def test_the_weights_that_are_kept_are_calibrated_on_the_validation_photos(small
     data = PreparedData.of_run(run)
     photos = data.split("val")
     engine, _ = open_engine(run.path)
-    logits = read_logits(engine, spec.preprocessing, [data.path(photo) for photo in photos])[:, 0]
+    logits = compute_logits(engine, spec.preprocessing, [data.path(photo) for photo in photos])[:, 0]
     again = fit_calibration(logits, labels_of(photos))
     assert spec.calibration.photos == len(photos)
     assert spec.calibration.temperature == pytest.approx(again.temperature, rel=1e-2)
@@ -107,7 +107,9 @@ def interrupt_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TrainingModule, "training_step", training_step)
 
 
-@pytest.mark.parametrize("changes", [{"schedule": "plateau"}, {"schedule": "cosine", "warmup_epochs": 1, "ema": 0.9}])
+@pytest.mark.parametrize(
+    "changes", [{"schedule": "plateau"}, {"schedule": "cosine", "warmup_epochs": 1, "ema_decay": 0.9}]
+)
 def test_a_resumed_run_ends_as_one_never_interrupted(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object]
 ) -> None:
@@ -150,8 +152,10 @@ def test_a_finished_run_is_left_as_it_is(small_run: Path) -> None:
 def test_training_stops_early(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.3, 0.5, 0.4, 0.5, 0.2, 0.9])
     fixed = {"loss": 1.0, "acc": 0.5, "top5": 1.0}
-    monkeypatch.setattr("twincar.training.recorder.answer_metrics", lambda _: {"f1_macro": next(scores), **fixed})
-    result = train(small_config(small_data, epochs=6, patience=3, limit=1), tmp_path / "run")
+    monkeypatch.setattr(
+        "twincar.training.recorder.classification_metrics", lambda _: {"f1_macro": next(scores), **fixed}
+    )
+    result = train(small_config(small_data, epochs=6, patience=3, limit_batches=1), tmp_path / "run")
     assert [row["val_f1_macro"] for row in result.history] == [0.3, 0.5, 0.4, 0.5, 0.2]
     assert result.best["epoch"] == 2  # the first of equals
     assert load_model(result.run.best)[1].provenance["epoch"] == 2
@@ -167,7 +171,7 @@ def test_the_rate_and_the_time_of_each_epoch_are_logged(
     clock = iter([10.0, 12.5, 20.0, 21.25, 30.0, 33.0, 40.0, 40.5])
     monkeypatch.setattr("twincar.training.recorder.perf_counter", lambda: next(clock))
     config = small_config(
-        small_data, epochs=4, limit=1, learning_rate=1e-3, schedule="cosine", warmup_epochs=2, layer_decay=0.9
+        small_data, epochs=4, limit_batches=1, learning_rate=1e-3, schedule="cosine", warmup_epochs=2, layer_decay=0.9
     )
     with caplog.at_level("INFO", "twincar"):
         run = train(config, tmp_path / "run").run
@@ -303,7 +307,7 @@ def test_a_loss_that_is_no_number_is_told(small_data: Path, tmp_path: Path, monk
 def test_tensorboard_gets_the_metrics(small_data: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train(small_config(small_data, epochs=1, limit=1), tmp_path / "run", tensorboard=True)
+    train(small_config(small_data, epochs=1, limit_batches=1), tmp_path / "run", tensorboard=True)
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     assert {"train_loss", "learning_rate", "val_f1_macro", "val_top5"} <= set(events.Tags()["scalars"])
@@ -321,7 +325,7 @@ def test_a_run_keeps_the_precision_it_chose(small_data: Path, tmp_path: Path, mo
     """Resumed, it must not choose another."""
     monkeypatch.setattr("twincar.training.precision.cpu_computes_bf16", lambda: True)
     monkeypatch.setattr("twincar.training.precision.bf16_gain", lambda *_: 2.0)
-    run = train(small_config(small_data, precision="auto", epochs=1, limit=1), tmp_path / "run").run
+    run = train(small_config(small_data, precision="auto", epochs=1, limit_batches=1), tmp_path / "run").run
     assert "precision: bf16" in run.config.read_text()
 
 
@@ -356,7 +360,7 @@ def test_compiling_without_a_compiler_is_told(
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     with pytest.raises(TwinCarError, match="without --compile"):
-        train(small_config(small_data, compile=True, epochs=1, limit=1), tmp_path / "run")
+        train(small_config(small_data, compile=True, epochs=1, limit_batches=1), tmp_path / "run")
 
 
 def test_averaged_weights_forget_the_start() -> None:
@@ -388,12 +392,15 @@ def test_the_validation_part_is_what_is_measured(small_run: Path) -> None:
 
 def test_photos_grow_in_four_stages() -> None:
     """Shares 0.6, 0.733, 0.867 and 1 of 160×256, each to the nearest 32 pixels: 96, 117.3, 138.7, 160 × 153.6, ..."""
-    config = TrainConfig(image_height=160, image_width=256, first_size=0.6, epochs=8)
+    config = TrainConfig(image_height=160, image_width=256, initial_resolution=0.6, epochs=8)
     sizes = [training_size(config, epoch) for epoch in range(8)]
     assert sizes[::2] == sizes[1::2] == [(96, 160), (128, 192), (128, 224), (160, 256)]
     assert {training_size(TrainConfig(image_height=100, image_width=130), epoch) for epoch in range(25)} == {(100, 130)}
-    assert training_size(TrainConfig(image_height=40, image_width=40, first_size=0.1), 0) == (32, 32)
-    assert training_size(TrainConfig(image_height=100, image_width=100, first_size=0.5, epochs=1), 0) == (64, 64)
+    assert training_size(TrainConfig(image_height=40, image_width=40, initial_resolution=0.1), 0) == (32, 32)
+    assert training_size(TrainConfig(image_height=100, image_width=100, initial_resolution=0.5, epochs=1), 0) == (
+        64,
+        64,
+    )
 
 
 def test_what_the_network_sees_grows_and_is_mixed_as_said(
@@ -415,7 +422,7 @@ def test_what_the_network_sees_grows_and_is_mixed_as_said(
         return call(self, images, labels, mix=mix)
 
     monkeypatch.setattr(BatchMixer, "__call__", listening)
-    train(small_config(small_data, epochs=4, limit=1, first_size=0.5, mixed_epochs=0.5), tmp_path / "run")
+    train(small_config(small_data, epochs=4, limit_batches=1, initial_resolution=0.5, mix_until=0.5), tmp_path / "run")
     assert [size for training, size in seen if training] == [(32, 32), (32, 32), (64, 64), (64, 64)]
     assert {size for training, size in seen if not training} == {(64, 64)}
     assert mixed == [True, True, False, False]
@@ -425,7 +432,7 @@ def test_what_the_network_sees_grows_and_is_mixed_as_said(
 def test_the_best_recipe_runs_from_random_weights(small_data: Path, tmp_path: Path) -> None:
     """Two steps of what wants the hub's weights and a GPU."""
     flags = {"data": str(small_data), "pretrained": "none", "batch_size": 2, "workers": 0, "precision": "fp32"}
-    config = TrainConfig.resolve(recipe="best", flags={**flags, "epochs": 2, "limit": 1})
+    config = TrainConfig.resolve(recipe="best", flags={**flags, "epochs": 2, "limit_batches": 1})
     result = train(config, tmp_path / "run")
     assert [row["epoch"] for row in result.history] == [1, 2]
     assert all(math.isfinite(value) for row in result.history for value in row.values())

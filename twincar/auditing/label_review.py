@@ -26,7 +26,7 @@ from twincar.core.wording import counted, percent
 from twincar.data.dataset import MANIFEST, Annotation, PreparedData, count_splits, write_prepared
 from twincar.metrics.confident_learning import LabelErrors, find_label_errors
 from twincar.models.calibration import softmax
-from twincar.models.engines.open import open_engine, read_logits
+from twincar.models.engines.open import compute_logits, open_engine
 from twincar.training.train import resume, train
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def _mean_logits(
 ) -> NDArray[np.float32]:
     engine, spec = open_engine(run.path)
     paths = [photos.path(place) for place in places.tolist()]
-    logits: NDArray[np.float32] = read_logits(engine, spec.preprocessing, paths, on_photo=on_photo).mean(axis=1)
+    logits: NDArray[np.float32] = compute_logits(engine, spec.preprocessing, paths, on_photo=on_photo).mean(axis=1)
     return logits[:, classes.indices_in(spec.classes)]
 
 

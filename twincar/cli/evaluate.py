@@ -22,7 +22,7 @@ from twincar.core.options import CONFIDENCE, FALSE_REJECTION
 from twincar.core.wording import counted, percent
 
 if TYPE_CHECKING:
-    from twincar.evaluation.batch_results import AnswersEvaluation
+    from twincar.evaluation.batch_results import BatchEvaluation
     from twincar.evaluation.evaluate import Evaluation
     from twincar.evaluation.open_set import OpenSetEvaluation
     from twincar.evaluation.robustness import Robustness
@@ -107,13 +107,13 @@ def _evaluate_open_set(run: Path, split: Split, data: Path | None, false_rejecti
 
 def _evaluate_answers(results: Path, data: Path, split: str, as_json: bool) -> None:
     from twincar.data.dataset import PreparedData
-    from twincar.evaluation.batch_results import evaluate_answers
+    from twincar.evaluation.batch_results import evaluate_batch
 
-    evaluation = evaluate_answers(results, PreparedData.open(data), split)
+    evaluation = evaluate_batch(results, PreparedData.open(data), split)
     if as_json:
         print_json(evaluation.to_dict())
     else:
-        print_answers_evaluation(evaluation)
+        print_batch_evaluation(evaluation)
 
 
 def _evaluate_corruptions(run: Path, split: Split, data: Path | None, as_json: bool) -> None:
@@ -166,7 +166,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     _print_sureness(evaluation)
 
 
-def print_answers_evaluation(evaluation: AnswersEvaluation) -> None:
+def print_batch_evaluation(evaluation: BatchEvaluation) -> None:
     """What the rows of a folder of results allow to be measured."""
     unread = f"; {evaluation.failed} more could not be read" if evaluation.failed else ""
     typer.echo(f"{counted(evaluation.photos, f'{evaluation.split} photo')}, 95% interval in brackets{unread}")

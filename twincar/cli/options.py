@@ -92,7 +92,7 @@ def number_of(labels_from: LabelsFrom | None) -> int | None:
     return None if labels_from is None else int(labels_from)
 
 
-def model_or_box(model: str | None) -> str:
+def model_or_bundled(model: str | None) -> str:
     """The model that was named, or the one in the box, of which this tells."""
     if model is not None:
         return model

@@ -17,7 +17,7 @@ from twincar.cli.options import (
     DataOption,
     FalseRejectionOption,
     JsonOption,
-    model_or_box,
+    model_or_bundled,
 )
 from twincar.cli.output import print_csv, print_json, print_json_lines, progress
 from twincar.core.errors import MissingExtraError, UsageError
@@ -28,7 +28,7 @@ from twincar.core.wording import counted, percent
 
 if TYPE_CHECKING:
     from twincar.deploy.export import Exported
-    from twincar.inference.batch import PredictedMany
+    from twincar.inference.batch import BatchResult
     from twincar.inference.results import Failure, Prediction
 from twincar.cli.output import print_table
 
@@ -116,7 +116,7 @@ def predict(
         if as_csv or classes or backbone or images == ["-"]:
             raise UsageError("Expected --out with photos by name, and without --csv, --classes and --backbone.")
         settings = {"top_k": top_k, "tta": tta, "confidence": confidence, "false_rejection": false_rejection}
-        _predict_many(images, out, cluster, model_or_box(model), engine, settings, as_json)
+        _predict_many(images, out, cluster, model_or_bundled(model), engine, settings, as_json)
         return
     from twincar.core.listing import find_photos
     from twincar.inference.classifier import Classifier
@@ -129,7 +129,7 @@ def predict(
 
         names = read_class_file(classes)
     classifier = Classifier.load(
-        model_or_box(model),
+        model_or_bundled(model),
         engine=engine,
         classes=names,
         backbone=backbone,
@@ -177,7 +177,7 @@ def _predict_many(
     if as_json:
         print_json(done.to_dict())
     else:
-        print_predicted_many(done)
+        print_batch_result(done)
     _fail_for(done.failed)
 
 
@@ -256,7 +256,7 @@ def _candidate_rows(answer: Prediction | Failure) -> Iterator[list[str]]:
         ]
 
 
-def print_predicted_many(done: PredictedMany) -> None:
+def print_batch_result(done: BatchResult) -> None:
     """How many photos were answered, and how the answers are read."""
     typer.echo(f"{counted(done.photos, 'photo')}, {done.photos - done.failed:,} of them answered: {done.folder}")
     for reason, count in done.skipped.items():
@@ -270,4 +270,4 @@ def answer_text(prediction: Prediction) -> str:
     if answer is None:
         return prediction.reason
     text = f"{answer.name} ({percent(answer.probability)})"
-    return f"{text}; open: {' or '.join(answer.open)}" if len(answer.open) > 1 else text
+    return f"{text}; open: {' or '.join(answer.alternatives)}" if len(answer.alternatives) > 1 else text

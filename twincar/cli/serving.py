@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from twincar.cli.options import ConfidenceOption, FalseRejectionOption, ModelArgument, model_or_box
+from twincar.cli.options import ConfidenceOption, FalseRejectionOption, ModelArgument, model_or_bundled
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, EngineName
 
 
@@ -53,7 +53,7 @@ def serve(
         access_log=access_log,
         grace_period=grace_period,
     )
-    named = model_or_box(model)
+    named = model_or_bundled(model)
     classifier = Classifier.load(named, engine=engine, confidence=confidence, false_rejection=false_rejection)
     serve(classifier, name=Path(named).name, host=host, port=port, queue=max_queue, settings=settings)
 
@@ -72,7 +72,7 @@ def demo(
     ] = None,
 ) -> None:
     """Try a model in the browser: photo in, answer, how sure, what it looked at."""
-    named = model_or_box(model)
+    named = model_or_bundled(model)
     if space:
         from twincar.deploy.space import write_space
 

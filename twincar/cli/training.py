@@ -106,7 +106,7 @@ def train(
         "workers": workers,
         "cache": cache,
         "seed": seed,
-        "limit": limit,
+        "limit_batches": limit,
         **parse_settings(settings or []),
     }
     if resume:

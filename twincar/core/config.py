@@ -58,7 +58,7 @@ class AugmentConfig:
     """Hue shift is drawn from plus or minus this, turns of the colour circle."""
     blur: Probability = 0.15
     """Probability of a Gaussian blur over 3 pixels."""
-    trivial: bool = False
+    trivial_augment: bool = False
     """TrivialAugment (Müller and Hutter, 2021) after all that: one operation of 14, at any strength."""
 
     def __post_init__(self) -> None:
@@ -94,7 +94,7 @@ class TrainConfig:
     """Network input, pixels."""
     crop: Annotated[float, Field(gt=0, le=1)] = 0.875
     """Share of the resized photo that the centre crop keeps in evaluation; 224 of 256 pixels is 0.875."""
-    first_size: Annotated[float, Field(gt=0, le=1)] = 1.0
+    initial_resolution: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of the input's height and width that training starts at; it grows to all in four stages."""
     squash: bool = False
     """Evaluate on the whole photo squashed to the input size, in place of a centre crop."""
@@ -105,9 +105,9 @@ class TrainConfig:
     """At most this many passes over the training photos."""
     patience: Count = 7
     """Stop after this many epochs without a better macro-F1 on the validation photos."""
-    limit: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    limit_batches: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Only this many batches a pass, to try everything out in seconds; 0 is all."""
-    repeats: Count = 1
+    epoch_repeats: Count = 1
     """Times that a photo comes in an epoch: where the data set is small, validating after each pass takes long."""
     batch_size: Count = 32
     """Photos a step."""
@@ -131,11 +131,11 @@ class TrainConfig:
     """Alpha of CutMix's Beta distribution; 0 is off."""
     mix_probability: Probability = 1.0
     """Probability that a batch is mixed at all."""
-    mixed_epochs: Probability = 1.0
+    mix_until: Probability = 1.0
     """Share of the epochs, from the first, in which batches are mixed; those after see photos as they are."""
     gradient_clip: Amount = 1.0
     """Largest norm of the gradient; 0 is off."""
-    ema: Share = 0.0
+    ema_decay: Share = 0.0
     """Decay a step of the moving average of the weights that is validated and saved; 0 is off."""
 
     precision: Precision = "auto"
@@ -209,8 +209,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     """Settings written as 'name=value' or 'augment.name=value'; values are read as YAML.
 
-    >>> parse_settings(["ema=0.99", "augment.flip=0"])
-    {'ema': 0.99, 'augment': {'flip': 0}}
+    >>> parse_settings(["ema_decay=0.99", "augment.flip=0"])
+    {'ema_decay': 0.99, 'augment': {'flip': 0}}
 
     Raises:
         UsageError: one of them has no '=', or no YAML after it.

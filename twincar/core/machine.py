@@ -31,7 +31,7 @@ def compute_threads() -> int:
     return min(int(asked), available_cores()) if asked.isdecimal() and int(asked) else available_cores()
 
 
-def keep_freed_memory() -> bool:
+def tune_glibc_malloc() -> bool:
     """Set up the allocator of this process; tells whether it is set up, which it is on Linux with glibc only."""
     if os.environ.get(SWITCH) == "system" or not sys.platform.startswith("linux"):
         return False

@@ -63,7 +63,7 @@ class Preprocessing:
         inputs = [way(photo) for way in (self, *wider)]
         return [view for plain in inputs for view in (plain, plain[:, ::-1])]
 
-    def seen_box(self, width: int, height: int) -> tuple[float, float, float, float]:
+    def visible_box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """The part of a width×height photo that the network sees: left, top, right, bottom, in its pixels."""
         if self.squash:
             return 0.0, 0.0, float(width), float(height)

@@ -30,7 +30,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "warmup_epochs": 2.0,
         "label_smoothing": 0.0,
         "mix_probability": 0.0,
-        "ema": 0.99,  # the last epochs of a run this short differ by points from one machine to another
+        "ema_decay": 0.99,  # the last epochs of a run this short differ by points from one machine to another
         "workers": 0,  # photos this small are read quicker than handed over
     },
     "stanford": {},
@@ -42,7 +42,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "drop_path": 0.2,
         "image_height": 160,
         "image_width": 256,  # cars are wide
-        "first_size": 0.6,
+        "initial_resolution": 0.6,
         "squash": True,
         "augment": {
             "crop_scale": (0.5, 1.0),
@@ -52,7 +52,7 @@ RECIPES: dict[str, dict[str, Any]] = {
             "blur": 0.1,
         },
         "epochs": 44,
-        "repeats": 10,
+        "epoch_repeats": 10,
         "patience": 44,
         "batch_size": 256,
         "balanced": False,
@@ -62,7 +62,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "warmup_epochs": 2.0,
         "mixup": 0.2,
         "mix_probability": 0.7,
-        "ema": 0.999,
+        "ema_decay": 0.999,
     },
     "best": {
         "backbone": "tf_efficientnetv2_s.in21k_ft_in1k",
@@ -70,7 +70,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "drop_path": 0.2,
         "image_height": 384,
         "image_width": 384,
-        "first_size": 0.75,
+        "initial_resolution": 0.75,
         "squash": True,
         "augment": {
             "crop_scale": (0.7, 1.0),
@@ -81,7 +81,7 @@ RECIPES: dict[str, dict[str, Any]] = {
             "saturation": 0.0,
             "hue": 0.0,
             "blur": 0.0,
-            "trivial": True,
+            "trivial_augment": True,
         },
         "epochs": 60,
         "patience": 60,
@@ -93,8 +93,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "warmup_epochs": 5.0,
         "mixup": 0.2,
         "mix_probability": 0.5,
-        "mixed_epochs": 0.9,
-        "ema": 0.999,
+        "mix_until": 0.9,
+        "ema_decay": 0.999,
     },
 }
 """What each recipe sets; all else are the defaults.

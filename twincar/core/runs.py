@@ -158,7 +158,7 @@ class RunFolder:
 
     @property
     def trained_on(self) -> Path:
-        """Hashes of the photos it was trained on and validated on, CSV; see `data.seen`."""
+        """Hashes of the photos it was trained on and validated on, CSV; see `data.training_record`."""
         return self.path / TRAINED_ON
 
     @property

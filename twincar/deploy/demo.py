@@ -221,7 +221,7 @@ def answer_page(classifier: Classifier, photo: Image.Image) -> str:
         prediction=prediction,
         facts=_facts(prediction),
         heats=[(explained.target, _heat_picture(photo, explained)) for explained in (first, *others)],
-        partly_seen=is_darkened(*photo.size, first.seen),
+        partly_seen=is_darkened(*photo.size, first.visible_box),
     )
 
 
@@ -243,7 +243,7 @@ def _wording(prediction: Prediction, classifier: Classifier) -> dict[str, str]:
     sure = f"{percent(answer.probability)} sure"
     if answer.level not in _NOT_TOLD:
         return {"state": "sure", "chip": sure, "headline": answer.name, "text": ""}
-    text = f"{_NOT_TOLD[answer.level].capitalize()} is open: {_any_of(answer.open)}."
+    text = f"{_NOT_TOLD[answer.level].capitalize()} is open: {_any_of(answer.alternatives)}."
     return {"state": "partly", "chip": f"{sure} of {answer.level}", "headline": answer.name, "text": text}
 
 
@@ -295,8 +295,8 @@ def _heat_picture(photo: Image.Image, explained: Explanation) -> str:
     """The photo, made small, under its heat map, as a `data:` address."""
     small = photo.copy()
     small.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
-    left, top, right, bottom = (edge * small.width / photo.width for edge in explained.seen)
-    return picture_uri(heat_overlay(np.asarray(small), explained.heat, (left, top, right, bottom)), _LONGEST)
+    left, top, right, bottom = (edge * small.width / photo.width for edge in explained.visible_box)
+    return picture_uri(heat_overlay(np.asarray(small), explained.heatmap, (left, top, right, bottom)), _LONGEST)
 
 
 def _any_of(names: tuple[str, ...]) -> str:

@@ -30,14 +30,14 @@ from twincar.deploy.onnx_graph import (
     add_head_outputs,
     forget_origin,
     halve_weights,
-    quantise,
+    quantize,
     sensitive_nodes,
     shrink_weights,
     to_onnx,
 )
 from twincar.models.cam.gradcam import HeadWeights
 from twincar.models.engines.base import OPENVINO_HEADER, OPENVINO_MODEL, Engine
-from twincar.models.engines.open import open_engine, read_logits
+from twincar.models.engines.open import compute_logits, open_engine
 from twincar.models.engines.torch_engine import TorchEngine, open_network
 from twincar.models.spec import HEADER_KEY, ModelSpec
 
@@ -53,7 +53,7 @@ _LARGEST_LOSS = 0.005  # of accuracy by int8, a share of the photos
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ExportComparison:
     """An exported model beside the network it came from, on the same validation photos."""
 
     photos: int
@@ -77,7 +77,7 @@ class Exported:
     bytes: int
     kept_in_fp32: int
     """Layers left out of int8, because with them it lost too much."""
-    comparison: Comparison
+    comparison: ExportComparison
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -120,7 +120,7 @@ def export(
     network, spec = open_network(model_path)
     spec = replace(spec, arithmetic=precision)
     engine = TorchEngine(network)
-    judge = _Judge(engine, spec, data, on_photo)
+    judge = _ExportChecker(engine, spec, data, on_photo)
     model = to_onnx(network, spec.preprocessing)
     attempts = [[], sensitive_nodes(model)] if precision == "int8" else [[]]
     with working_folder(out) as scratch:
@@ -140,7 +140,7 @@ def export(
     return Exported(out, format, precision, _size(out), len(kept), comparison)
 
 
-class _Judge:
+class _ExportChecker:
     """Compares exported models with a network, whose answers are computed once."""
 
     def __init__(self, engine: Engine, spec: ModelSpec, data: PreparedData, on_photo: OnPhoto | None) -> None:
@@ -152,12 +152,12 @@ class _Judge:
         self.preprocessing, self.calibration = spec.preprocessing, spec.calibration
         self.expected = self._probabilities(engine, on_photo)
 
-    def compare(self, path: Path, format: ExportFormat) -> Comparison:
+    def compare(self, path: Path, format: ExportFormat) -> ExportComparison:
         """The model at `path`, opened as a user would open it."""
         engine, _ = open_engine(path, "onnxruntime" if format == "onnx" else "openvino")
         found = self._probabilities(engine, None)
         before, after = self.expected.argmax(axis=1), found.argmax(axis=1)
-        return Comparison(
+        return ExportComparison(
             photos=len(self.paths),
             largest_difference=float(abs(found - self.expected).max()),
             equal_answers=float((before == after).mean()),
@@ -166,11 +166,11 @@ class _Judge:
         )
 
     def _probabilities(self, engine: Engine, on_photo: OnPhoto | None) -> NDArray[np.float32]:
-        logits = read_logits(engine, self.preprocessing, self.paths, on_photo=on_photo)[:, 0]
+        logits = compute_logits(engine, self.preprocessing, self.paths, on_photo=on_photo)[:, 0]
         return self.calibration.probabilities(logits)
 
 
-def _failure(precision: Arithmetic, comparison: Comparison) -> str | None:
+def _failure(precision: Arithmetic, comparison: ExportComparison) -> str | None:
     if precision in _JUDGED_BY_ACCURACY:
         lost = comparison.accuracy_before - comparison.accuracy_after
         if lost <= _LARGEST_LOSS:
@@ -192,7 +192,7 @@ def _in_precision(
     model: onnx.ModelProto, head: HeadWeights, data: PreparedData, spec: ModelSpec, kept: list[str]
 ) -> onnx.ModelProto:
     if spec.arithmetic == "int8":
-        model = quantise(model, _inputs(data, spec.preprocessing), kept)
+        model = quantize(model, _inputs(data, spec.preprocessing), kept)
     if spec.arithmetic in _JUDGED_BY_ACCURACY:
         shrink_weights(model, kept)
     add_head_outputs(model, head)

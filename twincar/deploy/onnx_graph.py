@@ -80,7 +80,7 @@ def shrink_weights(model: onnx.ModelProto, kept_in_fp32: Sequence[str] = ()) -> 
     """Store what is left of the convolutions' floating-point weights as int8, one scale an output channel; in place.
 
     They compute in fp32 as before, because a cast and a product turn them back, once, when the model is loaded. After
-    `quantise` these are the gates of squeeze-and-excitation, which NNCF leaves alone: a fifth of an EfficientNet.
+    `quantize` these are the gates of squeeze-and-excitation, which NNCF leaves alone: a fifth of an EfficientNet.
     """
     shrunk = {node.input[1] for node in model.graph.node if node.op_type == "Conv" and node.name not in kept_in_fp32}
     nodes = []
@@ -124,7 +124,7 @@ def _prepend(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
     model.graph.node.extend([*nodes, *after])
 
 
-def quantise(model: onnx.ModelProto, photos: Iterable[NDArray[np.uint8]], kept_in_fp32: list[str]) -> onnx.ModelProto:
+def quantize(model: onnx.ModelProto, photos: Iterable[NDArray[np.uint8]], kept_in_fp32: list[str]) -> onnx.ModelProto:
     """An int8 copy by NNCF, whose scales come from photos, 1×H×W×3 each; nodes named in `kept_in_fp32` stay."""
     with _quiet(), without_telemetry():
         import nncf

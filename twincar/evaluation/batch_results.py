@@ -29,7 +29,7 @@ from twincar.metrics.classification import (
 
 
 @dataclass(frozen=True)
-class AnswersEvaluation:
+class BatchEvaluation:
     """How good the answers for one split are."""
 
     split: str
@@ -49,7 +49,7 @@ class AnswersEvaluation:
         return asdict(self) | {"folder": str(self.folder)}
 
 
-def evaluate_answers(results: Path, data: PreparedData, split: str) -> AnswersEvaluation:
+def evaluate_batch(results: Path, data: PreparedData, split: str) -> BatchEvaluation:
     """Compare the rows of a folder of results with the labels of a split, and write `_reports/<split>/` in it.
 
     Raises:
@@ -78,7 +78,7 @@ def evaluate_answers(results: Path, data: PreparedData, split: str) -> AnswersEv
     if not count:
         raise DataError(f"Expected answers in {results}, and none of the {failed} photos could be read.")
     found = found[:count]
-    evaluation = AnswersEvaluation(
+    evaluation = BatchEvaluation(
         split,
         count,
         failed,

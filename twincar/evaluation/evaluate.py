@@ -26,7 +26,7 @@ from twincar.evaluation.split_predictions import (
     labelled_split,
     photo_blocks,
     prediction_rows,
-    read_answers,
+    predictions_of,
     reports_of,
 )
 from twincar.metrics.classification import (
@@ -34,9 +34,9 @@ from twincar.metrics.classification import (
     Interval,
     ReportRow,
     accuracy_interval,
-    answer_metrics,
     chance_level,
     classes_to_show,
+    classification_metrics,
     confusion_matrix,
     macro_f1_interval,
     most_confused,
@@ -44,7 +44,7 @@ from twincar.metrics.classification import (
 )
 from twincar.metrics.reliability import (
     CalibrationReport,
-    LevelAnswers,
+    LevelPredictions,
     LevelReport,
     Rejection,
     RiskCoverage,
@@ -54,7 +54,7 @@ from twincar.metrics.reliability import (
     risk_coverage,
 )
 from twincar.models.calibration import softmax
-from twincar.models.engines.open import open_engine, read_logits
+from twincar.models.engines.open import compute_logits, open_engine
 from twincar.models.levels import levels_of
 from twincar.models.spec import ModelSpec
 
@@ -138,7 +138,7 @@ def evaluate(
     data = PreparedData.of_run(run, data_folder)
     annotations, labels = labelled_split(data, split, spec.classes)
     paths = [data.path(annotation) for annotation in annotations]
-    logits = read_logits(engine, spec.preprocessing, paths, tta=tta, on_photo=on_photo)
+    logits = compute_logits(engine, spec.preprocessing, paths, tta=tta, on_photo=on_photo)
     return report_logits(run, data, annotations, spec, labels, logits, confidence, false_rejection)
 
 
@@ -158,9 +158,9 @@ def report_logits(
     """
     split = annotations[0].split
     plain, classes, calibration = logits[:, 0], spec.classes, spec.calibration
-    answers = read_answers(labels, plain, calibration.probabilities)
-    tta = read_answers(labels, logits.mean(axis=1), calibration.probabilities) if logits.shape[1] > 1 else None
-    before = answers if calibration.temperature == 1 else read_answers(labels, plain, softmax)
+    answers = predictions_of(labels, plain, calibration.probabilities)
+    tta = predictions_of(labels, logits.mean(axis=1), calibration.probabilities) if logits.shape[1] > 1 else None
+    before = answers if calibration.temperature == 1 else predictions_of(labels, plain, softmax)
     evaluation = Evaluation(
         split=split,
         photos=len(labels),
@@ -170,12 +170,12 @@ def report_logits(
         accuracy=accuracy_interval(labels, answers.predictions),
         macro_f1=macro_f1_interval(labels, answers.predictions),
         chance=chance_level(labels, len(classes)),
-        metrics=answer_metrics(answers),
-        tta=answer_metrics(tta) if tta else None,
+        metrics=classification_metrics(answers),
+        tta=classification_metrics(tta) if tta else None,
         calibration=calibration_report(calibration.temperature, before, answers),
         confidence=confidence,
         levels=level_reports(_read_levels(labels, plain, spec), confidence),
-        rejection=rejection(calibration.known_score(plain), answers.right, false_rejection),
+        rejection=rejection(calibration.in_distribution_score(plain), answers.right, false_rejection),
         risk_coverage=risk_coverage(answers.confidence, answers.right),
         folder=reports_of(run, spec, data) / split,
     )
@@ -193,15 +193,17 @@ def report_logits(
     return evaluation
 
 
-def _read_levels(labels: NDArray[np.int64], logits: NDArray[np.float32], spec: ModelSpec) -> dict[str, LevelAnswers]:
-    """Answers at every level of logits, N×K."""
+def _read_levels(
+    labels: NDArray[np.int64], logits: NDArray[np.float32], spec: ModelSpec
+) -> dict[str, LevelPredictions]:
+    """Predictions at every level of logits, N×K."""
     levels, probabilities = levels_of(spec.classes), spec.calibration.probabilities
     parts = [
-        {name: LevelAnswers.read(level, labels[block], shares) for name, level in levels.items()}
+        {name: LevelPredictions.from_probabilities(level, labels[block], shares) for name, level in levels.items()}
         for block in photo_blocks(len(labels))
         for shares in [probabilities(logits[block])]
     ]
-    return {name: LevelAnswers.join(part[name] for part in parts) for name in levels}
+    return {name: LevelPredictions.join(part[name] for part in parts) for name in levels}
 
 
 def _average_rows(first: ReportRow, evaluation: Evaluation) -> Iterator[dict[str, Any]]:

@@ -18,13 +18,13 @@ from twincar.core.options import FALSE_REJECTION
 from twincar.core.runs import RunFolder
 from twincar.data.dataset import PreparedData, count_splits
 from twincar.data.open_set_split import UNSEEN
-from twincar.data.toy.non_cars import far_away_pictures
+from twincar.data.toy.non_cars import non_car_images
 from twincar.evaluation import plots
 from twincar.evaluation.split_predictions import labelled_split, reports_of
 from twincar.metrics.reliability import UnknownGroup, open_set
 from twincar.models.calibration import energy, max_logit, softmax
 from twincar.models.engines.base import Engine
-from twincar.models.engines.open import open_engine, read_logits
+from twincar.models.engines.open import compute_logits, open_engine
 from twincar.models.spec import ModelSpec
 
 _FAR_AWAY = 400  # pictures that are no cars
@@ -86,9 +86,9 @@ def evaluate_open_set(
     engine, spec = open_engine(run.path)
     data = PreparedData.of_run(run, data_folder)
     known, labels = labelled_split(data, split, spec.classes)
-    logits = read_logits(engine, spec.preprocessing, [data.path(photo) for photo in known], on_photo=on_photo)[:, 0]
+    logits = compute_logits(engine, spec.preprocessing, [data.path(photo) for photo in known], on_photo=on_photo)[:, 0]
     right = logits.argmax(axis=1) == labels
-    of_known = spec.calibration.known_score(logits)
+    of_known = spec.calibration.in_distribution_score(logits)
     unknown = [*_unseen_cars(engine, spec, data), *_no_cars(engine, spec)]
     evaluation = OpenSetEvaluation(
         split=split,
@@ -101,7 +101,7 @@ def evaluate_open_set(
                 name=name,
                 is_car=is_car,
                 photos=len(found),
-                **asdict(open_set(of_known, right, of_unknown := spec.calibration.known_score(found))),
+                **asdict(open_set(of_known, right, of_unknown := spec.calibration.in_distribution_score(found))),
                 rejected=float((of_unknown < false_rejection).mean()),
                 auroc_by_others={score: open_set(of(logits), right, of(found)).auroc for score, of in COMPARED.items()},
             )
@@ -110,7 +110,10 @@ def evaluate_open_set(
         folder=reports_of(run, spec, data) / "open_set",
     )
     write_json(evaluation.folder / "open_set.json", evaluation.to_dict())
-    scores = {name: spec.calibration.known_score(found) for name, _, found in [("known cars", True, logits), *unknown]}
+    scores = {
+        name: spec.calibration.in_distribution_score(found)
+        for name, _, found in [("known cars", True, logits), *unknown]
+    }
     plots.save(plots.score_figure(scores, false_rejection), evaluation.folder / "scores.png")
     return evaluation
 
@@ -121,14 +124,14 @@ def _unseen_cars(engine: Engine, spec: ModelSpec, data: PreparedData) -> Iterato
     for name in count_splits(data.annotations):
         if name.startswith(UNSEEN):
             paths = [data.path(photo) for photo in data.split(name)]
-            parts.append(read_logits(engine, spec.preprocessing, paths)[:, 0])
+            parts.append(compute_logits(engine, spec.preprocessing, paths)[:, 0])
             yield name.removeprefix(UNSEEN), True, parts[-1]
     if len(parts) > 1:
         yield "all unseen", True, np.concatenate(parts)
 
 
 def _no_cars(engine: Engine, spec: ModelSpec) -> Iterator[tuple[str, bool, Logits]]:
-    kinds, pictures = zip(*far_away_pictures(_FAR_AWAY), strict=True)
-    logits = read_logits(engine, spec.preprocessing, pictures)[:, 0]
+    kinds, pictures = zip(*non_car_images(_FAR_AWAY), strict=True)
+    logits = compute_logits(engine, spec.preprocessing, pictures)[:, 0]
     for kind in dict.fromkeys(kinds):
         yield kind, False, logits[np.array(kinds) == kind]

@@ -20,9 +20,9 @@ class Explained:
 
     photo: NDArray[np.uint8]
     """H×W×3."""
-    heat: NDArray[np.float32]
+    heatmap: NDArray[np.float32]
     """0 to 1, of any size; it covers `seen`."""
-    seen: tuple[float, float, float, float]
+    visible_box: tuple[float, float, float, float]
     """Left, top, right, bottom of what the network saw, pixels of the photo."""
     predicted: str
     confidence: float
@@ -36,28 +36,28 @@ class Contrasted:
     photo: NDArray[np.uint8]
     """H×W×3."""
     caption: str
-    heat: NDArray[np.float32]
+    heatmap: NDArray[np.float32]
     """Grad-CAM++ of the answer, 0 to 1, of any size; as the next two, it covers `seen`."""
     cells: NDArray[np.float32]
     """Signed, in logits, of any size: what speaks for the first class and, below 0, for the second."""
     hiding: NDArray[np.float32]
     """The same by hiding parts of the photo, which is finer."""
-    seen: tuple[float, float, float, float]
+    visible_box: tuple[float, float, float, float]
     """Left, top, right, bottom of what the network saw, pixels of the photo."""
 
     def pictures(self) -> dict[str, NDArray[np.uint8]]:
         """What there is to see, each H×W×3, under its name."""
         return {
             "photo": self.photo,
-            "what the answer rests on (Grad-CAM++)": heat_overlay(self.photo, self.heat, self.seen),
-            "contrast of the two, by cell (Finer-CAM)": contrast_overlay(self.photo, self.cells, self.seen),
-            "contrast of the two, by hiding parts": contrast_overlay(self.photo, self.hiding, self.seen),
+            "what the answer rests on (Grad-CAM++)": heat_overlay(self.photo, self.heatmap, self.visible_box),
+            "contrast of the two, by cell (Finer-CAM)": contrast_overlay(self.photo, self.cells, self.visible_box),
+            "contrast of the two, by hiding parts": contrast_overlay(self.photo, self.hiding, self.visible_box),
         }
 
 
 def overlay(explained: Explained) -> NDArray[np.uint8]:
     """The photo, H×W×3, in its own proportions under its heat map; what the network did not see is darkened."""
-    return heat_overlay(explained.photo, explained.heat, explained.seen)
+    return heat_overlay(explained.photo, explained.heatmap, explained.visible_box)
 
 
 def explanation_figure(explained: Explained) -> Figure:

@@ -20,16 +20,16 @@ from twincar.core.labels import ClassNames
 from twincar.core.runs import RunFolder
 from twincar.data.dataset import ANNOTATIONS, Annotation, PreparedData
 from twincar.data.loading.loader import labels_of
-from twincar.metrics.classification import Answers
+from twincar.metrics.classification import Predictions
 from twincar.models.engines.base import Engine
-from twincar.models.engines.open import read_logits
+from twincar.models.engines.open import compute_logits
 from twincar.models.spec import ModelSpec
 
 _BLOCK = 256
 
 
 @dataclass(frozen=True)
-class Answered:
+class PhotoPrediction:
     """One photo of a split and the answer for it; classes are the model's indices."""
 
     photo: Path
@@ -65,14 +65,15 @@ def reports_of(run: RunFolder, spec: ModelSpec, data: PreparedData) -> Path:
     return run.evaluations / f"{data.name}-{data.manifest['sha256'][ANNOTATIONS][:8]}"
 
 
-def read_answers(
+def predictions_of(
     labels: NDArray[np.int64],
     logits: NDArray[np.float32],
     probabilities: Callable[[NDArray[np.float32]], NDArray[np.float32]],
-) -> Answers:
-    """Answers of logits, N×K."""
-    return Answers.join(
-        Answers.read(labels[block], probabilities(logits[block])) for block in photo_blocks(len(labels))
+) -> Predictions:
+    """Predictions of logits, N×K."""
+    return Predictions.join(
+        Predictions.from_probabilities(labels[block], probabilities(logits[block]))
+        for block in photo_blocks(len(labels))
     )
 
 
@@ -82,7 +83,7 @@ def photo_blocks(photos: int) -> list[slice]:
 
 
 def prediction_rows(
-    annotations: Sequence[Annotation], classes: ClassNames, answers: Answers
+    annotations: Sequence[Annotation], classes: ClassNames, answers: Predictions
 ) -> Iterator[dict[str, Any]]:
     """The rows of `predictions.csv`: file, truth, correct, and the likeliest classes with their probabilities."""
     rows = zip(annotations, answers.labels, answers.best, answers.probabilities, strict=True)
@@ -93,14 +94,14 @@ def prediction_rows(
         yield cells
 
 
-def answer_split(
+def predict_split(
     run: RunFolder,
     engine: Engine,
     spec: ModelSpec,
     data: PreparedData,
     split: str,
     on_photo: Callable[[int, int], None] | None = None,
-) -> list[Answered]:
+) -> list[PhotoPrediction]:
     """The answers for a split: from its `predictions.csv` where that is of these photos and weights, else computed.
 
     Raises:
@@ -116,13 +117,13 @@ def answer_split(
             if [row["file"] for row in rows] == [annotation.file for annotation in annotations]:
                 index = spec.classes.index
                 return [
-                    Answered(path, int(label), index(row["top1"]), float(row["probability1"]))
+                    PhotoPrediction(path, int(label), index(row["top1"]), float(row["probability1"]))
                     for path, label, row in zip(paths, labels, rows, strict=True)
                 ]
-    logits = read_logits(engine, spec.preprocessing, paths, on_photo=on_photo)
-    answers = read_answers(labels, logits[:, 0], spec.calibration.probabilities)
+    logits = compute_logits(engine, spec.preprocessing, paths, on_photo=on_photo)
+    answers = predictions_of(labels, logits[:, 0], spec.calibration.probabilities)
     columns = zip(paths, labels, answers.predictions, answers.probabilities[:, 0], strict=True)
-    return [Answered(path, int(label), int(best), round(float(sure), 6)) for path, label, best, sure in columns]
+    return [PhotoPrediction(path, int(label), int(best), round(float(sure), 6)) for path, label, best, sure in columns]
 
 
 def _read_rows(table: Path) -> list[dict[str, str]]:

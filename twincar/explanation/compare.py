@@ -22,7 +22,7 @@ from twincar.core.photos import read_photo
 from twincar.core.runs import RunFolder
 from twincar.data.dataset import PreparedData
 from twincar.evaluation import overlay_figures, plots
-from twincar.evaluation.split_predictions import Answered, answer_split, reports_of
+from twincar.evaluation.split_predictions import PhotoPrediction, predict_split, reports_of
 from twincar.metrics.classification import confusion_matrix, most_confused
 from twincar.models.cam.gradcam import contrastive_cam, grad_cam_plus_plus
 from twincar.models.cam.occlusion import contrastive_occlusion
@@ -114,7 +114,7 @@ def compare(
     if photo and not named:
         named = [viewer.likeliest_two(photo)]
     data = PreparedData.of_run(run, data_folder)
-    answers = answer_split(run, engine, spec, data, split, on_photo)
+    answers = predict_split(run, engine, spec, data, split, on_photo)
     pairs = named or _twins(answers, len(spec.classes), count)
     page = _page_name(spec.classes, named, photo)
     shown = []
@@ -147,7 +147,7 @@ def _named_pair(classes: ClassNames, names: Sequence[str]) -> list[tuple[int, in
     return [(first, second)]
 
 
-def _twins(answers: Sequence[Answered], num_classes: int, count: int) -> list[tuple[int, int]]:
+def _twins(answers: Sequence[PhotoPrediction], num_classes: int, count: int) -> list[tuple[int, int]]:
     """The pairs most often taken for each other, the class that is mistaken more often first."""
     labels, predictions = (np.array([getattr(a, name) for a in answers]) for name in ("truth", "predicted"))
     matrix = confusion_matrix(labels, predictions, num_classes)
@@ -164,14 +164,14 @@ def _page_name(classes: ClassNames, named: Sequence[tuple[int, int]], photo: Pat
 def _show(
     viewer: _Viewer,
     classes: ClassNames,
-    answers: Sequence[Answered],
+    answers: Sequence[PhotoPrediction],
     pair: tuple[int, int],
     photo: Path | None,
     split: str,
     page: str,
 ) -> _Shown:
     first, second = pair
-    chosen: dict[str, list[Answered]] = {}
+    chosen: dict[str, list[PhotoPrediction]] = {}
     for own, other in (pair, pair[::-1]):
         right = _surest(answers, own, own)
         chosen[f"{'Surest' if right else 'Never right'}: {classes[own]}"] = (right or _of_class(answers, own))[:_SUREST]
@@ -199,17 +199,17 @@ def _show(
     return _Shown(numbers, exhibits)
 
 
-def _surest(answers: Sequence[Answered], truth: int, predicted: int) -> list[Answered]:
+def _surest(answers: Sequence[PhotoPrediction], truth: int, predicted: int) -> list[PhotoPrediction]:
     """The photos of one class that are answered as one, the surest first."""
     found = [answer for answer in _of_class(answers, truth) if answer.predicted == predicted]
     return sorted(found, key=lambda answer: -answer.confidence)
 
 
-def _of_class(answers: Sequence[Answered], truth: int) -> list[Answered]:
+def _of_class(answers: Sequence[PhotoPrediction], truth: int) -> list[PhotoPrediction]:
     return [answer for answer in answers if answer.truth == truth]
 
 
-def _mean_confidence(answers: Sequence[Answered]) -> float | None:
+def _mean_confidence(answers: Sequence[PhotoPrediction]) -> float | None:
     return float(np.mean([answer.confidence for answer in answers])) if answers else None
 
 
@@ -236,10 +236,10 @@ class _Viewer:
         return overlay_figures.Contrasted(
             photo=np.asarray(photo),
             caption=f"{path.name}: {self._spec.classes[answer]} ({probabilities[answer]:.0%})",
-            heat=grad_cam_plus_plus(features, head, np.array([answer]))[0],
+            heatmap=grad_cam_plus_plus(features, head, np.array([answer]))[0],
             cells=contrastive_cam(features, head, np.array([first]), np.array([second]))[0],
             hiding=contrastive_occlusion(self._engine.logits, pixels, first, second),
-            seen=self._spec.preprocessing.seen_box(photo.width, photo.height),
+            visible_box=self._spec.preprocessing.visible_box(photo.width, photo.height),
         )
 
 

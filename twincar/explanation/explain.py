@@ -101,8 +101,8 @@ def _explain_batch(
     return [
         overlay_figures.Explained(
             photo=np.asarray(photo),
-            heat=heat,
-            seen=spec.preprocessing.seen_box(photo.width, photo.height),
+            heatmap=heat,
+            visible_box=spec.preprocessing.visible_box(photo.width, photo.height),
             predicted=spec.classes[int(row.argmax())],
             confidence=float(row.max()),
             truth=_spelt_as(truth, spec),

@@ -80,7 +80,7 @@ def score_explanations(
     data = PreparedData.of_run(run, data_folder)
     chosen = _spread_over(data.split(split), count)
     engine, spec = open_engine(run.path)
-    judge = _Judge(engine, spec, randomised_engines(run.path))
+    judge = _ExplanationScorer(engine, spec, randomised_engines(run.path))
     for done, annotation in enumerate(chosen, start=1):
         car = "" if annotation.label is None else data.classes[annotation.label]
         judge.add(read_photo(data.path(annotation)), annotation.box, read_part(data.folder, annotation.file, car))
@@ -94,7 +94,7 @@ def score_explanations(
     return result
 
 
-class _Judge:
+class _ExplanationScorer:
     """Puts the maps of one photo after another to the test."""
 
     def __init__(self, engine: Engine, spec: ModelSpec, randomised: Mapping[str, Engine]) -> None:
@@ -181,7 +181,7 @@ class _Judge:
     def _seen(self, mask: Image.Image) -> Mask:
         """What the network sees of a mask over the photo, as it sees the photo."""
         preprocessing = self._spec.preprocessing
-        left, top, right, bottom = preprocessing.seen_box(mask.width, mask.height)
+        left, top, right, bottom = preprocessing.visible_box(mask.width, mask.height)
         box = max(left, 0), max(top, 0), min(right, mask.width), min(bottom, mask.height)
         size = preprocessing.width, preprocessing.height
         return np.asarray(mask.resize(size, Image.Resampling.NEAREST, box=box)) > 0

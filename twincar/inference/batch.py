@@ -53,7 +53,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class PredictedMany:
+class BatchResult:
     """What it came to."""
 
     photos: int
@@ -80,7 +80,7 @@ def predict_many(
     false_rejection: float = FALSE_REJECTION,
     cluster: str | None = None,
     on_photo: Callable[[int, int], None] | None = None,
-) -> PredictedMany:
+) -> BatchResult:
     """Answer for photos and write `out`: Parquet, a row a photo. Called again, it goes on where it stopped.
 
     Args:
@@ -114,7 +114,7 @@ def predict_many(
     if failed is None:
         failed = _answer_parts(PartWork(results.address, request), results, count, cluster, on_photo)
         results.finish(failed)
-    return PredictedMany(count, failed, results.address, results.skipped)
+    return BatchResult(count, failed, results.address, results.skipped)
 
 
 def read_rows(out: str) -> Iterator[dict[str, Any]]:
@@ -240,7 +240,7 @@ def _damaged(results: ResultFolder, part: int) -> DataError:
 def _schema(top_k: int) -> pa.Schema:
     text, share = pa.string(), pa.float64()
     columns = {"photo": text, "answer": text, "level": text, "level_probability": share, "reason": text}
-    columns |= {"open": pa.list_(text), "class_name": text, "confidence": share}
+    columns |= {"alternatives": pa.list_(text), "class_name": text, "confidence": share}
     columns |= {"make": text, "model": text, "body": text, "year": pa.int32()}
     for place in range(2, top_k + 1):
         columns |= {f"class_name{place}": text, f"probability{place}": share}

@@ -59,7 +59,7 @@ class PreparedPhoto:
     """What the answer calls it."""
     image: NDArray[np.uint8]
     """H×W×3."""
-    seen: tuple[float, float, float, float]
+    visible_box: tuple[float, float, float, float]
     """The part of the photo that is left in it: left, top, right, bottom, pixels of the upright photo."""
 
 
@@ -172,7 +172,7 @@ class Classifier:
         """
         prepared = self.prepare(read_photo(photo), _name_of(photo))
         logits, features = self.engine.logits_and_features(prepared.image[None])
-        self._believable(logits)
+        self._check_logits(logits)
         chosen = None if target is None else self.spec.classes.index(target)
         return self._explanation(prepared, self._prediction(prepared.name, logits, top_k), logits, features, chosen)
 
@@ -184,7 +184,7 @@ class Classifier:
             name: what the answer calls it.
         """
         preprocessing = self.spec.preprocessing
-        return PreparedPhoto(name, preprocessing(photo), preprocessing.seen_box(photo.width, photo.height))
+        return PreparedPhoto(name, preprocessing(photo), preprocessing.visible_box(photo.width, photo.height))
 
     def answer(self, photos: Sequence[PreparedPhoto], questions: Sequence[Question]) -> list[Prediction | Explanation]:
         """Answer for one batch of photos, of each its own question; an `Explanation` for those that ask for it."""
@@ -194,7 +194,7 @@ class Classifier:
             logits, features = self.engine.logits_and_features(images)
         else:
             logits = self.engine.logits(images)
-        self._believable(logits)
+        self._check_logits(logits)
         answers: list[Prediction | Explanation] = []
         for row, (photo, question) in enumerate(zip(photos, questions, strict=True)):
             own = slice(row, row + 1)
@@ -230,9 +230,9 @@ class Classifier:
     def _logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits, N×K, averaged over the views of N×V×H×W×3."""
         logits: NDArray[np.float32] = self.engine.view_logits(images).mean(axis=1)
-        return self._believable(logits)
+        return self._check_logits(logits)
 
-    def _believable(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _check_logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits, N×K, that are one finite number a class."""
         if logits.shape[1] != len(self.class_names) or not np.isfinite(logits).all():
             raise CheckpointError(
@@ -252,7 +252,7 @@ class Classifier:
         reason: Reason = "" if answer else "not sure"
         if not self.spec.calibration.is_fitted:
             answer, reason = None, "not calibrated"
-        elif self.spec.calibration.known_score(logits)[0] < self.false_rejection:
+        elif self.spec.calibration.in_distribution_score(logits)[0] < self.false_rejection:
             answer, reason = None, "not a car this model knows"
         return Prediction(
             photo=photo,
@@ -274,7 +274,7 @@ class Classifier:
         chosen = logits.argmax(axis=1) if target is None else np.array([target])
         with engine_errors():
             heat = grad_cam_plus_plus(features, self.engine.head, chosen)[0]
-        return Explanation(prediction, self.class_names[chosen[0]], heat, photo.seen)
+        return Explanation(prediction, self.class_names[chosen[0]], heat, photo.visible_box)
 
     def _level_answer(self, level: Level, probabilities: NDArray[np.float32]) -> LevelAnswer:
         groups, shares = level.likeliest(probabilities)

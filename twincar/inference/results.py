@@ -44,7 +44,7 @@ class LevelAnswer:
     """What all cars of that level's group share, such as 'BMW Sedan'."""
     probability: float
     """The sum over those cars, calibrated."""
-    open: tuple[str, ...] = ()
+    alternatives: tuple[str, ...] = ()
     """Classes of that group that it may be, the likeliest first; empty if the answer is a class itself."""
 
 
@@ -108,7 +108,7 @@ class Prediction:
             "answer": answer.name if answer else "",
             "level": answer.level if answer else "",
             "level_probability": round(answer.probability, 6) if answer else None,
-            "open": list(answer.open) if answer else [],
+            "alternatives": list(answer.alternatives) if answer else [],
             "class_name": self.top1.name,
             "confidence": round(self.confidence, 6),
             "make": self.make,
@@ -127,17 +127,17 @@ class Explanation:
     prediction: Prediction
     target: str
     """Name of the class that is explained."""
-    heat: NDArray[np.float32]
+    heatmap: NDArray[np.float32]
     """What speaks for it, h×w cells of the feature map, from 0 to 1."""
-    seen: tuple[float, float, float, float]
+    visible_box: tuple[float, float, float, float]
     """The part of the photo that the cells cover: left, top, right, bottom, pixels of the upright photo."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON: those of the answer, and `explanation` beside them."""
         explanation = {
             "target": self.target,
-            "heat": [[round(float(cell), 4) for cell in row] for row in self.heat],
-            "seen": [round(edge, 1) for edge in self.seen],
+            "heatmap": [[round(float(cell), 4) for cell in row] for row in self.heatmap],
+            "visible_box": [round(edge, 1) for edge in self.visible_box],
         }
         return {**self.prediction.to_dict(), "explanation": explanation}
 

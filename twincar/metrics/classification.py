@@ -1,7 +1,7 @@
 """Arrays in, numbers out; scikit-learn computes what needs no K×K array.
 
 Shapes: N photos, K classes. `labels` are the truth, N; `probabilities` are N×K; `predictions` the likeliest class, N.
-Nothing here holds K×K cells, and `Answers` are all that is kept of N×K, so ten thousand classes are no trouble.
+Nothing here holds K×K cells, and `Predictions` are all that is kept of N×K, so ten thousand classes are no trouble.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Chance:
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """What the probabilities of N photos say: a few numbers a photo, however many classes there are."""
 
     labels: Labels
@@ -78,7 +78,7 @@ class Answers:
     """Sum of the squares of all probabilities, N."""
 
     @classmethod
-    def read(cls, labels: Labels, probabilities: Probabilities) -> Answers:
+    def from_probabilities(cls, labels: Labels, probabilities: Probabilities) -> Predictions:
         """Of probabilities, N×K."""
         rows = np.arange(len(labels))
         of_truth = probabilities[rows, labels]
@@ -92,7 +92,7 @@ class Answers:
         return cls(labels, best, np.take_along_axis(probabilities, best, axis=1), of_truth, ahead, squares)
 
     @classmethod
-    def join(cls, parts: Iterable[Answers]) -> Answers:
+    def join(cls, parts: Iterable[Predictions]) -> Predictions:
         """The answers for some photos, then those for more."""
         return cls(*(np.concatenate(column) for column in zip(*map(_columns, parts), strict=True)))
 
@@ -124,7 +124,7 @@ class Answers:
         return float(-np.log(likely).mean())
 
 
-def answer_metrics(answers: Answers) -> dict[str, float]:
+def classification_metrics(answers: Predictions) -> dict[str, float]:
     """Loss, accuracy, precision, recall, F1 and the other columns of the published log.
 
     The loss is in nats, kappa and Matthews lie in -1 to 1, Brier in 0 to 2, all others in 0 to 1. Macro averages are
@@ -153,7 +153,7 @@ def answer_metrics(answers: Answers) -> dict[str, float]:
     return {name: float(value) for name, value in result.items()}
 
 
-def top_k_accuracy(answers: Answers, k: int) -> float:
+def top_k_accuracy(answers: Predictions, k: int) -> float:
     """Share of photos whose true class is among the k likeliest; ties count against the model."""
     return float((answers.ahead < k).mean())
 
@@ -310,7 +310,7 @@ def per_class_report(matrix: sparse.csr_array, names: tuple[str, ...]) -> list[R
     return rows
 
 
-def _columns(answers: Answers) -> tuple[NDArray[Any], ...]:
+def _columns(answers: Predictions) -> tuple[NDArray[Any], ...]:
     return answers.labels, answers.best, answers.probabilities, answers.of_truth, answers.ahead, answers.squares
 
 

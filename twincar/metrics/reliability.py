@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
-from twincar.metrics.classification import Answers, Labels, Probabilities, bin_of, expected_calibration_error
+from twincar.metrics.classification import Labels, Predictions, Probabilities, bin_of, expected_calibration_error
 from twincar.models.levels import ANSWERED, Level, most_specific
 
 Scores = NDArray[np.float32]
@@ -31,7 +31,7 @@ class ReliabilityBin:
     photos: int
 
 
-def reliability_bins(answers: Answers) -> list[ReliabilityBin]:
+def reliability_bins(answers: Predictions) -> list[ReliabilityBin]:
     """The bins of `expected_calibration_error` that hold photos."""
     confidence, right = answers.confidence, answers.right
     bins = bin_of(confidence)
@@ -54,14 +54,14 @@ class CalibrationReport:
     """After."""
 
 
-def calibration_report(temperature: float, before: Answers, after: Answers) -> CalibrationReport:
+def calibration_report(temperature: float, before: Predictions, after: Predictions) -> CalibrationReport:
     """Of the answers of the network as it is, and of the calibrated ones."""
     return CalibrationReport(
         temperature, _figures(before), _figures(after), reliability_bins(before), reliability_bins(after)
     )
 
 
-def _figures(answers: Answers) -> dict[str, float]:
+def _figures(answers: Predictions) -> dict[str, float]:
     metrics = {"ece": expected_calibration_error(answers.confidence, answers.right)}
     return {**metrics, "nll": answers.loss, "brier": answers.brier}
 
@@ -102,7 +102,7 @@ class Rejection:
 
 
 def rejection(scores: Scores, right: Right, false_rejection: float) -> Rejection:
-    """Of the known score of each photo, N: see `modeling/calibration.py`."""
+    """Of the in-distribution score of each photo, N: see `models/calibration.py`."""
     accepted = scores >= false_rejection
     return Rejection(
         false_rejection=false_rejection,
@@ -113,7 +113,7 @@ def rejection(scores: Scores, right: Right, false_rejection: float) -> Rejection
 
 
 @dataclass(frozen=True)
-class LevelAnswers:
+class LevelPredictions:
     """The likeliest group of each photo at one level, such as its make."""
 
     told: Right
@@ -124,7 +124,7 @@ class LevelAnswers:
     """Of that group, N."""
 
     @classmethod
-    def read(cls, level: Level, labels: Labels, probabilities: Probabilities) -> LevelAnswers:
+    def from_probabilities(cls, level: Level, labels: Labels, probabilities: Probabilities) -> LevelPredictions:
         """Of calibrated probabilities of the classes, N×K."""
         groups, shares = level.likeliest(probabilities)
         truth = level.group_of[labels]
@@ -132,7 +132,7 @@ class LevelAnswers:
         return cls(told, (groups == truth) & told, shares)
 
     @classmethod
-    def join(cls, parts: Iterable[LevelAnswers]) -> LevelAnswers:
+    def join(cls, parts: Iterable[LevelPredictions]) -> LevelPredictions:
         """The answers for some photos, then those for more."""
         columns = zip(*((part.told, part.right, part.probability) for part in parts), strict=True)
         return cls(*(np.concatenate(column) for column in columns))
@@ -154,7 +154,7 @@ class LevelReport:
     """Share of these answers that are right; None if there are none."""
 
 
-def level_reports(levels: Mapping[str, LevelAnswers], minimum: float) -> list[LevelReport]:
+def level_reports(levels: Mapping[str, LevelPredictions], minimum: float) -> list[LevelReport]:
     """One report a level that any class name tells.
 
     Args:

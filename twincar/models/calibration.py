@@ -36,7 +36,7 @@ class Calibration:
     max_logit_quantiles: tuple[float, ...] = ()
     """Of `max_logit`."""
     standing_out_quantiles: tuple[float, ...] = ()
-    """Of `standing_out`."""
+    """Of `max_logit_zscore`."""
     worse_quantiles: tuple[float, ...] = ()
     """Of the lower of the two shares that a photo reaches among these quantiles."""
     photos: int = 0
@@ -51,7 +51,7 @@ class Calibration:
         """Calibrated probabilities, N×K, of logits, N×K."""
         return softmax(logits / np.float32(self.temperature))
 
-    def known_score(self, logits: Floats) -> Floats:
+    def in_distribution_score(self, logits: Floats) -> Floats:
         """How much each photo looks like a car the model knows, N, of logits, N×K; 1 if nothing was fitted.
 
         It is the share of the validation photos that look so even less, so that a threshold of 0.05 turns away 5% of
@@ -59,13 +59,13 @@ class Calibration:
         """
         if not self.worse_quantiles:
             return np.ones(len(logits), np.float32)
-        return share_below(self.worse_share(logits), self.worse_quantiles)
+        return share_below(self.min_quantile(logits), self.worse_quantiles)
 
-    def worse_share(self, logits: Floats) -> Floats:
-        """The lower of two shares, N: of the validation photos with a lower `max_logit`, and `standing_out`."""
+    def min_quantile(self, logits: Floats) -> Floats:
+        """The lower of two shares, N: of the validation photos with a lower `max_logit`, and `max_logit_zscore`."""
         return np.minimum(
             share_below(max_logit(logits), self.max_logit_quantiles),
-            share_below(standing_out(logits), self.standing_out_quantiles),
+            share_below(max_logit_zscore(logits), self.standing_out_quantiles),
         )
 
 
@@ -98,7 +98,7 @@ def max_logit(logits: Floats) -> Floats:
     return score
 
 
-def standing_out(logits: Floats) -> Floats:
+def max_logit_zscore(logits: Floats) -> Floats:
     """By how many standard deviations the largest logit exceeds the mean of all, N, of logits, N×K."""
     score: Floats = (logits.max(axis=1) - logits.mean(axis=1)) / np.maximum(logits.std(axis=1), 1e-6)
     return score

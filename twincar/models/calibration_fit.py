@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from twincar.models.calibration import Calibration, max_logit, standing_out
+from twincar.models.calibration import Calibration, max_logit, max_logit_zscore
 
 _LIMITS = (0.1, 10.0)  # of the temperature: where every photo is right, the best fit would be 0
 _QUANTILES = 101
@@ -21,12 +21,12 @@ _QUANTILES = 101
 def fit_calibration(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Calibration:
     """Of the logits, N×K, and the truth, N, of validation photos."""
     scores = Calibration(
-        max_logit_quantiles=_quantiles(max_logit(logits)), standing_out_quantiles=_quantiles(standing_out(logits))
+        max_logit_quantiles=_quantiles(max_logit(logits)), standing_out_quantiles=_quantiles(max_logit_zscore(logits))
     )
     return replace(
         scores,
         temperature=fit_temperature(logits, labels),
-        worse_quantiles=_quantiles(scores.worse_share(logits)),
+        worse_quantiles=_quantiles(scores.min_quantile(logits)),
         photos=len(labels),
     )
 

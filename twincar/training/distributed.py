@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from twincar.core.errors import UsageError
-from twincar.data.loading.loader import Part
+from twincar.data.loading.loader import Shard
 
 
 def is_first_process() -> bool:
@@ -23,7 +23,7 @@ def is_first_process() -> bool:
     return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]
 
 
-def part_of_process(devices: int, nodes: int) -> Part:
+def shard_of_process(devices: int, nodes: int) -> Shard:
     """What this process takes of every batch, if `devices` of them train on each of so many `nodes`.
 
     Raises:
@@ -35,7 +35,7 @@ def part_of_process(devices: int, nodes: int) -> Part:
             f"Expected --devices times --num-nodes to be the {started} processes that torchrun has started, and found "
             f"{devices} times {nodes}."
         )
-    return Part(int(rank_zero_only.rank), devices * nodes)  # type: ignore[attr-defined]
+    return Shard(int(rank_zero_only.rank), devices * nodes)  # type: ignore[attr-defined]
 
 
 def devices_and_nodes(devices: int | None, nodes: int | None) -> tuple[int, int]:
@@ -60,7 +60,7 @@ def gather_from_all(value: Any) -> list[Any]:
     return values
 
 
-def share_buffers(network: nn.Module) -> None:
+def broadcast_buffers(network: nn.Module) -> None:
     """Give every process the first one's statistics of the batch norms, so that all of them validate one network."""
     if torch.distributed.is_initialized():
         for buffer in network.buffers():

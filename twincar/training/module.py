@@ -20,8 +20,8 @@ from twincar.core.runs import MONITOR
 from twincar.models.network import CarNet, weight_groups
 from twincar.training.cuda_graphs import Forward, record_steps
 from twincar.training.distributed import (
+    broadcast_buffers,
     gather_from_all,
-    share_buffers,
 )
 from twincar.training.mixing import BatchMixer
 
@@ -84,7 +84,7 @@ class TrainingModule(LightningModule):
     @property
     def mixing(self) -> bool:
         """Whether this epoch's batches are mixed."""
-        return self.current_epoch < round(self.config.mixed_epochs * self.config.epochs)
+        return self.current_epoch < round(self.config.mix_until * self.config.epochs)
 
     def resized(self, images: Tensor) -> Tensor:
         """Photos at this epoch's size, N×3×h×w."""
@@ -96,7 +96,7 @@ class TrainingModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget the epoch before."""
         self.validated = []
-        share_buffers(self.network)
+        broadcast_buffers(self.network)
 
     def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
         """Collect labels and logits."""
@@ -151,10 +151,10 @@ def warmup_cosine(step: int, warmup: int, total: int) -> float:
 def training_size(config: TrainConfig, epoch: int) -> tuple[int, int]:
     """Height and width of the photos in an epoch, counted from 0: it grows in stages (Tan and Le, 2021, section 4.2).
 
-    Between `first_size` and all of the input it takes multiples of 32 pixels, by which a backbone shrinks them.
+    Between `initial_resolution` and all of the input it takes multiples of 32 pixels, by which a backbone shrinks them.
     """
     stage = min(_STAGES - 1, _STAGES * epoch // config.epochs)
-    share = config.first_size + (1 - config.first_size) * stage / (_STAGES - 1)
+    share = config.initial_resolution + (1 - config.initial_resolution) * stage / (_STAGES - 1)
     height, width = (
         min(full, max(32, 32 * round(share * full / 32))) if share < 1 else full
         for full in (config.image_height, config.image_width)

@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from twincar.core.errors import DataError, TwinCarError
 from twincar.core.files import write_csv
 from twincar.core.runs import MONITOR, Epoch, RunFolder, best_epoch
-from twincar.metrics.classification import Answers, answer_metrics
+from twincar.metrics.classification import Predictions, classification_metrics
 from twincar.models.calibration import softmax
 from twincar.models.calibration_fit import fit_calibration
 from twincar.models.checkpoint import save_model
@@ -68,7 +68,7 @@ class Recorder(Callback):
         """Score the epoch and keep its weights if it is the best, calibrated; with EMA these are the averaged ones."""
         assert isinstance(pl_module, TrainingModule)
         labels, logits = pl_module.validation_results()
-        metrics = answer_metrics(Answers.read(labels, softmax(logits)))
+        metrics = classification_metrics(Predictions.from_probabilities(labels, softmax(logits)))
         self.validation = {f"val_{name}": value for name, value in metrics.items()}
         for name, value in self.validation.items():
             pl_module.log(name, value, prog_bar=name == MONITOR)

@@ -1,6 +1,6 @@
 """Trains a network on a prepared data set; Lightning runs the loop.
 
-A run is one folder, see `files.RunFolder`. Everything random is seeded anew
+A run is one folder, see `core.runs.RunFolder`. Everything random is seeded anew
 at the start of each epoch, from the seed and the epoch, so a run resumed after any epoch ends as if never stopped.
 
 Several devices, also on several hosts, train by DDP: each process takes its part of every batch, all of them measure
@@ -33,12 +33,12 @@ from twincar.core.config import TrainConfig, read_yaml
 from twincar.core.errors import TwinCarError, UsageError
 from twincar.core.files import clear_unfinished, write_text
 from twincar.core.labels import shorten
-from twincar.core.machine import keep_freed_memory
+from twincar.core.machine import tune_glibc_malloc
 from twincar.core.preprocess import Preprocessing
 from twincar.core.runs import MONITOR, Epoch, RunFolder, best_epoch, ending
 from twincar.core.version import __version__
 from twincar.data.dataset import ANNOTATIONS, PreparedData
-from twincar.data.loading.loader import Part, PhotoLoader, default_workers, evaluation_loader, training_loader
+from twincar.data.loading.loader import PhotoLoader, Shard, default_workers, evaluation_loader, training_loader
 from twincar.data.training_record import record_seen
 from twincar.models.checkpoint import build_network
 from twincar.models.network import CarNet, load_pretrained
@@ -47,7 +47,7 @@ from twincar.training.callbacks import LIGHTNING_PRECISION, AtomicCheckpoints, A
 from twincar.training.distributed import (
     is_first_process,
     is_lost_connection,
-    part_of_process,
+    shard_of_process,
 )
 from twincar.training.module import TrainingModule
 from twincar.training.precision import choose_precision
@@ -97,7 +97,7 @@ def train(
     part = _part(config, devices, nodes)
     if is_first_process():
         RunFolder.check_free(run_path)  # before the seconds that a network takes
-    keep_freed_memory()
+    tune_glibc_malloc()
     network = _first_network(config, data)
     config = _with_precision(config, network, part)  # saved with the run: resumed, it must go on in the same
     run = RunFolder.create(run_path) if is_first_process() else RunFolder(run_path)
@@ -129,7 +129,7 @@ def resume(run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes
     with _only_writer(run):
         if finished := _finished(run, config):  # by the process that has held the lock
             return finished
-        keep_freed_memory()
+        tune_glibc_malloc()
         begun = run.last.exists()
         if not begun:
             log.info("No epoch of this run was finished; it starts from the beginning.")
@@ -179,8 +179,8 @@ def _build(config: TrainConfig, data: PreparedData) -> CarNet:
     return build_network(model_spec(config, data), dropout=config.dropout, drop_path=config.drop_path)
 
 
-def _part(config: TrainConfig, devices: int, nodes: int) -> Part:
-    part = part_of_process(devices, nodes)
+def _part(config: TrainConfig, devices: int, nodes: int) -> Shard:
+    part = shard_of_process(devices, nodes)
     if part.count > 1 and config.batch_size % (2 * part.count):
         raise UsageError(
             f"Expected a --batch-size that is a multiple of {2 * part.count}, twice the number of devices, and found "
@@ -189,7 +189,7 @@ def _part(config: TrainConfig, devices: int, nodes: int) -> Part:
     return part
 
 
-def _with_precision(config: TrainConfig, network: CarNet, part: Part) -> TrainConfig:
+def _with_precision(config: TrainConfig, network: CarNet, part: Shard) -> TrainConfig:
     if part.count > 1 and config.precision == "auto" and not torch.cuda.is_available():
         return replace(config, precision="fp32")  # a trial beside others tells nothing, and all must choose the same
     precision = choose_precision(config.precision, network, config.image_height, config.image_width)
@@ -210,7 +210,7 @@ def _fit(
 ) -> TrainResult:
     spec = ModelSpec(**{**vars(model_spec(config, data)), "provenance": _provenance(config, data)})
     training, validation = loaders
-    steps = min(len(training), config.limit) if config.limit else len(training)
+    steps = min(len(training), config.limit_batches) if config.limit_batches else len(training)
     module = TrainingModule(network, config, len(data.classes), steps, config.batch_size // (devices * nodes))
     recorder = Recorder(run, spec, data.manifest["sha256"][ANNOTATIONS])
     trainer = _trainer(config, run, recorder, devices, nodes, tensorboard=tensorboard)
@@ -268,18 +268,18 @@ def _announce(config: TrainConfig, data: PreparedData, trainer: Trainer) -> None
 def _trainer(
     config: TrainConfig, run: RunFolder, recorder: Recorder, devices: int, nodes: int, *, tensorboard: bool
 ) -> Trainer:
-    _quieten_lightning()
+    _mute_lightning()
     show_progress = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
     callbacks: list[Callback] = [
         recorder,  # before the averaging: it must see the averaged weights, which are swapped back after it
         EarlyStopping(MONITOR, mode="max", patience=config.patience),
         ModelCheckpoint(run.path, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
     ]
-    if config.ema:
-        callbacks.insert(1, AveragedWeights(config.ema))
+    if config.ema_decay:
+        callbacks.insert(1, AveragedWeights(config.ema_decay))
     if show_progress:
         callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
-    limit = config.limit or 1.0
+    limit = config.limit_batches or 1.0
     return Trainer(
         accelerator="auto",
         devices=devices,
@@ -303,7 +303,7 @@ def _trainer(
     )
 
 
-def _loaders(config: TrainConfig, data: PreparedData, part: Part) -> tuple[PhotoLoader, PhotoLoader]:
+def _loaders(config: TrainConfig, data: PreparedData, part: Shard) -> tuple[PhotoLoader, PhotoLoader]:
     """Of the training and the validation photos."""
     preprocessing = model_spec(config, data).preprocessing
     workers = default_workers() if config.workers < 0 else config.workers
@@ -315,7 +315,7 @@ def _loaders(config: TrainConfig, data: PreparedData, part: Part) -> tuple[Photo
         balanced=config.balanced,
         seed=config.seed,
         workers=workers,
-        repeats=config.repeats,
+        repeats=config.epoch_repeats,
         cache=config.cache,
         part=part,
     )
@@ -335,7 +335,7 @@ def _provenance(config: TrainConfig, data: PreparedData) -> dict[str, Any]:
     }
 
 
-def _quieten_lightning() -> None:
+def _mute_lightning() -> None:
     """What the Trainer says is for its own users; ours are told in our words."""
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)

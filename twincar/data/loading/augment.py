@@ -2,8 +2,8 @@
 
 Same distributions as torchvision's RandomResizedCrop, RandomHorizontalFlip, RandomRotation, ColorJitter and
 RandomApply(GaussianBlur(3)) in that order, so the strengths of a published recipe mean here what they mean there; the
-pixel work is OpenCV's, on `uint8`. What is drawn (`Draw`) is told apart from what it does to the pixels, so that tests
-compare both with torchvision, and a draw depends on nothing but its random generator.
+pixel work is OpenCV's, on `uint8`. The sampled parameters (`AugmentParams`) are kept apart from what they do to the
+pixels, so that tests compare both with torchvision, and a sample depends on nothing but its random generator.
 
 TrivialAugment, where it is asked for, is torchvision's.
 
@@ -48,7 +48,7 @@ cv2.setNumThreads(0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draw:
+class AugmentParams:
     """One outcome of the augmentation's dice."""
 
     left: int
@@ -67,11 +67,11 @@ class Draw:
     """Of TrivialAugment's own dice; None is without it."""
 
 
-def draw(config: AugmentConfig, rng: np.random.Generator, width: int, height: int) -> Draw:
+def sample_params(config: AugmentConfig, rng: np.random.Generator, width: int, height: int) -> AugmentParams:
     """Throw the dice for a photo of width×height pixels."""
-    dice = _Dice(rng)
+    dice = _UniformStream(rng)
     left, top, crop_width, crop_height = _draw_crop(config, dice, width, height)
-    return Draw(
+    return AugmentParams(
         left=left,
         top=top,
         width=crop_width,
@@ -80,11 +80,11 @@ def draw(config: AugmentConfig, rng: np.random.Generator, width: int, height: in
         angle=dice.uniform(-config.rotation, config.rotation),
         jitter=_draw_jitter(config, dice),
         blur_sigma=dice.uniform(*_BLUR_SIGMA) if dice.uniform(0, 1) < config.blur else 0.0,
-        trivial_seed=dice.integer(2**31) if config.trivial else None,
+        trivial_seed=dice.integer(2**31) if config.trivial_augment else None,
     )
 
 
-def apply_draw(what: Draw, photo: Pixels, *, full: Size, height: int, width: int) -> Pixels:
+def augment_photo(what: AugmentParams, photo: Pixels, *, full: Size, height: int, width: int) -> Pixels:
     """Make the training input, H×W×3, from a decoded RGB photo, h×w×3.
 
     Args:
@@ -97,14 +97,14 @@ def apply_draw(what: Draw, photo: Pixels, *, full: Size, height: int, width: int
     return _finish(what, _turn(what, _resize(_crop(photo, what, full), height, width), height, width))
 
 
-def apply_draw_to_fitted(what: Draw, photo: Pixels, *, full: Size, height: int, width: int) -> Pixels:
-    """As `apply_draw`, from what `fit_photo` made of the photo: what must be smoothed is smooth already."""
+def augment_fitted(what: AugmentParams, photo: Pixels, *, full: Size, height: int, width: int) -> Pixels:
+    """As `augment_photo`, from what `fit_photo` made of the photo: what must be smoothed is smooth already."""
     return _finish(what, _turn(what, _crop(photo, what, full), height, width))
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What a photo must become for `apply_draw_to_fitted`: sampled for its smallest crop, smoothed for its largest."""
+    """What a photo must become for `augment_fitted`: sampled for its smallest crop, smoothed for its largest."""
 
     width: int
     """Pixels at which the narrowest crop is as wide as the network's input."""
@@ -151,7 +151,7 @@ def _triangles(old: int, new: int, reach: float) -> NDArray[np.float32]:
     return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
 
 
-class _Dice:
+class _UniformStream:
     """Uniform numbers, drawn all at once: a call of the generator for each costs more than the arithmetic."""
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -165,7 +165,7 @@ class _Dice:
         return int(next(self.numbers) * (high + 1))
 
 
-def _draw_crop(config: AugmentConfig, dice: _Dice, width: int, height: int) -> tuple[int, int, int, int]:
+def _draw_crop(config: AugmentConfig, dice: _UniformStream, width: int, height: int) -> tuple[int, int, int, int]:
     """Left, top, width, height; area and logarithm of the proportions are uniform."""
     low, high = config.crop_ratio
     for _ in range(_CROP_ATTEMPTS):
@@ -192,7 +192,7 @@ def _crop_range(config: AugmentConfig, full: Size) -> tuple[float, float, float,
     return max(1.0, narrowest), max(1.0, widest), max(1.0, lowest), max(1.0, highest)
 
 
-def _draw_jitter(config: AugmentConfig, dice: _Dice) -> tuple[tuple[str, float], ...]:
+def _draw_jitter(config: AugmentConfig, dice: _UniformStream) -> tuple[tuple[str, float], ...]:
     strengths = {"brightness": config.brightness, "contrast": config.contrast, "saturation": config.saturation}
     values = {name: dice.uniform(max(0.0, 1 - strength), 1 + strength) for name, strength in strengths.items()}
     values["hue"] = dice.uniform(-config.hue, config.hue)
@@ -201,7 +201,7 @@ def _draw_jitter(config: AugmentConfig, dice: _Dice) -> tuple[tuple[str, float],
     return tuple((name, values[name]) for name in order if strengths[name])
 
 
-def _crop(photo: Pixels, what: Draw, full: Size) -> Pixels:
+def _crop(photo: Pixels, what: AugmentParams, full: Size) -> Pixels:
     """The part of the photo that was drawn, to whole pixels of the photo as it is."""
     x, y = photo.shape[1] / full[0], photo.shape[0] / full[1]
     left = min(photo.shape[1] - 1, round(what.left * x))
@@ -236,7 +236,7 @@ def _smoothing(shrink: float) -> NDArray[np.float32]:
     return np.array([side, 1 - 2 * side, side], np.float32)
 
 
-def _turn(what: Draw, crop: Pixels, height: int, width: int) -> Pixels:
+def _turn(what: AugmentParams, crop: Pixels, height: int, width: int) -> Pixels:
     """Mirror and turn about the centre, and scale to H×W."""
     if not what.angle:
         resized = np.asarray(cv2.resize(crop, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
@@ -256,7 +256,7 @@ def _turn(what: Draw, crop: Pixels, height: int, width: int) -> Pixels:
     return np.asarray(cv2.cvtColor(picked[..., None].view(np.uint8), cv2.COLOR_RGBA2RGB), np.uint8)
 
 
-def _finish(what: Draw, image: Pixels) -> Pixels:
+def _finish(what: AugmentParams, image: Pixels) -> Pixels:
     """Colour and blur."""
     image = _vary_colour(what, image)
     if what.blur_sigma:
@@ -310,7 +310,7 @@ _SAME = _Affine(1.0, 0.0, 0.0)
 _CUT = -0.5  # Pillow cuts fractions off after each enhancement: half a value in the mean
 
 
-def _vary_colour(what: Draw, image: Pixels) -> Pixels:
+def _vary_colour(what: AugmentParams, image: Pixels) -> Pixels:
     pending = _SAME
     for name, value in what.jitter:
         if name == "hue":

@@ -45,7 +45,7 @@ Decode = Callable[[int, Fit], NDArray[np.uint8]]
 
 
 class PhotoCache:
-    """Photos ready for `apply_draw_to_fitted`, by their place in the annotations."""
+    """Photos ready for `augment_fitted`, by their place in the annotations."""
 
     def __init__(self, path: Path, sizes: Sequence[tuple[int, int]]) -> None:
         self.path = path

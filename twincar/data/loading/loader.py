@@ -21,11 +21,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler, WeightedRandomSampler
 
 from twincar.core.config import AugmentConfig
 from twincar.core.errors import PhotoError
-from twincar.core.machine import available_cores, keep_freed_memory
+from twincar.core.machine import available_cores, tune_glibc_malloc
 from twincar.core.photos import read_photo, read_photo_bytes
 from twincar.core.preprocess import Preprocessing
 from twincar.data.dataset import Annotation, PreparedData
-from twincar.data.loading.augment import Fit, Pixels, apply_draw, apply_draw_to_fitted, draw
+from twincar.data.loading.augment import Fit, Pixels, augment_fitted, augment_photo, sample_params
 from twincar.data.loading.cache import open_cache
 from twincar.data.loading.decode import decode_reduced
 
@@ -36,7 +36,7 @@ Sample = tuple[Pixels, int]
 
 
 @dataclass(frozen=True)
-class Part:
+class Shard:
     """What one of several processes that train together takes of every batch."""
 
     rank: int = 0
@@ -45,7 +45,7 @@ class Part:
     """How many there are."""
 
 
-_ALL = Part()
+_ALL = Shard()
 
 
 class TrainingPhotos(Dataset[Sample]):
@@ -82,11 +82,11 @@ class TrainingPhotos(Dataset[Sample]):
         index, epoch, place = key
         full, label = self.sizes[index], int(self.labels[index])
         height, width = self.preprocessing.height, self.preprocessing.width
-        drawn = draw(self.augment, np.random.default_rng((self.seed, epoch, place)), *full)
+        drawn = sample_params(self.augment, np.random.default_rng((self.seed, epoch, place)), *full)
         if self.cache:
-            return apply_draw_to_fitted(drawn, self.cache[index], full=full, height=height, width=width), label
+            return augment_fitted(drawn, self.cache[index], full=full, height=height, width=width), label
         photo = self._decode(index, min(drawn.height / height, drawn.width / width))
-        return apply_draw(drawn, photo, full=full, height=height, width=width), label
+        return augment_photo(drawn, photo, full=full, height=height, width=width), label
 
     def _decode_for(self, index: int, fit: Fit) -> Pixels:
         width, height = self.sizes[index]
@@ -132,7 +132,7 @@ class EpochSampler(Sampler[Key]):
         balanced: bool,
         seed: int,
         repeats: int = 1,
-        part: Part = _ALL,
+        part: Shard = _ALL,
     ) -> None:
         self.labels = labels
         self.total = repeats * len(labels)
@@ -197,7 +197,7 @@ def training_loader(
     workers: int,
     repeats: int = 1,
     cache: bool = False,
-    part: Part = _ALL,
+    part: Shard = _ALL,
 ) -> PhotoLoader:
     """Batches of the training photos, or this process's part of them; the last one may be short.
 
@@ -213,7 +213,7 @@ def training_loader(
 
 
 def evaluation_loader(
-    data: PreparedData, split: str, *, preprocessing: Preprocessing, batch_size: int, workers: int, part: Part = _ALL
+    data: PreparedData, split: str, *, preprocessing: Preprocessing, batch_size: int, workers: int, part: Shard = _ALL
 ) -> PhotoLoader:
     """Batches of a split's photos in the order of the annotations; of several processes each takes every n-th photo."""
     annotations = data.split(split)[part.rank :: part.count]
@@ -253,7 +253,7 @@ def _loader(
 
 
 def _start_worker(number: int) -> None:  # noqa: ARG001  # the same for all
-    keep_freed_memory()
+    tune_glibc_malloc()
 
 
 class _Batches(Dataset[Any]):

@@ -26,7 +26,7 @@ _PAPERS: tuple[tuple[Colour, Colour], ...] = (
 )  # and their inks
 
 
-def far_away_pictures(count: int, seed: int = 0) -> Iterator[tuple[str, Image.Image]]:
+def non_car_images(count: int, seed: int = 0) -> Iterator[tuple[str, Image.Image]]:
     """So many pictures that show no car, each with its kind, a key of `KINDS`; the kinds come in turn.
 
     The same seed gives the same pictures; of a larger count they are the first. All are RGB.

@@ -35,10 +35,10 @@ from twincar.core.version import __version__
 from twincar.deploy.server.access import RequireKey
 from twincar.deploy.server.batching import Batching, Item
 from twincar.deploy.server.counters import Counters
-from twincar.deploy.server.limits import HeldBytes, Limits, Refusal, read_body
+from twincar.deploy.server.limits import ByteBudget, Limits, Refusal, read_body
 from twincar.deploy.server.request_log import REQUEST_ID, RequestLog
 from twincar.deploy.server.requests import Upload, parse_body
-from twincar.deploy.server.schema import Answers, ModelAnswer, PhotosAsForm, PhotosAsJson, Refused, State
+from twincar.deploy.server.schema import ModelAnswer, PhotosAsForm, PhotosAsJson, PredictResponse, Refused, State
 from twincar.deploy.server.settings import HttpSettings
 from twincar.inference.classifier import Classifier, Question
 from twincar.inference.results import Failure
@@ -114,7 +114,7 @@ def _routes(service: Service, api_key: str) -> APIRouter:
     router.post(
         "/v1/predict",
         summary="Name the cars in photos",
-        response_model=Answers,
+        response_model=PredictResponse,
         responses=_described({**_REFUSED, **without_key}),
         openapi_extra={"requestBody": _request_body()},
     )(service.predict)
@@ -149,7 +149,7 @@ class Service:
         self._about = _describe(classifier, name, limits)
         self._limits = limits
         self._needs_key = needs_key
-        self._held = HeldBytes(limits.held_bytes)
+        self._held = ByteBudget(limits.held_bytes)
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:

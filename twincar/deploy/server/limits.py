@@ -54,7 +54,7 @@ def count_photos(count: int) -> str:
     return f"{count} photo{'s' * (count != 1)}"
 
 
-class HeldBytes:
+class ByteBudget:
     """Bounds the bytes of all bodies that are in memory at one time."""
 
     def __init__(self, most: int) -> None:

@@ -1,6 +1,6 @@
 """What goes in and comes out as JSON; the OpenAPI description is made from it.
 
-Answers are those of `Prediction.to_dict` and its relatives; a test holds the two together.
+Predictions have the keys of `Prediction.to_dict` and its relatives; a test holds the two together.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class ExplanationItem(_Strict):
     """Where the model looked."""
 
     target: Annotated[str, Field(description="The class that is explained.")]
-    heat: Annotated[list[list[float]], Field(description="Rows of cells, from 0 to 1: what speaks for that class.")]
-    seen: Annotated[
+    heatmap: Annotated[list[list[float]], Field(description="Rows of cells, from 0 to 1: what speaks for that class.")]
+    visible_box: Annotated[
         tuple[float, float, float, float],
         Field(description="What the cells cover: left, top, right, bottom, pixels of the upright photo."),
     ]
@@ -97,7 +97,7 @@ class Unreadable(_Strict):
     error: str
 
 
-class Answers(_Strict):
+class PredictResponse(_Strict):
     """One item a photo, in their order."""
 
     predictions: list[Answer | Unreadable]

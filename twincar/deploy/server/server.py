@@ -38,7 +38,7 @@ _CONNECTIONS = 512  # at one time
 _NO_LOGIN = "There is no login: whoever reaches port %d of this machine can ask. --api-key-file FILE asks for a key."
 
 
-class PatientProtocol(H11Protocol):
+class TimeoutProtocol(H11Protocol):
     """Uvicorn's HTTP, with an end to patience: it has none for slow headers, slow readers, and idle connections."""
 
     conn: StrictConnection
@@ -193,7 +193,7 @@ def serve(
 def server(
     app: FastAPI,
     limits: Limits,
-    protocol: type[PatientProtocol] = PatientProtocol,
+    protocol: type[TimeoutProtocol] = TimeoutProtocol,
     settings: HttpSettings | None = None,
 ) -> DrainingServer:
     """A uvicorn server for an application of `create_app`."""

@@ -189,7 +189,7 @@ def read_metrics(folder: Path) -> Metrics:
     return found
 
 
-def read_answers(folder: Path) -> list[Answer]:
+def read_predictions(folder: Path) -> list[Answer]:
     """The answer to each photo, from `reports/<split>/predictions.csv`.
 
     Raises:

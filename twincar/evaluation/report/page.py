@@ -116,7 +116,7 @@ def report(
     reports = reports_of(run, spec, data) if data else run.reports
     split = _evaluated_split(run, reports, split, data_folder)
     metrics = files.read_metrics(reports / split)
-    answers, classes = files.read_answers(reports / split), files.read_classes(reports / split)
+    answers, classes = files.read_predictions(reports / split), files.read_classes(reports / split)
     room = LARGEST - _WITHOUT_PICTURES - _A_CLASS * len(classes)
     album = Album(data.photo_root if data else None, room)
     confusion = _Confusion.of(answers, spec.classes)

@@ -64,7 +64,7 @@ class Mistake:
 
     answer: Answer
     photo: str = ""
-    heat: str = ""
+    heatmap: str = ""
     partly_seen: bool = False
     """Whether the network saw a part of the photo only."""
 
@@ -105,7 +105,7 @@ def show_mistakes(
             pictures = [] if photo is None else album.pictures(photo, next(overlays))
             if pictures is None:
                 return shown  # no room for more
-            partly_seen = photo is not None and is_darkened(*photo.size, spec.preprocessing.seen_box(*photo.size))
+            partly_seen = photo is not None and is_darkened(*photo.size, spec.preprocessing.visible_box(*photo.size))
             own, heat = pictures or ("", "")
             shown.append(Mistake(answer, own, heat, partly_seen))
         if on_photo:
@@ -154,6 +154,6 @@ def _overlays(found: Sequence[tuple[Answer, Image.Image]], engine: Engine, spec:
     for (answer, photo), heat in zip(found, grad_cam_plus_plus(features, engine.head, targets), strict=True):
         small = photo.copy()
         small.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
-        seen = spec.preprocessing.seen_box(small.width, small.height)
+        seen = spec.preprocessing.visible_box(small.width, small.height)
         explained = Explained(np.asarray(small), heat, seen, answer.answer, answer.confidence, answer.truth)
         yield Image.fromarray(overlay(explained))

@@ -26,41 +26,45 @@ _UNSEEN = 0.35  # brightness of what the network did not see
 _STRONGEST = 0.65  # share of the colour where a map is hottest
 
 
-def heat_overlay(photo: NDArray[np.uint8], heat: Floats, seen: tuple[float, float, float, float]) -> NDArray[np.uint8]:
+def heat_overlay(
+    photo: NDArray[np.uint8], heat: Floats, visible_box: tuple[float, float, float, float]
+) -> NDArray[np.uint8]:
     """A photo under its heat map, blue little and red much; what the network did not see is darkened.
 
     Args:
         photo: upright, H×W×3.
-        heat: h×w, 0 to 1; it covers `seen`.
-        seen: left, top, right, bottom of what the network saw, pixels of the photo.
+        heat: h×w, 0 to 1; it covers `visible_box`.
+        visible_box: left, top, right, bottom of what the network saw, pixels of the photo.
 
     Returns:
         H×W×3.
     """
-    return _under_map(photo, heat, seen, turbo)
+    return _under_map(photo, heat, visible_box, turbo)
 
 
 def contrast_overlay(
-    photo: NDArray[np.uint8], signed: Floats, seen: tuple[float, float, float, float]
+    photo: NDArray[np.uint8], signed: Floats, visible_box: tuple[float, float, float, float]
 ) -> NDArray[np.uint8]:
     """A photo under a signed map: orange speaks for the one class (above 0), blue for the other.
 
     Args:
         photo: upright, H×W×3.
-        signed: h×w, of any scale; it covers `seen`.
-        seen: left, top, right, bottom of what the network saw, pixels of the photo.
+        signed: h×w, of any scale; it covers `visible_box`.
+        visible_box: left, top, right, bottom of what the network saw, pixels of the photo.
 
     Returns:
         H×W×3.
     """
     scale = abs(signed).max()
     first, second = _rgb(ORANGE), _rgb(BLUE)
-    return _under_map(photo, signed / (scale or 1), seen, lambda heat: np.where(heat[..., None] > 0, first, second))
+    return _under_map(
+        photo, signed / (scale or 1), visible_box, lambda heat: np.where(heat[..., None] > 0, first, second)
+    )
 
 
-def is_darkened(width: int, height: int, seen: tuple[float, float, float, float]) -> bool:
+def is_darkened(width: int, height: int, visible_box: tuple[float, float, float, float]) -> bool:
     """Whether an overlay of a photo of that size shows anything that the network did not see."""
-    left, top, right, bottom = (round(edge) for edge in seen)
+    left, top, right, bottom = (round(edge) for edge in visible_box)
     return left > 0 or top > 0 or right < width or bottom < height
 
 
@@ -74,12 +78,12 @@ def turbo(values: Floats) -> Floats:
 def _under_map(
     photo: NDArray[np.uint8],
     heat: Floats,
-    seen: tuple[float, float, float, float],
+    visible_box: tuple[float, float, float, float],
     colours: Callable[[Floats], Floats],
 ) -> NDArray[np.uint8]:
-    """A photo, H×W×3, under a map in -1 to 1 that covers `seen`, in the RGB, 0 to 1, that `colours` gives a value."""
+    """A photo, H×W×3, under a map in -1 to 1 over `visible_box`, in the RGB, 0 to 1, that `colours` gives a value."""
     height, width = photo.shape[:2]
-    left, top, right, bottom = (round(edge) for edge in seen)
+    left, top, right, bottom = (round(edge) for edge in visible_box)
     left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
     result = photo.astype(np.float32) * _UNSEEN
     heat = resize_map(heat, bottom - top, right - left)

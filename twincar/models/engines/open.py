@@ -74,7 +74,7 @@ def _open(path: Path, engine: EngineName, classes: ClassNames | None, backbone: 
     return TorchEngine(network), spec
 
 
-def read_logits(
+def compute_logits(
     engine: Engine,
     preprocessing: Preprocessing,
     photos: Sequence[Photo],
