@@ -14,9 +14,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import answers, growth, training_input, training_step
 from benchmarks.measuring import FULL, SMALLEST, Scale, Section, describe_machine
-from benchmarks.picture import draw_ratios
+from benchmarks.scale import growth
+from benchmarks.speed import inference as answers
+from benchmarks.speed import training_input, training_step
+from benchmarks.speed.picture import draw_ratios
 from twincar.data.dataset import PreparedData
 from twincar.data.prepare import prepare
 

@@ -28,7 +28,15 @@ register_with_timm()
 STARTED = Path(__file__).with_name("started")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(STARTED), os.environ.get("PYTHONPATH")]))
 
-LONGEST = ("test_docs", "test_faults", "test_network", "test_survival", "test_package", "test_cli", "test_end_to_end")
+LONGEST = (
+    "test_docs",
+    "test_faults",
+    "test_network",
+    "test_survival",
+    "test_package",
+    "test_command_line",
+    "test_end_to_end",
+)
 """Files that take longest: they come first, so that no worker is left alone with one of them in the end."""
 
 REAL_PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "stanford_cars"

@@ -32,7 +32,7 @@ def load(model: str | Path | None = None, *, revision: str | None = None) -> Cla
 
     Args:
         model: a path, or `owner/name` or `owner/name@revision` on the hub, where a path that is there comes first; the
-            model in the box unless given.
+            bundled model unless given.
         revision: branch, tag or commit on the hub.
 
     Raises:

@@ -69,7 +69,7 @@ def watched_command_line(namespace: str, arguments: Sequence[object]) -> None:
     """`twincar ARGUMENTS`, watched, and with that network namespace if one is named; for a process that was forked."""
     from huggingface_hub import constants
 
-    from benchmarks.forked import command_line
+    from tests.robustness.forked import command_line
 
     constants.HF_HUB_OFFLINE = constants.HF_HUB_DISABLE_TELEMETRY = False  # as it is for users
     if namespace:

@@ -38,7 +38,7 @@ ModelArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="[MODEL]",
-        help="Exported .onnx, run folder, .safetensors, or owner/name on the hub.  [default: the model in the box]",
+        help="Exported .onnx, run folder, .safetensors, or owner/name on the hub.  [default: the bundled model]",
     ),
 ]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run, such as runs/cars.")]
@@ -93,7 +93,7 @@ def number_of(labels_from: LabelsFrom | None) -> int | None:
 
 
 def model_or_bundled(model: str | None) -> str:
-    """The model that was named, or the one in the box, of which this tells."""
+    """The model that was named, or the bundled model, of which this tells."""
     if model is not None:
         return model
     from twincar.models.bundled import MODEL, WHAT

@@ -79,7 +79,7 @@ def predict(
             "--model",
             "-m",
             help="Run folder, .safetensors, exported .onnx or OpenVINO folder, published .pth, or a model on the hub: "
-            "OWNER/NAME[@REVISION].  [default: the model in the box]",
+            "OWNER/NAME[@REVISION].  [default: the bundled model]",
         ),
     ] = None,
     engine: Annotated[EngineName, typer.Option(help="What computes; auto is the fastest there.")] = "auto",

@@ -28,7 +28,7 @@ from twincar.models.spec import ModelSpec
 
 _MODEL, _EXAMPLES, _LICENSE, _PACKAGE = "model.onnx", "examples", "LICENSE", "twincar"
 _SOURCES = frozenset((".css", ".jinja", ".js", ".py", ".template", ".txt", ".typed"))
-"""Suffixes of the package's files; the model in the box stays here, and whatever else lies in a checkout."""
+"""Suffixes of the package's files; the bundled model stays here, and whatever else lies in a checkout."""
 _QUALITY = 95  # of example photos, as JPEG
 
 

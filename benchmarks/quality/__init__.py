@@ -1,0 +1,1 @@
+"""How good: figures that a stranger can repeat."""

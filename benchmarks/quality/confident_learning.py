@@ -1,0 +1,110 @@
+"""How well wrong labels are found: plants some, lets a run judge them, and counts.
+
+    python -m benchmarks.quality.confident_learning DATA RUN [--share 0.02] [--folds 3] [--seed 0] [--keep FOLDER]
+
+Of the photos that will be judged `share` get the label of another class, drawn evenly. Without --folds those are the
+photos the run was not trained on; with it all are, and the networks of the folds are trained on the wrong labels too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+import tempfile
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.measuring import Section
+from twincar.auditing.duplicates import find_duplicates, group_numbers
+from twincar.auditing.label_review import Judgement, Photos, judge_labels
+from twincar.auditing.signatures import sign_photos
+from twincar.core.config import TrainConfig, read_yaml
+from twincar.core.files import write_text
+from twincar.core.runs import RunFolder
+from twincar.data.dataset import SPLITS, Annotation, PreparedData, write_prepared
+from twincar.metrics.confident_learning import label_margins
+
+
+def main() -> None:
+    """Plant, judge, print a table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quality.confident_learning", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("data", type=Path, help="prepared data set")
+    parser.add_argument("run", type=Path, help="run trained on it")
+    parser.add_argument("--share", type=float, default=0.02, help="of the photos that are judged")
+    parser.add_argument("--folds", type=int, default=0, help="judge the training photos too, in so many folds")
+    parser.add_argument("--seed", type=int, default=0, help="of what is planted")
+    parser.add_argument("--keep", type=Path, help="folder for the networks of the folds, to be used again")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    place = nullcontext(str(arguments.keep)) if arguments.keep else tempfile.TemporaryDirectory()
+    with place as folder:
+        print(measure(arguments.data, arguments.run, Path(folder), arguments.share, arguments.folds, arguments.seed))
+
+
+def measure(data_folder: Path, run: Path, folder: Path, share: float, folds: int, seed: int) -> str:
+    """The table, as Markdown."""
+    data = PreparedData.open(data_folder)
+    shown = [annotation for annotation in data.annotations if annotation.split in SPLITS]
+    signatures = sign_photos(shown, data.photo_root)
+    groups = group_numbers(find_duplicates(signatures, [photo.sha256 for photo in shown]), len(shown))
+    judged = [i for i, photo in enumerate(shown) if folds or photo.split != "train"]
+    wrong, planted = plant(shown, judged, len(data.classes), share, seed)
+    photos = Photos(planted, data.classes, data.photo_root.resolve(), groups)
+    judgement = judge_labels(_run_on_planted(run, data, planted, folder), photos, folder / "folds", folds=folds)
+    return _table(judgement, wrong, f"{data_folder.name}, {share:.0%} of {len(judged)} labels wrong").to_markdown()
+
+
+def plant(
+    photos: list[Annotation], judged: list[int], classes: int, share: float, seed: int
+) -> tuple[set[int], list[Annotation]]:
+    """The places of `share` of the photos at `judged`, and all photos, with a wrong label at those places."""
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(judged, round(share * len(judged)), replace=False).tolist()
+    planted = list(photos)
+    for place in chosen:
+        label = (photos[place].label or 0) + int(rng.integers(1, classes))
+        planted[place] = replace(photos[place], label=label % classes)
+    return set(chosen), planted
+
+
+def _run_on_planted(run: Path, data: PreparedData, planted: list[Annotation], folder: Path) -> Path:
+    """A copy of the run that takes the planted data set for the one it was trained on."""
+    manifest = {**data.manifest, "photo_root": data.photo_root.resolve().as_posix()}
+    write_prepared(folder / "data", data.classes, planted, manifest)
+    config = replace(TrainConfig.from_values(read_yaml(RunFolder.open(run).config)), data=str(folder / "data"))
+    copy = RunFolder(folder / "run")
+    write_text(copy.config, config.to_yaml())
+    shutil.copy(RunFolder.open(run).best, copy.best)
+    return copy.path
+
+
+def _table(judgement: Judgement, wrong: set[int], title: str) -> Section:
+    places = judgement.photos
+    truly: NDArray[np.bool_] = np.isin(places, sorted(wrong))
+    suspects = judgement.errors.photos
+    by_margin = np.argsort(label_margins(judgement.labels, judgement.probabilities), kind="stable")
+    ranked = np.concatenate([suspects, by_margin[~np.isin(by_margin, suspects)]])
+    right = float((judgement.probabilities.argmax(axis=1) == judgement.labels)[~truly].mean())
+    rows = [
+        [what, str(len(named)), str(int(truly[named].sum())), f"{truly[named].mean():.3f}" if len(named) else "none",
+         f"{truly[named].sum() / max(1, truly.sum()):.3f}"]
+        for what, named in (("as many as are wrong", ranked[: truly.sum()]), ("all suspects", suspects))
+    ]  # fmt: skip
+    notes = [
+        f"{int(truly.sum())} wrong labels among {len(places)} judged; the networks' accuracy on the other labels is "
+        f"{right:.3f}; estimated share of wrong labels {judgement.errors.noise:.3f}; by chance precision would be "
+        f"{truly.mean():.3f}.",
+        " ".join(judgement.told),
+    ]
+    return Section(title, ["named", "photos", "wrong among them", "precision", "recall"], rows, notes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How far it goes: many photos, many classes, many machines."""

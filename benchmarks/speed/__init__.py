@@ -1,0 +1,1 @@
+"""How fast: ratios of two things run in turn."""

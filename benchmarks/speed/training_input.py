@@ -1,0 +1,159 @@
+"""Training input: photos a second that one core decodes, varies and batches, against the yardstick's.
+
+python -m benchmarks DATA --only training-input
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from benchmarks.measuring import FULL, Scale, Section, in_turn, ratio, spread
+from benchmarks.speed.yardstick import PillowPhotos, training_transforms
+from twincar.core.config import AugmentConfig
+from twincar.core.machine import tune_glibc_malloc
+from twincar.core.photos import read_photo_bytes
+from twincar.core.preprocess import Preprocessing
+from twincar.data.dataset import Annotation, PreparedData
+from twincar.data.loading import augment as stages
+from twincar.data.loading.augment import AugmentParams, Pixels, fit_of, sample_params
+from twincar.data.loading.decode import decode_reduced
+from twincar.data.loading.loader import PhotoLoader, TrainingPhotos, training_loader
+
+GOALS = {"ours": 5, "ours, with the cache": 13}
+
+
+def measure(data: PreparedData, scale: Scale = FULL) -> Section:
+    """Photos a second and core on a prepared data set, with the published strengths; where the time goes."""
+    tune_glibc_malloc()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    few = _some_training_photos(data, scale.read)
+    with tempfile.TemporaryDirectory() as folder:
+        few = replace(few, folder=Path(folder))  # where its cache goes
+        started = time.perf_counter()
+        cached = _loader(few, scale, cache=True)
+        build = time.perf_counter() - started
+        loaders: dict[str, DataLoader[object]] = {"yardstick": _yardstick(few, scale)}
+        loaders |= {"ours": _loader(few, scale, cache=False), "ours, with the cache": cached}
+        seconds = in_turn({name: partial(_read_all, loader) for name, loader in loaders.items()}, rounds=scale.rounds)
+        profile = _profile(few, scale)
+    photos = len(few.annotations)
+    rows = [
+        [name, f"{photos / statistics.median(times):.0f}", spread(seconds, "yardstick", name), f"{GOALS.get(name, 1)}"]
+        for name, times in seconds.items()
+    ]
+    notes = [
+        f"{photos} training photos of {data.folder.name} drawn at random, {scale.size}×{scale.size} pixels, the "
+        f"published strengths, batches of {scale.batch}, one core, no loader processes; median of {scale.rounds} "
+        "rounds in turn. The yardstick is Pillow and torchvision's transforms with ToTensor and Normalize.",
+        _about_cache(data, scale.size, build / photos),
+        "Where ours spends its time, microseconds a photo: "
+        + "; ".join(f"{k} {v:.0f}" for k, v in profile.items())
+        + ".",
+        *_shortfalls(seconds),
+    ]
+    return Section("Training input", ["way", "photos/s", "times the yardstick", "goal"], rows, notes)
+
+
+def _some_training_photos(data: PreparedData, count: int) -> PreparedData:
+    annotations = data.split("train")
+    chosen = np.random.default_rng(0).permutation(len(annotations))[:count]
+    return replace(data, annotations=tuple(annotations[index] for index in sorted(chosen)))
+
+
+def _yardstick(data: PreparedData, scale: Scale) -> DataLoader[object]:
+    chain = training_transforms(AugmentConfig(), height=scale.size, width=scale.size)
+    labels = [annotation.label or 0 for annotation in data.annotations]
+    photos = PillowPhotos([data.path(annotation) for annotation in data.annotations], labels, chain)
+    return DataLoader(photos, batch_size=scale.batch, shuffle=True)  # type: ignore[arg-type]
+
+
+def _loader(data: PreparedData, scale: Scale, *, cache: bool) -> PhotoLoader:
+    return training_loader(
+        data, augment=AugmentConfig(), preprocessing=Preprocessing(height=scale.size, width=scale.size),
+        batch_size=scale.batch, balanced=False, seed=0, workers=0, cache=cache,
+    )  # fmt: skip
+
+
+def _read_all(loader: DataLoader[object]) -> None:
+    for _ in loader:
+        pass
+
+
+def _about_cache(data: PreparedData, size: int, build: float) -> str:
+    annotations = data.split("train")
+    cached = sum(_cached_bytes(annotation, size) for annotation in annotations)
+    files = sum(data.path(annotation).stat().st_size for annotation in annotations)
+    return (
+        f"The cache of all {len(annotations)} training photos takes {cached / 1e9:.2f} GB ({files / 1e9:.2f} GB as "
+        f"files) and, at {1000 * build:.1f} ms a photo, {build * len(annotations):.0f} s to build."
+    )
+
+
+def _cached_bytes(annotation: Annotation, size: int) -> int:
+    fit = fit_of(AugmentConfig(), (annotation.width, annotation.height), height=size, width=size)
+    return 3 * fit.width * fit.height if fit else 0
+
+
+def _shortfalls(seconds: dict[str, list[float]]) -> list[str]:
+    reached = {name: ratio(seconds, "yardstick", name) for name in GOALS}
+    return [
+        f"{name}: {reached[name]:.1f} times the yardstick falls short of the goal of {goal}."
+        for name, goal in GOALS.items()
+        if reached[name] < goal
+    ]
+
+
+def _profile(data: PreparedData, scale: Scale) -> dict[str, float]:
+    """Microseconds a photo of each stage, each alone over all photos."""
+    side = scale.size
+    photos = TrainingPhotos(
+        data, data.annotations, AugmentConfig(), Preprocessing(height=side, width=side), 0, cache=True
+    )
+    sizes = [(annotation.width, annotation.height) for annotation in data.annotations]
+    strengths = AugmentConfig()
+    generators = [np.random.default_rng((0, 0, place)) for place in range(len(sizes))]
+    draws = [sample_params(strengths, rng, *size) for rng, size in zip(generators, sizes, strict=True)]
+    files = [read_photo_bytes(path) for path in photos.paths]
+    decoded = [decode_reduced(file, "", 1.0) for file in files]
+    crops = [stages._crop(photo, what, full) for photo, what, full in zip(decoded, draws, sizes, strict=True)]
+    assert photos.cache is not None
+    cached = [stages._crop(photos.cache[index], what, sizes[index]) for index, what in enumerate(draws)]
+    images = [stages._turn(what, crop, side, side) for what, crop in zip(draws, cached, strict=True)]
+
+    def each(work: Callable[[int], object]) -> float:
+        return median_time(lambda: [work(index) and None for index in range(len(sizes))]) / len(sizes)
+
+    def median_time(work: Callable[[], object]) -> float:
+        return 1e6 * statistics.median(in_turn({"": work}, rounds=scale.rounds)[""])
+
+    def alone(*names: str) -> list[AugmentParams]:
+        return [replace(what, jitter=tuple(j for j in what.jitter if j[0] in names), blur_sigma=0.0) for what in draws]
+
+    colours, hues = alone("brightness", "contrast", "saturation"), alone("hue")
+    blurs = [replace(what, jitter=()) for what in draws]
+    batch: list[Pixels] = images[: scale.batch]
+    return {
+        "generator": each(lambda i: np.random.default_rng((0, 0, i)).bit_generator),
+        "dice": each(lambda i: sample_params(strengths, generators[i], *sizes[i])),
+        "reading the file": each(lambda i: read_photo_bytes(photos.paths[i])),
+        "decoding": each(lambda i: decode_reduced(files[i], "", 1.0) is None),
+        "resize": each(lambda i: stages._resize(crops[i], side, side) is None),
+        "pick (from the cache)": each(lambda i: stages._turn(draws[i], cached[i], side, side) is None),
+        "pick (after the resize)": each(lambda i: stages._turn(draws[i], images[i], side, side) is None),
+        "hue": each(lambda i: stages._finish(hues[i], images[i]) is None),
+        "brightness, contrast and saturation": each(lambda i: stages._finish(colours[i], images[i]) is None),
+        "blur": each(lambda i: stages._finish(blurs[i], images[i]) is None),
+        "batching": median_time(lambda: np.stack(batch)) / len(batch),
+    }

@@ -1,0 +1,340 @@
+"""What the benchmarks are made of; nothing here is timed."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import runpy
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from colour_model import BLUE, GREEN, RED, paint, write_model
+from conftest import write_class_folders
+
+import twincar.deploy.export
+from benchmarks.measuring import FULL, SMALLEST, Scale, Section, in_turn, peak_memory, ratio, spread
+from benchmarks.quality.confident_learning import plant
+from benchmarks.speed import install, serve_load, training_step
+from benchmarks.speed.install import _megabytes
+from benchmarks.speed.picture import Bar, draw_ratios, read_ratios
+from tests.robustness import soak_train
+from twincar.data.dataset import Annotation
+from twincar.data.prepare import prepare
+from twincar.deploy.onnx_graph import to_onnx
+from twincar.models.bundled import MODEL
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = (*sorted(ROOT.glob("benchmarks/**/*.py")), *sorted(ROOT.glob("tests/robustness/*.py")))
+RUN_HERE = {
+    *(
+        "benchmarks",
+        "benchmarks.scale.growth",
+        "benchmarks.speed.yardstick",
+        "benchmarks.speed.training_step",
+        "benchmarks.speed.picture",
+    ),
+    *(
+        "benchmarks.quality.bundled",
+        "benchmarks.quality.duplicates",
+        "benchmarks.quality.confident_learning",
+        "benchmarks.speed.install",
+    ),
+    *("benchmarks.speed.serve_load", "tests.robustness.soak_server", "tests.robustness.soak_train"),
+    *("benchmarks.scale.cluster", "tests.robustness.survival"),
+}
+"""Programs that a test below runs at their smallest."""
+ELSEWHERE = {"tests.robustness.fuzz", "benchmarks.quality.bundled_header"}
+"""Of `test_fuzz.py` and `test_bundled.py`."""
+
+
+def run(module: str, *arguments: object) -> str:
+    """What `python -m module ...` prints, in this process, whose imports are done."""
+    told = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(told), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the module is imported already
+        patch.setattr(sys, "argv", [module, *map(str, arguments)])
+        try:
+            runpy.run_module(module, run_name="__main__")
+        except SystemExit as ended:
+            if ended.code:
+                raise
+    return told.getvalue()
+
+
+@pytest.fixture
+def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is started with `python -m` runs here."""
+    plain = subprocess.run
+
+    def run_here(command: Sequence[object], **options: Any) -> subprocess.CompletedProcess[str]:
+        python, *rest = map(str, command)
+        if python != sys.executable or rest[0] != "-m":
+            return plain(command, **options)  # type: ignore[call-overload, no-any-return]
+        return subprocess.CompletedProcess(rest, 0, run(*rest[1:]), "")
+
+    monkeypatch.setattr(subprocess, "run", run_here)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model that takes no time."""
+    return write_model(tmp_path / "colours.onnx")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three photos that it knows."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, colour in enumerate((RED, GREEN, BLUE)):
+        paint(folder / f"{number}.png", colour)
+    return folder
+
+
+def test_every_program_is_run_by_a_test() -> None:
+    programs = {path for path in PROGRAMS if '__name__ == "__main__"' in path.read_text("utf-8")}
+    assert {module_of(path) for path in programs} == RUN_HERE | ELSEWHERE
+
+
+def module_of(path: Path) -> str:
+    """What stands after `python -m`."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+
+
+def test_every_command_that_is_written_down_has_these_flags() -> None:
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/**/*.md"), *PROGRAMS]
+    sources, found = {module_of(path): path for path in PROGRAMS}, 0
+    for page in [*pages, MODEL.with_name("CARD.md"), ROOT / "Makefile"]:
+        commands = re.findall(
+            r"-m ((?:benchmarks|tests\.robustness)[.\w]*)((?: [^`\n#]*)?)", page.read_text(encoding="utf-8")
+        )
+        for module, rest in commands:
+            source = sources[module]
+            assert module in RUN_HERE | ELSEWHERE, page
+            flags = re.findall(r"--[a-z-]+", rest)
+            assert all(f'"{flag}"' in source.read_text(encoding="utf-8") for flag in flags), (page, module, rest)
+            found += 1
+    assert found > 20
+
+
+class Here:
+    """In place of `training_step._Child`: the same steps without a process of their own."""
+
+    def __init__(self, scale: Scale, kind: str, **_: str) -> None:
+        self.step = training_step.make_step(kind, scale)
+
+    def end(self) -> int:
+        return peak_memory()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("few_toycars", "no_processes")
+def test_all_that_make_benchmark_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    traced: list[onnx.ModelProto] = []
+
+    def trace_once(*network: Any) -> onnx.ModelProto:
+        if not traced:
+            traced.append(to_onnx(*network))
+        copy = onnx.ModelProto()
+        copy.CopyFrom(traced[0])
+        return copy
+
+    monkeypatch.setattr(training_step, "_Child", Here)
+    monkeypatch.setattr(twincar.deploy.export, "to_onnx", trace_once)
+    assert f"Written: {tmp_path / 'results.md'}" in run("benchmarks", "--smallest", "--out", tmp_path)
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert re.findall(r"## (.*)", text) == ["Training input", "Training step", "Answers", "Cost as work grows"]
+    ways = {bar.name.partition(": ")[2] for bar in read_ratios(text)}
+    assert ways >= {"ours in bf16", "ours, with the cache", "onnxruntime", "OpenVINO int8"}
+    drawn = {path.name: path.stat().st_size for path in (tmp_path / "results").iterdir()}
+    assert drawn.keys() == {"ratios.png", "growth_photos.png", "growth_classes.png"}
+    assert min(drawn.values()) > 5000
+    before = (tmp_path / "results" / "ratios.png").read_bytes()
+    run("benchmarks.speed.picture", tmp_path)
+    assert (tmp_path / "results" / "ratios.png").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_process_steps_when_it_is_told_to() -> None:
+    child = training_step._Child(SMALLEST, "fp32")
+    child.step()
+    assert child.end() > 10**8
+
+
+def test_copies_are_looked_for(small_data: Path) -> None:
+    told = run("benchmarks.quality.duplicates", small_data, "--photos", 1, "--hashed", 3, "--compared", 50)
+    assert "| comparing 50 photos |" in told
+    assert "| JPEG quality 30 | 1 of 1 |" in told
+
+
+def test_the_model_in_the_box_is_measured_beside_others(tmp_path: Path) -> None:
+    from twincar.models.bundled import MODEL
+
+    cars = ("BMW M3 Coupe 2012", "Audi S4 Sedan 2012")
+    source = write_class_folders(tmp_path / "source", {"train": 2, "test": 1}, cars)
+    told = run("benchmarks.quality.bundled", prepare(str(source), tmp_path / "data").folder, "--model", MODEL)
+    assert told.count(f"| {MODEL.name}, onnxruntime |") == 2
+    assert "2 photos of data, split test" in told
+
+
+def test_an_installation_is_weighed_and_asked(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pretend(wheel: Path, folder: Path) -> tuple[float, float, float]:
+        """Nothing is fetched; the environment that this runs in stands for the new one."""
+        assert wheel.suffix == ".whl"
+        site = folder / "lib" / "python3" / "site-packages" / "onnxruntime"
+        site.mkdir(parents=True)
+        (site / "library.so").write_bytes(bytes(5_000_000))
+        return 1.0, 2.0, 0.5
+
+    monkeypatch.setattr(install, "_install", pretend)
+    monkeypatch.setattr(install, "_build", lambda folder: folder / "twincar.whl")
+    asked: list[list[str]] = []
+    monkeypatch.setattr(install.subprocess, "run", lambda command, **_: asked.append([str(part) for part in command]))
+    out, photo = tmp_path / "install.md", str(photos / "0.png")
+    monkeypatch.setattr(sys, "argv", ["install", str(model), "--photo", photo, "--smallest", "--out", str(out)])
+    install.main()
+    told = out.read_text(encoding="utf-8")
+    assert "| what it adds to site-packages, MB | 3 | under 250 |" in told
+    assert "Largest: onnxruntime 5 MB." in told
+    assert [command[-1] for command in asked[:4]] == [photo, photo, "--help", "info"]
+
+
+def test_ways_take_turns_and_the_warm_up_is_not_counted() -> None:
+    calls: list[str] = []
+    seconds = in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, warm_up=2)
+    assert calls == ["a", "b"] * (FULL.rounds + 2)
+    assert [len(times) for times in seconds.values()] == [FULL.rounds] * 2
+
+
+def test_a_ratio_is_of_medians_and_its_spread_of_rounds() -> None:
+    seconds = {"theirs": [4.0, 6.0, 8.0], "ours": [2.0, 1.0, 2.0]}
+    assert ratio(seconds, "theirs", "ours") == 3.0
+    assert spread(seconds, "theirs", "ours") == "3.0 (2.0 to 6.0)"
+
+
+def test_the_picture_shows_the_ratios_of_the_tables(tmp_path: Path) -> None:
+    header = ["way", "one photo, ms", "times", "many, photos/s", "times"]
+    rows = [["yardstick", "10", "1.0 (1.0 to 1.0)", "9", "1.0 (1.0 to 1.0)"]]
+    rows += [["ours", "5", "2.0 (1.5 to 2.5)", "27", "3.0 (2.9 to 3.1)"]]
+    text = Section("Answers", header, rows, ["One note."]).to_markdown()
+    assert read_ratios(text)[2:] == [
+        Bar("Answers, one photo: ours", 2.0, 1.5, 2.5),
+        Bar("Answers, many: ours", 3.0, 2.9, 3.1),
+    ]
+    (tmp_path / "results.md").write_text(text)
+    draw_ratios(tmp_path / "results.md", tmp_path / "ratios.png")
+    assert (tmp_path / "ratios.png").stat().st_size > 5000
+
+
+def test_the_committed_results_have_their_pictures() -> None:
+    folder = ROOT / "benchmarks"
+    text = (folder / "results.md").read_text(encoding="utf-8")
+    for title in ("Training input", "Training step", "Answers"):
+        assert f"## {title}" in text
+    for name in ("ratios", "growth_photos", "growth_classes"):
+        assert f"results/{name}.png" in text
+        assert (folder / "results" / f"{name}.png").exists()
+
+
+def test_planted_labels_are_wrong_and_no_others_change() -> None:
+    photos = [
+        Annotation(file=str(i), label=i % 4, split="val", width=9, height=9, box=None, sha256="") for i in range(100)
+    ]
+    wrong, planted = plant(photos, list(range(50, 100)), 4, 0.2, 0)
+    assert len(wrong) == 10
+    assert wrong == {i for i in range(100) if planted[i].label != photos[i].label}
+    assert min(wrong) >= 50
+    assert {photo.label for photo in planted} == {0, 1, 2, 3}
+
+
+def test_a_folder_weighs_what_du_says(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "file").write_bytes(b"x" * 3_000_001)
+    told = subprocess.run(["du", "-s", "--block-size=1", tmp_path], capture_output=True, text=True, check=True)
+    assert _megabytes(tmp_path) * 1e6 == int(told.stdout.split()[0])
+    assert _megabytes(tmp_path) > 3
+
+
+@pytest.mark.slow
+def test_planted_labels_are_looked_for(small_data: Path, small_run: Path) -> None:
+    told = run("benchmarks.quality.confident_learning", small_data, small_run, "--share", 0.2)
+    assert "| as many as are wrong |" in told
+    assert "by chance precision would be" in told
+
+
+def test_a_training_is_soaked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The training itself: `test_soak.py`."""
+    seen = [soak_train.Look(memory=900.0, files=30, threads=9, processes=3)] * 10
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(soak_train, "train", lambda *how: asked.append(how) or seen)
+    monkeypatch.setattr(
+        sys, "argv", ["soak", "data", "--epochs", "11", "--limit", "1", "--out", str(tmp_path / "soak.md")]
+    )
+    soak_train.main()
+    assert asked[0][:3] == (Path("data"), 11, 1)
+    assert "| 10 | 900 MiB | 30 | 9 | 3 |" in (tmp_path / "soak.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_server_is_loaded_and_attacked(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the clients that stop and wait half a minute: the next test has them."""
+    attacks = serve_load.attacks
+    monkeypatch.setattr(
+        serve_load, "attacks", lambda photo: {name: way for name, way in attacks(photo).items() if "stops" not in name}
+    )
+    monkeypatch.setattr(serve_load, "CLIENTS", (1, 2))
+    out = tmp_path / "serve.md"
+    monkeypatch.setattr(sys, "argv", ["load", str(model), str(photos), "--seconds", "0.2", "--out", str(out)])
+    serve_load.main()
+    told = out.read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in told.splitlines() if line.startswith("| ") and "---" not in line]
+    assert [row[6] for row in rows if len(row) == 9] == ["errors", "0", "0"]
+    assert all(row[-1] == "200 |" for row in rows if len(row) == 5 and row[0] != "| what is sent")
+
+
+@pytest.mark.slow
+def test_a_server_is_soaked(model: Path, photos: Path, tmp_path: Path) -> None:
+    with suppress(SystemExit):  # a slope through three seconds says nothing
+        run("tests.robustness.soak_server", model, photos, "--minutes", 0.05, "--out", tmp_path / "soak.md")
+    told = (tmp_path / "soak.md").read_text(encoding="utf-8")
+    assert "; 0 got a status they did not deserve" in told
+    assert "| waits in its body | 1 | 408: 1 |" in told
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_node_answers_all(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # of its workers
+    told = run("benchmarks.scale.cluster", model, photos, "--count", 4400, "--out", tmp_path / "cluster.md")
+    assert "Every photo has one row, in order: True. Rows of both ways are the same: True." in told
+
+
+@pytest.mark.slow
+def test_killed_answers_and_exports_end_as_ones_left_in_peace(small_data: Path, small_run: Path, photos: Path) -> None:
+    """The other works: `test_survival.py`."""
+    works = ("--work", "predict", "export", "--times", 1, "--trained", small_run)
+    told = run("tests.robustness.survival", small_data, photos, *works)
+    assert re.findall(r"\| (predict|export) \| .* \| 1 \| (\d) \|", told) == [("predict", "1"), ("export", "1")]
+
+
+def test_the_yardstick_answers(tmp_path: Path, photos: Path) -> None:
+    import torch
+
+    from benchmarks.speed import yardstick
+
+    torch.save(yardstick.build_network("tf_efficientnetv2_b0").state_dict(), tmp_path / "weights.pth")
+    told = run("benchmarks.speed.yardstick", "tf_efficientnetv2_b0", tmp_path / "weights.pth", photos / "0.png")
+    assert re.fullmatch(r"\[\[(\d+, ){4}\d+\]\]\n", told)

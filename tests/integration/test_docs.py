@@ -1,0 +1,219 @@
+"""What is written is true: doctests, every command is one the program takes, and the pages' blocks run as they stand.
+
+A `sh` or `python` block in README and docs is run, in the order of its page, in a folder that holds what pages name: a
+trained run, its data, photos. A block that is not run says why in a comment above it, `<!-- not run: REASON -->`.
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from small_backbone import BACKBONE
+from typer.testing import CliRunner
+
+from twincar.cli import app
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")))}
+NOT_RUN = {
+    "installs software": "the tests have what they need",
+    "needs a network": "the tests have none",
+    "needs Stanford Cars": "no photo of it is part of the project",
+    "runs until it is stopped": "servers are tested in test_server.py and test_demo.py",
+    "takes minutes": "tested on less elsewhere: the quickstart in test_end_to_end.py, and `make test` runs this",
+}
+CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block of a page."""
+
+    line: int
+    language: str
+    text: str
+    not_run: str
+    """Why, or empty."""
+
+
+def blocks(text: str) -> list[Block]:
+    pattern = r"(?:^<!-- not run: (?P<reason>.*?) -->\n+)?^```(?P<language>sh|python)\n(?P<text>.*?)^```$"
+    return [
+        Block(text.count("\n", 0, found.start()) + 1, found["language"], found["text"], found["reason"] or "")
+        for found in re.finditer(pattern, text, re.DOTALL | re.MULTILINE)
+    ]
+
+
+def shell_lines(text: str) -> list[str]:
+    lines = text.replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def commands(text: str) -> list[str]:
+    lines = [line for block in blocks(text) if block.language == "sh" for line in shell_lines(block.text)]
+    return [line.split(" #")[0].split("<")[0].split(">")[0].strip() for line in lines if line.startswith("twincar ")]
+
+
+@pytest.mark.parametrize("name", ["twincar.core.labels", "twincar.core.config", "twincar.core.wording"])
+def test_doctests(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_the_readme_shows_every_verb() -> None:
+    verbs = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    assert {line.split()[1] for line in commands(README)} == verbs
+
+
+@pytest.mark.parametrize("line", sorted({line for text in PAGES.values() for line in commands(text)}))
+def test_commands_that_are_shown_are_taken(line: str) -> None:
+    verb, *arguments = shlex.split(line)[1:]
+    command = typer.main.get_command(app).commands[verb]  # type: ignore[attr-defined]
+    with command.make_context(verb, arguments):
+        pass
+
+
+def test_pictures_and_files_that_are_named_are_there() -> None:
+    for page, text in PAGES.items():
+        for target in re.findall(r"\]\(([^)#:]+)", text):
+            outside = page.parent / target
+            assert outside.exists(), f"{page.name}: {target}"
+
+
+def test_the_page_of_the_command_line_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    for width in ("40", "200"):
+        monkeypatch.setenv("COLUMNS", width)
+        assert _docs_module("command_line").page() == written, "run: make docs"
+
+
+def test_blocks_that_are_not_run_say_why() -> None:
+    every = [block for text in PAGES.values() for block in blocks(text)]
+    assert {block.not_run for block in every} - {""} <= set(NOT_RUN)
+    assert sum(text.count("<!-- not run:") for text in PAGES.values()) == sum(bool(block.not_run) for block in every)
+    assert sum(text.count("```sh\n") + text.count("```python\n") for text in PAGES.values()) == len(every)
+
+
+@pytest.mark.parametrize("text", ["exit 3", "twincar predict --model nothing.onnx car.jpg", "cat nothing | cat"])
+def test_a_block_that_fails_is_noticed(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AssertionError):
+        run_block(Block(1, "sh", text, ""), {})
+
+
+@pytest.fixture(scope="module")
+def few_toycars() -> Iterator[None]:
+    """Fewer toy cars, and fewer pictures that are no car, are drawn; the recipe takes one epoch of a small network."""
+    from twincar.core.recipes import RECIPES
+    from twincar.data.sources import toy
+    from twincar.data.toy.cars import draw_data_set
+    from twincar.evaluation import open_set
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(toy, "draw_data_set", partial(draw_data_set, photos_per_class={"train": 5, "test": 2}))
+        patch.setattr(open_set, "_FAR_AWAY", 8)
+        quick = {"backbone": BACKBONE, "epochs": 1, "precision": "fp32"}
+        patch.setitem(RECIPES, "toycars", {**RECIPES["toycars"], **quick})
+        yield
+
+
+@pytest.fixture(scope="module")
+def stage(few_toycars: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
+    """A folder with what pages name: `quickstart/`, runs, an exported model, photos."""
+    from twincar.core.config import TrainConfig
+    from twincar.data.prepare import prepare
+    from twincar.deploy.export import export
+    from twincar.training.train import train
+
+    folder = tmp_path_factory.mktemp("stage")
+    data = prepare("toycars", folder / "quickstart" / "toycars")
+    config = TrainConfig.resolve(recipe="toycars", flags={"data": str(data.folder)})
+    train(config, folder / "quickstart" / "run")
+    for name in ("my_cars", "stanford_cars"):
+        _link(folder / "quickstart" / "run", folder / "runs" / name)
+    export(folder / "quickstart" / "run", out=folder / "model-fp32.onnx", force=True)
+    for photo in data.annotations:
+        split = "test" if photo.split == "test" else "train"
+        place = folder / "my_cars" / split / data.classes[photo.label or 0]
+        place.mkdir(parents=True, exist_ok=True)
+        os.link(data.path(photo), place / photo.file.replace("/", "_"))
+    first, *others = [data.path(photo) for photo in data.split("test")]
+    for number, photo in enumerate(others[:4]):
+        (folder / "folder").mkdir(exist_ok=True)
+        os.link(photo, folder / "folder" / f"{number}.jpg")
+    (folder / "more").mkdir()
+    _picture(first).save(folder / "more" / "car.png")
+    os.link(first, folder / "car.jpg")
+    shutil.copy(ROOT / "docs" / "toycars_open_set.json", folder / "toycars_open_set.json")
+    return folder
+
+
+@pytest.mark.parametrize("page", [path for path, text in PAGES.items() if blocks(text)], ids=lambda path: path.name)
+def test_blocks_run(page: Path, stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, in one folder, so that later blocks use what earlier ones have made."""
+    folder = tmp_path / "stage"
+    _link(stage, folder)
+    (folder / "docs").mkdir()
+    os.link(folder / "toycars_open_set.json", folder / "docs" / "toycars_open_set.json")
+    monkeypatch.chdir(folder)
+    names: dict[str, Any] = {}
+    found = blocks(PAGES[page])
+    for block in found:
+        if not block.not_run:
+            print(f"{page.name}:{block.line}\n{block.text}")  # noqa: T201  # pytest shows it where it fails
+            run_block(block, names)
+    skipped = [block.not_run for block in found if block.not_run]
+    print(f"{page.name}: {len(found) - len(skipped)} blocks run, not run: {skipped}")  # noqa: T201
+
+
+def run_block(block: Block, names: dict[str, Any]) -> None:
+    if block.language == "python":
+        exec(compile(block.text, f"block in line {block.line}", "exec"), names)
+        return
+    for line in shell_lines(block.text):
+        words = shlex.split(line, comments=True)
+        if words[0] == "twincar" and not set(words) & {"|", ">", "<"}:
+            result = CliRunner().invoke(app, words[1:])  # in this process, as importing torch takes seconds
+            assert result.exit_code == 0, f"{line}\n{result.output}\n{result.exception!r}"
+        else:
+            script = 'twincar() { "$PYTHON" -m twincar "$@"; }; ' + line
+            environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
+            done = subprocess.run(["bash", "-eo", "pipefail", "-c", script], env=environment, check=False)
+            assert done.returncode == 0, line
+
+
+def _link(source: Path, target: Path) -> None:
+    """A copy that takes no space; what TwinCar writes replaces files, so the source stays as it is."""
+    shutil.copytree(source, target, copy_function=os.link)
+
+
+def _picture(path: Path) -> Any:
+    from twincar.core.photos import read_photo
+
+    return read_photo(path)
+
+
+def _docs_module(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

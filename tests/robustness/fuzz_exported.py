@@ -1,0 +1,97 @@
+"""Targets of `tests.robustness.fuzz` that are exported models: they must answer with the weights that are in them."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.robustness.fuzz_models import CHANNELS, small_onnx, spec_text
+from tests.robustness.fuzz_targets import NAMES, Reader, Target, photos
+from tests.robustness.mutations_protobuf import mutate_message
+
+OUTSIDE = 1234.5
+"""Every weight in a file that no model may read."""
+FORMATS = (
+    b"\x1c\x00\x00\x00TFL3" + bytes(64),
+    b"GGUF\x03\x00\x00\x00" + bytes(64),
+    b'node { name: "x" op: "Placeholder" }',
+    b"PK\x03\x04" + bytes(64),
+    b"\x80\x02}q\x00.",
+)
+"""How other kinds of model begin that OpenVINO knows by their content."""
+
+
+def outside_of(folder: Path) -> list[bytes]:
+    """Models whose weights lie in other files, which are there, for a folder of its own."""
+    folder.mkdir()
+    places = (folder / "beside.bin", folder.parent / "secret.bin")
+    for place in places:
+        place.write_bytes(np.full((len(NAMES), CHANNELS), OUTSIDE, np.float32).tobytes())
+    return [small_onnx(spec_text(), external=name) for name in ("beside.bin", "../secret.bin", str(places[1]))]
+
+
+def ask_classifier(path: Path, engine: Any) -> None:
+    """Open a model, and answer and explain one photo; its weights must be those in it."""
+    from twincar.inference.classifier import Classifier
+
+    classifier = Classifier.load(path, engine=engine)
+    if any((layer[0] == OUTSIDE).any() for layer in classifier.engine.head.layers):
+        raise AssertionError("weights outside the file were read")
+    answer = classifier.predict(photos()[0])
+    assert 0 <= answer.confidence <= 1.0001, answer.confidence
+    json.dumps(answer.to_dict(), allow_nan=False)
+    classifier.explain(photos()[0])
+
+
+def onnx_model(scratch: Path) -> Target:
+    """An exported file on onnxruntime, asked for an answer and an explanation."""
+    path, text = scratch / "exported" / "model.onnx", spec_text()
+    hostile = outside_of(path.parent)
+
+    def run(data: bytes) -> None:
+        path.write_bytes(data)
+        ask_classifier(path, "onnxruntime")
+
+    sound = [small_onnx(text), small_onnx(text, classes=5), small_onnx(text, side=64), small_onnx(text, classes=1)]
+    return Target(run, [*sound, *hostile], mutate_message)
+
+
+def openvino_model(scratch: Path) -> Target:
+    """An OpenVINO folder, or an `.onnx` file on OpenVINO: the first byte tells which file is changed."""
+    from twincar.models.engines.openvino_engine import save_openvino
+
+    folder = scratch / "openvino"
+    onnx_file, hostile = small_onnx(spec_text()), outside_of(folder)
+    save_openvino(onnx_file, folder / "model.xml", half=False)
+    (folder / "twincar.json").write_text(spec_text())
+    names = {b"x": "model.xml", b"b": "model.bin", b"j": "twincar.json"}
+    sound = {name: (folder / name).read_bytes() for name in names.values()}
+    path = folder / "model.onnx"
+
+    def run(data: bytes) -> None:
+        if data[:1] == b"o":
+            path.write_bytes(data[1:])
+            ask_classifier(path, "openvino")
+            return
+        for name, content in {**sound, names.get(data[:1], "model.xml"): data[1:]}.items():
+            (folder / name).write_bytes(content)
+        ask_classifier(folder, "openvino")
+
+    def mutator(data: bytes, rng: random.Random) -> bytes:
+        return data[:1] + mutate_message(data[1:], rng)
+
+    xml, mark = sound["model.xml"], b"\xef\xbb\xbf"
+    entity = b'<?xml version="1.0"?><!DOCTYPE net [<!ENTITY x SYSTEM "http://127.0.0.1:9/x">]><net>&x;</net>'
+    others = (entity, onnx_file, *hostile, xml + onnx_file, mark + xml, xml.decode().encode("utf-16"), *FORMATS)
+    seeds = [*(key + sound[name] for key, name in names.items()), *(b"x" + other for other in others)]
+    return Target(run, [*seeds, *(b"o" + model for model in (onnx_file, xml, *hostile))], mutator)
+
+
+READERS: dict[str, Reader] = {
+    "exported model (.onnx)": Reader(onnx_model, 4),
+    "OpenVINO model": Reader(openvino_model, 2),
+}

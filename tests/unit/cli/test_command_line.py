@@ -1,0 +1,346 @@
+"""The command line as a person meets it: output, exit codes, one clear sentence for what is wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from command_line import Stdin, run
+from conftest import REAL_PHOTOS, draw_car, write_class_folders
+from PIL import Image
+from small_backbone import BACKBONE
+
+import twincar
+from tests.robustness.forked import command_line, start
+from twincar.cli import app, main
+from twincar.cli.output import print_csv
+from twincar.data.exclusions import read_exclusions
+
+ENVIRONMENT = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}
+
+
+def refused(code: int, *arguments: object) -> str:
+    """The one sentence a command is refused with."""
+    result = run(*arguments)
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    return result.stderr
+
+
+def test_help_and_version_import_neither_torch_nor_matplotlib() -> None:
+    code = (
+        "import sys; from twincar.cli import app; sys.argv = ['twincar', '--help']\n"
+        "try: app()\nexcept SystemExit: pass\n"
+        "import twincar; assert not {'torch', 'matplotlib', 'numpy', 'pandas'} & set(sys.modules), sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert run("--version").stdout.strip() == twincar.__version__
+
+
+def test_public_names_are_frozen() -> None:
+    names = ["Classifier", "Explanation", "Failure", "Prediction", "TwinCarError", "__version__", "load"]
+    assert sorted(twincar.__all__) == names
+    assert all(hasattr(twincar, name) for name in names)
+
+
+FLAGS = {
+    "quickstart": "--out",
+    "prepare": "--out --split --val-share --seed --classes --labels-from --singletons --open-set --strict --exclude",
+    "audit": "--deep --run --folds --out --classes --labels-from --csv --json",
+    "train": "--name --runs --resume --recipe --config --backbone --pretrained --image-size --epochs --batch-size "
+    "--learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard --devices --num-nodes",
+    "evaluate": "--split --tta --data --confidence --false-rejection --corruptions --open-set --json",
+    "explain": "--split --count --score --data --json",
+    "compare": "--photo --split --count --data --json",
+    "report": "--split --data --out",
+    "export": "--format --precision --out --data --force --json",
+    "predict": "--model -m --engine --top-k --tta --confidence --false-rejection --classes --backbone "
+    "--out --cluster --json --csv",
+    "serve": "--host --port --engine --max-queue --confidence --false-rejection --api-key-file --root-path "
+    "--allow-origin --access-log --grace-period",
+    "demo": "--examples --space --host --port",
+    "push": "--private --license --data --out --json",
+    "pull": "--json",
+    "info": "--json",
+}
+
+
+def test_csv_for_a_spreadsheet_runs_nothing(tmp_path: Path) -> None:
+    """A name that begins like a formula is quoted; `prepare --exclude` takes the list as it was printed."""
+    source = tmp_path / "cars"
+    names = {"=cmd|' C calc'!A0": 0, "+1": 1, "-2": 2, "@SUM(1)": 3, "'=quoted": 4, "'plain": 5}
+    for name, number in names.items():
+        (source / name).mkdir(parents=True)
+        draw_car(number % 4, number).save(source / name / "car.png")
+        (source / name / "bad.jpg").write_bytes(b"no photo")
+    listed = run("audit", source, "--csv").stdout
+    files = [row["file"] for row in csv.DictReader(io.StringIO(listed))]
+    assert sorted(files) == sorted(f"{'' if name == chr(39) + 'plain' else chr(39)}{name}/bad.jpg" for name in names)
+    (tmp_path / "bad.csv").write_text(listed, encoding="utf-8")
+    excluded = read_exclusions(tmp_path / "bad.csv")
+    assert sorted(excluded) == sorted(f"{name}/bad.jpg" for name in names)
+    out = io.StringIO()
+    with redirect_stdout(out):
+        print_csv(
+            [{"photo": "\t=1", "confidence": -0.5, "year": None, "open": "a=b"}],
+            ["photo", "confidence", "open", "year"],
+        )
+    assert out.getvalue() == "photo,confidence,open,year\n'\t=1,-0.5,a=b,\n"
+
+
+def test_flags_are_frozen() -> None:
+    """A new flag needs a user; adding one here is the moment to ask who that is."""
+    command = typer.main.get_command(app)
+    found = {
+        name: [flag for parameter in sub.params for flag in parameter.opts if flag.startswith("-")]
+        for name, sub in command.commands.items()  # type: ignore[attr-defined]
+    }
+    assert {name: sorted(flags) for name, flags in found.items()} == {n: sorted(f.split()) for n, f in FLAGS.items()}
+
+
+def test_the_hub_library_keeps_its_lines_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_VERBOSITY", raising=False)
+    monkeypatch.setattr("sys.argv", ["twincar", "info", "--json"])
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ.pop("HF_HUB_VERBOSITY") == "error"
+
+
+def test_compare_and_explain_score_for_machines_and_people(small_run: Path) -> None:
+    names = ("Aurora Falcon Sedan 2012", "Aurora Falcon Coupe 2012")
+    compared = json.loads(run("compare", small_run, *names, "--split", "test", "--json").stdout)
+    assert Path(compared["page"]).is_file()
+    assert [(pair["first"], pair["second"]) for pair in compared["pairs"]] == [names]
+    scored = json.loads(run("explain", small_run, "--score", "--split", "test", "--count", 2, "--json").stdout)
+    assert scored["photos"] == 2
+    lines = run("explain", small_run, "--score", "--split", "test", "--count", 2).stdout.splitlines()
+    assert lines[1] == "score\tmap\tmean\tbetter"
+    assert [line.split("\t")[0] for line in lines[2:-1]] == [row["score"] for row in scored["scores"]]
+    assert "near are" in refused(1, "compare", small_run, names[0], "Aurora Falcon Cope 2012")
+    assert "names of two classes" in refused(2, "compare", small_run, names[0])
+    assert "--score without photos" in refused(2, "explain", small_run, "car.jpg", "--score")
+    assert "--json with --score only" in refused(2, "explain", small_run, "--json")
+
+
+def test_audit_deep_for_machines_and_people(tmp_path: Path) -> None:
+    source = tmp_path / "cars"
+    for number, name in enumerate(("A", "B")):
+        (source / "train" / name).mkdir(parents=True)
+        image = Image.fromarray(np.random.default_rng(number).integers(0, 256, (8, 12, 3), np.uint8)).resize((96, 64))
+        image.save(source / "train" / name / "1.png")
+        image.save(source / "train" / name / "2.png")
+    result = run("audit", source, "--deep", "--out", tmp_path / "out")
+    assert (result.returncode, result.stderr) == (1, "")
+    assert "exact duplicate\t2\n" in result.stdout
+    assert f"Next: twincar prepare {source} --exclude {tmp_path / 'out' / 'findings.csv'} --out FOLDER" in result.stdout
+    rows = list(csv.DictReader(io.StringIO(run("audit", source, "--deep", "--csv", "--out", tmp_path / "out").stdout)))
+    assert [(row["file"], row["action"]) for row in rows] == [(f"train/{name}/2.png", "exclude") for name in "AB"]
+    summary = json.loads(run("audit", source, "--deep", "--json", "--out", tmp_path / "out").stdout)
+    assert summary["findings"] == {"exact duplicate": 2}
+    assert "Expected --deep" in refused(2, "audit", source, "--folds", 3)
+    assert "no config.yaml" in refused(2, "audit", source, "--deep", "--run", tmp_path, "--out", tmp_path / "out")
+
+
+def test_predict_for_machines_and_people(small_run: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        draw_car(number, 0).save(tmp_path / f"{number}.jpg")
+    (tmp_path / "bad.jpg").write_bytes(b"bad")
+    result = run("predict", "--model", small_run, tmp_path, "--json", "--top-k", 2)
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.returncode == 1  # one of four could not be read
+    assert [set(row) >= {"class_name", "confidence", "make", "model", "body", "year"} for row in rows] == [True] * 3 + [
+        False
+    ]
+    assert "no image" in rows[3]["error"]
+    assert "1 photo could not be read" in result.stderr
+
+    result = run("predict", "--model", small_run, tmp_path, "--csv", "--top-k", 2)
+    table = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [row["class_name"] for row in table[:3]] == [row["class_name"] for row in rows[:3]]
+    assert [row["class_name2"] for row in table[:3]] == [row["topk"][1]["class_name"] for row in rows[:3]]
+    assert "no image" in table[3]["error"]
+
+    result = run("predict", "--model", small_run, tmp_path / "0.jpg")
+    header, first = (line.split("\t") for line in result.stdout.splitlines()[:2])
+    assert result.returncode == 0
+    assert header == ["photo", "answer", "probability", "class", "make", "model", "body", "year"]
+    assert (first[0], first[3]) == (str(tmp_path / "0.jpg"), rows[0]["class_name"])
+    assert first[1].startswith(rows[0]["reason"] or f"{rows[0]['answer']} ({rows[0]['level_probability']:.1%})")
+
+
+def test_predict_reads_standard_input(small_run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "car.jpg"
+    draw_car(1, 0).save(path)
+    for stdin in (path.read_bytes(), f"{path}\n".encode()):
+        result = run("predict", "--model", small_run, "-", "--json", stdin=stdin)
+        assert len(json.loads(result.stdout)["topk"]) == 3
+    result = run("predict", "--model", small_run, "-", stdin=b"")
+    assert (result.returncode, "it is empty" in result.stderr) == (2, True)
+
+
+def bytes_written(*arguments: object, encoding: str, stdin: bytes = b"") -> bytes:
+    """What a command writes to a standard output of that encoding."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
+        patch.setattr(sys, "argv", ["twincar", "-q", *map(str, arguments)])
+        patch.setattr(sys, "stdin", Stdin(stdin))
+        with pytest.raises(SystemExit) as ended:
+            main()
+    out.flush()
+    assert ended.value.code == 0
+    return out.buffer.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_a_file_name_that_is_no_text_is_told_in_text_that_leads_back(encoding: str, tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9 \xc3\xab.png"
+    draw_car(0, 0).save(os.fsdecode(path))
+    address = f"file://{tmp_path}/caf%E9%20%C3%AB.png"
+    (row,) = map(json.loads, bytes_written("predict", tmp_path, "--json", encoding=encoding).decode().splitlines())
+    (line,) = csv.DictReader(io.StringIO(bytes_written("predict", tmp_path, "--csv", encoding=encoding).decode()))
+    told = bytes_written("predict", "-", encoding=encoding, stdin=path + b"\n").decode(encoding).splitlines()[1]
+    assert [row["photo"], line["photo"], told.split("\t")[0]] == [address] * 3
+    assert bytes_written("predict", row["photo"], "--json", encoding=encoding).decode() == json.dumps(row) + "\n"
+
+
+@pytest.mark.parametrize("encoding", ["iso-8859-5", "utf-8"])
+def test_what_standard_output_cannot_show_is_escaped(encoding: str, tmp_path: Path) -> None:
+    draw_car(0, 0).save(tmp_path / "Citroën.png")
+    told = bytes_written("predict", tmp_path / "Citroën.png", encoding=encoding).decode(encoding).splitlines()[1]
+    assert told.split("\t")[0].endswith({"iso-8859-5": "Citro\\xebn.png", "utf-8": "Citroën.png"}[encoding])
+    (row,) = bytes_written("predict", tmp_path / "Citroën.png", "--json", encoding=encoding).decode().splitlines()
+    assert json.loads(row)["photo"] == str(tmp_path / "Citroën.png")
+
+
+def test_wrong_usage_of_prepare(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "notes.txt").write_text("no car")
+    out = tmp_path / "out"
+    assert "Expected" in refused(2, "prepare", tmp_path / "gone", "--out", out)
+    assert "Expected" in refused(1, "prepare", tmp_path / "empty", "--out", out)
+    assert "Expected" in refused(1, "prepare", tmp_path / "texts", "--out", out)
+    one = write_class_folders(tmp_path / "one", {"train": 4}, ("Audi A5 Coupe 2012",))
+    assert "class" in refused(1, "prepare", one, "--out", out)
+    single = write_class_folders(tmp_path / "single", {"train": 1})
+    assert "Aurora Falcon" in refused(1, "prepare", single, "--out", out)
+    assert not out.exists()
+
+
+def test_wrong_usage_of_train(
+    small_data: Path, small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    assert "no such folder" in refused(2, "train", tmp_path / "gone")
+    assert "twincar prepare" in refused(2, "train", tmp_path)
+    assert "twincar train DATA" in refused(2, "train")
+    options = ("--runs", small_run.parent, "--name", small_run.name, "--pretrained", "none")
+    assert "never overwritten" in refused(2, "train", small_data, *options)
+    assert "did you mean 'epochs'" in refused(2, "train", small_data, "--set", "epoch=3")
+    assert "EfficientNetV2" in refused(2, "train", small_data, "--backbone", "resnet50")
+    assert "three ways out" in refused(1, "train", small_data, "--backbone", "tf_efficientnetv2_b0").lower()
+    assert "stanford" in refused(2, "train", small_data, "--recipe", "magic")
+    assert "alone" in refused(2, "train", "--resume", small_run, "--epochs", 3)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_wrong_usage_of_the_verbs_on_a_run(small_run: Path, small_data: Path, tmp_path: Path) -> None:
+    for verb in ("evaluate", "explain"):
+        assert "no such folder" in refused(2, verb, tmp_path / "gone")
+        assert "config.yaml" in refused(2, verb, small_data)
+    assert "there is none" in refused(2, "predict", "--model", "gone.safetensors", "x.jpg")
+    assert "found none" in refused(2, "predict", "--model", small_run, tmp_path)
+    assert "Missing" in refused(2, "predict")
+
+
+def test_audit_tells_what_it_concluded_beside_its_rows(tmp_path: Path) -> None:
+    source = write_class_folders(tmp_path / "s", {"train": 2, "val": 1})
+    shutil.rmtree(source / "val" / "Aurora Falcon Coupe 2012")
+    result = run("audit", source, "--json")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "Note: val has no photo of 1 of 4 classes, the best epoch is chosen without them" in result.stderr
+
+
+def test_numbers_that_may_count_from_either_are_wrong_usage(tmp_path: Path) -> None:
+    source = write_class_folders(tmp_path / "s", {"train": 2})
+    (source / "classes.txt").write_text("A\nB\nC\nD\n")
+    photos = sorted(path.relative_to(source) for path in source.rglob("*.jpg"))
+    table = source / "cars.csv"
+    table.write_text("filename,label\n" + "".join(f"{photo},{1 + place // 4}\n" for place, photo in enumerate(photos)))
+    for verb in ("prepare", "audit"):
+        assert "--labels-from 0 or --labels-from 1" in refused(2, verb, table)
+    prepared = run("prepare", table, "--labels-from", "1", "--out", tmp_path / "out")
+    assert "2 classes" in prepared.stdout
+    assert [row["name"] for row in json.loads((tmp_path / "out" / "classes.json").read_text())] == ["A", "B"]
+    assert run("audit", table, "--labels-from", "1").returncode == 0
+
+
+def test_audit_exits_with_1_when_something_is_wrong(tmp_path: Path) -> None:
+    source = write_class_folders(tmp_path / "s", {"train": 2})
+    assert run("audit", source).returncode == 0
+    bad = next(source.rglob("*.jpg"))
+    bad.write_bytes(bad.read_bytes()[:-200])
+    result = run("audit", source, "--json")
+    assert result.returncode == 1
+    assert [json.loads(line)["defect"] for line in result.stdout.splitlines()] == ["truncated"]
+
+
+def test_evaluate_and_explain_print_where_things_are(small_run: Path) -> None:
+    result = run("evaluate", small_run, "--split", "test", "--json")
+    assert json.loads(result.stdout)["photos"] == 12
+    lines = run("evaluate", small_run, "--split", "test", "--tta").stdout
+    assert "12 test photos" in lines
+    assert "f1_macro\t" in lines
+    assert "grid.png" in run("explain", small_run, "--count", 2).stdout
+
+
+def test_a_run_finds_its_data_from_anywhere(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(small_data.parent)
+    options = ("--backbone", BACKBONE, "--pretrained", "none", "--image-size", 64, "--epochs", 1)
+    assert run("train", small_data.name, "--runs", tmp_path, "--limit", 1, "--workers", 0, *options).returncode == 0
+    monkeypatch.chdir(tmp_path)
+    assert run("evaluate", small_data.name).returncode == 0
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(small_data: Path, tmp_path: Path) -> None:
+    arguments = [
+        "train", small_data, "--runs", tmp_path, "--name", "r", "--pretrained", "none", "--image-size", 64,
+        "--backbone", BACKBONE, "--epochs", 1000, "--workers", 0, "--set", "patience=1000",
+    ]  # fmt: skip
+    process = start(command_line, arguments, environment=ENVIRONMENT)
+    try:
+        assert any(line.startswith("epoch 1/") for line in iter(process.told.readline, ""))
+        os.kill(process.pid, signal.SIGINT)
+        code, message = process.finish()
+    finally:
+        process.process.kill()  # it would train on for hours
+    assert code == 130
+    assert f"twincar train --resume {tmp_path / 'r'}" in message
+    assert "Traceback" not in message
+
+
+@pytest.mark.skipif(not REAL_PHOTOS.is_dir(), reason="no real photos beside the checkout")
+def test_audit_of_real_messy_photos() -> None:
+    result = run("audit", REAL_PHOTOS / "messy", "--json")
+    found = {(row["file"], row["defect"]) for row in map(json.loads, result.stdout.splitlines())}
+    truth = json.loads((REAL_PHOTOS / "messy" / "truth.json").read_text())
+    names = {
+        "truncated": "truncated", "empty": "empty", "not_an_image": "not an image", "missing_file": "missing",
+        "outside_root": "outside the data folder", "unknown_label": "unknown label", "repeated_row": "repeated row",
+        "decompression_bomb": "too large once decoded", "tiny": "too small",
+    }  # fmt: skip
+    assert found == {(item["file"], name) for kind, name in names.items() for item in truth[kind]}
