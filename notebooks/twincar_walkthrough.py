@@ -16,8 +16,8 @@
 # This notebook goes from photos to a model that tells look-alike cars apart, rejects what it does not know, shows what
 # it looked at, and predicts without torch: prepare, audit, train, evaluate, explain, compare, export, predict, publish.
 #
-# The cars are drawn by TwinCar itself: 24 invented ones, twelve pairs of *twins* that differ in one small part
-# only. So nothing has to be downloaded, and the ground truth is known for every pixel. On two cores the notebook takes a few
+# The cars are drawn by TwinCar itself: 24 invented ones, twelve pairs of *twins* that differ in one small part only. So
+# nothing has to be downloaded, and the ground truth is known for every pixel. On two cores the notebook takes a few
 # minutes. To run it on Stanford Cars, change `DATA` in the first cell; a GPU is useful then.
 #
 # Each step is also a command, such as `twincar prepare` or `twincar train`; the headings name it.
@@ -170,8 +170,8 @@ show(plots.training_curves(trained.history)["curve_accuracy_f1"])
 # %% [markdown]
 # ## Evaluate · `twincar evaluate`
 #
-# The test photos were used neither for training nor to choose the epoch. Results have 95% intervals, which are wide where
-# there are few photos. Test-time augmentation averages over mirrored and wider views.
+# The test photos were used neither for training nor to choose the epoch. Results have 95% intervals, which are wide
+# where there are few photos. Test-time augmentation averages over mirrored and wider views.
 
 # %%
 from twincar.evaluation.evaluate import evaluate
@@ -205,8 +205,8 @@ pd.DataFrame([vars(level) for level in evaluation.levels]).round(3).astype(objec
 # ## Explain predictions · `twincar explain`
 #
 # Grad-CAM++ shows which parts of the photo the prediction is based on: a green title is a correct prediction, a red one
-# is wrong. The map has the resolution of the last feature map, 2×3 cells for these small photos. Maps that look plausible
-# need not be faithful to the network: `twincar explain --score` compares them with baselines.
+# is wrong. The map has the resolution of the last feature map, 2×3 cells for these small photos. Maps that look
+# plausible need not be faithful to the network: `twincar explain --score` compares them with baselines.
 
 # %%
 from twincar.explanation.explain import explain
@@ -217,9 +217,9 @@ show(explanation.grid)
 # %% [markdown]
 # ## Compare twins · `twincar compare`
 #
-# The figure is of the pair that is confused most often. Orange speaks for the first class, blue for the second. The last
-# column hides parts of the photo and shows how the logits change, which is finer than the cells of the feature map.
-# `comparison.page` is an HTML page of the pairs.
+# The figure is of the pair that is confused most often. Orange speaks for the first class, blue for the second. The
+# last column hides parts of the photo and shows how the logits change, which is finer than the cells of the feature
+# map. `comparison.page` is an HTML page of the pairs.
 
 # %%
 from twincar.explanation.compare import compare
@@ -233,8 +233,8 @@ show(comparison.page.parent / pair.pngs[0])
 # %% [markdown]
 # ## Export · `twincar export`
 #
-# The exported file contains preprocessing, class names, calibration and provenance, and predicts without torch. Before it
-# gets its final name it is loaded as a user would load it and compared with the network on validation photos.
+# The exported file contains preprocessing, class names, calibration and provenance, and predicts without torch. Before
+# it gets its final name it is loaded as a user would load it and compared with the network on validation photos.
 
 # %%
 from twincar.deploy.export import export
@@ -271,9 +271,9 @@ heat = plots.overlay(plots.Explained(pixels, why.heatmap, why.visible_box, why.t
 gallery([pixels, heat], ["the photo", f"what speaks for {why.target}"], columns=2)
 
 # %% [markdown]
-# **Images without cars.** A classifier always predicts one of its classes, so TwinCar rejects photos that look like none
-# of them. The threshold is set so that 5% of the validation photos are rejected. `twincar evaluate --open-set` measures
-# how many other images are rejected; for a small network that was trained for minutes it is far from all.
+# **Images without cars.** A classifier always predicts one of its classes, so TwinCar rejects photos that look like
+# none of them. The threshold is set so that 5% of the validation photos are rejected. `twincar evaluate --open-set`
+# measures how many other images are rejected; for a small network that was trained for minutes it is far from all.
 
 # %%
 from twincar.data.toy.non_cars import non_car_images
