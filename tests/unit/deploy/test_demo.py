@@ -595,13 +595,13 @@ def test_a_look_alike_is_one_that_comes_near() -> None:
     assert near.count('type="radio"') == 2
     alone = answer_page(bmw_classifier([0.9996, 0.0002, 0.0001, 0.0001]), photo)
     assert "look-alike" not in alone
-    assert "No other car comes near it." in alone
+    assert "No other class is nearly as likely." in alone
     assert "&gt;99.9% sure" in alone
     assert alone.count('type="radio"') == 1
 
 
 def test_dark_is_explained_where_it_is_seen() -> None:
     classifier = bmw_classifier([0.9, 0.08, 0.01, 0.01])
-    assert "dark was not seen" in answer_page(classifier, draw_car(0, 0))
+    assert "dark is outside the network" in answer_page(classifier, draw_car(0, 0))
     squashing = replace(classifier.spec, preprocessing=replace(classifier.spec.preprocessing, squash=True))
-    assert "dark was not seen" not in answer_page(Classifier(classifier.engine, squashing), draw_car(0, 0))
+    assert "dark is outside the network" not in answer_page(Classifier(classifier.engine, squashing), draw_car(0, 0))
