@@ -253,7 +253,7 @@ def test_other_photos_have_a_page_of_their_own(page: Page, tmp_path: Path) -> No
     folder = page.run / "evaluations" / f"other-{sha256_of_file(other / 'annotations.csv')[:8]}"
     shutil.copytree(page.run / "reports" / "test", folder / "test")
     metrics = json.loads((folder / "test" / "metrics.json").read_text())
-    measured = {"data": "other", "visible_box": {"train": 3, "val": 1}, "absent": [FALCON, "a", "b", "c"]}
+    measured = {"data": "other", "seen": {"train": 3, "val": 1}, "absent": [FALCON, "a", "b", "c"]}
     write_json(folder / "test" / "metrics.json", metrics | measured)
     made = report(page.run, data_folder=other)
     assert made.path == folder / "report.html"
