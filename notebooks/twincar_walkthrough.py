@@ -163,7 +163,7 @@ history = pd.DataFrame(trained.history).set_index("epoch")
 history[["train_loss", "val_loss", "train_acc", "val_acc", "val_f1_macro", "val_top5"]].round(3)
 
 # %%
-from twincar.evaluation import plots
+from twincar.evaluation import overlay_figures, plots
 
 show(plots.training_curves(trained.history)["curve_accuracy_f1"])
 
@@ -267,7 +267,9 @@ pd.DataFrame([{"class": one.name, "probability": round(one.probability, 3)} for 
 # %%
 why = classifier.explain(data.path(photo))
 pixels = np.asarray(Image.open(data.path(photo)).convert("RGB"))
-heat = plots.overlay(plots.Explained(pixels, why.heatmap, why.visible_box, why.target, answer.confidence))
+heat = overlay_figures.overlay(
+    overlay_figures.Explained(pixels, why.heatmap, why.visible_box, why.target, answer.confidence)
+)
 gallery([pixels, heat], ["the photo", f"what speaks for {why.target}"], columns=2)
 
 # %% [markdown]

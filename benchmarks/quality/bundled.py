@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.measuring import Section, describe_machine
 from twincar.data.dataset import PreparedData
-from twincar.evaluation.split_predictions import labelled_split, read_answers
+from twincar.evaluation.split_predictions import labelled_split, predictions_of
 from twincar.metrics.classification import accuracy_interval, classification_metrics, macro_f1_interval
 from twincar.metrics.reliability import LevelPredictions
 from twincar.models.bundled import MODEL
@@ -38,7 +38,7 @@ def _row(data: PreparedData, model: Path, name: str, split: str) -> list[str]:
     start = time.perf_counter()
     plain = compute_logits(engine, spec.preprocessing, paths)[:, 0]
     seconds = time.perf_counter() - start
-    answers = read_answers(labels, plain, spec.calibration.probabilities)
+    answers = predictions_of(labels, plain, spec.calibration.probabilities)
     metrics = classification_metrics(answers)
     averaged = compute_logits(engine, spec.preprocessing, paths, tta=True).mean(axis=1)
     tta = accuracy_interval(labels, averaged.argmax(axis=1))

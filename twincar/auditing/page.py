@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from twincar.auditing.findings import FINDINGS, AuditedData, DeepAudit, is_confl
 from twincar.auditing.outliers import Outlier
 from twincar.auditing.signatures import BITS
 from twincar.core.html import picture_uri, render
+from twincar.core.local_paths import name_only
 from twincar.core.photos import read_photo
 from twincar.data.class_issues import count_by_split
 from twincar.data.exclusions import EXCLUDE
@@ -32,7 +34,7 @@ def audit_page(audit: DeepAudit) -> str:
     counts = count_by_split(data.annotations, len(data.classes))
     return render(
         "audit.html.jinja",
-        title=f"Is the data sound? {data.source}",
+        title=f"Is the data sound? {name_only(data.source)}",
         audit=audit.to_dict(),
         splits={split: sum(numbers) for split, numbers in counts.items()},
         unsound=data.unsound.rows(),
@@ -46,7 +48,7 @@ def audit_page(audit: DeepAudit) -> str:
         suspects=_suspect_cards(data, audit.judgement),
         outliers=_outlier_cards(data, audit.outliers),
         outliers_total=len(audit.outliers),
-        command=audit.command,
+        command=shlex.join(["twincar", "prepare", name_only(data.source), "--exclude", FINDINGS, "--out", "FOLDER"]),
         findings=FINDINGS,
         exclude=EXCLUDE,
     )  # fmt: skip

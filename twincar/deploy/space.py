@@ -107,7 +107,7 @@ def _pixels_only(path: str) -> bytes:
 
 def _write_package(target: Path) -> None:
     """The package itself, with its licence."""
-    source = Path(__file__).parent
+    source = Path(str(resources.files("twincar")))
     for path in source.rglob("*"):
         name = path.relative_to(source)
         if path.suffix in _SOURCES and path.is_file() and not any(part.startswith(".") for part in name.parts):

@@ -84,9 +84,9 @@ def test_the_recipes_in_their_descriptions_are_all_there_are() -> None:
     import inspect
 
     from twincar.cli.training import train
-    from twincar.core import config
+    from twincar.core import recipes
 
-    text = inspect.getsource(config).split("What each recipe sets", 1)[1]
+    text = inspect.getsource(recipes).split("What each recipe sets", 1)[1]
     told = inspect.getsource(train).split("recipe: Annotated", 1)[1].split("= None", 1)[0]
     for recipe in RECIPES:
         assert f"- `{recipe}`: " in text

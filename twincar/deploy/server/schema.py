@@ -76,7 +76,7 @@ class Answer(_Strict):
     answer: Annotated[str, Field(description="What is answered, such as 'BMW Sedan'; empty if nothing is.")]
     level: Annotated[str, Field(description="How specific that is.")]
     level_probability: float | None
-    open: Annotated[list[str], Field(description="Classes it may be, where the answer is a group of them.")]
+    alternatives: Annotated[list[str], Field(description="Classes it may be, where the answer is a group of them.")]
     class_name: Annotated[str, Field(description="The likeliest class, whether or not it is sure enough.")]
     confidence: Annotated[float, Field(description="Its probability, calibrated.")]
     make: str
