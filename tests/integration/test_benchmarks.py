@@ -204,7 +204,7 @@ def test_an_installation_is_weighed_and_asked(
     monkeypatch.setattr(sys, "argv", ["install", str(model), "--photo", photo, "--smallest", "--out", str(out)])
     install.main()
     told = out.read_text(encoding="utf-8")
-    assert "| what it adds to site-packages, MB | 3 | under 250 |" in told
+    assert "| size in site-packages, MB | 3 | under 250 |" in told
     assert "Largest: onnxruntime 5 MB." in told
     assert [command[-1] for command in asked[:4]] == [photo, photo, "--help", "info"]
 
@@ -301,7 +301,7 @@ def test_a_server_is_loaded_and_attacked(
     told = out.read_text(encoding="utf-8")
     rows = [line.split(" | ") for line in told.splitlines() if line.startswith("| ") and "---" not in line]
     assert [row[6] for row in rows if len(row) == 9] == ["errors", "0", "0"]
-    assert all(row[-1] == "200 |" for row in rows if len(row) == 5 and row[0] != "| what is sent")
+    assert all(row[-1] == "200 |" for row in rows if len(row) == 5 and row[0] != "| input")
 
 
 @pytest.mark.slow

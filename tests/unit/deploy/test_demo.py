@@ -164,9 +164,9 @@ def test_what_speaks_for_the_look_alike_is_a_click_away(browser: Any, site: Site
         assert headline(tab, "sure") == "BMW M3 Sedan 2012"
         assert tab.locator(".chip").inner_text() == f"{SURE:.1%} sure"
         assert tab.locator(".twin").inner_text() == f"Its nearest look-alike: Audi S4 Sedan 2011, {1 - SURE:.1%}."
-        assert "much for BMW M3" in tab.locator(".heat img:visible").get_attribute("alt")
+        assert "evidence for BMW M3" in tab.locator(".heat img:visible").get_attribute("alt")
         tab.get_by_label("its look-alike").check()
-        assert "much for Audi S4" in tab.locator(".heat img:visible").get_attribute("alt")
+        assert "evidence for Audi S4" in tab.locator(".heat img:visible").get_attribute("alt")
         facts = dict(zip(*(tab.locator(f".facts {what}").all_inner_texts() for what in ("dt", "dd b")), strict=True))
         assert facts == {"Make": "BMW", "Model": "M3", "Body": "Sedan", "Year": "2012"}
 
