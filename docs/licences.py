@@ -22,8 +22,12 @@ PERMISSIVE = (
 """What may be used in anything, in the words that packages have for it; a regular expression."""
 
 EXCUSED = {
-    r"MPL-2.0|Mozilla Public License 2.0 \(MPL 2.0\)": "its terms apply to changes of its own files, and TwinCar changes none",
-    r"LicenseRef-NVIDIA-Proprietary|NVIDIA Proprietary Software": "a dependency of torch for GPUs; used, not redistributed",
+    r"MPL-2.0|Mozilla Public License 2.0 \(MPL 2.0\)": (
+        "its terms apply to changes of its own files, and TwinCar changes none"
+    ),
+    r"LicenseRef-NVIDIA-Proprietary|NVIDIA Proprietary Software": (
+        "a dependency of torch for GPUs; used, not redistributed"
+    ),
 }
 """Other licences that are agreed to, and why."""
 

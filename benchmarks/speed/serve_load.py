@@ -120,7 +120,9 @@ def attacks(photo: bytes) -> dict[str, Callable[[Address], Answer]]:
     webp = io.BytesIO()
     Image.new("RGB", (16383, 16383)).save(webp, "WEBP", lossless=True, quality=0, method=0)
     listed = [in_base64(photo), "http://127.0.0.1:9/car.jpg", "file:///etc/passwd", "/etc/passwd"]
-    post = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+    post = (
+        b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+    )
     chunks = [bytes(100_000)] * 1000
     deep, wide = b"[" * 100_000 + b"]" * 100_000, b'{"photos": [' + b"[]," * 5_000_000 + b"[]]}"
     sent = {

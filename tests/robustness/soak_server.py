@@ -97,7 +97,10 @@ def asks(photos: Sequence[bytes]) -> list[Ask]:
     """Requests that are answered at once, valid and invalid."""
     photo = photos[0]
     many = json.dumps({"photos": [in_base64(data) for data in photos[:4]], "top_k": 2, "explain": True}).encode()
-    half = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n{"
+    half = (
+        b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 9999\r\n\r\n{"
+    )
     huge = {**FORM, "Content-Length": str(2**34)}
     chunks = [bytes(2**20)] * 40
     bomb, wide = png_bomb(9), b'{"photos": [' + b"[]," * 500_000 + b"[]]}"
@@ -148,7 +151,7 @@ def asks(photos: Sequence[bytes]) -> list[Ask]:
 
 def patient_asks() -> list[Ask]:
     """Clients that stop sending and wait until the server closes the connection."""
-    head = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return [
         Ask("waits in its headers", lambda address: cut(address, head[:40], True), frozenset({CLOSED})),
         Ask("waits in its body", lambda a: cut(a, head + b"Content-Length: 99\r\n\r\n{", True), frozenset({408})),
