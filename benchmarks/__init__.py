@@ -1,1 +1,1 @@
-"""What the README's figures come from; `make benchmark` runs all of it and writes `benchmarks/results.md`."""
+"""Programs that produce the README's figures; `make benchmark` runs speed and scale and writes `results.md`."""

@@ -1,8 +1,8 @@
-"""Runs every benchmark and writes `benchmarks/results.md` with a picture of all ratios.
+"""Runs every benchmark and writes `benchmarks/results.md` with a figure of all speed-ups.
 
 python -m benchmarks [DATA] [--only training-step] [--smallest] [--out FOLDER]
 
-Without DATA the toy cars are drawn; on photos of another size the figures differ.
+Without DATA the toy cars are drawn; for photos of another size the results differ.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from pathlib import Path
 
 from benchmarks.measuring import FULL, SMALLEST, Scale, Section, describe_machine
 from benchmarks.scale import growth
-from benchmarks.speed import inference as answers
-from benchmarks.speed import training_input, training_step
+from benchmarks.speed import inference, training_input, training_step
 from benchmarks.speed.picture import draw_ratios
 from twincar.data.dataset import PreparedData
 from twincar.data.prepare import prepare
@@ -26,16 +25,16 @@ HERE = Path(__file__).parent
 PARTS = {
     "training-input": training_input.measure,
     "training-step": training_step.measure,
-    "answers": answers.measure,
+    "inference": inference.measure,
 }
 
 
 def main() -> None:
-    """Measure, a process a part, and write the results."""
+    """Measure each part in a process of its own, and write the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("data", type=Path, nargs="?", help="prepared data set; the toy cars unless given")
-    parser.add_argument("--only", choices=[*PARTS, "growth"], help="print one part; growth draws its pictures as well")
-    parser.add_argument("--smallest", action="store_true", help="see that all of it runs; the figures say nothing")
+    parser.add_argument("--only", choices=[*PARTS, "growth"], help="print one part; growth draws its figures as well")
+    parser.add_argument("--smallest", action="store_true", help="check that all parts run; the results are meaningless")
     parser.add_argument("--out", type=Path, default=HERE, help="folder for results.md and its pictures")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
@@ -52,8 +51,8 @@ def main() -> None:
         print(f"Measuring {part}", file=sys.stderr, flush=True)
         sections.append(subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout)
     name = arguments.data.name if arguments.data else "toy cars"
-    head = f"# What was measured\n\n{describe_machine()}\n\nData: {name}.\n"
-    head += "\n![Every ratio to the yardstick as a bar](results/ratios.png)\n"
+    head = f"# Speed measurements\n\n{describe_machine()}\n\nData: {name}.\n"
+    head += "\n![Every speed-up over the baseline as a bar](results/ratios.png)\n"
     results = arguments.out / "results.md"
     results.write_text("\n".join([head, *sections]), encoding="utf-8")
     draw_ratios(results, pictures / "ratios.png")

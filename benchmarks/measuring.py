@@ -1,6 +1,6 @@
-"""How everything here is measured: two or more ways in turn, in one go, and the ratio of their medians.
+"""How speed is measured: two or more implementations run alternately, and the ratio of their medians.
 
-A machine that is busy with something else slows all ways alike, so a ratio stays true where a lone time would not.
+A machine that is busy with other work slows all implementations alike, so a ratio is more reliable than a single time.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-h
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How much is measured."""
+    """Sizes of the measurements."""
 
     backbone: str = "efficientnetv2_rw_s"
     size: int = 224
     """Pixels of a side of the network's input."""
     batch: int = 32
     read: int = 512
-    """Photos in a round of training input; a round of the yardstick then takes some seconds."""
+    """Photos in a round of training input; a round of the baseline then takes some seconds."""
     one_by_one: int = 5
-    """Photos in a round of answers, one after the other."""
+    """Photos in a round of inference, one by one."""
     at_once: int = 64
-    """Photos in a round of answers, many at once."""
+    """Photos in a round of inference, in batches."""
     rounds: int = 5
     photos: tuple[int, ...] = (1_000, 4_000, 16_000, 64_000)
     """As work grows."""
@@ -49,18 +49,18 @@ SMALLEST = Scale(
     backbone="tf_efficientnetv2_b0", size=32, batch=2, read=4, one_by_one=1, at_once=2, rounds=1,
     photos=(96, 192), classes=(4, 8), evaluated=40,
 )  # fmt: skip
-"""To see that all of it runs; the figures say nothing."""
+"""To check that all of it runs; the results are meaningless."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """One part of `results.md`: a table, and what is to be said about it."""
+    """One part of `results.md`: a table and notes."""
 
     title: str
     header: list[str]
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)
-    """Paragraphs below the table: what was measured, on which data, what falls short of its goal."""
+    """Paragraphs below the table: what was measured, on which data, which goals were missed."""
 
     def to_markdown(self) -> str:
         """The section as it stands in `results.md`."""
@@ -72,7 +72,7 @@ class Section:
 def in_turn(
     ways: Mapping[str, Callable[[], object]], *, rounds: int = FULL.rounds, warm_up: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds of each way, `rounds` of each, in turn: a, b, a, b, ...; `warm_up` rounds before are not counted."""
+    """Seconds of each way, `rounds` of each, alternating: a, b, a, b, ...; `warm_up` rounds before are not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for count in range(-warm_up, rounds):
         for name, way in ways.items():
@@ -84,7 +84,7 @@ def in_turn(
 
 
 def ratio(seconds: Mapping[str, list[float]], yardstick: str, ours: str) -> float:
-    """How many times quicker `ours` is than `yardstick`: the ratio of the medians."""
+    """How many times faster `ours` is than `yardstick`: the ratio of the medians."""
     return statistics.median(seconds[yardstick]) / statistics.median(seconds[ours])
 
 
@@ -95,7 +95,7 @@ def spread(seconds: Mapping[str, list[float]], yardstick: str, ours: str) -> str
 
 
 def peak_memory() -> int:
-    """Most memory this process had resident, bytes."""
+    """Peak resident memory of this process, bytes."""
     status = Path("/proc/self/status")
     if status.exists():  # ru_maxrss would count what the process that started this one held
         return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024

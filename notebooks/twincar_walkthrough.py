@@ -11,16 +11,16 @@
 # ---
 
 # %% [markdown]
-# # TwinCar, the whole road
+# # TwinCar walkthrough
 #
-# From photos to a model that tells look-alike cars apart, knows when it does not know, shows what it looked at, and
-# answers without torch: prepare, audit, train, evaluate, explain, compare, export, predict, publish.
+# This notebook goes from photos to a model that tells look-alike cars apart, rejects what it does not know, shows what
+# it looked at, and predicts without torch: prepare, audit, train, evaluate, explain, compare, export, predict, publish.
 #
-# The cars here are drawn by TwinCar itself: 24 made-up ones, twelve pairs of *twins* that differ in one small part
-# only. So nothing has to be downloaded, and the truth is known to the pixel. On two cores it takes a few minutes. To
-# walk the same road with Stanford Cars, change `DATA` in the first cell (a GPU is worth having then).
+# The cars are drawn by TwinCar itself: 24 invented ones, twelve pairs of *twins* that differ in one small part only. So
+# nothing has to be downloaded, and the ground truth is known for every pixel. On two cores the notebook takes a few
+# minutes. To run it on Stanford Cars, change `DATA` in the first cell; a GPU is useful then.
 #
-# Everything below is also a command: `twincar prepare`, `twincar train` and so on; the headings name them.
+# Each step is also a command, such as `twincar prepare` or `twincar train`; the headings name it.
 
 # %%
 import io
@@ -41,7 +41,7 @@ import twincar
 
 DATA = "toycars"  # or "hub:tanganke/stanford_cars"
 
-OUT = Path("walkthrough")  # everything is written here; delete it to start anew
+OUT = Path("walkthrough")  # everything is written here; delete it to start again
 RECIPE = "toycars" if DATA == "toycars" else "stanford"
 QUICK = (
     {"epochs": 1, "limit_batches": 20} if "TWINCAR_WALKTHROUGH_QUICK" in os.environ else {}
@@ -79,11 +79,11 @@ def gallery(pictures, titles, columns=4):
 
 
 # %% [markdown]
-# ## Photos, checked and split · `twincar prepare`
+# ## Prepare the data · `twincar prepare`
 #
 # A source is a hub data set, the original release of Stanford Cars, class folders, a CSV, or `toycars`. Every photo is
-# opened and checked; what is damaged, repeated or without a known label is left out and listed with the reason. The
-# result is one folder: photos, `annotations.csv`, class names, and a manifest with hashes.
+# opened and checked; photos that are damaged, listed twice or without a known label are left out and listed with the
+# reason. The result is one folder: photos, `annotations.csv`, class names, and a manifest with hashes.
 
 # %%
 from twincar.data.prepare import prepare
@@ -92,8 +92,8 @@ data = prepare(DATA, OUT / "data")
 print(f"{len(data.classes)} classes;", ", ".join(f"{n} {split}" for split, n in data.manifest["photos"].items()))
 
 # %% [markdown]
-# One photo each of the first classes. Read the years: *Finch Hatchback* 2009 and 2012 differ in the lamps, *Osprey
-# Coupe* 2010 and 2012 in the wheels.
+# One photo of each of the first eight classes. Note the years: *Finch Hatchback* 2009 and 2012 differ in the lamps,
+# *Osprey Coupe* 2010 and 2012 in the wheels.
 
 # %%
 train_photos = data.split("train")
@@ -102,12 +102,11 @@ chosen = [first_of[label] for label in range(8)]
 gallery([Image.open(data.path(photo)) for photo in chosen], [data.classes[photo.label] for photo in chosen])
 
 # %% [markdown]
-# ## Is the data sound? · `twincar audit --deep`
+# ## Audit the data · `twincar audit --deep`
 #
-# Data found in the wild is never clean. Here is a folder in which some things are wrong on purpose: a file cut short, a
-# mirrored copy under another class, a copy that leaked from training into the test photos, and a text named `.jpg`. The
-# audit finds all four, says what to do about each, and writes a page to look at and a list for
-# `twincar prepare --exclude`.
+# Real data sets have defects. This folder has four on purpose: a truncated file, a mirrored copy in another class, a
+# copy that leaked from training into the test photos, and a text file named `.jpg`. The audit finds all four,
+# recommends an action for each, and writes a page to look at and a list for `twincar prepare --exclude`.
 
 # %%
 from twincar.auditing.audit import deep_audit
@@ -131,10 +130,10 @@ print("unusable:", {str(defect): count for defect, count in audit.data.unsound.c
 pd.DataFrame(audit.rows)[["file", "reason", "action", "detail"]]
 
 # %% [markdown]
-# ## What the network gets to see
+# ## Augmentation
 #
-# In training each photo is varied anew every time: cropped, mirrored, brightened. These are the strengths of the
-# recipe, for one photo; the last step of the way, mean and standard deviation, is inside the network.
+# In training each photo is augmented differently every time: cropped, mirrored, brightened. This shows the strengths of
+# the recipe on one photo. Normalisation by mean and standard deviation is inside the network.
 
 # %%
 from twincar.core.config import TrainConfig
@@ -151,9 +150,9 @@ gallery([pixels, *varied], ["the photo", *(f"as seen, {place}" for place in rang
 # %% [markdown]
 # ## Train · `twincar train`
 #
-# A recipe is a name for a set of settings that were measured together; the resolved ones are kept in the run folder as
-# `config.yaml`. After Ctrl-C or a crash, `twincar train --resume` goes on as if never stopped. The epoch with the best
-# macro-F1 on validation photos is kept; then a temperature is fitted, so that probabilities mean what they say.
+# A recipe is a named set of settings; the resolved settings are saved in the run folder as `config.yaml`. After Ctrl-C
+# or a crash, `twincar train --resume` gives the same result as an uninterrupted run. The weights of the epoch with the
+# best macro-F1 on the validation photos are kept; then a temperature is fitted to calibrate the probabilities.
 
 # %%
 from twincar.training.train import train
@@ -169,10 +168,10 @@ from twincar.evaluation import overlay_figures, plots
 show(plots.training_curves(trained.history)["curve_accuracy_f1"])
 
 # %% [markdown]
-# ## How good is it, honestly? · `twincar evaluate`
+# ## Evaluate · `twincar evaluate`
 #
-# On test photos that neither trained it nor chose the epoch, with 95% intervals: few photos leave much open. Test-time
-# augmentation averages over mirrored and wider views.
+# The test photos were used neither for training nor to choose the epoch. Results have 95% intervals, which are wide
+# where there are few photos. Test-time augmentation averages over mirrored and wider views.
 
 # %%
 from twincar.evaluation.evaluate import evaluate
@@ -182,31 +181,32 @@ print(f"{evaluation.photos} photos: accuracy {evaluation.accuracy}, macro-F1 {ev
 pd.DataFrame({"plain": evaluation.metrics, "with TTA": evaluation.tta}).round(3)
 
 # %% [markdown]
-# What is taken for what. Most of what is off the diagonal is a twin.
+# The confusion matrix: most of what is off the diagonal is a twin.
 
 # %%
 show(evaluation.folder / "confusion_matrix.png")
 
 # %% [markdown]
-# **Calibration.** Of answers given at 80%, about 80% should be right: the nearer to the diagonal, the better.
+# **Calibration.** Of the predictions with a confidence of 80%, about 80% should be right: the nearer to the diagonal,
+# the better.
 
 # %%
 print(f"Temperature {evaluation.calibration.temperature:.2f}")
 show(evaluation.folder / "reliability.png", 560)
 
 # %% [markdown]
-# **Levels.** Where no class is sure enough, the answer is the most specific thing that is: perhaps the model and body,
-# with the year left open.
+# **Levels.** Where no class is probable enough, the answer is the most specific level that is, for example model and
+# body without the year.
 
 # %%
 pd.DataFrame([vars(level) for level in evaluation.levels]).round(3).astype(object).fillna("")
 
 # %% [markdown]
-# ## What did it look at? · `twincar explain`
+# ## Explain predictions · `twincar explain`
 #
-# Grad-CAM++ shows where in the photo the answer comes from: green titles are right answers, red ones wrong. The map is
-# as fine as the last feature map, which is 2×3 cells for these small pictures. `twincar explain --score` puts such maps
-# to the test against baselines, instead of trusting that they look plausible.
+# Grad-CAM++ shows which parts of the photo the prediction is based on: a green title is a correct prediction, a red one
+# is wrong. The map has the resolution of the last feature map, 2×3 cells for these small photos. Maps that look
+# plausible need not be faithful to the network: `twincar explain --score` compares them with baselines.
 
 # %%
 from twincar.explanation.explain import explain
@@ -215,10 +215,11 @@ explanation = explain(run.path, split="test", count=8)
 show(explanation.grid)
 
 # %% [markdown]
-# ## Why this car and not its twin? · `twincar compare`
+# ## Compare twins · `twincar compare`
 #
-# The pair most often confused. Orange speaks for the first, blue for the second; the last column hides parts of the
-# photo and looks how the answer moves, which is finer than the cells. `comparison.page` is a page with all pairs.
+# The figure is of the pair that is confused most often. Orange speaks for the first class, blue for the second. The
+# last column hides parts of the photo and shows how the logits change, which is finer than the cells of the feature
+# map. `comparison.page` is an HTML page of the pairs.
 
 # %%
 from twincar.explanation.compare import compare
@@ -230,10 +231,10 @@ print(f"the other way round in {pair.second_as_first} of {pair.photos_second}.")
 show(comparison.page.parent / pair.pngs[0])
 
 # %% [markdown]
-# ## One file that answers without torch · `twincar export`
+# ## Export · `twincar export`
 #
-# Preprocessing, class names, calibration and provenance travel in the file. Before it takes its place it is opened as a
-# user would open it and compared with the network on validation photos.
+# The exported file contains preprocessing, class names, calibration and provenance, and predicts without torch. Before
+# it gets its final name it is loaded as a user would load it and compared with the network on validation photos.
 
 # %%
 from twincar.deploy.export import export
@@ -245,10 +246,10 @@ print(f"{compared.equal_answers:.1%} equal answers on {compared.photos} validati
 print("a probability differs by less than 0.001:", compared.largest_difference < 0.001)
 
 # %% [markdown]
-# ## Name the cars · `twincar predict`
+# ## Predict · `twincar predict`
 #
-# `twincar.load` opens a run, an exported file or published weights, and `predict` takes a path, bytes, a Pillow image,
-# an array, or a list of them. Here is a hard one, a car of the pair above.
+# `twincar.load` loads a run, an exported file or published weights, and `predict` takes a path, bytes, a Pillow image,
+# an array, or a list of them. This photo is a hard one, a car of the pair above.
 
 # %%
 classifier = twincar.load(exported.path)
@@ -257,11 +258,11 @@ answer = classifier.predict(data.path(photo))
 
 print("The truth: ", data.classes[photo.label])
 print("The answer:", answer.answer.name if answer.accepted else answer.reason)
-print("The likeliest class in parts:", answer.make, "·", answer.model, "·", answer.body, "·", answer.year)
+print("The most likely class:", answer.make, "·", answer.model, "·", answer.body, "·", answer.year)
 pd.DataFrame([{"class": one.name, "probability": round(one.probability, 3)} for one in answer.topk])
 
 # %% [markdown]
-# The heat map comes from the same file:
+# The same file gives the heat map:
 
 # %%
 why = classifier.explain(data.path(photo))
@@ -272,9 +273,9 @@ heat = overlay_figures.overlay(
 gallery([pixels, heat], ["the photo", f"what speaks for {why.target}"], columns=2)
 
 # %% [markdown]
-# **Pictures that are no cars.** A classifier has to answer something, unless it may say that it does not know. The
-# threshold is set on validation photos, of which it turns 5% away; how many others it turns away is measured by
-# `twincar evaluate --open-set`, and with a small network trained for minutes that is far from all.
+# **Images without cars.** A classifier always predicts one of its classes, so TwinCar rejects photos that look like
+# none of them. The threshold is set so that 5% of the validation photos are rejected. `twincar evaluate --open-set`
+# measures how many other images are rejected; for a small network that was trained for minutes it is far from all.
 
 # %%
 from twincar.data.toy.non_cars import non_car_images
@@ -285,7 +286,7 @@ said = [answer.answer.name if answer.accepted else answer.reason for answer in a
 gallery(pictures, [f"{kind}:\n{text}" for kind, text in zip(kinds, said, strict=True)], columns=3)
 
 # %% [markdown]
-# And really without torch: a new process in which it cannot be imported.
+# To show that torch is not needed, this starts a new process in which it cannot be imported.
 
 # %%
 code = """
@@ -298,10 +299,10 @@ command = [sys.executable, "-c", code, exported.path, data.path(photo)]
 print(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 # %% [markdown]
-# ## All of it in one file · `twincar report`
+# ## Report · `twincar report`
 #
-# A page to send to somebody: summary, curves, calibration, the classes it confuses, its surest mistakes with their heat
-# maps. It opens anywhere, without network or server.
+# The report is one HTML file to send to somebody: summary, learning curves, calibration, confused classes, the most
+# confident mistakes with their heat maps. It opens anywhere, without network or server.
 
 # %%
 from twincar.evaluation.report.page import report
@@ -310,20 +311,20 @@ page = report(run.path)
 print(f"{page.path.name}: {page.bytes / 1e6:.1f} MB")
 
 # %% [markdown]
-# ## And then
+# ## Next steps
 #
 # ```sh
-# twincar serve walkthrough/run/model-fp32.onnx     # an HTTP server: POST a photo, get the answer (twincar[serve])
-# twincar demo walkthrough/run/model-fp32.onnx      # a page to drop photos on (twincar[demo])
+# twincar serve walkthrough/run/model-fp32.onnx     # an HTTP server: POST a photo, get the prediction (twincar[serve])
+# twincar demo walkthrough/run/model-fp32.onnx      # a web page to drop photos on (twincar[demo])
 # twincar push walkthrough/run user/name            # to the hub, with a model card made from the run
 # ```
 #
-# After which anybody has it in two lines, without torch:
+# Anybody can then use it in two lines, without torch:
 #
 # ```python
 # classifier = twincar.load("user/name")
 # classifier.predict("car.jpg")
 # ```
 #
-# For your own cars, put them into `train/<class>/` and `test/<class>/` and give that folder to `prepare` in place of
-# `DATA`. Names of the form *Make Model Body Year* are split into their parts.
+# For your own photos, put them into `train/<class>/` and `test/<class>/`, and give that folder to `prepare` instead of
+# `DATA`. Class names of the form *Make Model Body Year* are split into their parts.

@@ -1,1 +1,1 @@
-"""How good: figures that a stranger can repeat."""
+"""Quality: accuracy of models, of label review and of duplicate detection."""

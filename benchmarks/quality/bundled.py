@@ -1,8 +1,8 @@
-"""How good the bundled model is, and others beside it, on one labelled split.
+"""Quality of the bundled model, and of others for comparison, on a labelled split.
 
 python -m benchmarks.quality.bundled DATA [--model MODEL ...] [--engine onnxruntime] [--split test]
 
-With `--model` these are measured too, such as the run that the bundled model was exported from.
+Models given by `--model` are measured too, such as the run that the bundled model was exported from.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HEADER = ["model", "accuracy", "macro-F1", "top-3", "top-5", *LEVELS, "ECE", "ac
 
 
 def measure(data: PreparedData, models: list[tuple[Path, str]], split: str) -> Section:
-    """A row for each model and engine; intervals hold 95%."""
+    """A row for each model and engine; intervals are 95%."""
     rows = [_row(data, model, engine, split) for model, engine in models]
     note = f"{len(data.labelled_split(split))} photos of {data.folder.name}, split {split}; probabilities calibrated."
     return Section("The bundled model", HEADER, rows, [note])

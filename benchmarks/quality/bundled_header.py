@@ -2,7 +2,7 @@
 
 python -m benchmarks.quality.bundled_header
 
-To be run after another model has been put there. Run again it changes nothing.
+Run it after replacing the bundled model. Running it again changes nothing.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How well wrong labels are found: plants some, lets a run judge them, and counts.
+"""How well wrong labels are found: makes some labels wrong, lets a run judge them, and counts.
 
     python -m benchmarks.quality.confident_learning DATA RUN [--share 0.02] [--folds 3] [--seed 0] [--keep FOLDER]
 
-Of the photos that will be judged `share` get the label of another class, drawn evenly. Without --folds those are the
-photos the run was not trained on; with it all are, and the networks of the folds are trained on the wrong labels too.
+A share of the photos that will be judged gets the label of another class, drawn uniformly. Without --folds those photos
+are the ones the run was not trained on; with it they are all, and the folds' networks are trained on the wrong labels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from twincar.metrics.confident_learning import label_margins
 
 
 def main() -> None:
-    """Plant, judge, print a table."""
+    """Make labels wrong, judge them, and print a table."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.quality.confident_learning", description=__doc__.splitlines()[0]
     )
@@ -64,7 +64,7 @@ def measure(data_folder: Path, run: Path, folder: Path, share: float, folds: int
 def plant(
     photos: list[Annotation], judged: list[int], classes: int, share: float, seed: int
 ) -> tuple[set[int], list[Annotation]]:
-    """The places of `share` of the photos at `judged`, and all photos, with a wrong label at those places."""
+    """Indices of `share` of the photos in `judged`, and all photos, with wrong labels at those indices."""
     rng = np.random.default_rng(seed)
     chosen = rng.choice(judged, round(share * len(judged)), replace=False).tolist()
     planted = list(photos)
@@ -75,7 +75,7 @@ def plant(
 
 
 def _run_on_planted(run: Path, data: PreparedData, planted: list[Annotation], folder: Path) -> Path:
-    """A copy of the run that takes the planted data set for the one it was trained on."""
+    """A copy of the run whose training data is the data set with wrong labels."""
     manifest = {**data.manifest, "photo_root": data.photo_root.resolve().as_posix()}
     write_prepared(folder / "data", data.classes, planted, manifest)
     config = replace(TrainConfig.from_values(read_yaml(RunFolder.open(run).config)), data=str(folder / "data"))

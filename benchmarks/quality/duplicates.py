@@ -1,8 +1,8 @@
-"""How quickly photos are hashed and compared, and which copies are found.
+"""How fast photos are hashed and compared, and which duplicates are found.
 
 python -m benchmarks.quality.duplicates DATA [--photos 120] [--hashed 2000] [--compared 16185]
 
-The hashes compared are those of DATA with a quarter of their bits changed by chance, by default as many as Stanford
+The hashes compared are those of DATA with a quarter of their bits changed at random, by default as many as Stanford
 Cars has photos.
 """
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def measure_speed(data: PreparedData, hashed: int, compared: int) -> Section:
-    """Photos a second and core; seconds to compare so many."""
+    """Photos hashed per second and core; seconds to compare `compared` photos."""
     cv2.setNumThreads(1)
     chosen = _some(data, hashed)
     photos = [(data.path(photo).read_bytes(), photo.file, photo.width, photo.height) for photo in chosen]

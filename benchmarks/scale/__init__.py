@@ -1,1 +1,1 @@
-"""How far it goes: many photos, many classes, many machines."""
+"""Scale: many photos, many classes, many machines."""

@@ -1,11 +1,11 @@
-"""Very many photos on a Ray cluster of two nodes, one of which is killed, then the command itself; and on one machine.
+"""Batch prediction on a Ray cluster of two nodes, with a node and the command killed, and in one process.
 
 python -m benchmarks.scale.cluster MODEL PHOTOS [--count 100000] [--out benchmarks/results/cluster.md]
 
-MODEL is an exported file. PHOTOS, a folder, is linked as often as it takes. Both nodes are on this machine, one core
-each. A node is killed with SIGKILL after a quarter of the parts and `twincar predict` itself after half of them; the
-same command is then given again, with one node left. The same photos are answered by one process without a cluster,
-which is killed after half of its parts too. All rows must be the same.
+MODEL is an exported file. PHOTOS is a folder, whose photos are linked under COUNT names. Both nodes are on this
+machine, with one core each. A node is killed with SIGKILL after a quarter of the parts and `twincar predict` itself
+after half of them; the same command is then run again, with one node left. The same photos are predicted by one process
+without a cluster, which is killed after half of its parts too. All rows must be the same.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from twincar.inference.batch import read_rows
 _FOLDER = 1000
 """Photos a folder."""
 _EVERY = 1.0
-"""Seconds between two looks at memory."""
+"""Seconds between two measurements of memory."""
 WARM_UP = 0.2
 """Share of the time before which memory may grow."""
 
@@ -61,7 +61,7 @@ class Command:
 
 
 def link_photos(photos: Sequence[Path], count: int, folder: Path) -> None:
-    """`count` names for photos, of which there are fewer; every ten thousandth is a broken one."""
+    """Links `count` names to fewer photos; every ten thousandth is a broken file."""
     for number in range(count):
         place = folder / f"{number // _FOLDER:04d}"
         place.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def link_photos(photos: Sequence[Path], count: int, folder: Path) -> None:
 
 
 def run(arguments: Sequence[str], out: Path, *, at: dict[int, Callable[[], bool]]) -> Command:
-    """The command; `at` so many parts something is done, after which the command is killed if that says so."""
+    """Run the command; `at` these numbers of parts call a function, and kill the command if it returns true."""
     begun, command, before = time.perf_counter(), Command(), _parts(out)
     # In a group of its own, as the cluster is to outlive it.
     process = subprocess.Popen([sys.executable, "-m", "twincar", *arguments], start_new_session=True)
@@ -98,7 +98,7 @@ def _parts(out: Path) -> int:
 
 
 def _memory(process: int) -> float:
-    """What a process keeps, MiB; of one that has just ended nothing."""
+    """Memory of a process, MiB; 0 if it has just ended."""
     try:
         pages = Path(f"/proc/{process}/statm").read_text().split()[1]
     except OSError:
@@ -107,7 +107,7 @@ def _memory(process: int) -> float:
 
 
 def _workers() -> list[int]:
-    """Ray's workers, which call themselves by what they do."""
+    """Ray's worker processes, recognised by their names."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it may have ended meanwhile
@@ -117,7 +117,7 @@ def _workers() -> list[int]:
 
 
 def on_a_cluster(arguments: Sequence[str], out: Path, parts: int) -> tuple[list[Command], str]:
-    """The commands, the second of which goes on with the first's; and what was killed when."""
+    """The commands, of which the second resumes the first; and what was killed when."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -142,7 +142,7 @@ def on_a_cluster(arguments: Sequence[str], out: Path, parts: int) -> tuple[list[
 
 
 def measure(model: Path, photos: Path, count: int, folder: Path) -> Section:
-    """All of it."""
+    """Measure everything."""
     originals = [Path(photo) for photo in find_photos([str(photos)])]
     link_photos(originals, count, folder / "photos")
     arguments = ["predict", str(folder / "photos"), "--model", str(model)]

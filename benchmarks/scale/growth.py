@@ -1,10 +1,10 @@
-"""What work costs as it grows: time and peak memory against the number of photos, and of classes.
+"""Time and peak memory by the number of photos, and of classes.
 
     python -m benchmarks.scale.growth FOLDER [--largest 4000] [--smallest]
 
-Photos are toy cars, repeated with a comment of their own in each file, so nothing is fetched and no two files are the
-same. Each step runs in a process of its own. What was measured stays in FOLDER as `<step>-<count>.json` and is not
-measured again, so a run can be done in parts: `--step prepare 1000` measures one.
+Photos are toy cars, repeated with a unique comment in each file, so nothing is downloaded and no two files are the
+same. Each step runs in a separate process. Results stay in FOLDER as `<step>-<count>.json` and are not measured
+again, so a run can be done in parts: `--step prepare 1000` measures one.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def measure(folder: Path, pictures: Path, scale: Scale = FULL, *, largest: int =
     _draw(photos, "photos", pictures / "growth_photos.png")
     _draw(classes, f"classes ({scale.evaluated:,} photos each time)", pictures / "growth_classes.png")
     return Section(
-        title="Cost as work grows",
+        title="Scaling",
         header=["step", "at", "seconds", "exponent, all · last", "ms each, first · last", "peak MB", "bytes each"],
         rows=[line.to_row() for line in [*photos, *classes]],
         notes=[_method(scale), _judgement(photos, classes), _first_bend(photos, classes, scale.evaluated), *_PICTURES],
@@ -122,40 +122,41 @@ _PICTURES = [f"![{name}](results/growth_{name}.png)" for name in ("photos", "cla
 
 def _method(scale: Scale) -> str:
     return (
-        f"Each step in a process of its own, once, {os.cpu_count()} cores, files in the page cache. Photos: toy cars, "
-        "192 pixels wide, repeated as files of their own. The epoch is the input only (training loader, 64×96 pixels,"
-        " no worker processes: each would hold its own copy of the list of photos); the network's part is constant a "
+        f"Each step ran once in a separate process, {os.cpu_count()} cores, files in the page cache. Photos: toy cars, "
+        "192 pixels wide, repeated as separate files. The epoch is the input only (training loader, 64×96 pixels,"
+        " no worker processes: each would hold its own copy of the list of photos); the network's time is constant per "
         "photo. Predict is `Classifier.stream` with `tf_efficientnetv2_b0` of random weights at 32×48 pixels. "
-        f"Evaluation is all that follows the network for {scale.evaluated:,} photos, whose logits lie in memory; the "
-        "confusion matrix is its counting, table and picture alone. With more than 200 classes the picture shows the "
+        f"Evaluation is the part after the network for {scale.evaluated:,} photos, whose logits are in memory; the "
+        "confusion matrix is its counting, table and figure alone. With more than 200 classes the figure shows the "
         "100 most often confused, and with more than 1,000 the table lists only the cells that are not 0; so 196 "
-        "classes take the longest. Exponent: of a power law through the seconds, at all counts and at the last two; 1"
-        " is a straight line, less than 1 a fixed cost at the start. Peak: resident memory with the interpreter and "
-        "its libraries; bytes each: what a photo or class adds."
+        "classes take the longest. Exponent: of a power law fitted to the seconds, at all counts and at the last two; 1"
+        " is linear, less than 1 means a fixed cost at the start. Peak: resident memory with the interpreter and "
+        "its libraries. Bytes each: what a photo or class adds."
     )
 
 
 def _judgement(photos: list[Line], classes: list[Line]) -> str:
     bent = [line for line in [*photos, *classes] if max(line.exponent, line.last_exponent) > _STRAIGHT]
     if not bent:
-        return f"No line bends upwards: no exponent is above {_STRAIGHT}."
-    return "Lines that bend upwards: " + ", ".join(f"{line.step} ({line.last_exponent:.2f})" for line in bent) + "."
+        return f"No step grows faster than linearly: no exponent is above {_STRAIGHT}."
+    steps = ", ".join(f"{line.step} ({line.last_exponent:.2f})" for line in bent)
+    return f"Steps that grow faster than linearly: {steps}."
 
 
 def _first_bend(photos: list[Line], classes: list[Line], evaluated: int) -> str:
-    """Where the first line would end, if memory goes on as it does."""
+    """Which step would fill the memory first, if its growth continues."""
     first = min(photos, key=_full_at)
     evaluation = classes[0]
     logits = 4 * evaluated
     slope, base = evaluation.memory
     full_at = round((_MEMORY - base) / (slope + logits), -3)
     return (
-        f"The first bend would be memory. In {_MEMORY / 1e9:.0f} GB, {first.step} is the first to fill up, at about "
+        f"The first limit would be memory. Of {_MEMORY / 1e9:.0f} GB, {first.step} is the first to need all, at about "
         f"{_full_at(first) / 1e6:.1f} million photos ({first.memory[0]:,.0f} bytes a photo: its row, not its pixels). "
-        "Balanced sampling has a limit of its own, 16.7 million photos (2²⁴, of `torch.multinomial`). Evaluation of "
-        f"{evaluated:,} photos fills it at about {full_at:,.0f} classes: the logits of all photos are kept, 4 bytes "
+        "Balanced sampling has a limit of 16.7 million photos (2²⁴, of `torch.multinomial`). Evaluation of "
+        f"{evaluated:,} photos needs all at about {full_at:,.0f} classes: the logits of all photos are kept, 4 bytes "
         f"for each photo and class ({logits:,} a class, and with --tta for each view), and for a moment twice, when "
-        "the batches are put together."
+        "the batches are concatenated."
     )
 
 

@@ -1,1 +1,1 @@
-"""How fast: ratios of two things run in turn."""
+"""Speed: ratios of two implementations that run alternately."""

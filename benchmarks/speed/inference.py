@@ -1,8 +1,9 @@
-"""Answers: from photo files to named cars, from a cold process to its first answer, and Grad-CAM++.
+"""Inference: latency and throughput from photo files to predictions, cold start, and Grad-CAM++.
 
-python -m benchmarks DATA --only answers
+python -m benchmarks DATA --only inference
 
-The network is the published one with random weights; its batch norms have seen photos, so its numbers stay in range.
+The network is the published one with random weights; its batch norms have statistics of photos, so activations stay in
+range.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ COLD_GOAL, COLD_SECONDS, HELP_SECONDS = 8, 1.0, 0.3
 
 
 def measure(data: PreparedData, scale: Scale = FULL) -> Section:
-    """Times the yardstick, for one photo after another and for many at once, of every engine."""
+    """Speed-up of every engine over the baseline, for photos one by one and in batches."""
     paths = [data.path(annotation) for annotation in data.split("val")]
     photos = (paths * (scale.at_once // len(paths) + 1))[: scale.at_once]
     few = photos[: scale.one_by_one]
@@ -47,16 +48,16 @@ def measure(data: PreparedData, scale: Scale = FULL) -> Section:
         folder = Path(scratch)
         classifiers, notes = _classifiers(_network(photos, scale), scale, folder, data)
         theirs = yardstick.build_network(scale.backbone).eval()
-        ways = ["yardstick", *classifiers]
+        ways = ["baseline", *classifiers]
         one = _both(scale, theirs, classifiers, (few, _one_by_one, _ours_one_by_one))
         many = _both(scale, theirs, classifiers, (photos, _in_batches, _ours_at_once))
         rows = [
             [
                 name,
                 f"{1000 * np.median(one[name]) / len(few):.0f}",
-                spread(one, "yardstick", name),
+                spread(one, "baseline", name),
                 f"{len(photos) / np.median(many[name]):.1f}",
-                spread(many, "yardstick", name),
+                spread(many, "baseline", name),
                 " and ".join(f"{goal}" for goal in GOALS.get(name, ())),
             ]
             for name in ways
@@ -64,17 +65,17 @@ def measure(data: PreparedData, scale: Scale = FULL) -> Section:
         notes = [
             f"{scale.backbone} with 196 classes at {scale.size}×{scale.size} pixels, from photo files of "
             f"{data.folder.name} to five candidates each, {available_cores()} cores; {len(few)} photos one by one, "
-            f"{len(photos)} in batches of {scale.batch}; median of {scale.rounds} rounds in turn.",
+            f"{len(photos)} in batches of {scale.batch}; median of {scale.rounds} alternating rounds.",
             *notes,
             _explaining(scale, theirs, classifiers, few),
             _cold_start(scale, theirs, folder, photos[0]),
         ]
-    header = ["way", "one photo, ms", "times", "many, photos/s", "times", "goals"]
-    return Section("Answers", header, rows, notes)
+    header = ["engine", "one photo, ms", "speed-up", "batches, photos/s", "speed-up", "goals"]
+    return Section("Inference", header, rows, notes)
 
 
 def _network(photos: Sequence[Path], scale: Scale) -> CarNet:
-    """Random weights, and batch norms that know the range of what comes through."""
+    """Random weights, and batch norms with statistics of photos."""
     torch.manual_seed(0)
     network = CarNet(scale.backbone, yardstick.CLASSES)
     for module in network.modules():
@@ -90,7 +91,7 @@ def _network(photos: Sequence[Path], scale: Scale) -> CarNet:
 def _classifiers(
     network: CarNet, scale: Scale, folder: Path, data: PreparedData
 ) -> tuple[dict[str, Classifier], list[str]]:
-    """Every engine with the same weights, and what the exports cost in accuracy."""
+    """Every engine with the same weights, and how far the exports differ."""
     spec = ModelSpec(
         backbone=scale.backbone,
         head="mlp",
@@ -109,7 +110,7 @@ def _classifiers(
         "OpenVINO int8": exported("int8", format="openvino", precision="int8"),
     }
     notes = [
-        "Largest difference of a probability from torch's fp32 (random weights say nothing of accuracy): "
+        "Largest difference of a probability from torch's fp32 (random weights, so not a measure of accuracy): "
         + ", ".join(f"{name} {file.comparison.largest_difference:.1g}" for name, file in files.items())
         + "."
     ]
@@ -118,7 +119,7 @@ def _classifiers(
 
 
 def _names(own: ClassNames) -> ClassNames:
-    """As many classes as the yardstick has: those of the data, and of Stanford Cars what is missing."""
+    """As many classes as the baseline has: those of the data, completed by those of Stanford Cars."""
     names = (*own.names, *(name for name in stanford_cars() if own.find(name) is None))
     return ClassNames(names[: yardstick.CLASSES])
 
@@ -133,10 +134,10 @@ def _both(
     classifiers: Mapping[str, Classifier],
     work: tuple[Sequence[Path], Theirs, Ours],
 ) -> dict[str, list[float]]:
-    """Seconds of the yardstick and of every engine on the same photos, in turn."""
+    """Seconds of the baseline and of every engine on the same photos, alternating."""
     photos, theirs, ours = work
     ways = {name: partial(ours, classifier, photos) for name, classifier in classifiers.items()}
-    return in_turn({"yardstick": partial(theirs, network, photos, scale), **ways}, rounds=scale.rounds)
+    return in_turn({"baseline": partial(theirs, network, photos, scale), **ways}, rounds=scale.rounds)
 
 
 def _one_by_one(network: torch.nn.Module, photos: Sequence[Path], scale: Scale) -> None:
@@ -165,13 +166,13 @@ def _explaining(
         return lambda: [explain(photo) and None for photo in photos] and None
 
     names = ("torch", "onnxruntime")
-    ways = {"yardstick": each(lambda photo: yardstick.explain(network, photo, scale.size) is None)}
+    ways = {"baseline": each(lambda photo: yardstick.explain(network, photo, scale.size) is None)}
     ways |= {name: each(partial(classifiers[name].explain)) for name in names}
     seconds = in_turn(ways, rounds=scale.rounds)
     per_photo = {name: f"{1000 * np.median(times) / len(photos):.0f} ms" for name, times in seconds.items()}
     return (
-        f"Grad-CAM++ of a photo: {per_photo['yardstick']} by the grad-cam package; "
-        + "; ".join(f"{per_photo[n]} by ours on {n}, {spread(seconds, 'yardstick', n)} times as fast" for n in names)
+        f"Grad-CAM++ of a photo: {per_photo['baseline']} by the grad-cam package; "
+        + "; ".join(f"{per_photo[n]} by TwinCar on {n}, {spread(seconds, 'baseline', n)} times as fast" for n in names)
         + "."
     )
 
@@ -180,8 +181,8 @@ def _cold_start(scale: Scale, theirs: torch.nn.Module, folder: Path, photo: Path
     weights = folder / "weights.pth"
     torch.save(theirs.state_dict(), weights)
     commands = {
-        "yardstick": ["-m", "benchmarks.speed.yardstick", scale.backbone, str(weights), str(photo)],
-        "ours": ["-m", "twincar", "predict", "--model", str(folder / "model.onnx"), str(photo)],
+        "baseline": ["-m", "benchmarks.speed.yardstick", scale.backbone, str(weights), str(photo)],
+        "TwinCar": ["-m", "twincar", "predict", "--model", str(folder / "model.onnx"), str(photo)],
         "help": ["-m", "twincar", "--help"],
     }
     runs = {
@@ -191,8 +192,9 @@ def _cold_start(scale: Scale, theirs: torch.nn.Module, folder: Path, photo: Path
     seconds = in_turn(runs, rounds=scale.rounds)
     middle = {name: float(np.median(times)) for name, times in seconds.items()}
     return (
-        f"Cold process to first answer: {middle['yardstick']:.2f} s with torch and timm, {middle['ours']:.2f} s with "
-        f"`twincar predict` on an exported model, {ratio(seconds, 'yardstick', 'ours'):.1f} times as fast (goals: "
+        f"Cold start to first prediction: {middle['baseline']:.2f} s with torch and timm, {middle['TwinCar']:.2f} s "
+        "with `twincar predict` on an exported model, "
+        f"{ratio(seconds, 'baseline', 'TwinCar'):.1f} times as fast (goals: "
         f"under {COLD_SECONDS:.0f} s, {COLD_GOAL} times). `twincar --help`: {middle['help']:.2f} s (goal: under "
         f"{HELP_SECONDS} s)."
     )

@@ -1,11 +1,11 @@
-"""A fresh installation: how long it takes, how large it is, and how soon its first answer is there.
+"""Installation without torch: its duration, its size, and the cold start to the first prediction.
 
 python -m benchmarks.speed.install MODEL.onnx [--photo PHOTO] [--backbone tf_efficientnetv2_b0] [--out FILE]
     [--smallest]
 
-Needs the package index that pip is set up for, twice; the first time fills pip's cache. The cold processes are
-those of the fresh installation and, as the yardstick, of the environment this runs in, which has torch and timm.
-Writes `benchmarks/results/install.md` unless told otherwise.
+Needs the package index that pip is configured for, twice; the first time fills pip's cache. Cold starts are
+measured in the new installation and, as the baseline, in the environment this runs in, which has torch and timm.
+Writes `benchmarks/results/install.md` unless `--out` names another file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ INSTALLS = 3
 
 
 def measure(model: Path, photo: Path | None, backbone: str, *, smallest: bool = False) -> Section:
-    """Installs, weighs and asks."""
+    """Install, and measure duration, size and cold starts."""
     installations, rounds = (1, SMALLEST.rounds) if smallest else (INSTALLS, FULL.rounds)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -45,22 +45,22 @@ def measure(model: Path, photo: Path | None, backbone: str, *, smallest: bool = 
         middle = {name: statistics.median(times) for name, times in cold.items()}
         rows = [
             ["`pip install twincar`, s", f"{seconds:.1f}", f"under {SECONDS_GOAL}"],
-            ["of which the processor worked, s", f"{own:.1f}", ""],
-            ["what it adds to site-packages, MB", f"{added:.0f}", f"under {MEGABYTES_GOAL}"],
-            ["cold process to first answer, s", f"{middle['ours']:.2f}", f"under {ANSWER_GOAL:.0f}"],
-            ["the same with torch and timm, s", f"{middle['yardstick']:.2f}", ""],
-            ["times as quick", spread(cold, "yardstick", "ours"), ""],
+            ["of that, CPU time, s", f"{own:.1f}", ""],
+            ["size in site-packages, MB", f"{added:.0f}", f"under {MEGABYTES_GOAL}"],
+            ["cold start to first prediction, s", f"{middle['TwinCar']:.2f}", f"under {ANSWER_GOAL:.0f}"],
+            ["the same with torch and timm, s", f"{middle['baseline']:.2f}", ""],
+            ["speed-up", spread(cold, "baseline", "TwinCar"), ""],
             ["`twincar --help`, s", f"{middle['help']:.2f}", ""],
             ["`twincar info`, s", f"{middle['info']:.2f}", ""],
         ]
         notes = [
             f"The installation is the median of {installations}, each into a new environment, of the wheel built here "
             "and all it depends on, byte code compiled, from a package index nearby and pip's cache: over a network "
-            "add the download. Megabytes are without pip and setuptools, which were there before. The cold processes "
-            f"are the median of {rounds} rounds in turn, with {backbone} as the yardstick's network.",
+            "add the download. Sizes are without pip and setuptools, which every environment has. Cold starts "
+            f"are the median of {rounds} alternating rounds; the network of the baseline is {backbone}.",
             "Largest: " + ", ".join(f"{name} {size:.0f} MB" for name, size in _largest(site)) + ".",
         ]
-    return Section("A fresh installation", ["what", "measured", "goal"], rows, notes)
+    return Section("Installation without torch", ["what", "measured", "goal"], rows, notes)
 
 
 def _build(folder: Path) -> Path:
@@ -70,7 +70,7 @@ def _build(folder: Path) -> Path:
 
 
 def _install(wheel: Path, folder: Path) -> tuple[float, float, float]:
-    """Seconds it took, megabytes that were there before, and seconds a processor worked on it."""
+    """Seconds it took, megabytes of the empty environment, and seconds of CPU time."""
     venv.create(folder, with_pip=True)
     before = _megabytes(next((folder / "lib").glob("python*/site-packages")))
     worked, start = _worked(), time.perf_counter()
@@ -79,7 +79,7 @@ def _install(wheel: Path, folder: Path) -> tuple[float, float, float]:
 
 
 def _worked() -> float:
-    """Seconds that processors have spent on the processes started here."""
+    """CPU seconds of the processes started here."""
     times = os.times()
     return times.children_user + times.children_system
 
@@ -103,7 +103,7 @@ def _draw(path: Path) -> Path:
 
 
 def _cold(python: Path, model: Path, photo: Path, backbone: str, folder: Path, rounds: int) -> dict[str, list[float]]:
-    """Seconds of whole processes, those of ours in the fresh installation, in turn."""
+    """Seconds of whole processes, alternating; those of TwinCar in the new installation."""
     import torch  # deferred, with the yardstick: both take seconds
 
     from benchmarks.speed import yardstick
@@ -112,8 +112,8 @@ def _cold(python: Path, model: Path, photo: Path, backbone: str, folder: Path, r
     torch.save(yardstick.build_network(backbone).state_dict(), weights)
     ours = [python, "-m", "twincar"]
     commands: dict[str, tuple[list[str | Path], Path]] = {
-        "yardstick": ([sys.executable, "-m", "benchmarks.speed.yardstick", backbone, weights, photo], ROOT),
-        "ours": ([*ours, "predict", "--model", model.resolve(), photo.resolve()], folder),
+        "baseline": ([sys.executable, "-m", "benchmarks.speed.yardstick", backbone, weights, photo], ROOT),
+        "TwinCar": ([*ours, "predict", "--model", model.resolve(), photo.resolve()], folder),
         "help": ([*ours, "--help"], folder),
         "info": ([*ours, "info"], folder),
     }

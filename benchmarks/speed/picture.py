@@ -1,4 +1,4 @@
-"""Draws every ratio of `results.md` as a bar, with its range and its goal.
+"""Draws every speed-up in `results.md` as a bar, with its range.
 
 python -m benchmarks.speed.picture [FOLDER]
 """
@@ -18,7 +18,7 @@ _RATIO = re.compile(r"^([\d.]+) \(([\d.]+) to ([\d.]+)\)$")
 
 @dataclass(frozen=True)
 class Bar:
-    """One ratio to the yardstick."""
+    """One speed-up over the baseline."""
 
     name: str
     times: float
@@ -27,8 +27,8 @@ class Bar:
 
 
 def draw_ratios(results: Path, picture: Path) -> None:
-    """Read the tables of `results` and draw the ratios to the yardstick that stand in them."""
-    bars = [bar for bar in read_ratios(results.read_text(encoding="utf-8")) if not bar.name.endswith("yardstick")]
+    """Read the tables of `results` and draw the speed-ups in them."""
+    bars = [bar for bar in read_ratios(results.read_text(encoding="utf-8")) if not bar.name.endswith("baseline")]
     figure = Figure(figsize=(8, 0.8 + 0.32 * len(bars)), layout="constrained")
     axes = figure.add_subplot()
     places = range(len(bars), 0, -1)
@@ -43,13 +43,13 @@ def draw_ratios(results: Path, picture: Path) -> None:
         )
     axes.axvline(1, color="#b03030", linewidth=1)
     axes.set_yticks(list(places), [bar.name for bar in bars])
-    axes.set_xlabel("times as fast as the yardstick (red); thin lines: lowest and highest round")
+    axes.set_xlabel("speed-up over the baseline (red line); thin lines: lowest and highest round")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(picture, dpi=120)
 
 
 def read_ratios(markdown: str) -> list[Bar]:
-    """Cells of the form '5.2 (4.9 to 5.6)', named by section, row, and what stands before them in the header."""
+    """Cells of the form '5.2 (4.9 to 5.6)', named by section, row, and the header of the column before."""
     bars = []
     section, header = "", [""]
     for line in markdown.splitlines():
@@ -70,7 +70,7 @@ def read_ratios(markdown: str) -> list[Bar]:
 
 
 def main() -> None:
-    """AugmentParams anew what lies in a folder."""
+    """Redraw the figure of a folder with results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.picture", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=HERE, help="where results.md is")
     folder = parser.parse_args().folder

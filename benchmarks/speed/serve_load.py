@@ -1,9 +1,9 @@
-"""The server under load and under attack: requests a second, their milliseconds, its memory, what wrong input gets.
+"""The server under load and with invalid input: requests a second, latency, memory, and responses to invalid input.
 
 python -m benchmarks.speed.serve_load MODEL PHOTOS [--seconds 60] [--out benchmarks/results/serve.md]
 
 MODEL is an exported file, PHOTOS a folder. `twincar serve` runs as a process of its own; clients are threads of this
-one, on the same machine, each with one connection and one photo a request. Nothing but the loopback address is asked.
+one, on the same machine, each with one connection and one photo a request. Only the loopback address is used.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def serving(model: Path) -> Iterator[tuple[int, Address]]:
 
 
 def load(address: Address, pid: int, bodies: Sequence[bytes], clients: int, seconds: float) -> list[str]:
-    """A row of the table: so many clients, each asking again as soon as it is answered."""
+    """A row of the table: a number of clients, each of which sends a request as soon as the last is answered."""
     statuses: Counter[int] = Counter()
     taken: list[float] = []
     before = memory(pid)
@@ -113,14 +113,16 @@ def form(*photos: tuple[str, bytes]) -> bytes:
 
 
 def attacks(photo: bytes) -> dict[str, Callable[[Address], Answer]]:
-    """Every wrong input, and how it is sent."""
+    """Every invalid input, and how it is sent."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("car.jpg", photo)
     webp = io.BytesIO()
     Image.new("RGB", (16383, 16383)).save(webp, "WEBP", lossless=True, quality=0, method=0)
     listed = [in_base64(photo), "http://127.0.0.1:9/car.jpg", "file:///etc/passwd", "/etc/passwd"]
-    post = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+    post = (
+        b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+    )
     chunks = [bytes(100_000)] * 1000
     deep, wide = b"[" * 100_000 + b"]" * 100_000, b'{"photos": [' + b"[]," * 5_000_000 + b"[]]}"
     sent = {
@@ -164,7 +166,7 @@ def png_bomb(rows: int = 30_000) -> bytes:
 
 
 def ask(address: Address, body: bytes | Iterator[bytes], headers: dict[str, str]) -> Answer:
-    """Send a body, and tell what comes back."""
+    """Send a body, and return status and text of the response."""
     connection = http.client.HTTPConnection(*address, timeout=90)
     connection.request("POST", PATH, body, headers)
     response = connection.getresponse()
@@ -172,7 +174,7 @@ def ask(address: Address, body: bytes | Iterator[bytes], headers: dict[str, str]
 
 
 def raw(address: Address, data: bytes) -> Answer:
-    """Send bytes and nothing after them, and tell what comes back."""
+    """Send bytes and nothing after them, and return status and text of the response."""
     with socket.create_connection(address, timeout=90) as connection:
         connection.sendall(data)
         try:
@@ -186,7 +188,7 @@ def raw(address: Address, data: bytes) -> Answer:
 
 
 def told(answer: dict[str, object]) -> str:
-    """The error, or what became of each photo."""
+    """The error, or the result for each photo."""
     if "error" in answer:
         return str(answer["error"])
     items = answer["predictions"]
@@ -200,7 +202,7 @@ def in_base64(data: bytes) -> str:
 
 
 def memory(pid: int, what: str = "VmRSS") -> float:
-    """What a process has resident, or had at most ('VmHWM'), MiB."""
+    """Resident memory of a process, or its peak ('VmHWM'), MiB."""
     return int(Path(f"/proc/{pid}/status").read_text().split(f"{what}:")[1].split()[0]) / 1024
 
 
@@ -214,13 +216,13 @@ def measure_load(model: Path, photos: Sequence[Path], seconds: float) -> Section
     size = np.mean([len(body) for body in bodies]) / 1024
     note = (
         f"{model.name}, {len(bodies)} photos of {size:.0f} KB on average, one a request; {available_cores()} cores, "
-        "clients on the same machine. MiB are what the server has resident."
+        "clients on the same machine. MiB are the resident memory of the server."
     )
     return Section("Load", header, rows, [note])
 
 
 def measure_attacks(model: Path, photo: Path) -> Section:
-    """What each wrong input gets, and what is left of the server after it."""
+    """Responses to invalid input, and whether the server still works after each."""
     rows = []
     body = form((photo.name, photo.read_bytes()))
     with serving(model) as (pid, address):
@@ -234,8 +236,8 @@ def measure_attacks(model: Path, photo: Path) -> Section:
             rows.append([name, str(status or "–"), words, f"{passed:.2f}", str(after)])
         peak = memory(pid, "VmHWM")
         note = f"Resident before: {before:.0f} MiB, after: {memory(pid):.0f} MiB, at most: {peak:.0f} MiB."
-    header = ["what is sent", "status", "what is answered", "seconds", "a good photo after it"]
-    return Section("Wrong input", header, rows, [note])
+    header = ["input", "status", "response", "seconds", "valid photo after it"]
+    return Section("Invalid input", header, rows, [note])
 
 
 def main() -> None:
@@ -249,7 +251,7 @@ def main() -> None:
     photos = [Path(photo) for photo in find_photos([str(arguments.photos)])][:200]
     sections = [measure_load(arguments.model, photos, arguments.seconds), measure_attacks(arguments.model, photos[0])]
     command = f"`python -m benchmarks.speed.serve_load {arguments.model.name} PHOTOS --seconds {arguments.seconds:g}`"
-    text = f"# The server under load and under attack\n\n{command}\n\n" + "\n".join(
+    text = f"# The server under load and with invalid input\n\n{command}\n\n" + "\n".join(
         section.to_markdown() for section in sections
     )
     if arguments.out:

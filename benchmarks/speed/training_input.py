@@ -1,4 +1,4 @@
-"""Training input: photos a second that one core decodes, varies and batches, against the yardstick's.
+"""Training input: photos a second that one core decodes, augments and batches, compared with the baseline.
 
 python -m benchmarks DATA --only training-input
 """
@@ -30,11 +30,11 @@ from twincar.data.loading.augment import AugmentParams, Pixels, fit_of, sample_p
 from twincar.data.loading.decode import decode_reduced
 from twincar.data.loading.loader import PhotoLoader, TrainingPhotos, training_loader
 
-GOALS = {"ours": 5, "ours, with the cache": 13}
+GOALS = {"TwinCar": 5, "TwinCar with --cache": 13}
 
 
 def measure(data: PreparedData, scale: Scale = FULL) -> Section:
-    """Photos a second and core on a prepared data set, with the published strengths; where the time goes."""
+    """Photos a second on one core for a prepared data set, with the published strengths, and the time of each stage."""
     tune_glibc_malloc()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
@@ -44,26 +44,26 @@ def measure(data: PreparedData, scale: Scale = FULL) -> Section:
         started = time.perf_counter()
         cached = _loader(few, scale, cache=True)
         build = time.perf_counter() - started
-        loaders: dict[str, DataLoader[object]] = {"yardstick": _yardstick(few, scale)}
-        loaders |= {"ours": _loader(few, scale, cache=False), "ours, with the cache": cached}
+        loaders: dict[str, DataLoader[object]] = {"baseline": _yardstick(few, scale)}
+        loaders |= {"TwinCar": _loader(few, scale, cache=False), "TwinCar with --cache": cached}
         seconds = in_turn({name: partial(_read_all, loader) for name, loader in loaders.items()}, rounds=scale.rounds)
         profile = _profile(few, scale)
     photos = len(few.annotations)
     rows = [
-        [name, f"{photos / statistics.median(times):.0f}", spread(seconds, "yardstick", name), f"{GOALS.get(name, 1)}"]
+        [name, f"{photos / statistics.median(times):.0f}", spread(seconds, "baseline", name), f"{GOALS.get(name, 1)}"]
         for name, times in seconds.items()
     ]
     notes = [
         f"{photos} training photos of {data.folder.name} drawn at random, {scale.size}×{scale.size} pixels, the "
         f"published strengths, batches of {scale.batch}, one core, no loader processes; median of {scale.rounds} "
-        "rounds in turn. The yardstick is Pillow and torchvision's transforms with ToTensor and Normalize.",
+        "alternating rounds. The baseline is Pillow and torchvision's transforms with ToTensor and Normalize.",
         _about_cache(data, scale.size, build / photos),
-        "Where ours spends its time, microseconds a photo: "
+        "Time of each stage in TwinCar, microseconds a photo: "
         + "; ".join(f"{k} {v:.0f}" for k, v in profile.items())
         + ".",
         *_shortfalls(seconds),
     ]
-    return Section("Training input", ["way", "photos/s", "times the yardstick", "goal"], rows, notes)
+    return Section("Training input", ["input pipeline", "photos/s", "speed-up", "goal"], rows, notes)
 
 
 def _some_training_photos(data: PreparedData, count: int) -> PreparedData:
@@ -107,16 +107,16 @@ def _cached_bytes(annotation: Annotation, size: int) -> int:
 
 
 def _shortfalls(seconds: dict[str, list[float]]) -> list[str]:
-    reached = {name: ratio(seconds, "yardstick", name) for name in GOALS}
+    reached = {name: ratio(seconds, "baseline", name) for name in GOALS}
     return [
-        f"{name}: {reached[name]:.1f} times the yardstick falls short of the goal of {goal}."
+        f"{name}: a speed-up of {reached[name]:.1f} is below the goal of {goal}."
         for name, goal in GOALS.items()
         if reached[name] < goal
     ]
 
 
 def _profile(data: PreparedData, scale: Scale) -> dict[str, float]:
-    """Microseconds a photo of each stage, each alone over all photos."""
+    """Microseconds a photo of each stage, each measured separately over all photos."""
     side = scale.size
     photos = TrainingPhotos(
         data, data.annotations, AugmentConfig(), Preprocessing(height=side, width=side), 0, cache=True
@@ -146,7 +146,7 @@ def _profile(data: PreparedData, scale: Scale) -> dict[str, float]:
     batch: list[Pixels] = images[: scale.batch]
     return {
         "generator": each(lambda i: np.random.default_rng((0, 0, i)).bit_generator),
-        "dice": each(lambda i: sample_params(strengths, generators[i], *sizes[i])),
+        "sample parameters": each(lambda i: sample_params(strengths, generators[i], *sizes[i])),
         "reading the file": each(lambda i: read_photo_bytes(photos.paths[i])),
         "decoding": each(lambda i: decode_reduced(files[i], "", 1.0) is None),
         "resize": each(lambda i: stages._resize(crops[i], side, side) is None),

@@ -2,7 +2,8 @@
 
 python -m benchmarks DATA --only training-step
 
-Each way lives in a process of its own, because the allocator and the peak memory are a process's; they step in turn.
+Each implementation runs in a separate process, because allocator and peak memory belong to a process; the processes
+step alternately.
 """
 
 from __future__ import annotations
@@ -32,51 +33,51 @@ from twincar.training.precision import choose_precision
 WARM_UP = 3  # steps until the heap of a process has the size it keeps
 GOAL, MEMORY_GOAL, INPUT_GOAL = 2.1, 0.6, 0.05
 WAYS = {
-    "yardstick": {"kind": "yardstick", SWITCH: "system"},
-    "ours in fp32": {"kind": "fp32", SWITCH: ""},
-    "ours in bf16": {"kind": "bf16", SWITCH: ""},
+    "baseline": {"kind": "baseline", SWITCH: "system"},
+    "TwinCar in fp32": {"kind": "fp32", SWITCH: ""},
+    "TwinCar in bf16": {"kind": "bf16", SWITCH: ""},
 }
 ALLOCATORS = {
-    "given back": {"kind": "fp32", SWITCH: "system"},
+    "returned": {"kind": "fp32", SWITCH: "system"},
     "kept": {"kind": "fp32", SWITCH: ""},
 }
 
 
 def measure(data: PreparedData, scale: Scale = FULL) -> Section:
-    """Photos a second of a step with a batch in memory, against the yardstick's, and the share spent waiting."""
+    """Photos a second of a step on a batch in memory, compared with the baseline, and the share spent waiting."""
     seconds, peaks = _step_in_turn(WAYS, scale)
     allocators, _ = _step_in_turn(ALLOCATORS, scale)
     network = CarNet(scale.backbone, yardstick.CLASSES)
-    ours = f"ours in {choose_precision('auto', network, scale.size, scale.size)}"
+    ours = f"TwinCar in {choose_precision('auto', network, scale.size, scale.size)}"
     waiting = _input_share(data, scale)
     rows = [
         [
             name,
             f"{scale.batch / statistics.median(times):.2f}",
-            spread(seconds, "yardstick", name),
+            spread(seconds, "baseline", name),
             f"{peaks[name] / 1e9:.2f}",
-            f"{peaks[name] / peaks['yardstick']:.0%}",
+            f"{peaks[name] / peaks['baseline']:.0%}",
         ]
         for name, times in seconds.items()
     ]
     notes = [
         f"{scale.backbone} with 196 classes, {scale.size}×{scale.size} pixels, batches of {scale.batch} that are in "
-        f"memory, Mixup or CutMix, AdamW; {torch.get_num_threads()} threads, median of {scale.rounds} steps in turn, "
-        "each way in its own process.",
-        f"`--precision auto` chose {ours.split()[-1]} on this machine. Goals: {GOAL} times the yardstick without "
-        f"compiling, at most {MEMORY_GOAL:.0%} of its memory; reached: {ratio(seconds, 'yardstick', ours):.2f} times, "
-        f"{peaks[ours] / peaks['yardstick']:.0%}.",
-        "Freed memory that stays with the process makes a step in fp32 "
-        f"{spread(allocators, 'given back', 'kept')} times as fast ({SWITCH}=system switches it off).",
+        f"memory, Mixup or CutMix, AdamW; {torch.get_num_threads()} threads, median of {scale.rounds} alternating "
+        "steps, each implementation in its own process.",
+        f"`--precision auto` chose {ours.split()[-1]} on this machine. Goals: a speed-up of {GOAL} without compiling, "
+        f"at most {MEMORY_GOAL:.0%} of its memory; reached: {ratio(seconds, 'baseline', ours):.2f} times, "
+        f"{peaks[ours] / peaks['baseline']:.0%}.",
+        "Keeping freed memory in the process makes a step in fp32 "
+        f"{spread(allocators, 'returned', 'kept')} times as fast ({SWITCH}=system switches it off).",
         f"With the real loader ({default_workers()} process), steps waited {waiting:.1%} of their time for input "
         f"(goal: under {INPUT_GOAL:.0%}).",
     ]
-    header = ["way", "photos/s", "times the yardstick", "peak memory, GB", "of the yardstick's"]
+    header = ["implementation", "photos/s", "speed-up", "peak memory, GB", "share of the baseline"]
     return Section("Training step", header, rows, notes)
 
 
 def _step_in_turn(ways: Mapping[str, Mapping[str, str]], scale: Scale) -> tuple[dict[str, list[float]], dict[str, int]]:
-    """Seconds of each step, and peak memory in bytes, of each way."""
+    """Seconds of each step, and peak memory in bytes, of each implementation."""
     children = {name: _Child(scale, **way) for name, way in ways.items()}
     steps = {name: child.step for name, child in children.items()}
     seconds = in_turn(steps, rounds=scale.rounds, warm_up=WARM_UP)
@@ -84,7 +85,7 @@ def _step_in_turn(ways: Mapping[str, Mapping[str, str]], scale: Scale) -> tuple[
 
 
 class _Child:
-    """A process that does one step whenever it is told to."""
+    """A process that runs one step on each request."""
 
     def __init__(self, scale: Scale, kind: str, **environment: str) -> None:
         self.process = subprocess.Popen(
@@ -103,11 +104,11 @@ class _Child:
         self._read()  # it is ready
 
     def step(self) -> None:
-        """Do one step."""
+        """Run one step."""
         self._say("step")
 
     def end(self) -> int:
-        """Stop; gives the peak memory, bytes."""
+        """Stop, and return the peak memory in bytes."""
         peak = int(self._say("end"))
         self.process.wait()
         return peak
@@ -127,7 +128,7 @@ class _Child:
 
 
 def _be_child(kind: str, scale: Scale) -> None:
-    """Step for every line on standard input, until 'end'."""
+    """Run a step for every line on standard input, until 'end'."""
     step = make_step(kind, scale)
     print("ready", flush=True)
     for line in sys.stdin:
@@ -139,10 +140,10 @@ def _be_child(kind: str, scale: Scale) -> None:
 
 
 def make_step(kind: str, scale: Scale) -> Callable[[], float]:
-    """A step on a batch in memory, of the yardstick or of ours in a precision."""
+    """A step on a batch in memory, of the baseline or of TwinCar in a precision."""
     batch, size = scale.batch, scale.size
     labels = torch.randint(0, yardstick.CLASSES, (batch,))
-    if kind == "yardstick":
+    if kind == "baseline":
         return partial(yardstick.TrainingStep(scale.backbone), torch.randn(batch, 3, size, size), labels)
     pixels = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     return partial(OurStep(kind, scale), pixels, labels)
@@ -173,7 +174,7 @@ class OurStep:
 
 
 def _input_share(data: PreparedData, scale: Scale) -> float:
-    """Share of the time that steps wait for the loader, after the first."""
+    """Share of the time that steps wait for the loader, without the first step."""
     loader = training_loader(
         data, augment=AugmentConfig(), preprocessing=Preprocessing(height=scale.size, width=scale.size),
         batch_size=scale.batch, balanced=True, seed=0, workers=default_workers(), cache=False,

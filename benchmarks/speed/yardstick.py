@@ -1,9 +1,10 @@
-"""The yardstick: what a usual PyTorch training does, in this project's own words.
+"""The baseline: a usual PyTorch training, written for this project.
 
-The published recipe as one writes it with torch, torchvision, timm and the grad-cam package: everything in fp32, in the
-memory layout torch starts with, one thing after the other. Nothing here is used by the package.
+The published recipe as it is usually written with torch, torchvision, timm and the grad-cam package: all in fp32, in
+torch's default memory layout, sequentially. The package uses nothing of it.
 
-Alone it is the process whose cold start is measured: `python -m benchmarks.speed.yardstick BACKBONE WEIGHTS PHOTO`.
+Run as a program it is the process whose cold start is measured:
+`python -m benchmarks.speed.yardstick BACKBONE WEIGHTS PHOTO`.
 
 Shapes: N photos of H×W pixels, K classes.
 """
@@ -57,7 +58,7 @@ class TrainingStep:
 
 
 def answer(network: nn.Module, photos: Sequence[Path], size: int) -> list[list[int]]:
-    """The five likeliest classes of each photo, all in one batch."""
+    """The five most likely classes of each photo, all in one batch."""
     with torch.no_grad():
         probabilities = network(torch.stack([_evaluation_input(photo, size) for photo in photos])).softmax(dim=1)
     best: list[list[int]] = probabilities.topk(5).indices.tolist()
@@ -65,7 +66,7 @@ def answer(network: nn.Module, photos: Sequence[Path], size: int) -> list[list[i
 
 
 def explain(network: nn.Module, photo: Path, size: int) -> object:
-    """Grad-CAM++ of the likeliest class by the grad-cam package, H×W."""
+    """Grad-CAM++ of the most likely class by the grad-cam package, H×W."""
     from pytorch_grad_cam import GradCAMPlusPlus
 
     with GradCAMPlusPlus(network, [network[0].bn2]) as cam:  # type: ignore[index]
@@ -83,7 +84,7 @@ def _evaluation_input(photo: Path, size: int) -> Tensor:
 
 
 def training_transforms(strengths: AugmentConfig, *, height: int, width: int) -> transforms.Compose:
-    """The published chain on Pillow images; what leaves it is normalised float32, 3×H×W."""
+    """The published chain on Pillow images; its output is normalised float32, 3×H×W."""
     return transforms.Compose(
         [
             transforms.RandomResizedCrop((height, width), strengths.crop_scale, strengths.crop_ratio),
@@ -98,7 +99,7 @@ def training_transforms(strengths: AugmentConfig, *, height: int, width: int) ->
 
 
 class PillowPhotos(Dataset[tuple[Tensor, int]]):
-    """Files decoded whole by Pillow and varied by torchvision, one at a time."""
+    """Files decoded at full size by Pillow and augmented by torchvision, one at a time."""
 
     def __init__(self, paths: Sequence[Path], labels: Sequence[int], transform: transforms.Compose) -> None:
         self.paths = paths

@@ -151,9 +151,9 @@ def test_all_that_make_benchmark_measures(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(twincar.deploy.export, "to_onnx", trace_once)
     assert f"Written: {tmp_path / 'results.md'}" in run("benchmarks", "--smallest", "--out", tmp_path)
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
-    assert re.findall(r"## (.*)", text) == ["Training input", "Training step", "Answers", "Cost as work grows"]
+    assert re.findall(r"## (.*)", text) == ["Training input", "Training step", "Inference", "Scaling"]
     ways = {bar.name.partition(": ")[2] for bar in read_ratios(text)}
-    assert ways >= {"ours in bf16", "ours, with the cache", "onnxruntime", "OpenVINO int8"}
+    assert ways >= {"TwinCar in bf16", "TwinCar with --cache", "onnxruntime", "OpenVINO int8"}
     drawn = {path.name: path.stat().st_size for path in (tmp_path / "results").iterdir()}
     assert drawn.keys() == {"ratios.png", "growth_photos.png", "growth_classes.png"}
     assert min(drawn.values()) > 5000
@@ -204,7 +204,7 @@ def test_an_installation_is_weighed_and_asked(
     monkeypatch.setattr(sys, "argv", ["install", str(model), "--photo", photo, "--smallest", "--out", str(out)])
     install.main()
     told = out.read_text(encoding="utf-8")
-    assert "| what it adds to site-packages, MB | 3 | under 250 |" in told
+    assert "| size in site-packages, MB | 3 | under 250 |" in told
     assert "Largest: onnxruntime 5 MB." in told
     assert [command[-1] for command in asked[:4]] == [photo, photo, "--help", "info"]
 
@@ -223,13 +223,13 @@ def test_a_ratio_is_of_medians_and_its_spread_of_rounds() -> None:
 
 
 def test_the_picture_shows_the_ratios_of_the_tables(tmp_path: Path) -> None:
-    header = ["way", "one photo, ms", "times", "many, photos/s", "times"]
-    rows = [["yardstick", "10", "1.0 (1.0 to 1.0)", "9", "1.0 (1.0 to 1.0)"]]
-    rows += [["ours", "5", "2.0 (1.5 to 2.5)", "27", "3.0 (2.9 to 3.1)"]]
-    text = Section("Answers", header, rows, ["One note."]).to_markdown()
+    header = ["engine", "one photo, ms", "speed-up", "many, photos/s", "speed-up"]
+    rows = [["baseline", "10", "1.0 (1.0 to 1.0)", "9", "1.0 (1.0 to 1.0)"]]
+    rows += [["TwinCar", "5", "2.0 (1.5 to 2.5)", "27", "3.0 (2.9 to 3.1)"]]
+    text = Section("Inference", header, rows, ["One note."]).to_markdown()
     assert read_ratios(text)[2:] == [
-        Bar("Answers, one photo: ours", 2.0, 1.5, 2.5),
-        Bar("Answers, many: ours", 3.0, 2.9, 3.1),
+        Bar("Inference, one photo: TwinCar", 2.0, 1.5, 2.5),
+        Bar("Inference, many: TwinCar", 3.0, 2.9, 3.1),
     ]
     (tmp_path / "results.md").write_text(text)
     draw_ratios(tmp_path / "results.md", tmp_path / "ratios.png")
@@ -239,7 +239,7 @@ def test_the_picture_shows_the_ratios_of_the_tables(tmp_path: Path) -> None:
 def test_the_committed_results_have_their_pictures() -> None:
     folder = ROOT / "benchmarks"
     text = (folder / "results.md").read_text(encoding="utf-8")
-    for title in ("Training input", "Training step", "Answers"):
+    for title in ("Training input", "Training step", "Inference"):
         assert f"## {title}" in text
     for name in ("ratios", "growth_photos", "growth_classes"):
         assert f"results/{name}.png" in text
@@ -301,7 +301,7 @@ def test_a_server_is_loaded_and_attacked(
     told = out.read_text(encoding="utf-8")
     rows = [line.split(" | ") for line in told.splitlines() if line.startswith("| ") and "---" not in line]
     assert [row[6] for row in rows if len(row) == 9] == ["errors", "0", "0"]
-    assert all(row[-1] == "200 |" for row in rows if len(row) == 5 and row[0] != "| what is sent")
+    assert all(row[-1] == "200 |" for row in rows if len(row) == 5 and row[0] != "| input")
 
 
 @pytest.mark.slow

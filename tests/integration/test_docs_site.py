@@ -67,7 +67,7 @@ def test_pages_open_from_a_disk_without_a_request(site: Path, browser: Any, view
     tab = context.new_page()
     tab.on("console", lambda message: trouble.append(message.text))
     tab.on("pageerror", lambda error: trouble.append(str(error)))
-    for name in ("index", "how_it_works", "command_line", "reference/answers"):
+    for name in ("index", "how_it_works", "command_line", "reference/prediction"):
         tab.goto((site / f"{name}.html").as_uri())
         assert tab.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
     context.close()
@@ -81,5 +81,5 @@ def test_the_search_works_from_a_disk(site: Path, browser: Any) -> None:
     tab.goto((site / "index.html").as_uri())
     tab.click(".md-search__input")
     tab.keyboard.type("temperature")
-    tab.locator(".md-search-result__link[href*='answers.html']").first.wait_for()
+    tab.locator(".md-search-result__link[href*='reliability.html']").first.wait_for()
     context.close()

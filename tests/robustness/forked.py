@@ -1,7 +1,7 @@
-"""Processes of the program without the seconds that importing torch takes each.
+"""Starts processes of the program without importing torch in each, which takes seconds.
 
-A server has imported everything once; a process is a fork of it (multiprocessing's `forkserver`), so it is as much its
-own as one that was started: it can be killed, has its own children, and its exit code tells how it ended.
+A server has imported everything once, and each process is a fork of it (multiprocessing's `forkserver`). It is a
+separate process like any other: it can be killed, has its own children, and its own exit code.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Forked:
         return self.process.pid
 
     def finish(self) -> tuple[int, str]:
-        """Wait for its end; gives the exit code, negative for a signal, and what was not read of its output."""
+        """Wait for its end; returns the exit code, negative for a signal, and the output not read so far."""
         with self.told:
             told = self.told.read()
         self.process.join()
@@ -52,7 +52,7 @@ def start(
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Forked:
-    """Call a function of some module in a process of its own; in this folder and environment, else in those of here."""
+    """Call a function of a module in a separate process, in the given folder and environment or the current ones."""
     heard, told = _CONTEXT.Pipe(duplex=False)
     settings = (str(folder or Path.cwd()), dict(os.environ if environment is None else environment))
     process = _CONTEXT.Process(target=_call, args=(told, *settings, function, arguments))

@@ -1,11 +1,11 @@
-"""Hostile input for everything that reads a file or a request: 100,000 of them, half of them guided by atheris.
+"""Fuzzing of everything that reads a file or a request: 100,000 inputs, half of them guided by atheris.
 
 python -m tests.robustness.fuzz [--inputs 100000] [--only parquet] [--seed 0] [--out fuzz_findings]
 
-Each reader has a process of its own. An input must be answered, or refused by an error of TwinCar's tree, within
+Each reader runs in a separate process. An input must be accepted, or refused by an error of TwinCar's tree, within
 `SECONDS` and within the memory that its reader is allowed. A fault is written to a file in the folder of findings:
-another error, a crash, an input too slow or too large, a file outside the scratch folder opened, an address asked for,
-a program run, a pickle obeyed. Every input follows from the seed, but for those that atheris chooses.
+another error, a crash, too much time or memory, a file opened outside the scratch folder, a network connection, a
+program started, code executed by a pickle. All inputs are derived from the seed, except those that atheris chooses.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ _SHARED = (
 
 
 class TooSlow(BaseException):
-    """Not an `Exception`, so that no reader takes it for one of its own."""
+    """Not an `Exception`, so that no reader catches it."""
 
 
 @dataclass
 class Outcome:
-    """What became of a reader's inputs."""
+    """Results of a reader's inputs."""
 
     answered: int = 0
     refused: int = 0
@@ -71,12 +71,12 @@ class Outcome:
 
     @property
     def inputs(self) -> int:
-        """How many there were."""
+        """Number of inputs."""
         return self.answered + self.refused + self.faulty
 
 
 class Watch:
-    """Sees what a reader does on the side, through Python's audit events, which go on for the rest of the process."""
+    """Records side effects of a reader through Python's audit events, which last for the rest of the process."""
 
     def __init__(self) -> None:
         self.visible_box: list[str] = []
@@ -109,7 +109,7 @@ class Watch:
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Look, while one input is read."""
+        """Watch while one input is read."""
         self.visible_box, self._active = [], True
         try:
             yield
@@ -119,12 +119,12 @@ class Watch:
 
 @cache
 def the_watch() -> Watch:
-    """The one of this process; an audit hook cannot be taken away."""
+    """The watch of this process; there is one, because an audit hook cannot be removed."""
     return Watch()
 
 
 def readers() -> dict[str, Any]:
-    """All of them by name; imported late, so that atheris can have been told to instrument what they import."""
+    """All of them by name; imported late, so that atheris can instrument their imports."""
     from tests.robustness import fuzz_demo, fuzz_exported, fuzz_folders, fuzz_models, fuzz_network, fuzz_targets
 
     modules = (fuzz_targets, fuzz_folders, fuzz_models, fuzz_exported, fuzz_network, fuzz_demo)
@@ -132,7 +132,7 @@ def readers() -> dict[str, Any]:
 
 
 class Fuzzer:
-    """Feeds one reader, and keeps count."""
+    """Feeds inputs to one reader, and counts the results."""
 
     def __init__(self, name: str, scratch: Path, out: Path | None) -> None:
         from twincar.core.errors import TwinCarError
@@ -150,7 +150,7 @@ class Fuzzer:
         (scratch / "secret.jpg").write_bytes(photos()[0])
 
     def feed(self, data: bytes) -> str:
-        """One input; empty, or what it did that it should not."""
+        """Feed one input; returns the fault, or an empty string."""
         fault, before, started = "", reset_peak(), time.perf_counter()
         try:
             self.watch.scratch = self.scratch
@@ -194,7 +194,7 @@ class Fuzzer:
 
 
 def inputs(target: Any, count: int, seed: int) -> Iterator[bytes]:
-    """Each seed as it is, and then changes to them."""
+    """Each seed unchanged, and then mutations of them."""
     rng = random.Random(seed)
     yield from target.seeds[:count]
     for _ in range(count - len(target.seeds)):
@@ -202,7 +202,7 @@ def inputs(target: Any, count: int, seed: int) -> Iterator[bytes]:
 
 
 def change(target: Any, data: bytes, rng: random.Random) -> bytes:
-    """By the target's own mutator, if it has one, half of the times."""
+    """Mutate; half of the time by the target's own mutator, if it has one."""
     if target.mutator and rng.random() < 0.5:
         changed: bytes = target.mutator(data, rng)[:_MOST]
         return changed
@@ -210,7 +210,7 @@ def change(target: Any, data: bytes, rng: random.Random) -> bytes:
 
 
 def mutator_for_atheris(target: Any, mutate_bytes: Callable[[bytes, int], bytes]) -> Callable[[bytes, int, int], bytes]:
-    """The same, with its changes to bytes, which are guided by coverage."""
+    """The same with atheris's mutations of bytes, which are guided by coverage."""
 
     def changed(data: bytes, most: int, drawn: int) -> bytes:
         own = target.mutator and drawn % 2
@@ -222,7 +222,7 @@ def mutator_for_atheris(target: Any, mutate_bytes: Callable[[bytes, int], bytes]
 
 @contextmanager
 def time_limit(seconds: int) -> Iterator[None]:
-    """Raise `TooSlow` in what takes longer; for the main thread."""
+    """Raise `TooSlow` in code that takes longer; for the main thread only."""
 
     def stop(*_: object) -> None:
         raise TooSlow
@@ -237,13 +237,13 @@ def time_limit(seconds: int) -> Iterator[None]:
 
 
 def reset_peak() -> int:
-    """Begin to measure the peak anew; bytes resident now."""
+    """Reset the peak of memory; returns the bytes resident now."""
     Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 
 
 def peak() -> int:
-    """Most bytes resident since then."""
+    """Peak of resident bytes since the reset."""
     return _status("VmHWM")
 
 
@@ -252,7 +252,7 @@ def _status(what: str) -> int:
 
 
 def work(name: str, count: int, seed: int, out: Path, first: Path | None, *, guided: bool) -> None:
-    """In a process of its own: feed one reader, and leave the count in a file; atheris ends the process."""
+    """In a separate process: feed one reader, and write the counts to a file; atheris ends the process."""
     if guided:
         import atheris
 
@@ -318,7 +318,7 @@ def fuzz(
     tell: Callable[[str], None],
     corpus: Path | None = None,
 ) -> Outcome:
-    """Feed one reader so many inputs, in as many processes as it takes: one that crashed is followed by another."""
+    """Feed a number of inputs to one reader, in as many processes as needed: after a crash another one continues."""
     total, tries = Outcome(), 0
     while total.inputs < count and tries < 10:
         command = [
@@ -361,7 +361,7 @@ def fuzz(
 
 
 def main() -> None:
-    """Feed every reader its share, tell what became of it, and fail if there was a fault."""
+    """Feed every reader its share, print the results, and fail if there was a fault."""
     parser = argparse.ArgumentParser(prog="python -m tests.robustness.fuzz", description=__doc__.partition("\n")[0])
     parser.add_argument("--inputs", type=int, default=100_000, help="of all readers together")
     parser.add_argument("--only", help="one reader")

@@ -15,7 +15,7 @@ from twincar.core.errors import TwinCarError
 
 
 def client_data(scratch: Path) -> Target:
-    """The file that a call names in a line, then the rest of its JSON, on its way through Gradio to the page."""
+    """A line with the file that a call names, then the rest of its JSON, passed through Gradio to the page."""
     uploads, before = scratch / "uploads", os.environ.get("GRADIO_TEMP_DIR")
     uploads.mkdir()
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)  # as `own_folder` does

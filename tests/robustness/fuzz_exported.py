@@ -1,4 +1,4 @@
-"""Targets of `tests.robustness.fuzz` that are exported models: they must answer with the weights that are in them."""
+"""Targets of `tests.robustness.fuzz` that are exported models: they must predict with the weights that are in them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FORMATS = (
 
 
 def outside_of(folder: Path) -> list[bytes]:
-    """Models whose weights lie in other files, which are there, for a folder of its own."""
+    """Models whose weights are in other, existing files; each for a separate folder."""
     folder.mkdir()
     places = (folder / "beside.bin", folder.parent / "secret.bin")
     for place in places:
@@ -35,7 +35,7 @@ def outside_of(folder: Path) -> list[bytes]:
 
 
 def ask_classifier(path: Path, engine: Any) -> None:
-    """Open a model, and answer and explain one photo; its weights must be those in it."""
+    """Open a model, and predict and explain one photo; the weights must be those in the file."""
     from twincar.inference.classifier import Classifier
 
     classifier = Classifier.load(path, engine=engine)
@@ -48,7 +48,7 @@ def ask_classifier(path: Path, engine: Any) -> None:
 
 
 def onnx_model(scratch: Path) -> Target:
-    """An exported file on onnxruntime, asked for an answer and an explanation."""
+    """An exported file on onnxruntime, for a prediction and an explanation."""
     path, text = scratch / "exported" / "model.onnx", spec_text()
     hostile = outside_of(path.parent)
 
@@ -61,7 +61,7 @@ def onnx_model(scratch: Path) -> Target:
 
 
 def openvino_model(scratch: Path) -> Target:
-    """An OpenVINO folder, or an `.onnx` file on OpenVINO: the first byte tells which file is changed."""
+    """An OpenVINO folder, or an `.onnx` file on OpenVINO: the first byte selects which file is mutated."""
     from twincar.models.engines.openvino_engine import save_openvino
 
     folder = scratch / "openvino"

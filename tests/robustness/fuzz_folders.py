@@ -11,7 +11,7 @@ from tests.robustness.fuzz_targets import Reader, Target, photos
 
 
 def folder(scratch: Path) -> Target:
-    """A folder of photos, as predict searches it and prepare reads it; a line an entry: kind, name, target or bytes."""
+    """A folder of photos, as predict searches it and prepare reads it; a line is: kind, name, target or bytes."""
     from twincar.core.listing import find_photos
     from twincar.data.sources.folders import open_folders
 
@@ -42,7 +42,7 @@ def folder(scratch: Path) -> Target:
 
 
 def _make_entry(top: Path, line: bytes) -> None:
-    """A file, a link or a pipe below `top`; a link leads nowhere else."""
+    """A file, a link or a pipe below `top`; a link leads to nothing outside it."""
     kind, _, rest = line.partition(b" ")
     name, _, content = rest.partition(b" ")
     parts = [os.fsdecode(part.replace(b"\0", b"")) for part in name.split(b"/")[:80]]

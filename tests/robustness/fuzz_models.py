@@ -39,7 +39,7 @@ def spec_text(**changes: object) -> str:
 
 
 def hostile_headers() -> list[bytes]:
-    """Headers that would be trouble later if they were believed."""
+    """Headers that would cause faults later if they were not checked."""
     sizes: list[dict[str, object]] = [
         {"height": 10**9, "width": 10**9},
         {"height": -1, "width": 5},
@@ -74,7 +74,7 @@ def hostile_headers() -> list[bytes]:
 
 
 def header(_: Path) -> Target:
-    """What a model file says of itself, believed by all that comes after."""
+    """The header of a model file, on which all later code relies."""
     from twincar.models.levels import levels_of
     from twincar.models.spec import ModelSpec
 
@@ -189,7 +189,7 @@ def npz(scratch: Path) -> Target:
 
 
 def small_onnx(header: str, *, external: str = "", classes: int = len(NAMES), side: int = SIDE) -> bytes:
-    """A model with the inputs and outputs of ours; `external` is where it says that its weights lie."""
+    """A model with the inputs and outputs of an exported one; `external` is the file it names for its weights."""
     from onnx import TensorProto, helper, numpy_helper
 
     rng = np.random.default_rng(0)
@@ -229,7 +229,7 @@ def small_onnx(header: str, *, external: str = "", classes: int = len(NAMES), si
 
 
 def prepared(scratch: Path) -> Target:
-    """A prepared data set from elsewhere, whose hashes are right whatever it says."""
+    """A prepared data set from elsewhere, whose hashes match whatever its files contain."""
     from twincar.core.files import sha256_of
     from twincar.core.labels import ClassNames
     from twincar.core.photos import read_photo

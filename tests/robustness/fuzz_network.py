@@ -1,4 +1,4 @@
-"""Targets of `tests.robustness.fuzz` that come over a network: requests to the server, and answers of a hub."""
+"""Targets of `tests.robustness.fuzz` that come over a network: requests to the server, and responses of a hub."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def request(_: Path) -> Target:
 
 
 def http_bytes(_: Path) -> Target:
-    """Whatever reaches the server's socket."""
+    """Bytes sent to the server's socket."""
     from twincar.deploy.server.app import create_app
     from twincar.deploy.server.limits import Limits
     from twincar.deploy.server.server import server
@@ -134,7 +134,7 @@ def http_bytes(_: Path) -> Target:
 
 
 def hub(scratch: Path) -> Target:
-    """What a hub answers: the first byte tells which of its answers is changed."""
+    """Responses of a hub: the first byte selects which one is mutated."""
     import time
 
     import httpx2

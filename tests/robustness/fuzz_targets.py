@@ -1,7 +1,7 @@
-"""Everything of TwinCar that reads a file or a request, as functions of bytes, with sound inputs to start from.
+"""Every reader of a file or a request in TwinCar, as a function of bytes, with valid inputs as seeds.
 
-A target answers, or raises an error of TwinCar's own tree; any other outcome is a fault. What must not happen on the
-side (a file outside the scratch folder opened, an address asked for, a program run) is watched by `fuzz.py`.
+A target returns, or raises an error of TwinCar's own tree; any other outcome is a fault. Side effects that must not
+happen (a file opened outside the scratch folder, a network connection, a program started) are watched by `fuzz.py`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
 
 @cache
 def photos() -> tuple[bytes, ...]:
-    """Small pictures in every format, mode and trick that is known to differ inside."""
+    """Small images in every format and mode, and with every peculiarity known to be decoded differently."""
     rng = np.random.default_rng(0)
     rgb = Image.fromarray(rng.integers(0, 255, (SIDE, SIDE + 16, 3), np.uint8)).resize((SIDE + 16, SIDE))
     exif = Image.Exif()
@@ -176,7 +176,7 @@ def devkit(scratch: Path) -> Target:
 
 
 def look_at(source: object) -> None:
-    """Audit all that a source lists; refused if nothing of it is sound."""
+    """Audit all that a source lists; refused if nothing in it is valid."""
     from twincar.data.validate import audit_source
 
     report = audit_source(source, threads=1)  # type: ignore[arg-type]

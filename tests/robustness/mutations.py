@@ -1,4 +1,4 @@
-"""Changes to files and requests as an attacker, or a broken disk, makes them; all drawn from a seed."""
+"""Mutations of files and requests, such as an attacker or a broken disk makes; all are drawn from a seed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOKENS = (
 
 
 def mutate(data: bytes, others: Sequence[bytes], rng: random.Random, *, most: int = 1 << 20) -> bytes:
-    """One to six changes to `data`, which may take parts of `others`; at most `most` bytes come out."""
+    """Make one to six changes to `data`, which may insert parts of `others`; the result has at most `most` bytes."""
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
         rng.choice(_CHANGES)(changed, others, rng)
@@ -27,7 +27,7 @@ def mutate(data: bytes, others: Sequence[bytes], rng: random.Random, *, most: in
 
 
 def _place(data: bytearray, rng: random.Random) -> int:
-    """Headers are at the front, so half of all changes are there."""
+    """A position; half of them are at the front, where headers are."""
     return rng.randrange(min(len(data), 256) + 1) if rng.random() < 0.5 else rng.randrange(len(data) + 1)
 
 
@@ -54,7 +54,7 @@ def _insert_token(data: bytearray, _: Sequence[bytes], rng: random.Random) -> No
 
 
 def _replace_by_token(data: bytearray, _: Sequence[bytes], rng: random.Random) -> None:
-    """In place of a word, number or cell."""
+    """Replace a word, number or cell by a token."""
     place = _place(data, rng)
     start, end = place, place
     while start > 0 and (data[start - 1 : start].isalnum() or data[start - 1] in b"_.-"):

@@ -1,4 +1,4 @@
-"""Protocol buffers as no writer writes them: parsers differ in what they make of these, so that one may be misled.
+"""Unusual encodings of protocol buffers, which parsers interpret differently, so that a check could be bypassed.
 
 The wire format is that of https://protobuf.dev/programming-guides/encoding; the messages' types need not be known.
 """
@@ -16,7 +16,7 @@ _DEEPEST = 8  # messages within messages
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a message, and in how odd a way it is written."""
+    """One field of a message, and how unusually it is encoded."""
 
     number: int
     wire: int
@@ -29,7 +29,7 @@ class Field:
     """At least so many for the number, or for the length."""
 
     def encode(self) -> bytes:
-        """As it stands in the message."""
+        """Its bytes in the message."""
         tag = varint(self.number << 3 | self.wire | self.tag_bits << 32, self.tag_bytes)
         if isinstance(self.value, int):
             return tag + varint(self.value, self.value_bytes)
@@ -49,7 +49,7 @@ def read_fields(message: bytes) -> list[Field]:
     """The fields of a message.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a message.
     """
     fields, place = [], 0
     while place < len(message):
@@ -98,7 +98,7 @@ def rewrite(message: bytes, path: tuple[int, ...], change: Callable[[Field], lis
 
 
 def mutate_message(data: bytes, rng: random.Random) -> bytes:
-    """One to three changes to a message, or to messages within it, that keep its sense to a lenient parser."""
+    """One to three changes to a message, or to messages within it, that keep its meaning for a lenient parser."""
     for _ in range(rng.choice((1, 1, 2, 3))):
         data = _mutate_once(data, rng, _DEEPEST)
     return data

@@ -1,10 +1,10 @@
-"""The server for ten minutes under good and bad requests: its memory, its open files, and whether each got its due.
+"""A soak test of the server: ten minutes of valid and invalid requests; memory, open files, status of each response.
 
 python -m tests.robustness.soak_server MODEL PHOTOS [--minutes 10] [--out benchmarks/results/soak_server.md]
 
-MODEL is an exported file, PHOTOS a folder. `twincar serve` runs as a process of its own on loopback. Two clients send
-good and bad requests in turn, as fast as they are answered; beside them others never finish what they have begun. After
-the first fifth of the time memory must be flat: the slope of a line through what it keeps is at most `BOUND`.
+MODEL is an exported file, PHOTOS a folder. `twincar serve` runs in a separate process on the loopback interface. Two
+clients send valid and invalid requests as fast as they are answered; other clients never finish their requests. After
+the first fifth of the time memory must be constant: the slope of a line fitted to it is at most `BOUND`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Send = Callable[[Address], int]
 
 @dataclass(frozen=True)
 class Ask:
-    """A kind of request, how it is sent, and what it deserves."""
+    """A kind of request, how it is sent, and the status that is expected."""
 
     name: str
     send: Send
@@ -54,7 +54,7 @@ class Ask:
 
 @dataclass
 class Soaked:
-    """What was seen of the server; times in seconds, memory in MiB."""
+    """Measurements of the server; times in seconds, memory in MiB."""
 
     statuses: dict[str, Counter[int]] = field(default_factory=dict)
     """By the name of the request."""
@@ -69,7 +69,7 @@ class Soaked:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def note(self, ask: Ask, status: int) -> None:
-        """One answer."""
+        """Count one response."""
         with self._lock:
             self.statuses.setdefault(ask.name, Counter())[status] += 1
             if status not in ask.deserves:
@@ -77,14 +77,14 @@ class Soaked:
 
     @property
     def requests(self) -> int:
-        """How many were sent."""
+        """Number of requests sent."""
         return sum(counts.total() for counts in self.statuses.values())
 
     @property
     def slope(self) -> float:
-        """Growth of what it keeps after the warm-up, MiB a minute: a line of least squares.
+        """Growth of memory after the warm-up, MiB a minute, by least squares.
 
-        A request under way holds up to 40 MiB for a moment, so that the line is through the least of every window.
+        A request under way holds up to 40 MiB for a moment, so the line is fitted to the minimum of every window.
         """
         windows = min(_WINDOWS, len(self.times) // 2)  # two looks a window at least, in a soak of seconds too
         parts = np.array_split(np.arange(len(self.times)), windows)[round(WARM_UP * windows) :]
@@ -94,10 +94,13 @@ class Soaked:
 
 
 def asks(photos: Sequence[bytes]) -> list[Ask]:
-    """Requests that are answered at once, the good ones and the bad."""
+    """Requests that are answered at once, valid and invalid."""
     photo = photos[0]
     many = json.dumps({"photos": [in_base64(data) for data in photos[:4]], "top_k": 2, "explain": True}).encode()
-    half = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n{"
+    half = (
+        b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 9999\r\n\r\n{"
+    )
     huge = {**FORM, "Content-Length": str(2**34)}
     chunks = [bytes(2**20)] * 40
     bomb, wide = png_bomb(9), b'{"photos": [' + b"[]," * 500_000 + b"[]]}"
@@ -147,8 +150,8 @@ def asks(photos: Sequence[bytes]) -> list[Ask]:
 
 
 def patient_asks() -> list[Ask]:
-    """Clients that stop and wait, until the server is tired of them."""
-    head = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    """Clients that stop sending and wait until the server closes the connection."""
+    head = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return [
         Ask("waits in its headers", lambda address: cut(address, head[:40], True), frozenset({CLOSED})),
         Ask("waits in its body", lambda a: cut(a, head + b"Content-Length: 99\r\n\r\n{", True), frozenset({408})),
@@ -184,7 +187,7 @@ def plain(address: Address, method: str, route: str) -> int:
 
 
 def cut(address: Address, data: bytes, wait: bool) -> int:
-    """Send bytes and go away, or wait for whatever comes."""
+    """Send bytes, then disconnect or wait for the response."""
     with socket.create_connection(address, timeout=90) as connection:
         connection.sendall(data)
         return heard(connection) if wait else CLOSED
@@ -205,7 +208,7 @@ def drip(address: Address, data: bytes) -> int:
 
 
 def heard(connection: socket.socket) -> int:
-    """The status in what comes."""
+    """The status of the response."""
     try:
         answer = b"".join(iter(lambda: connection.recv(10_000), b""))
     except ConnectionResetError:
@@ -214,14 +217,14 @@ def heard(connection: socket.socket) -> int:
 
 
 def soak(address: Address, pid: int, photos: Sequence[bytes], seconds: float, *, patient: bool) -> Soaked:
-    """Send everything over and over for so long.
+    """Send all kinds of requests repeatedly for the given time.
 
     Args:
         address: of the server.
         pid: its process.
-        photos: good ones.
-        seconds: how long.
-        patient: whether some clients wait until the server is tired of them, half a minute at most.
+        photos: valid ones.
+        seconds: duration.
+        patient: whether some clients wait until the server closes the connection, half a minute at most.
     """
     seen, quick = Soaked(), asks(photos)
     for ask in quick:  # not counted; what is made once is made now
@@ -247,7 +250,7 @@ def soak(address: Address, pid: int, photos: Sequence[bytes], seconds: float, *,
 
 
 def _client(seen: Soaked, mix: list[Ask], address: Address, end: float, seed: int) -> None:
-    """Send all of a mix in another order each time."""
+    """Send all kinds of requests, each time in another order."""
     order = random.Random(seed)
     while True:
         for ask in order.sample(mix, len(mix)):
@@ -267,7 +270,7 @@ def count_files(pid: int) -> int:
 
 
 def report(seen: Soaked) -> Section:
-    """What was sent and what came, and how the process fared."""
+    """Requests and responses, and the memory and open files of the process."""
     rows = [
         [name, str(counts.total()), ", ".join(f"{status or 'closed'}: {n}" for status, n in sorted(counts.items()))]
         for name, counts in sorted(seen.statuses.items())
@@ -284,7 +287,7 @@ def report(seen: Soaked) -> Section:
 
 
 def main() -> None:
-    """Soak, print or write what was seen, and fail if the server did."""
+    """Run the test, print or write the results, and fail if the server failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.robustness.soak_server", description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("photos", type=Path)

@@ -1,10 +1,10 @@
-"""A training of two hundred epochs: its memory, its open files, its threads and processes.
+"""A soak test of training: memory, open files, threads and processes over two hundred epochs.
 
 python -m tests.robustness.soak_train DATA [--epochs 200] [--limit 8] [--out benchmarks/results/soak_train.md]
 
-DATA is a prepared data set, such as the toy cars'. `twincar train` runs as a process of its own, with two loader
-processes, averaged weights and TensorBoard; it is looked at from outside all the while. After the first fifth
-memory must be flat: the slope of a line through it is at most `BOUND`. Open files and threads must be as many as then.
+DATA is a prepared data set, such as the toy cars'. `twincar train` runs in a separate process, with two loader
+processes, averaged weights and TensorBoard, and is measured from outside. After the first fifth of the epochs memory
+must be constant: the slope of a line fitted to it is at most `BOUND`. Open files and threads must not increase.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _RECIPE = ("--recipe", "toycars", "--workers", "2", "--tensorboard", "--precisio
 
 @dataclass(frozen=True)
 class Look:
-    """The training and its children, in one epoch."""
+    """Measurements of the training and its children in one epoch."""
 
     memory: float
     """MiB; what several processes share counts once."""
@@ -47,7 +47,7 @@ class Look:
 
 
 def train(data: Path, epochs: int, limit: int, folder: Path, backbone: str = "tf_efficientnetv2_b0") -> list[Look]:
-    """Train, and tell the least that was seen in each epoch: a checkpoint that is written takes memory for a moment."""
+    """Train, and return the minimum in each epoch, because writing a checkpoint takes memory for a moment."""
     sizes = ("--backbone", backbone, "--epochs", str(epochs), "--limit", str(limit), "--set", f"patience={epochs}")
     command = [sys.executable, "-m", "twincar", "--quiet", "train", str(data), "--runs", str(folder), "--name", "run"]
     process = subprocess.Popen([*command, *_RECIPE, *sizes], stdout=subprocess.DEVNULL)
@@ -94,13 +94,13 @@ def _memory(process: int) -> float:
 
 
 def slope(looks: Sequence[Look]) -> float:
-    """Growth of memory after the warm-up, MiB in 100 epochs: a line of least squares."""
+    """Growth of memory after the warm-up, MiB in 100 epochs, by least squares."""
     kept = np.array([seen.memory for seen in looks])[round(WARM_UP * len(looks)) :]
     return float(np.polyfit(np.arange(len(kept)), kept, 1)[0]) * 100
 
 
 def faults(looks: Sequence[Look]) -> list[str]:
-    """What was not flat after the warm-up."""
+    """What was not constant after the warm-up."""
     warm = looks[round(WARM_UP * len(looks)) :]
     found = []
     for name in ("files", "threads", "processes"):
@@ -121,7 +121,7 @@ def report(looks: Sequence[Look]) -> Section:
 
 
 def main() -> None:
-    """Train, tell what was seen, and fail if it was not flat."""
+    """Train, print the results, and fail if they were not constant."""
     parser = argparse.ArgumentParser(prog="python -m tests.robustness.soak_train", description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--epochs", type=int, default=200)

@@ -1,10 +1,10 @@
-"""Kills a command at moments of its work, goes on, and compares with one left in peace.
+"""Kills a command at points of its work, resumes it, and compares the result with that of an uninterrupted one.
 
 python -m tests.robustness.survival DATA SOURCE [--times 20] [--work train prepare export audit cache predict]
     [--trained RUN]
 
-A moment is the start of a step or of a validation batch, a photo that is looked at, the middle of a file that is
-written, or the instant before or after it takes its name; the process is sent SIGKILL there, so it tidies nothing up.
+A moment (kill point) is the start of a step or of a validation batch, the reading of a photo, the middle of writing a
+file, or just before or after it is renamed to its final name. The process is sent SIGKILL there, so it cannot clean up.
 DATA is a prepared data set.
 """
 
@@ -40,20 +40,20 @@ RECIPE = ("--recipe", "toycars", "--epochs", "3", "--limit", "4", "--precision",
 
 @dataclass
 class Moments:
-    """Counts them; at the one that the environment names the process is killed."""
+    """Counts the moments, and kills the process at the one that the environment names."""
 
     kill_at: int
     names: list[str] = field(default_factory=list)
 
     def pass_by(self, name: str) -> None:
-        """One more."""
+        """Count a moment."""
         if len(self.names) == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         self.names.append(name)
 
 
 def child(arguments: Sequence[str]) -> None:
-    """Run the command line with every moment counted; tells them all where it comes to its end."""
+    """Run the command line and count every moment; prints all of them if it ends by itself."""
     from twincar import cli
     from twincar.auditing import signatures
     from twincar.data.loading import cache
@@ -123,7 +123,7 @@ Command = Callable[[Path], list[str]]
 
 @dataclass(frozen=True)
 class Work:
-    """A command, how to go on with it, and what must be the same in the end."""
+    """A command, how to resume it, and which results must be equal."""
 
     name: str
     command: Command
@@ -141,7 +141,7 @@ class Work:
 def works(
     data: Path, source: Path, trained: Path | None = None, backbone: str = "tf_efficientnetv2_b0"
 ) -> dict[str, Work]:
-    """Those that can be killed; `source` is what can be prepared, `trained` a run to export."""
+    """Commands that can be killed; `source` is a source for prepare, `trained` a run to export."""
     settings = (*RECIPE, "--backbone", backbone)
 
     def copy(folder: Path) -> None:
@@ -179,7 +179,7 @@ def works(
 
 
 def _results(*patterns: str) -> Callable[[Path], dict[str, str]]:
-    """The hashes of files, and whatever is half-made, file or folder."""
+    """The hashes of files, and partial files or folders."""
 
     def of(folder: Path) -> dict[str, str]:
         found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
@@ -190,7 +190,7 @@ def _results(*patterns: str) -> Callable[[Path], dict[str, str]]:
 
 
 def _hash(path: Path) -> str:
-    """Of a file; of a run's epochs without how long they took, which is never the same twice."""
+    """Hash of a file; of a run's `metrics.csv` without the seconds, which differ every time."""
     if path.name != "metrics.csv":
         return sha256_of_file(path)
     history = RunFolder(path.parent).read_history()
@@ -198,7 +198,7 @@ def _hash(path: Path) -> str:
 
 
 def run(arguments: list[str], *, kill_at: int | None = None, moments: Path | None = None) -> int:
-    """Run it in a process of its own; gives the exit code, negative for a signal."""
+    """Run it in a separate process; returns the exit code, negative for a signal."""
     chosen = {} if kill_at is None else {KILL_AT: str(kill_at)}
     told = {} if moments is None else {MOMENTS: str(moments)}
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **chosen, **told}
@@ -209,7 +209,7 @@ def run(arguments: list[str], *, kill_at: int | None = None, moments: Path | Non
 
 
 def undisturbed(work: Work, folder: Path) -> tuple[list[str], dict[str, str]]:
-    """All moments of the work, and what it makes."""
+    """All moments of the uninterrupted work, and its results."""
     folder.mkdir()
     work.before(folder)
     code = run(work.command(folder), moments=folder.with_suffix(".moments"))
@@ -218,7 +218,7 @@ def undisturbed(work: Work, folder: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def survives(work: Work, folder: Path, moment: int, expected: dict[str, str]) -> bool:
-    """Whether the work, killed at a moment and gone on with, has made the same."""
+    """Whether the work, killed at a moment and resumed, gave the same results."""
     folder.mkdir()
     work.before(folder)
     killed = run(work.command(folder), kill_at=moment) == -signal.SIGKILL
@@ -228,7 +228,7 @@ def survives(work: Work, folder: Path, moment: int, expected: dict[str, str]) ->
 
 
 def draw(names: Sequence[str], at: Sequence[str], times: int, random: random.Random) -> list[int]:
-    """Moments that are meant, as many as there may be of each kind: there are few renames among hundreds of photos."""
+    """Choose moments, about the same number of each kind: there are few renames among hundreds of photos."""
     meant = [moment for moment, name in enumerate(names) if any(part in name for part in at)]
     moments = random.sample(meant, len(meant))
     seen: Counter[str] = Counter()

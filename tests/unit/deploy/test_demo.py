@@ -164,9 +164,9 @@ def test_what_speaks_for_the_look_alike_is_a_click_away(browser: Any, site: Site
         assert headline(tab, "sure") == "BMW M3 Sedan 2012"
         assert tab.locator(".chip").inner_text() == f"{SURE:.1%} sure"
         assert tab.locator(".twin").inner_text() == f"Its nearest look-alike: Audi S4 Sedan 2011, {1 - SURE:.1%}."
-        assert "much for BMW M3" in tab.locator(".heat img:visible").get_attribute("alt")
+        assert "evidence for BMW M3" in tab.locator(".heat img:visible").get_attribute("alt")
         tab.get_by_label("its look-alike").check()
-        assert "much for Audi S4" in tab.locator(".heat img:visible").get_attribute("alt")
+        assert "evidence for Audi S4" in tab.locator(".heat img:visible").get_attribute("alt")
         facts = dict(zip(*(tab.locator(f".facts {what}").all_inner_texts() for what in ("dt", "dd b")), strict=True))
         assert facts == {"Make": "BMW", "Model": "M3", "Body": "Sedan", "Year": "2012"}
 
@@ -595,13 +595,13 @@ def test_a_look_alike_is_one_that_comes_near() -> None:
     assert near.count('type="radio"') == 2
     alone = answer_page(bmw_classifier([0.9996, 0.0002, 0.0001, 0.0001]), photo)
     assert "look-alike" not in alone
-    assert "No other car comes near it." in alone
+    assert "No other class is nearly as likely." in alone
     assert "&gt;99.9% sure" in alone
     assert alone.count('type="radio"') == 1
 
 
 def test_dark_is_explained_where_it_is_seen() -> None:
     classifier = bmw_classifier([0.9, 0.08, 0.01, 0.01])
-    assert "dark was not seen" in answer_page(classifier, draw_car(0, 0))
+    assert "dark is outside the network" in answer_page(classifier, draw_car(0, 0))
     squashing = replace(classifier.spec, preprocessing=replace(classifier.spec.preprocessing, squash=True))
-    assert "dark was not seen" not in answer_page(Classifier(classifier.engine, squashing), draw_car(0, 0))
+    assert "dark is outside the network" not in answer_page(Classifier(classifier.engine, squashing), draw_car(0, 0))

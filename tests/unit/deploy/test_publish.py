@@ -239,7 +239,7 @@ def test_pushed_again_the_repository_is_as_the_run_is(hub_client: HubClient, sma
         assert hub.files.keys() & files.keys() == {"notes.md"}
         card = HubCard(hub.files["README.md"].decode())
         assert card.data.library_name == "twincar"
-        assert "Plain `timm.create_model` cannot load it" in card.text
+        assert "`timm.create_model` cannot load it" in card.text
         assert "hf_hub" not in card.text
 
 

@@ -96,9 +96,9 @@ def test_what_was_not_measured_is_not_told() -> None:
     text = card_of(spec_of("toycars:0")).to_markdown()
     assert "corrupted" not in text
     assert "AUROC" not in text
-    assert "nor were spoilt photos" in text
+    assert "nor on blurred or noisy ones" in text
     assert "0.020 (not calibrated)" in text
-    assert "It was not taught when to turn a photo away" in text
+    assert "It cannot reject photos" in text
     group = UnknownGroup("hard", is_car=True, photos=1200, auroc=0.75, fpr95=1, oscr=0, rejected=0, auroc_by_others={})
     text = card_of(
         replace(spec_of("toycars:0"), calibration=Calibration(worse_quantiles=(0.0, 1.0), photos=1216)),
@@ -109,7 +109,7 @@ def test_what_was_not_measured_is_not_told() -> None:
     assert "| accuracy on corrupted photos, mean | 0.321 |" in text
     assert "Calibrated on 1,216 validation photos." in text
     assert "0.020 (before calibration 0.020)" in text
-    assert "It turns away what looks like none of them" in text
+    assert "It rejects photos that look like none of them" in text
 
 
 def test_validation_photos_are_called_what_they_are() -> None:

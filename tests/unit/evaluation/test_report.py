@@ -157,10 +157,10 @@ def large_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 def test_the_summary_comes_first(page: Page) -> None:
     text = re.sub(r"\s+", " ", page.text)
-    assert "right on <strong>68.8%</strong> of 16 test photos, which it had never seen." in text
+    assert "accuracy is <strong>68.8%</strong> on 16 test photos, which it had never seen." in text
     assert text.index("macro-F1") < text.index('id="curves"')
-    assert "trained on 48 photos from by hand. Kept is epoch 1 of 1." in text
-    assert f"so that the epoch was chosen by the others: 1 of 4 ({FALCON})." in text
+    assert "trained on 48 photos from by hand. Its weights are those of epoch 1 of 1." in text
+    assert f"which did not count when the epoch was chosen: 1 of 4 ({FALCON})." in text
     assert f"{NINE} and {FALCON}: 3" in text
 
 
@@ -174,7 +174,7 @@ def test_every_measurement_is_shown(page: Page) -> None:
         "0.654",
         "0.345",
         "near duplicate",
-        "left out: 13.",
+        "exclude: 13.",
         "falcon-nine.html",
     )
     for found in (*calibration, *rejection, *others):
@@ -217,7 +217,7 @@ def test_the_page_stays_small_and_says_what_it_leaves_out(large_page: Page) -> N
     assert 10_000_000 < large_page.path.stat().st_size < LARGEST
     shown = large_page.text.count('<figure class="card"')
     assert 20 < shown < 120
-    assert f"The surest {shown} of 196 wrong answers" in large_page.text
+    assert f"The {shown} most confident of 196 wrong predictions" in large_page.text
     assert large_page.path.read_text().count("* plotly.js v") == 1
 
 
@@ -226,7 +226,7 @@ def test_without_room_for_pictures_it_says_so(
 ) -> None:
     monkeypatch.setattr("twincar.evaluation.report.page.LARGEST", 0)
     text = report(large_page.run, out=tmp_path / "page.html").path.read_text()
-    assert "predictions.csv</code> lists the 196 wrong answers" in text
+    assert "predictions.csv</code> lists the 196 wrong predictions" in text
     assert "<img src" not in text
 
 
@@ -259,7 +259,7 @@ def test_other_photos_have_a_page_of_their_own(page: Page, tmp_path: Path) -> No
     assert made.path == folder / "report.html"
     text = re.sub(r"\s+", " ", made.path.read_text())
     assert "16 test photos of other, 3 of which it was trained on and 1 of which chose its best epoch." in text
-    assert f"Classes without a photo here, which macro-F1 leaves out: 4 of 4 ({FALCON}, a, b and 1 more)." in text
+    assert f"Classes without photos here, which macro-F1 leaves out: 4 of 4 ({FALCON}, a, b and 1 more)." in text
     assert "trained on 48 photos" not in text  # how many are in that data set is no matter here
     assert "twincar train data --config" in text
 
@@ -360,7 +360,7 @@ def test_the_table_sorts_and_filters(browser: Any, page: Page) -> None:
 def test_the_gallery_begins_with_the_worst_and_filters(browser: Any, page: Page) -> None:
     with opened(browser, page.path) as tab:
         cards = tab.locator("#gallery .card")
-        sure = [int(text) for text in re.findall(r"(\d+)% sure", " ".join(cards.all_inner_texts()))]
+        sure = [int(text) for text in re.findall(r"(\d+)% confidence", " ".join(cards.all_inner_texts()))]
         assert sure == [95, 85, 75, 65, 55]
         assert cards.nth(0).locator(".placeholder").count() == 2  # its photo has gone
         cards.nth(1).scroll_into_view_if_needed()
@@ -410,7 +410,7 @@ def test_markup_in_a_name_is_text(browser: Any, page: Page) -> None:
 
 def test_a_model_at_chance_is_not_praised(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "than chance" not in page.text
-    assert "Blind guessing comes to an accuracy of" in page.text
+    assert "The chance level is an accuracy of" in page.text
     read = files.read_metrics(page.run / "reports" / "test")
     at_chance = replace(read, chance=Chance(read.accuracy.low, 0.2))
     monkeypatch.setattr("twincar.evaluation.report.page.files.read_metrics", lambda _: at_chance)
@@ -434,7 +434,7 @@ def test_what_a_mean_confidence_is_worth(surety: float, chance: float, verdict: 
 
 
 def test_dark_is_explained_where_it_is_seen(page: Page) -> None:
-    assert "dark was not seen" in page.text  # photos of 96×64 pixels, seen as a square
+    assert "dark is outside the network" in page.text  # photos of 96×64 pixels, seen as a square
     album = Album(page.run.parent / "data" / "photos", 10**6)
     engine, spec = open_engine(page.run)
     wrong = [answer for answer in files.read_predictions(page.run / "reports" / "test") if not answer.correct]
