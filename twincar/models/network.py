@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 _HIDDEN = 512  # units of the published classifier
 
-SCALED: Mapping[str, tuple[str, Mapping[str, float]]] = {
+SCALED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "tf_efficientnetv2_b0_half": ("tf_efficientnetv2_b0", {"channel_multiplier": 0.5, "depth_multiplier": 0.5}),
 }
 """Backbones that timm builds of one of its own with other arguments: its name and these, by the name they have here."""
