@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _RUN = "run"
 _TWINS = "twins.png"
+_DATA = "toycars"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def quickstart(out: Path) -> Quickstart:
     from twincar.training.train import resume, train
 
     log.info("2/6 Drawing the photos, and checking that each can be read and that no two splits share one.")
-    data = prepare("toycars", out / "toycars")
+    data = prepare("toycars", out / _DATA)
     config = TrainConfig.resolve(recipe="toycars", flags={"data": str(data.folder)})
     log.info(
         "3/6 Training from random weights: %d passes over %d photos, each judged on %d others; the best one is kept.",
@@ -83,7 +84,7 @@ def quickstart(out: Path) -> Quickstart:
     prediction = Classifier.load(run).predict(photo)
     page = report(run)
     seconds = time.perf_counter() - started
-    return Quickstart(out / _TWINS, data.folder, trained, evaluation, explanation, photo, prediction, page, seconds)
+    return Quickstart(out / _TWINS, out / _DATA, trained, evaluation, explanation, photo, prediction, page, seconds)
 
 
 def _is_finished(run: RunFolder) -> bool:
