@@ -12,7 +12,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: quickstart test test-all check browser docs benchmark mutants audit install lock clean
 
-quickstart: install
+# Installs what it uses only; `make install` adds the rest to the same .venv.
+quickstart: $(VENV)/installed-for-quickstart
 	$(BIN)/twincar quickstart --out quickstart
 
 # The gate: a quarter of an hour on two cores, installation included.
@@ -58,18 +59,31 @@ audit: install
 
 install: $(VENV)/installed
 
+define INSTALL
+$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "TwinCar needs Python 3.11 to 3.13; name one: make PYTHON=python3.12 ...")'
+$(PYTHON) -m venv $(VENV)
+$(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-compile --requirement $(1)
+-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib  # on all cores; some packages hold files that are no Python
+$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+endef
+
 $(VENV)/installed: requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "TwinCar needs Python 3.11 to 3.13; name one: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-compile --requirement requirements.lock
-	-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib  # on all cores; some packages hold files that are no Python
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(call INSTALL,requirements.lock)
+	touch $(VENV)/installed-for-quickstart $@
+
+$(VENV)/installed-for-quickstart: requirements-quickstart.lock pyproject.toml
+	$(call INSTALL,requirements-quickstart.lock)
 	touch $@
 
-# Names, versions and hashes; no index address. Needs uv on the PATH.
+LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url
+
+# Names, versions and hashes; no index address. Needs uv on the PATH. The second lock is part of the first: it lacks what
+# torch imports without (triton is for torch.compile on a GPU, cusolver for torch.linalg there) and what only other extras
+# need. No other NVIDIA library of any size can be left out: the registry's torch for Linux does not import without it.
 lock:
-	uv pip compile pyproject.toml --extra train --extra serve --extra demo --extra cluster --extra heic --group dev --universal --python-version 3.11 --generate-hashes \
-		--no-annotate --no-header --no-emit-index-url --output-file requirements.lock
+	$(LOCK) --extra train --extra serve --extra demo --extra cluster --extra heic --extra quantize --group dev --output-file requirements.lock
+	$(LOCK) --extra train --group build --constraint requirements.lock \
+		--no-emit-package triton --no-emit-package nvidia-cusolver --output-file requirements-quickstart.lock
 
 clean:
 	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage*

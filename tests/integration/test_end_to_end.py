@@ -28,13 +28,30 @@ def test_quickstart(tmp_path: Path) -> None:
     run = RunFolder.open(tmp_path / "q" / "run")
     assert best_epoch(run.read_history())["val_f1_macro"] >= 0.90
     told = [Path(line.split()[-1]) for line in result.stdout.splitlines() if line.startswith("  ")]
-    assert len(told) == 7
+    assert len(told) == 8
+    assert told[-1].name == "report.html"
     assert all((tmp_path / path).exists() for path in told)
     metrics = json.loads((run.reports / "test" / "metrics.json").read_text())
     assert metrics["photos"] == 384
+    assert metrics["macro_f1"]["value"] >= 0.90
     again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 2
     assert "earlier quickstart" in again.stderr
+
+
+def test_the_first_thing_of_a_quickstart_is_a_picture(tmp_path: Path) -> None:
+    """Before anything that takes long is imported or done, and with its path."""
+    code = (
+        "import logging, sys; from pathlib import Path; from twincar.quickstart import quickstart\n"
+        "class First(logging.Handler):\n"
+        "    def emit(self, record):\n"
+        "        print(record.getMessage(), 'torch' in sys.modules)\n"
+        "        sys.exit()\n"
+        "logging.basicConfig(level=logging.INFO, handlers=[First()]); quickstart(Path('q'))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert result.stdout.endswith("See them: q/twins.png False\n")
+    assert [path.name for path in (tmp_path / "q").iterdir()] == ["twins.png"]
 
 
 @pytest.mark.usefixtures("few_toycars")
@@ -53,7 +70,7 @@ def test_a_quickstart_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pyte
             quickstart.quickstart(tmp_path)
     assert run.config.exists()
     with monkeypatch.context() as patch:
-        patch.setattr("twincar.quickstart.report", stop)
+        patch.setattr("twincar.evaluation.report.page.report", stop)
         with pytest.raises(StorageError):
             quickstart.quickstart(tmp_path)
     trained = run.best.stat().st_mtime_ns

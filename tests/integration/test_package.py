@@ -121,6 +121,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         "demo",
         "heic",
         "openvino",
+        "quantize",
         "serve",
         "train",
     }

@@ -46,17 +46,25 @@ class Package(Distribution):
         return Path(str(path))
 
 
-def locked() -> dict[str, list[str]]:
-    """The versions that the lock has of each package."""
-    versions: dict[str, list[str]] = {}
-    for entry in re.split(r"\n(?=\S)", (ROOT / "requirements.lock").read_text(encoding="utf-8").strip()):
+def entries(lock: str) -> dict[tuple[str, str], set[str]]:
+    """Of each package and version of a lock, the hashes."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for entry in re.split(r"\n(?=\S)", (ROOT / lock).read_text(encoding="utf-8").strip()):
         first, *hashes = entry.replace("\\\n", "\n").splitlines()
         requirement = Requirement(first.strip())
         (pin,) = requirement.specifier
         assert pin.operator == "=="
         assert hashes, first
         assert all(re.fullmatch(r"\s+--hash=sha256:[0-9a-f]{64}\s*", line) for line in hashes), first
-        versions.setdefault(canonicalize_name(requirement.name), []).append(pin.version)
+        found[canonicalize_name(requirement.name), pin.version] = {line.strip() for line in hashes}
+    return found
+
+
+def locked(lock: str = "requirements.lock") -> dict[str, list[str]]:
+    """The versions that a lock has of each package."""
+    versions: dict[str, list[str]] = {}
+    for name, version in entries(lock):
+        versions.setdefault(name, []).append(version)
     return versions
 
 
@@ -65,8 +73,24 @@ def test_the_lock_holds_all_that_is_asked_for() -> None:
     content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project, versions = content["project"], locked()
     extras = project["optional-dependencies"]
-    asked = [*project["dependencies"], *content["dependency-groups"]["dev"]]
-    asked += [line for extra in ("train", "serve", "demo", "cluster") for line in extras[extra]]
+    groups = content["dependency-groups"]
+    asked = [*project["dependencies"], *groups["build"], *(line for line in groups["dev"] if isinstance(line, str))]
+    asked += [line for extra in ("train", "serve", "demo", "cluster", "quantize") for line in extras[extra]]
+    check_holds(asked, versions)
+
+
+def test_the_lock_of_the_quickstart_is_a_part_of_the_other() -> None:
+    """All that training asks for, but not what torch imports without, nor what only other extras need."""
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    small, whole = entries("requirements-quickstart.lock"), entries("requirements.lock")
+    assert {pin: whole.get(pin) for pin in small} == small
+    asked = [*content["project"]["dependencies"], *content["dependency-groups"]["build"]]
+    check_holds([*asked, *content["project"]["optional-dependencies"]["train"]], locked("requirements-quickstart.lock"))
+    left_out = {name for name, _ in whole} - {name for name, _ in small}
+    assert left_out > {"triton", "nvidia-cusolver", "nncf", "openvino", "ray", "gradio", "playwright", "atheris"}
+
+
+def check_holds(asked: list[str], versions: dict[str, list[str]]) -> None:
     for requirement in map(Requirement, asked):
         found = versions.get(canonicalize_name(requirement.name), [])
         assert found, requirement

@@ -75,6 +75,7 @@ def _every_verb(
 ) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[CurrentStderr()])
     logging.getLogger("twincar").setLevel(logging.ERROR if quiet else logging.INFO)
+    logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)  # it warns where triton is not installed
     # The hub's library asks only when it is imported. It warns of retries that then succeed, and of tokens not needed.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if quiet or not sys.stderr.isatty():

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def quickstart(
     out: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path("quickstart"),
 ) -> None:
-    """Draw cars, train on them, evaluate, explain, predict, report: the whole road in minutes, without network."""
+    """Draw cars, train on them, evaluate, explain, predict, report: everything in minutes, without network."""
     from twincar.quickstart import quickstart
 
     result = quickstart(out)
@@ -31,18 +31,19 @@ def quickstart(
     print_evaluation(result.evaluation)
     typer.echo(f"\n{result.photo}:")
     print_answers([result.prediction])
-    typer.echo(f"\nDone in {result.seconds:.0f} s. Look at:")
+    typer.echo(f"\nDone in {result.seconds:.0f} s. What it made:")
     for what, path in [
-        ("the drawn cars", result.data / "photos"),
+        ("the twins", result.twins),
+        ("the drawn photos", result.data / "photos"),
         ("the trained model", run.best),
         ("its learning curves", run.reports / "curve_accuracy_f1.png"),
         ("its confusion matrix", result.evaluation.folder / "confusion_matrix.png"),
         ("what it looked at", result.explanation.grid),
-        ("every answer", result.evaluation.folder / "predictions.csv"),
-        ("the whole report", result.report.path),
+        ("every prediction", result.evaluation.folder / "predictions.csv"),
     ]:
         typer.echo(f"  {what:<21} {path}")
     typer.echo(f"Next: twincar predict --model {run.path} PHOTO...    or on your own cars: twincar prepare --help")
+    typer.echo(f"All of it on one page, to open in a browser:\n  {'the report':<21} {result.report.path}")
 
 
 def train(

@@ -6,7 +6,7 @@ from typing import Any
 
 RECIPES: dict[str, dict[str, Any]] = {
     "toycars": {
-        "backbone": "tf_efficientnetv2_b0",
+        "backbone": "tf_efficientnetv2_b0_half",
         "pretrained": "none",
         "head": "linear",
         "image_height": 64,
@@ -22,12 +22,12 @@ RECIPES: dict[str, dict[str, Any]] = {
             "hue": 0.0,
             "blur": 0.0,
         },
-        "epochs": 10,
+        "epochs": 12,
         "batch_size": 16,
-        "learning_rate": 1.6e-3,
+        "learning_rate": 4e-3,
         "weight_decay": 0.02,
         "schedule": "cosine",
-        "warmup_epochs": 2.0,
+        "warmup_epochs": 1.0,
         "label_smoothing": 0.0,
         "mix_probability": 0.0,
         "ema_decay": 0.99,  # the last epochs of a run this short differ by points from one machine to another
@@ -99,7 +99,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 """What each recipe sets; all else are the defaults.
 
-- `toycars`: a b0 from random weights on the drawn cars, in a few minutes on two cores, for `twincar quickstart`.
+- `toycars`: a b0 of half the width and depth, a quarter of its arithmetic, from random weights on the drawn cars, for
+  `twincar quickstart`.
 - `stanford`: for Stanford Cars with network and a GPU; the published system's values on a backbone with more
   pre-training. Not measured.
 - `published`: the published system. Its own log ends at 0.873 macro-F1, on the validation photos that chose the epoch.

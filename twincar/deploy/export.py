@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from twincar.core.errors import TwinCarError, UsageError
+from twincar.core.errors import MissingExtraError, TwinCarError, UsageError
 from twincar.core.files import clear_unfinished, working_folder, write_bytes, write_text
 from twincar.core.options import Arithmetic, ExportFormat
 from twincar.core.preprocess import Preprocessing, iterate_batches
@@ -109,6 +110,7 @@ def export(
 
     Raises:
         UsageError: something is at `out`, or the arguments do not go together.
+        MissingExtraError: int8 or OpenVINO is asked for, and its packages are not installed.
         TwinCarError: the exported model answers differently, or int8 loses more than half a point of accuracy;
             nothing is written.
         StorageError: the disk; nothing is written.
@@ -231,6 +233,12 @@ def _default_out(model_path: Path, format: ExportFormat, precision: Arithmetic) 
 
 
 def _check_arguments(format: ExportFormat, precision: Arithmetic, out: Path) -> None:
+    for needs, module, extra, what in (
+        (precision == "int8", "nncf", "quantize", "Quantizing to int8"),
+        (format == "openvino", "openvino", "openvino", "Exporting for OpenVINO"),
+    ):
+        if needs and find_spec(module) is None:  # said before the minutes that the comparison takes
+            raise MissingExtraError(f"{what} needs {module}: pip install 'twincar[{extra}]'.")
     if format == "onnx" and precision == "bf16":
         raise UsageError("Expected --format openvino for --precision bf16: onnxruntime does not compute in it.")
     if format == "onnx" and out.suffix != ".onnx":

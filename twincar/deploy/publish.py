@@ -44,7 +44,7 @@ from twincar.models.locate import (
     TIMM_WEIGHTS,
     WEIGHTS_FILE,
 )
-from twincar.models.network import CarNet, timm_weights
+from twincar.models.network import SCALED, CarNet, timm_weights
 from twincar.models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -219,6 +219,7 @@ def _write_for_timm(folder: Path, network: CarNet, spec: ModelSpec) -> None:
     preprocessing, published = spec.preprocessing, network.backbone.pretrained_cfg
     config = {
         "architecture": published["architecture"],
+        "model_args": dict(SCALED.get(spec.backbone, ("", {}))[1]),
         "num_classes": len(spec.classes),
         "num_features": network.backbone.num_features,
         "global_pool": "avg",

@@ -24,6 +24,11 @@ log = logging.getLogger(__name__)
 
 _HIDDEN = 512  # units of the published classifier
 
+SCALED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "tf_efficientnetv2_b0_half": ("tf_efficientnetv2_b0", {"channel_multiplier": 0.5, "depth_multiplier": 0.5}),
+}
+"""Backbones that timm builds of one of its own with other arguments: its name and these, by the name they have here."""
+
 
 class CarNet(nn.Module):
     """Photos in, one logit a class out.
@@ -43,8 +48,9 @@ class CarNet(nn.Module):
         self, backbone: str, num_classes: int, *, head: Head = "mlp", dropout: float = 0.2, drop_path: float = 0.0
     ) -> None:
         super().__init__()
-        _check_backbone(backbone)
-        self.backbone = timm.create_model(backbone, pretrained=False, num_classes=0, drop_path_rate=drop_path)
+        name, scale = SCALED.get(backbone, (backbone, {}))
+        _check_backbone(name)
+        self.backbone = timm.create_model(name, pretrained=False, num_classes=0, drop_path_rate=drop_path, **scale)
         self.head = _make_head(head, self.backbone.num_features, num_classes, dropout)
         for name in ("mean", "std"):
             values = torch.tensor(self.backbone.pretrained_cfg[name]) * 255

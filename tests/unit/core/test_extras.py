@@ -18,7 +18,8 @@ REQUIREMENTS = [
     "ray[data]>=2.50; (python_version < '3.14') and extra == 'cluster'",
     "pyarrow>=18; extra == 'cluster'",
     "opencv-python-headless>=4.10; extra == 'train'",
-    "openvino>=2025.2; extra == 'train'",
+    "nncf>=3.0; extra == 'quantize'",
+    "openvino>=2025.2; extra == 'quantize'",
     "pyarrow>=18; extra == 'train'",
 ]
 
@@ -35,7 +36,8 @@ def test_packages_are_sorted_by_the_extra_that_brings_them() -> None:
         "openvino": ["openvino"],
         "serve": ["fastapi", "prometheus-client"],
         "cluster": ["ray", "pyarrow"],
-        "train": ["opencv-python-headless", "openvino", "pyarrow"],
+        "train": ["opencv-python-headless", "pyarrow"],
+        "quantize": ["nncf", "openvino"],
     }
 
 
@@ -49,7 +51,8 @@ def test_packages_are_sorted_by_the_extra_that_brings_them() -> None:
         ("prometheus_client", (), "pip install 'twincar[serve]'"),
         ("pyarrow", ("twincar", "prepare"), "pip install 'twincar[train]'"),
         ("pyarrow.parquet", ("twincar", "cluster"), "pip install 'twincar[cluster]'"),
-        ("openvino", (), "pip install 'twincar[train]'"),
+        ("openvino", ("twincar", "export"), "pip install 'twincar[openvino]'"),
+        ("nncf.quantization", ("twincar", "export"), "pip install 'twincar[quantize]'"),
         ("something_else", (), "pip install 'twincar[all]'"),
     ],
 )

@@ -14,6 +14,7 @@ from twincar.core.errors import StorageError
 from twincar.core.labels import parse_class_name
 from twincar.data.toy import cars as toycars
 from twincar.data.toy.cars import CLASS_NAMES, TWIN_PAIRS, WIDTH, ToyPhoto, TwinPair, draw_data_set, draw_photo
+from twincar.data.toy.twins import draw_twins
 
 pairs = pytest.mark.parametrize("pair", TWIN_PAIRS, ids=lambda pair: pair.first)
 
@@ -24,7 +25,7 @@ def pixels(photo: ToyPhoto) -> NDArray[np.uint8]:
 
 def both(pair: TwinPair, number: int) -> tuple[ToyPhoto, ToyPhoto]:
     """The twins from the same random stream: the same view, paint, place, obstacle and noise."""
-    first, second = (toycars._photograph(name, np.random.default_rng(number)) for name in (pair.first, pair.second))
+    first, second = (toycars.photograph(name, np.random.default_rng(number)) for name in (pair.first, pair.second))
     return first, second
 
 
@@ -123,7 +124,7 @@ def test_the_box_is_that_of_the_car(monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(toycars.Paint, "on", lambda self, face, f=factor, on=on: toycars.shaded(on(self, face), f))
             patch.setattr(toycars, "shadow_faces", lambda *_: [])
-            photos.append(toycars._photograph(name, np.random.default_rng(4)))
+            photos.append(toycars.photograph(name, np.random.default_rng(4)))
     rows, columns = np.nonzero((pixels(photos[0]) != pixels(photos[1])).any(axis=2))
     found = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     np.testing.assert_allclose(found, photos[0].box, atol=3)
@@ -198,3 +199,15 @@ def test_a_folder_that_cannot_be_written_to_is_reported(tmp_path: Path, monkeypa
     with pytest.raises(StorageError, match="the disk is full"):
         draw_data_set(tmp_path, photos_per_class={"train": 1})
     assert not (tmp_path / "toycars.json").exists()
+
+
+def test_the_picture_of_twins_shows_each_pair_in_the_same_place(tmp_path: Path) -> None:
+    draw_twins(tmp_path / "new" / "twins.png")
+    sheet = np.asarray(Image.open(tmp_path / "new" / "twins.png").convert("RGB")).astype(int)
+    first, second = sheet[10:150, 10:202], sheet[10:150, 212:404]  # the photos of the first pair
+    car = toycars.photograph(TWIN_PAIRS[0].first, np.random.default_rng(0))
+    top = (140 - car.image.height) // 2
+    np.testing.assert_array_equal(first[top : top + car.image.height], np.asarray(car.image))
+    different = (first != second).any(axis=2)[top : top + car.image.height]
+    assert different.any()
+    assert not (different & (car.part_mask == 0)).any()

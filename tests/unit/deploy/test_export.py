@@ -14,7 +14,8 @@ import pytest
 from conftest import draw_car, killed_while_making
 
 import twincar.deploy.export
-from twincar.core.errors import CheckpointError, LabelError, TwinCarError, UsageError
+from twincar.core.errors import CheckpointError, LabelError, MissingExtraError, TwinCarError, UsageError
+from twincar.core.options import Arithmetic, ExportFormat
 from twincar.data.dataset import PreparedData
 from twincar.deploy.export import Exported, export
 from twincar.deploy.onnx_graph import sensitive_nodes, to_onnx
@@ -298,6 +299,23 @@ def test_wrong_usage_is_told_before_any_work(small_run: Path, small_data: Path, 
         export(small_run / "best.safetensors", out=tmp_path / "model.onnx")
     with pytest.raises(UsageError, match="no such folder"):
         export(tmp_path / "gone")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("format", "precision", "extra"), [("onnx", "int8", "quantize"), ("openvino", "fp32", "openvino")]
+)
+def test_an_export_says_which_extra_it_lacks_before_any_work(
+    small_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    format: ExportFormat,
+    precision: Arithmetic,
+    extra: str,
+) -> None:
+    monkeypatch.setattr("twincar.deploy.export.find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=rf"pip install 'twincar\[{extra}\]'"):
+        export(small_run, format=format, precision=precision, out=tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 

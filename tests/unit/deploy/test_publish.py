@@ -186,6 +186,24 @@ def test_timm_is_told_the_preprocessing_of_oblong_inputs(linear_run: Path, tmp_p
     assert abs(theirs - spec.preprocessing(photo)).mean() < (1e-3 if squash else 1.0)
 
 
+@pytest.mark.usefixtures("no_export")
+def test_timm_builds_a_backbone_that_has_a_name_here_only(linear_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(linear_run, run)
+    network, spec = open_network(run)
+    spec = replace(spec, backbone="tf_efficientnetv2_b0_half")
+    network = build_network(spec).eval()
+    save_model(run / "best.safetensors", network, spec)
+    push(run, REPO, out=tmp_path / "out")
+    model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    photo = torch.randint(0, 256, (1, 3, 64, 96))
+    with torch.no_grad():
+        theirs = model((photo / 255 - model_mean(model)) / model_std(model))
+        torch.testing.assert_close(theirs, network(photo))
+    full = timm.create_model("tf_efficientnetv2_b0", num_classes=len(spec.classes))
+    assert sum(p.numel() for p in model.parameters()) < sum(p.numel() for p in full.parameters()) / 4
+
+
 def model_mean(model: torch.nn.Module) -> torch.Tensor:
     return torch.tensor(model.pretrained_cfg["mean"]).view(3, 1, 1)  # type: ignore[index]
 

@@ -115,7 +115,7 @@ def draw_photo(class_name: str, *, seed: int, split: str = "train", number: int 
     if class_name not in _DESIGN:
         raise ValueError(f"Expected one of CLASS_NAMES, such as {CLASS_NAMES[0]!r}, and found {class_name!r}.")
     stream = zlib.crc32(f"{split}/{class_name}".encode())
-    return _photograph(class_name, np.random.default_rng([seed, stream, number]))
+    return photograph(class_name, np.random.default_rng([seed, stream, number]))
 
 
 def draw_empty_place(rng: np.random.Generator) -> Image.Image:
@@ -192,7 +192,7 @@ def read_part(folder: Path, file: str, class_name: str) -> Part | None:
 # ------------------------------------------------------------------------------------------------ one photo
 
 
-def _photograph(class_name: str, rng: np.random.Generator) -> ToyPhoto:
+def photograph(class_name: str, rng: np.random.Generator) -> ToyPhoto:
     """Draw a car of this class; its twin drawn with an equal `rng` differs within the mask only."""
     pair, design = _PAIR[class_name], _DESIGN[class_name]
     corners = _corners_of_both(pair)
