@@ -1,4 +1,4 @@
-"""Verbs that tell how good a run is, and why it answers as it does: evaluate, explain, compare, report."""
+"""Commands that tell how good a model is: evaluate, report."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twincar.cli.options import (
+    AnyModelArgument,
     ConfidenceOption,
     DataOption,
     FalseRejectionOption,
     JsonOption,
-    RunArgument,
+    ResultsOption,
     Split,
+    model_or_bundled,
 )
 from twincar.cli.output import print_json, progress
 from twincar.core.errors import UsageError
@@ -30,17 +32,15 @@ from twincar.cli.output import print_table
 
 
 def evaluate(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN", help="Folder of a training run; or, with --data, of answers that predict --out wrote."
-        ),
-    ],
-    split: Annotated[Split, typer.Option(help="Photos to evaluate on.")] = Split.VAL,
+    model: AnyModelArgument = None,
+    split: Annotated[
+        Split | None, typer.Option(help="Photos to evaluate on.  [default: val, or test where there are no val photos]")
+    ] = None,
     tta: Annotated[
         bool, typer.Option("--tta", help="Also with test-time augmentation: mirrored and wider views.")
     ] = False,
     data: DataOption = None,
+    out: ResultsOption = None,
     confidence: ConfidenceOption = CONFIDENCE,
     false_rejection: FalseRejectionOption = FALSE_REJECTION,
     corruptions: Annotated[
@@ -57,29 +57,35 @@ def evaluate(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a run: every metric with intervals, tables, and pictures in RUN/reports."""
+    """Measure a model: every metric with intervals, tables, and pictures.
+
+    The folder of a training run knows its photos; any other model needs --data. MODEL may also be a folder of
+    predictions that predict --out wrote.
+    """
     if corruptions + open_set + tta > 1:
         raise UsageError("Expected one of --tta, --corruptions and --open-set at a time: each is a run of its own.")
     from twincar.inference.result_store import is_result_folder
 
-    if is_result_folder(run):
-        if corruptions or open_set or tta or data is None:
-            raise UsageError(f"Expected --data, the prepared photos that {run} answers for, and nothing more to do.")
-        _evaluate_answers(run, data, split, as_json)
+    if model is not None and is_result_folder(Path(model)):
+        if corruptions or open_set or tta or out or data is None:
+            raise UsageError(f"Expected --data, the prepared photos that {model} answers for, and nothing more to do.")
+        _evaluate_answers(Path(model), data, split or Split.VAL, as_json)
         return
+    model = model_or_bundled(model)
     if corruptions:
-        _evaluate_corruptions(run, split, data, as_json)
+        _evaluate_corruptions(model, split, data, out, as_json)
         return
     if open_set:
-        _evaluate_open_set(run, split, data, false_rejection, as_json)
+        _evaluate_open_set(model, split, data, out, false_rejection, as_json)
         return
     from twincar.evaluation.evaluate import evaluate
 
-    with progress(f"Evaluating {split} photos") as on_photo:
+    with progress("Evaluating photos") as on_photo:
         evaluation = evaluate(
-            run,
+            model,
             split=split,
             data_folder=data,
+            out=out,
             tta=tta,
             confidence=confidence,
             false_rejection=false_rejection,
@@ -92,12 +98,14 @@ def evaluate(
         typer.echo(f"Tables and pictures: {evaluation.folder}")
 
 
-def _evaluate_open_set(run: Path, split: Split, data: Path | None, false_rejection: float, as_json: bool) -> None:
+def _evaluate_open_set(
+    model: str, split: Split | None, data: Path | None, out: Path | None, false_rejection: float, as_json: bool
+) -> None:
     from twincar.evaluation.open_set import evaluate_open_set
 
-    with progress(f"Scoring {split} photos") as on_photo:
+    with progress("Scoring photos") as on_photo:
         found = evaluate_open_set(
-            run, split=split, data_folder=data, false_rejection=false_rejection, on_photo=on_photo
+            model, split=split, data_folder=data, out=out, false_rejection=false_rejection, on_photo=on_photo
         )
     if as_json:
         print_json(found.to_dict())
@@ -116,11 +124,11 @@ def _evaluate_answers(results: Path, data: Path, split: str, as_json: bool) -> N
         print_batch_evaluation(evaluation)
 
 
-def _evaluate_corruptions(run: Path, split: Split, data: Path | None, as_json: bool) -> None:
+def _evaluate_corruptions(model: str, split: Split | None, data: Path | None, out: Path | None, as_json: bool) -> None:
     from twincar.evaluation.robustness import measure_robustness
 
-    with progress(f"Evaluating corrupted {split} photos") as on_photo:
-        robustness = measure_robustness(run, split=split, data_folder=data, on_photo=on_photo)
+    with progress("Evaluating corrupted photos") as on_photo:
+        robustness = measure_robustness(model, split=split, data_folder=data, out=out, on_photo=on_photo)
     if as_json:
         print_json(robustness.to_dict())
     else:
@@ -129,18 +137,18 @@ def _evaluate_corruptions(run: Path, split: Split, data: Path | None, as_json: b
 
 
 def report(
-    run: RunArgument,
+    model: AnyModelArgument = None,
     split: Annotated[
         Split | None, typer.Option(help="Evaluated photos to tell of.  [default: test if evaluated, else val]")
     ] = None,
     data: DataOption = None,
-    out: Annotated[Path | None, typer.Option(help="The page.  [default: RUN/reports/report.html]")] = None,
+    out: Annotated[Path | None, typer.Option(help="The page.  [default: report.html beside the results]")] = None,
 ) -> None:
-    """Write one HTML page that tells all of a run and opens anywhere: no server, no network."""
+    """Write one HTML page that tells all of an evaluated model and opens anywhere: no server, no network."""
     from twincar.evaluation.report.page import report
 
     with progress("Explaining mistakes") as on_photo:
-        page = report(run, split=split, data_folder=data, out=out, on_photo=on_photo)
+        page = report(model_or_bundled(model), split=split, data_folder=data, out=out, on_photo=on_photo)
     typer.echo(f"Page of the {page.split} photos: {page.path} ({page.bytes / 1e6:.1f} MB)")
 
 
@@ -151,6 +159,9 @@ def print_evaluation(evaluation: Evaluation) -> None:
         f"{evaluation.photos:,} {evaluation.described}; 95% intervals in brackets "
         f"(so many photos leave ±{(accuracy.high - accuracy.low) / 2:.1%} of accuracy open)"
     )
+    if evaluation.left_out:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in evaluation.left_out.items())
+        typer.echo(f"Photos left out: {sum(evaluation.left_out.values())} ({reasons})")
     if absent := evaluation.absent:
         typer.echo(f"Classes without a photo, which macro averages leave out: {len(absent)} ({shorten(absent)})")
     intervals = {"acc": accuracy, "f1_macro": evaluation.macro_f1}

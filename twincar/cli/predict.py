@@ -14,9 +14,9 @@ from twincar.cli.options import (
     ClassesOption,
     ConfidenceOption,
     CsvOption,
-    DataOption,
     FalseRejectionOption,
     JsonOption,
+    PreparedOption,
     model_or_bundled,
 )
 from twincar.cli.output import print_csv, print_json, print_json_lines, progress
@@ -41,7 +41,7 @@ def export(
     format: Annotated[ExportFormat, typer.Option(help="One ONNX file, or a folder for OpenVINO.")] = "onnx",
     precision: Annotated[Arithmetic, typer.Option(help="What is stored and computed in.")] = "fp32",
     out: Annotated[Path | None, typer.Option(help="Where to.  [default: beside the weights]")] = None,
-    data: DataOption = None,
+    data: PreparedOption = None,
     force: Annotated[bool, typer.Option("--force", help="Write it even if it answers differently.")] = False,
     as_json: JsonOption = False,
 ) -> None:

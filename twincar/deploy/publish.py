@@ -28,7 +28,7 @@ from twincar.deploy.export import export
 from twincar.deploy.model_card import ModelCard
 from twincar.evaluation.evaluate import evaluate
 from twincar.evaluation.report import artifacts as files
-from twincar.evaluation.split_predictions import is_own_data
+from twincar.evaluation.subject import is_own_data
 from twincar.models.checkpoint import save_model
 from twincar.models.engines.torch_engine import open_network
 from twincar.models.license import Licence, with_license

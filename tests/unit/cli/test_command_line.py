@@ -61,9 +61,9 @@ FLAGS = {
     "audit": "--deep --run --folds --out --classes --labels-from --csv --json",
     "train": "--name --runs --resume --recipe --config --backbone --pretrained --image-size --epochs --batch-size "
     "--learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard --devices --num-nodes",
-    "evaluate": "--split --tta --data --confidence --false-rejection --corruptions --open-set --json",
-    "explain": "--split --count --score --data --json",
-    "compare": "--photo --split --count --data --json",
+    "evaluate": "--split --tta --data --out --confidence --false-rejection --corruptions --open-set --json",
+    "explain": "--split --count --score --data --out --json",
+    "compare": "--photo --split --count --data --out --json",
     "report": "--split --data --out",
     "export": "--format --precision --out --data --force --json",
     "predict": "--model -m --engine --top-k --tta --confidence --false-rejection --classes --backbone "
@@ -260,7 +260,7 @@ def test_wrong_usage_of_train(
 
 def test_wrong_usage_of_the_verbs_on_a_run(small_run: Path, small_data: Path, tmp_path: Path) -> None:
     for verb in ("evaluate", "explain"):
-        assert "no such folder" in refused(2, verb, tmp_path / "gone")
+        assert "there is none" in refused(2, verb, tmp_path / "gone")
         assert "config.yaml" in refused(2, verb, small_data)
     assert "there is none" in refused(2, "predict", "--model", "gone.safetensors", "x.jpg")
     assert "found none" in refused(2, "predict", "--model", small_run, tmp_path)

@@ -29,6 +29,7 @@ from twincar.evaluation import evaluate as evaluate_module
 from twincar.evaluation.report import artifacts as files
 from twincar.evaluation.report.page import LARGEST, _surety_verdict, report
 from twincar.evaluation.report.photos import Album, show_mistakes
+from twincar.evaluation.subject import Subject
 from twincar.metrics.classification import Chance, Interval
 from twincar.models.calibration import Calibration
 from twincar.models.checkpoint import build_network, save_model
@@ -93,7 +94,7 @@ def build_run(
         patch.setattr(evaluate_module, "_draw_reliability", lambda *_: None)
         patch.setattr(evaluate_module.plots, "training_curves", lambda _: {})
         write_csv(run.trained_on, [{"sha256": "that of a training photo", "split": "train"}])
-        evaluate_module.report_logits(run, prepared, annotations, spec, labels, logits)
+        evaluate_module.report_logits(Subject.open(run.path), annotations, labels, logits)
     return run.path
 
 
@@ -253,7 +254,7 @@ def test_other_photos_have_a_page_of_their_own(page: Page, tmp_path: Path) -> No
     folder = page.run / "evaluations" / f"other-{sha256_of_file(other / 'annotations.csv')[:8]}"
     shutil.copytree(page.run / "reports" / "test", folder / "test")
     metrics = json.loads((folder / "test" / "metrics.json").read_text())
-    measured = {"data": "other", "visible_box": {"train": 3, "val": 1}, "absent": [FALCON, "a", "b", "c"]}
+    measured = {"data": "other", "seen": {"train": 3, "val": 1}, "absent": [FALCON, "a", "b", "c"]}
     write_json(folder / "test" / "metrics.json", metrics | measured)
     made = report(page.run, data_folder=other)
     assert made.path == folder / "report.html"
