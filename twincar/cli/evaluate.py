@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from twincar.evaluation.evaluate import Evaluation
     from twincar.evaluation.open_set import OpenSetEvaluation
     from twincar.evaluation.robustness import Robustness
+    from twincar.metrics.classification import Interval
 from twincar.cli.output import print_table
 
 
@@ -164,11 +165,10 @@ def print_evaluation(evaluation: Evaluation) -> None:
         typer.echo(f"Photos left out: {sum(evaluation.left_out.values())} ({reasons})")
     if absent := evaluation.absent:
         typer.echo(f"Classes without a photo, which macro averages leave out: {len(absent)} ({shorten(absent)})")
-    intervals = {"acc": accuracy, "f1_macro": evaluation.macro_f1}
     header = ["metric", "plain"] + (["with TTA", "gain"] if evaluation.tta else [])
     rows = []
     for metric, value in evaluation.metrics.items():
-        row = [metric, str(intervals.get(metric, f"{value:.3f}"))]
+        row = [metric, str(evaluation.intervals.get(metric, f"{value:.3f}"))]
         if evaluation.tta:
             row += [f"{evaluation.tta[metric]:.3f}", f"{evaluation.tta[metric] - value:+.3f}"]
         rows.append(row)
@@ -202,9 +202,8 @@ def _print_sureness(evaluation: Evaluation) -> None:
     )
     rows = []
     for found in evaluation.levels:
-        answered = "" if found.answered is None else percent(found.answered)
-        precision = "" if found.precision is None else percent(found.precision)
-        rows.append([found.level, f"{found.accuracy:.3f}", f"{found.ece:.3f}", answered, precision])
+        answered, precision = (_with_limits(found.intervals.get(name)) for name in ("answered", "precision"))
+        rows.append([found.level, *(str(found.intervals[name]) for name in ("accuracy", "ece")), answered, precision])
     print_table(["level", "accuracy", "ECE", "answers that end here", "right among these"], rows)
     rejection, rest = evaluation.rejection, ""
     if rejection.accuracy_of_rejected is not None:
@@ -214,6 +213,10 @@ def _print_sureness(evaluation: Evaluation) -> None:
         f"{rejection.accuracy_of_accepted:.3f}{rest}. Area under the risk-coverage curve: "
         f"{evaluation.risk_coverage.area:.4f}"
     )
+
+
+def _with_limits(share: Interval | None) -> str:
+    return "" if share is None else f"{percent(share.value)} ({percent(share.low)} to {percent(share.high)})"
 
 
 def print_open_set(evaluation: OpenSetEvaluation) -> None:

@@ -40,6 +40,7 @@ from twincar.metrics.classification import (
     most_confused,
     per_class_report,
 )
+from twincar.metrics.intervals import score_intervals
 from twincar.metrics.reliability import (
     CalibrationReport,
     LevelPredictions,
@@ -79,6 +80,8 @@ class Evaluation:
     chance: Chance
     metrics: dict[str, float]
     """Of calibrated probabilities."""
+    intervals: dict[str, Interval]
+    """95% intervals of these, by name; of loss, Brier, kappa and Matthews there are none."""
     tta: dict[str, float] | None
     """The same metrics with test-time augmentation, where asked for."""
     calibration: CalibrationReport
@@ -176,6 +179,7 @@ def report_logits(
         macro_f1=macro_f1_interval(labels, answers.predictions),
         chance=chance_level(labels, len(classes)),
         metrics=classification_metrics(answers),
+        intervals=score_intervals(answers),
         tta=classification_metrics(tta) if tta else None,
         calibration=calibration_report(calibration.temperature, before, answers),
         confidence=confidence,
