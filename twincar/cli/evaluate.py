@@ -153,6 +153,41 @@ def report(
     typer.echo(f"Page of the {page.split} photos: {page.path} ({page.bytes / 1e6:.1f} MB)")
 
 
+def calibrate(
+    model: AnyModelArgument = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The model to write: .safetensors of torch weights, .onnx of an exported file.")
+    ] = None,
+    data: DataOption = None,
+    split: Annotated[
+        Split | None,
+        typer.Option(
+            help="Photos the model was not trained on.  [default: val, or test where there are no val photos]"
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit a model's temperature and rejection to photos it was not trained on, and write the model with them.
+
+    For weights that came without, such as published ones: their answers are then calibrated, and unknown cars rejected.
+    """
+    from twincar.evaluation.calibrate import calibrate
+
+    if out is None:
+        raise UsageError("Expected --out FILE, the model to write, but there is none.")
+    with progress("Calibrating") as on_photo:
+        found = calibrate(model_or_bundled(model), out=out, data_folder=data, split=split, on_photo=on_photo)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    before, after = found.calibration.before, found.calibration.after
+    typer.echo(
+        f"Temperature {found.calibration.temperature:.3f}, fitted on {counted(found.photos, f'{found.split} photo')}; "
+        f"on these, ECE {before['ece']:.3f} became {after['ece']:.3f}, negative log-likelihood {before['nll']:.3f} "
+        f"became {after['nll']:.3f}. Evaluate it on other photos.\nModel: {found.path}"
+    )
+
+
 def print_evaluation(evaluation: Evaluation) -> None:
     """All metrics, with intervals where there are any, and the gain of test-time augmentation where asked for."""
     accuracy = evaluation.accuracy

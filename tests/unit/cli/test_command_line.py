@@ -62,6 +62,7 @@ FLAGS = {
     "train": "--name --runs --resume --recipe --config --backbone --pretrained --image-size --epochs --batch-size "
     "--learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard --devices --num-nodes",
     "evaluate": "--split --tta --data --out --confidence --false-rejection --corruptions --open-set --json",
+    "calibrate": "--out --data --split --json",
     "explain": "--split --count --score --data --out --json",
     "compare": "--photo --split --count --data --out --json",
     "report": "--split --data --out",
