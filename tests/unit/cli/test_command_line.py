@@ -58,7 +58,7 @@ def test_public_names_are_frozen() -> None:
 FLAGS = {
     "quickstart": "--out",
     "prepare": "--out --split --val-share --seed --classes --labels-from --singletons --open-set --strict --exclude",
-    "audit": "--deep --run --folds --out --classes --labels-from --csv --json",
+    "audit": "--deep --model -m --folds --out --classes --labels-from --csv --json",
     "train": "--name --runs --resume --recipe --config --backbone --pretrained --image-size --epochs --batch-size "
     "--learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard --devices --num-nodes",
     "evaluate": "--split --tta --data --out --confidence --false-rejection --corruptions --open-set --json",
@@ -151,7 +151,7 @@ def test_audit_deep_for_machines_and_people(tmp_path: Path) -> None:
     summary = json.loads(run("audit", source, "--deep", "--json", "--out", tmp_path / "out").stdout)
     assert summary["findings"] == {"exact duplicate": 2}
     assert "Expected --deep" in refused(2, "audit", source, "--folds", 3)
-    assert "no config.yaml" in refused(2, "audit", source, "--deep", "--run", tmp_path, "--out", tmp_path / "out")
+    assert "no config.yaml" in refused(2, "audit", source, "--deep", "--model", tmp_path, "--out", tmp_path / "out")
 
 
 def test_predict_for_machines_and_people(small_run: Path, tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_a_missing_part_tells_the_command_that_makes_it(large_page: Page) -> Non
         "twincar evaluate run --open-set",
         "twincar evaluate run --split test --corruptions",
         "twincar explain run --split test --score",
-        "twincar audit data --deep --run run --out run/reports/audit",
+        "twincar audit data --deep --model run --out run/reports/audit",
     ]
 
 

@@ -260,7 +260,7 @@ def _commands(subject: Subject, reports: Path, split: str) -> dict[str, str]:
     trained_on = _named(Path(subject.config.data)) if subject.config else None
     of_split = _of_split(model, split, other)
     place = model / reports.relative_to(subject.path) if reports.is_relative_to(subject.path) else _named(reports)
-    audited = ["--deep", *(["--run", model] if subject.run else []), "--out", place / "audit"]
+    audited = ["--deep", "--model", model, "--out", place / "audit"]
     return {
         "train": _command("train", trained_on, "--config", model / "config.yaml") if trained_on else "",
         "evaluate": _command("evaluate", *of_split),
