@@ -73,9 +73,6 @@ DataOption = Annotated[
         help="Photos to judge it on: a prepared data set, class folders, or a CSV.  [default: the data of the run]",
     ),
 ]
-PreparedOption = Annotated[
-    Path | None, typer.Option("--data", help="Another prepared data set than the one the run was trained on.")
-]
 ResultsOption = Annotated[
     Path | None,
     typer.Option(

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from twincar.cli.options import (
+    AnyModelArgument,
     ClassesOption,
     ConfidenceOption,
     CsvOption,
+    DataOption,
     FalseRejectionOption,
     JsonOption,
-    PreparedOption,
     model_or_bundled,
 )
 from twincar.cli.output import print_csv, print_json, print_json_lines, progress
@@ -37,20 +38,23 @@ if TYPE_CHECKING:
 
 
 def export(
-    model: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, .safetensors file, or published .pth.")],
+    model: AnyModelArgument = None,
     format: Annotated[ExportFormat, typer.Option(help="One ONNX file, or a folder for OpenVINO.")] = "onnx",
     precision: Annotated[Arithmetic, typer.Option(help="What is stored and computed in.")] = "fp32",
     out: Annotated[Path | None, typer.Option(help="Where to.  [default: beside the weights]")] = None,
-    data: PreparedOption = None,
+    data: DataOption = None,
     force: Annotated[bool, typer.Option("--force", help="Write it even if it answers differently.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Export a model for answering without torch, checked against the network on validation photos."""
+    """Export a model for answering without torch, checked against the network on validation photos.
+
+    An exported .onnx file in fp32 can be exported again, in another form or precision.
+    """
     from twincar.deploy.export import export
 
     with progress("Computing the network's answers") as on_photo:
         exported = export(
-            model,
+            model_or_bundled(model),
             format=format,
             precision=precision,
             out=out,
