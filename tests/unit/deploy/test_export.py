@@ -239,7 +239,7 @@ def test_prediction_from_an_exported_file_imports_no_torch(
 def test_without_torch_a_run_says_what_to_do(small_run: Path) -> None:
     code = (
         "import sys, importlib.util as u; find = u.find_spec\n"
-        "import twincar.models.engines.base as e; e.find_spec = lambda name: None if name == 'torch' else find(name)\n"
+        "import twincar.models.engines.open as e; e.find_spec = lambda name: None if name == 'torch' else find(name)\n"
         "sys.argv = ['twincar', 'predict', '--model', sys.argv[1], 'x.jpg']\n"
         "from twincar.cli import main; main()"
     )
