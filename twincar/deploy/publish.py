@@ -157,8 +157,8 @@ def _run_of(model: Path) -> RunFolder:
     """The run to publish: what the page tells, and weights that others can train on, are in no other kind of model."""
     if model.is_file() or (model / OPENVINO_MODEL).is_file():
         raise UsageError(
-            "Expected the folder of a training run to push, whose weights, configuration, history and data the hub's page "
-            f"is made from, but {model} is a model alone. Push the run that it was made of."
+            "Expected the folder of a training run to push, whose weights, configuration, history and data the hub's "
+            f"page is made from, but {model} is a model alone. Push the run that it was made of."
         )
     return RunFolder.open(model)
 
