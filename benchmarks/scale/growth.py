@@ -290,6 +290,7 @@ def _evaluation(folder: Path, count: int, evaluated: int) -> Work:
     from twincar.core.runs import MONITOR, RunFolder
     from twincar.data.dataset import ANNOTATIONS, Annotation, PreparedData
     from twincar.evaluation.evaluate import report_logits
+    from twincar.evaluation.subject import Subject
     from twincar.models.spec import ModelSpec
 
     labels, answers = _labels_and_answers(count, evaluated)
@@ -300,6 +301,7 @@ def _evaluation(folder: Path, count: int, evaluated: int) -> Work:
         for i, label in enumerate(labels.tolist())
     ]
     run = RunFolder(folder / f"run-{count}")
+    subject = Subject(run.path)
     spec = ModelSpec(
         backbone="", head="linear", classes=_names(count), preprocessing=Preprocessing(height=224, width=224)
     )
@@ -312,7 +314,8 @@ def _evaluation(folder: Path, count: int, evaluated: int) -> Work:
     ]
     write_csv(run.metrics, [{"epoch": 1, **dict.fromkeys(columns, 0.5)}])
     data = PreparedData(folder, folder, spec.classes, tuple(annotations), {"sha256": {ANNOTATIONS: "0" * 64}})
-    return lambda: report_logits(run, data, annotations, spec, labels, logits)
+    vars(subject).update(run=run, spec=spec, data=data)  # as it would open them, without files
+    return lambda: report_logits(subject, annotations, labels, logits)
 
 
 def _confusion(folder: Path, count: int, evaluated: int) -> Work:

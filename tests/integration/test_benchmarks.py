@@ -17,7 +17,6 @@ from typing import Any
 import onnx
 import pytest
 from colour_model import BLUE, GREEN, RED, paint, write_model
-from conftest import write_class_folders
 
 import twincar.deploy.export
 from benchmarks.measuring import FULL, SMALLEST, Scale, Section, in_turn, peak_memory, ratio, spread
@@ -27,7 +26,6 @@ from benchmarks.speed.install import _megabytes
 from benchmarks.speed.picture import Bar, draw_ratios, read_ratios
 from tests.robustness import soak_train
 from twincar.data.dataset import Annotation
-from twincar.data.prepare import prepare
 from twincar.deploy.onnx_graph import to_onnx
 from twincar.models.bundled import MODEL
 
@@ -42,7 +40,6 @@ RUN_HERE = {
         "benchmarks.speed.picture",
     ),
     *(
-        "benchmarks.quality.bundled",
         "benchmarks.quality.duplicates",
         "benchmarks.quality.confident_learning",
         "benchmarks.speed.install",
@@ -173,16 +170,6 @@ def test_copies_are_looked_for(small_data: Path) -> None:
     told = run("benchmarks.quality.duplicates", small_data, "--photos", 1, "--hashed", 3, "--compared", 50)
     assert "| comparing 50 photos |" in told
     assert "| JPEG quality 30 | 1 of 1 |" in told
-
-
-def test_the_model_in_the_box_is_measured_beside_others(tmp_path: Path) -> None:
-    from twincar.models.bundled import MODEL
-
-    cars = ("BMW M3 Coupe 2012", "Audi S4 Sedan 2012")
-    source = write_class_folders(tmp_path / "source", {"train": 2, "test": 1}, cars)
-    told = run("benchmarks.quality.bundled", prepare(str(source), tmp_path / "data").folder, "--model", MODEL)
-    assert told.count(f"| {MODEL.name}, onnxruntime |") == 2
-    assert "2 photos of data, split test" in told
 
 
 def test_an_installation_is_weighed_and_asked(

@@ -183,6 +183,7 @@ NEEDS = {
     "audit": (["toycars"], "train"),
     "train": (["data"], "train"),
     "evaluate": (["run"], "train"),
+    "calibrate": (["run", "--out", "model.safetensors"], "train"),
     "explain": (["run"], "train"),
     "compare": (["run"], "train"),
     "report": (["run"], "train"),

@@ -51,7 +51,7 @@ def deep_audit(
     spec: str,
     out: Path | None = None,
     *,
-    run: Path | None = None,
+    model: str | Path | None = None,
     folds: int = 0,
     classes_file: Path | None = None,
     labels_from: int | None = None,
@@ -62,24 +62,24 @@ def deep_audit(
     Args:
         spec: a source, see `open_source`, or the folder of a prepared data set.
         out: folder for page and list; `audits/<name of the source>` unless given.
-        run: a trained run that judges the labels of photos it was not trained on.
+        model: a model of any kind that judges the labels of photos; of a run those it was not trained on.
         folds: judge its training photos too, with so many networks trained anew.
         classes_file: what numbers in the label column of a CSV file mean.
         labels_from: whether they count from 0 or from 1, where nothing in the file proves it.
         on_photo: called with photos done and in all, for a progress bar.
 
     Raises:
-        UsageError: no such source or run, or `out` holds a list that was edited.
+        UsageError: no such source or model, or `out` holds a list that was edited.
         DataError: the source cannot be used.
         StorageError: the disk is full, read-only, or not writable.
     """
-    if folds and run is None:
-        raise UsageError("Expected --run RUN with --folds: its configuration is what the networks are trained with.")
+    if folds and model is None:
+        raise UsageError("Expected --model RUN with --folds: its configuration is what the networks are trained with.")
     out = out or Path("audits") / _name_of(spec)
     _check_unedited(out)
     with working_folder(out / "photos") as scratch:
         data = _open(spec, classes_file, labels_from, scratch, on_photo)
-        audit = _examine(data, out, run, folds, on_photo)
+        audit = _examine(data, out, model, folds, on_photo)
         _write(audit)
     return audit
 
@@ -145,15 +145,15 @@ def _open_prepared(folder: Path) -> AuditedData:
     )
 
 
-def _examine(data: AuditedData, out: Path, run: Path | None, folds: int, on_photo: OnPhoto | None) -> DeepAudit:
+def _examine(data: AuditedData, out: Path, model: str | Path | None, folds: int, on_photo: OnPhoto | None) -> DeepAudit:
     signatures = sign_photos(data.annotations, data.root, cache=data.cache, on_photo=on_photo)
     groups = find_duplicates(signatures, [annotation.sha256 for annotation in data.annotations])
     judgement = None
-    if run is not None:
+    if model is not None:
         from twincar.auditing.label_review import Photos, judge_labels  # deferred: torch takes seconds
 
         photos = Photos(data.annotations, data.classes, data.root, group_numbers(groups, len(data.annotations)))
-        judgement = judge_labels(run, photos, out / "folds", folds=folds, on_photo=on_photo)
+        judgement = judge_labels(model, photos, out / "folds", folds=folds, on_photo=on_photo)
     return DeepAudit(
         folder=out,
         data=data,

@@ -94,6 +94,7 @@ for verb in (
     data.audit,
     training.train,
     evaluate.evaluate,
+    evaluate.calibrate,
     explain.explain,
     explain.compare,
     evaluate.report,

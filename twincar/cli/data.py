@@ -96,11 +96,16 @@ def audit(
             "prepared data set. Writes a page and findings.csv for prepare --exclude.",
         ),
     ] = False,
-    run: Annotated[
-        Path | None, typer.Option(help="With --deep: a run that judges the labels of photos it was not trained on.")
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="With --deep: a model of any kind that judges the labels; a run leaves out what it was trained on.",
+        ),
     ] = None,
     folds: Annotated[
-        int, typer.Option(min=0, help="Judge its training photos too, by so many networks trained anew.")
+        int, typer.Option(min=0, help="With a run as --model: judge its training photos too, by so many networks.")
     ] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for page and list.  [default: audits/<source>]")] = None,
     classes: ClassesOption = None,
@@ -117,10 +122,10 @@ def audit(
     'look' for suspect labels and odd photos. Change the word where you decide otherwise.
     """
     if deep:
-        _audit_deeply(source, out, run, folds, classes, labels_from, as_csv, as_json)
+        _audit_deeply(source, out, model, folds, classes, labels_from, as_csv, as_json)
         return
-    if run or folds or out:
-        raise UsageError("Expected --deep with --run, --folds and --out.")
+    if model or folds or out:
+        raise UsageError("Expected --deep with --model, --folds and --out.")
     from twincar.data.class_issues import find_lacking
     from twincar.data.sources import open_source
     from twincar.data.validate import audit_source
@@ -147,7 +152,7 @@ def audit(
 def _audit_deeply(
     source: str,
     out: Path | None,
-    run: Path | None,
+    model: str | None,
     folds: int,
     classes: Path | None,
     labels_from: LabelsFrom | None,
@@ -160,7 +165,7 @@ def _audit_deeply(
         audit = deep_audit(
             source,
             out,
-            run=run,
+            model=model,
             folds=folds,
             classes_file=classes,
             labels_from=number_of(labels_from),

@@ -1,4 +1,4 @@
-"""Verbs that tell how good a run is, and why it answers as it does: evaluate, explain, compare, report."""
+"""Commands that tell how good a model is: evaluate, report."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twincar.cli.options import (
+    AnyModelArgument,
     ConfidenceOption,
     DataOption,
     FalseRejectionOption,
     JsonOption,
-    RunArgument,
+    ResultsOption,
     Split,
+    model_or_bundled,
 )
 from twincar.cli.output import print_json, progress
 from twincar.core.errors import UsageError
@@ -26,21 +28,20 @@ if TYPE_CHECKING:
     from twincar.evaluation.evaluate import Evaluation
     from twincar.evaluation.open_set import OpenSetEvaluation
     from twincar.evaluation.robustness import Robustness
+    from twincar.metrics.classification import Interval
 from twincar.cli.output import print_table
 
 
 def evaluate(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN", help="Folder of a training run; or, with --data, of answers that predict --out wrote."
-        ),
-    ],
-    split: Annotated[Split, typer.Option(help="Photos to evaluate on.")] = Split.VAL,
+    model: AnyModelArgument = None,
+    split: Annotated[
+        Split | None, typer.Option(help="Photos to evaluate on.  [default: val, or test where there are no val photos]")
+    ] = None,
     tta: Annotated[
         bool, typer.Option("--tta", help="Also with test-time augmentation: mirrored and wider views.")
     ] = False,
     data: DataOption = None,
+    out: ResultsOption = None,
     confidence: ConfidenceOption = CONFIDENCE,
     false_rejection: FalseRejectionOption = FALSE_REJECTION,
     corruptions: Annotated[
@@ -57,29 +58,35 @@ def evaluate(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a run: every metric with intervals, tables, and pictures in RUN/reports."""
+    """Measure a model: every metric with intervals, tables, and pictures.
+
+    The folder of a training run knows its photos; any other model needs --data. MODEL may also be a folder of
+    predictions that predict --out wrote.
+    """
     if corruptions + open_set + tta > 1:
         raise UsageError("Expected one of --tta, --corruptions and --open-set at a time: each is a run of its own.")
     from twincar.inference.result_store import is_result_folder
 
-    if is_result_folder(run):
-        if corruptions or open_set or tta or data is None:
-            raise UsageError(f"Expected --data, the prepared photos that {run} answers for, and nothing more to do.")
-        _evaluate_answers(run, data, split, as_json)
+    if model is not None and is_result_folder(Path(model)):
+        if corruptions or open_set or tta or out or data is None:
+            raise UsageError(f"Expected --data, the prepared photos that {model} answers for, and nothing more to do.")
+        _evaluate_answers(Path(model), data, split or Split.VAL, as_json)
         return
+    model = model_or_bundled(model)
     if corruptions:
-        _evaluate_corruptions(run, split, data, as_json)
+        _evaluate_corruptions(model, split, data, out, as_json)
         return
     if open_set:
-        _evaluate_open_set(run, split, data, false_rejection, as_json)
+        _evaluate_open_set(model, split, data, out, false_rejection, as_json)
         return
     from twincar.evaluation.evaluate import evaluate
 
-    with progress(f"Evaluating {split} photos") as on_photo:
+    with progress("Evaluating photos") as on_photo:
         evaluation = evaluate(
-            run,
+            model,
             split=split,
             data_folder=data,
+            out=out,
             tta=tta,
             confidence=confidence,
             false_rejection=false_rejection,
@@ -92,12 +99,14 @@ def evaluate(
         typer.echo(f"Tables and pictures: {evaluation.folder}")
 
 
-def _evaluate_open_set(run: Path, split: Split, data: Path | None, false_rejection: float, as_json: bool) -> None:
+def _evaluate_open_set(
+    model: str, split: Split | None, data: Path | None, out: Path | None, false_rejection: float, as_json: bool
+) -> None:
     from twincar.evaluation.open_set import evaluate_open_set
 
-    with progress(f"Scoring {split} photos") as on_photo:
+    with progress("Scoring photos") as on_photo:
         found = evaluate_open_set(
-            run, split=split, data_folder=data, false_rejection=false_rejection, on_photo=on_photo
+            model, split=split, data_folder=data, out=out, false_rejection=false_rejection, on_photo=on_photo
         )
     if as_json:
         print_json(found.to_dict())
@@ -116,11 +125,11 @@ def _evaluate_answers(results: Path, data: Path, split: str, as_json: bool) -> N
         print_batch_evaluation(evaluation)
 
 
-def _evaluate_corruptions(run: Path, split: Split, data: Path | None, as_json: bool) -> None:
+def _evaluate_corruptions(model: str, split: Split | None, data: Path | None, out: Path | None, as_json: bool) -> None:
     from twincar.evaluation.robustness import measure_robustness
 
-    with progress(f"Evaluating corrupted {split} photos") as on_photo:
-        robustness = measure_robustness(run, split=split, data_folder=data, on_photo=on_photo)
+    with progress("Evaluating corrupted photos") as on_photo:
+        robustness = measure_robustness(model, split=split, data_folder=data, out=out, on_photo=on_photo)
     if as_json:
         print_json(robustness.to_dict())
     else:
@@ -129,19 +138,54 @@ def _evaluate_corruptions(run: Path, split: Split, data: Path | None, as_json: b
 
 
 def report(
-    run: RunArgument,
+    model: AnyModelArgument = None,
     split: Annotated[
         Split | None, typer.Option(help="Evaluated photos to tell of.  [default: test if evaluated, else val]")
     ] = None,
     data: DataOption = None,
-    out: Annotated[Path | None, typer.Option(help="The page.  [default: RUN/reports/report.html]")] = None,
+    out: Annotated[Path | None, typer.Option(help="The page.  [default: report.html beside the results]")] = None,
 ) -> None:
-    """Write one HTML page that tells all of a run and opens anywhere: no server, no network."""
+    """Write one HTML page that tells all of an evaluated model and opens anywhere: no server, no network."""
     from twincar.evaluation.report.page import report
 
     with progress("Explaining mistakes") as on_photo:
-        page = report(run, split=split, data_folder=data, out=out, on_photo=on_photo)
+        page = report(model_or_bundled(model), split=split, data_folder=data, out=out, on_photo=on_photo)
     typer.echo(f"Page of the {page.split} photos: {page.path} ({page.bytes / 1e6:.1f} MB)")
+
+
+def calibrate(
+    model: AnyModelArgument = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The model to write: .safetensors of torch weights, .onnx of an exported file.")
+    ] = None,
+    data: DataOption = None,
+    split: Annotated[
+        Split | None,
+        typer.Option(
+            help="Photos the model was not trained on.  [default: val, or test where there are no val photos]"
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit a model's temperature and rejection to photos it was not trained on, and write the model with them.
+
+    For weights that came without, such as published ones: their answers are then calibrated, and unknown cars rejected.
+    """
+    from twincar.evaluation.calibrate import calibrate
+
+    if out is None:
+        raise UsageError("Expected --out FILE, the model to write, but there is none.")
+    with progress("Calibrating") as on_photo:
+        found = calibrate(model_or_bundled(model), out=out, data_folder=data, split=split, on_photo=on_photo)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    before, after = found.calibration.before, found.calibration.after
+    typer.echo(
+        f"Temperature {found.calibration.temperature:.3f}, fitted on {counted(found.photos, f'{found.split} photo')}; "
+        f"on these, ECE {before['ece']:.3f} became {after['ece']:.3f}, negative log-likelihood {before['nll']:.3f} "
+        f"became {after['nll']:.3f}. Evaluate it on other photos.\nModel: {found.path}"
+    )
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -151,13 +195,15 @@ def print_evaluation(evaluation: Evaluation) -> None:
         f"{evaluation.photos:,} {evaluation.described}; 95% intervals in brackets "
         f"(so many photos leave ±{(accuracy.high - accuracy.low) / 2:.1%} of accuracy open)"
     )
+    if evaluation.left_out:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in evaluation.left_out.items())
+        typer.echo(f"Photos left out: {sum(evaluation.left_out.values())} ({reasons})")
     if absent := evaluation.absent:
         typer.echo(f"Classes without a photo, which macro averages leave out: {len(absent)} ({shorten(absent)})")
-    intervals = {"acc": accuracy, "f1_macro": evaluation.macro_f1}
     header = ["metric", "plain"] + (["with TTA", "gain"] if evaluation.tta else [])
     rows = []
     for metric, value in evaluation.metrics.items():
-        row = [metric, str(intervals.get(metric, f"{value:.3f}"))]
+        row = [metric, str(evaluation.intervals.get(metric, f"{value:.3f}"))]
         if evaluation.tta:
             row += [f"{evaluation.tta[metric]:.3f}", f"{evaluation.tta[metric] - value:+.3f}"]
         rows.append(row)
@@ -191,9 +237,8 @@ def _print_sureness(evaluation: Evaluation) -> None:
     )
     rows = []
     for found in evaluation.levels:
-        answered = "" if found.answered is None else percent(found.answered)
-        precision = "" if found.precision is None else percent(found.precision)
-        rows.append([found.level, f"{found.accuracy:.3f}", f"{found.ece:.3f}", answered, precision])
+        answered, precision = (_with_limits(found.intervals.get(name)) for name in ("answered", "precision"))
+        rows.append([found.level, *(str(found.intervals[name]) for name in ("accuracy", "ece")), answered, precision])
     print_table(["level", "accuracy", "ECE", "answers that end here", "right among these"], rows)
     rejection, rest = evaluation.rejection, ""
     if rejection.accuracy_of_rejected is not None:
@@ -203,6 +248,10 @@ def _print_sureness(evaluation: Evaluation) -> None:
         f"{rejection.accuracy_of_accepted:.3f}{rest}. Area under the risk-coverage curve: "
         f"{evaluation.risk_coverage.area:.4f}"
     )
+
+
+def _with_limits(share: Interval | None) -> str:
+    return "" if share is None else f"{percent(share.value)} ({percent(share.low)} to {percent(share.high)})"
 
 
 def print_open_set(evaluation: OpenSetEvaluation) -> None:

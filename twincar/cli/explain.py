@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twincar.cli.options import (
+    AnyModelArgument,
     DataOption,
     JsonOption,
-    RunArgument,
+    ResultsOption,
     Split,
+    model_or_bundled,
 )
 from twincar.cli.output import print_json, progress
 from twincar.core.errors import UsageError
@@ -24,28 +26,40 @@ from twincar.cli.output import print_table
 
 
 def explain(
-    run: RunArgument,
+    model: AnyModelArgument = None,
     images: Annotated[
         list[str] | None, typer.Argument(metavar="[IMAGES]...", help="Photos, folders or patterns; else of --split.")
     ] = None,
-    split: Annotated[Split, typer.Option(help="Photos to choose from.")] = Split.VAL,
+    split: Annotated[
+        Split | None, typer.Option(help="Photos to choose from.  [default: val, or test where there are no val photos]")
+    ] = None,
     count: Annotated[
         int | None, typer.Option(min=1, help="How many of the split.  [default: 12; with --score 100]")
     ] = None,
     score: Annotated[bool, typer.Option("--score", help="Measure whether the maps are true; no pictures.")] = False,
     data: DataOption = None,
+    out: ResultsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --score: print JSON, for machines.")] = False,
 ) -> None:
-    """Show what a run looks at, Grad-CAM++ over photos one by one and in a grid, or --score whether that is true."""
+    """Show what a model looks at, Grad-CAM++ over photos one by one and in a grid, or --score whether that is true.
+
+    The folder of a training run knows its photos; any other model needs --data, or photos of your own.
+    """
     from twincar.core.listing import find_photos
     from twincar.explanation.explain import explain
     from twincar.explanation.scoring import score_explanations
 
+    if model is not None and _is_photo(model):  # no model is named, only photos
+        images = [model, *(images or [])]
+        model = None
+    model = model_or_bundled(model)
     if score:
         if images:
             raise UsageError("Expected --score without photos: it takes those of --split, as many as --count.")
-        with progress(f"Testing the maps of {split} photos") as on_photo:
-            scored = score_explanations(run, split=split, count=count or 100, data_folder=data, on_photo=on_photo)
+        with progress("Testing the maps") as on_photo:
+            scored = score_explanations(
+                model, split=split, count=count or 100, data_folder=data, out=out, on_photo=on_photo
+            )
         if as_json:
             print_json(scored.to_dict())
         else:
@@ -55,29 +69,51 @@ def explain(
         raise UsageError("Expected --json with --score only: without it, explain makes pictures.")
     with progress("Explaining photos") as on_photo:
         chosen = list(find_photos(images or []))
-        result = explain(run, images=chosen, split=split, count=count or 12, data_folder=data, on_photo=on_photo)
+        result = explain(
+            model, images=chosen, split=split, count=count or 12, data_folder=data, out=out, on_photo=on_photo
+        )
     typer.echo(f"{counted(len(result.photos), 'photo')} explained in {result.grid.parent}\nGrid: {result.grid}")
 
 
+def _is_photo(argument: str) -> bool:
+    """Whether an argument that could be a model is a photo: another file than those that models are kept in."""
+    from twincar.core.hub import MODEL_SUFFIXES
+
+    return Path(argument).is_file() and Path(argument).suffix.casefold() not in MODEL_SUFFIXES
+
+
 def compare(
-    run: RunArgument,
+    model: AnyModelArgument = None,
     classes: Annotated[
         list[str] | None, typer.Argument(metavar="[FIRST SECOND]", help="Two classes; else the pairs most confused.")
     ] = None,
     photo: Annotated[
         Path | None, typer.Option(help="Also this photo: between the two, or else its two likeliest classes.")
     ] = None,
-    split: Annotated[Split, typer.Option(help="Photos to compare on.")] = Split.VAL,
+    split: Annotated[
+        Split | None, typer.Option(help="Photos to compare on.  [default: val, or test where there are no val photos]")
+    ] = None,
     count: Annotated[int, typer.Option(min=1, help="Pairs, where none is named.")] = 6,
     data: DataOption = None,
+    out: ResultsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show why a run answers one car and not its twin: a page with photos, maps and numbers for each pair."""
+    """Show why a model answers one car and not its twin: a page with photos, maps and numbers for each pair.
+
+    To name two classes, name the model too.
+    """
     from twincar.explanation.compare import compare
 
     with progress("Comparing classes") as on_photo:
         comparison = compare(
-            run, classes or (), photo=photo, split=split, count=count, data_folder=data, on_photo=on_photo
+            model_or_bundled(model),
+            classes or (),
+            photo=photo,
+            split=split,
+            count=count,
+            data_folder=data,
+            out=out,
+            on_photo=on_photo,
         )
     if as_json:
         print_json(comparison.to_dict())

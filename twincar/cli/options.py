@@ -58,8 +58,26 @@ LabelsFromOption = Annotated[
     LabelsFrom | None,
     typer.Option("--labels-from", help="Number of the first class in a CSV of class numbers, where 0 does not occur."),
 ]
+AnyModelArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODEL]",
+        help="Run folder, exported model, .safetensors, .pth, owner/name on the hub, or a folder of earlier results.  "
+        "[default: the bundled model]",
+    ),
+]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", help="Another prepared data set than the one the run was trained on.")
+    Path | None,
+    typer.Option(
+        "--data",
+        help="Photos to judge it on: a prepared data set, class folders, or a CSV.  [default: the data of the run]",
+    ),
+]
+ResultsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="Folder for the results.  [default: RUN/reports; results/ for a model that is not a run]"
+    ),
 ]
 ConfidenceOption = Annotated[
     float, typer.Option(min=0, max=1, help="How probable an answer has to be to be given; else a coarser one is.")

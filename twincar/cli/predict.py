@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from twincar.cli.options import (
+    AnyModelArgument,
     ClassesOption,
     ConfidenceOption,
     CsvOption,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    model: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, .safetensors file, or published .pth.")],
+    model: AnyModelArgument = None,
     format: Annotated[ExportFormat, typer.Option(help="One ONNX file, or a folder for OpenVINO.")] = "onnx",
     precision: Annotated[Arithmetic, typer.Option(help="What is stored and computed in.")] = "fp32",
     out: Annotated[Path | None, typer.Option(help="Where to.  [default: beside the weights]")] = None,
@@ -45,12 +46,15 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Write it even if it answers differently.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Export a model for answering without torch, checked against the network on validation photos."""
+    """Export a model for answering without torch, checked against the network on validation photos.
+
+    An exported .onnx file in fp32 can be exported again, in another form or precision.
+    """
     from twincar.deploy.export import export
 
     with progress("Computing the network's answers") as on_photo:
         exported = export(
-            model,
+            model_or_bundled(model),
             format=format,
             precision=precision,
             out=out,

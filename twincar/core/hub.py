@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Kind = Literal["model", "dataset"]
 
 _SPEC = re.compile(r"(hub:)?(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^\s@]+))?")
-_MODEL_SUFFIXES = (".onnx", ".safetensors", ".pth", ".pt")  # of files; who has such a repository writes hub: before it
+MODEL_SUFFIXES = (".onnx", ".safetensors", ".pth", ".pt")  # of files; who has such a repository writes hub: before it
 _SHA256, _SHA1 = 64, 40  # hexadecimal digits
 _NOUNS: dict[Kind, str] = {"model": "model", "dataset": "data set"}
 _LOG_IN = "Log in (hf auth login) or set HF_TOKEN, to a token that may write; or take --out, which publishes nothing."
@@ -88,7 +88,7 @@ def _is_repository(model: str | Path) -> bool:
     if model.startswith("hub:"):
         return True
     path = Path(model)
-    local = path.exists() or Path(path.parts[0] if path.parts else ".").exists() or path.suffix in _MODEL_SUFFIXES
+    local = path.exists() or Path(path.parts[0] if path.parts else ".").exists() or path.suffix in MODEL_SUFFIXES
     return not local and _SPEC.fullmatch(model) is not None
 
 

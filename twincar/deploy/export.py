@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from twincar.core.errors import MissingExtraError, TwinCarError, UsageError
 from twincar.core.files import clear_unfinished, working_folder, write_bytes, write_text
+from twincar.core.labels import slug
 from twincar.core.options import Arithmetic, ExportFormat
 from twincar.core.preprocess import Preprocessing, iterate_batches
-from twincar.core.runs import RunFolder
 from twincar.data.dataset import Annotation, PreparedData
 from twincar.deploy.onnx_graph import (
     OPSET,
@@ -36,10 +36,11 @@ from twincar.deploy.onnx_graph import (
     shrink_weights,
     to_onnx,
 )
+from twincar.evaluation.subject import Subject
+from twincar.models.bundled import MODEL
 from twincar.models.cam.gradcam import HeadWeights
 from twincar.models.engines.base import OPENVINO_HEADER, OPENVINO_MODEL, Engine
 from twincar.models.engines.open import compute_logits, open_engine
-from twincar.models.engines.torch_engine import TorchEngine, open_network
 from twincar.models.spec import HEADER_KEY, ModelSpec
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ class Exported:
 
 
 def export(
-    model_path: Path,
+    model: str | Path | None = None,
     *,
     format: ExportFormat = "onnx",
     precision: Arithmetic = "fp32",
@@ -98,13 +99,14 @@ def export(
     """Export a model, and compare it with the network on validation photos before it takes its place.
 
     Args:
-        model_path: a run folder; or a `.safetensors` or `.pth` file, which needs `data_folder`.
+        model: a run folder; any other model needs `data_folder`. An exported `.onnx` file in fp32 becomes any form but
+            'int8', one in another precision an OpenVINO folder in the same; the bundled model unless given.
         format: 'onnx' is one file, 'openvino' a folder.
         precision: 'fp16' stores half as much and computes in fp32; 'bf16' (OpenVINO only) also computes in bf16 where
             the CPU can; 'int8' is calibrated on training photos, and keeps sensitive layers in fp32 if it must;
             'int8-weights' stores a quarter and computes in fp32.
         out: where to; by default beside the weights, named after format and precision.
-        data_folder: a prepared data set other than the one the run was trained on.
+        data_folder: photos to compare on: a prepared data set, class folders, or a CSV; only a run knows its own.
         force: write it even if it fails the comparison.
         on_photo: called with photos compared and in all, for a progress bar.
 
@@ -115,20 +117,18 @@ def export(
             nothing is written.
         StorageError: the disk; nothing is written.
     """
-    out = out or _default_out(model_path, format, precision)
+    subject = Subject.open(model, data_folder=data_folder)
+    out = out or _default_out(subject, format, precision)
     clear_unfinished(out.parent)  # before a rerun is refused because `out` is there: killed right after, it left more
     _check_arguments(format, precision, out)
-    data = _open_data(model_path, data_folder)
-    network, spec = open_network(model_path)
-    spec = replace(spec, arithmetic=precision)
-    engine = TorchEngine(network)
-    judge = _ExportChecker(engine, spec, data, on_photo)
-    model = to_onnx(network, spec.preprocessing)
-    attempts = [[], sensitive_nodes(model)] if precision == "int8" else [[]]
+    data, source = subject.data, _SourceGraph.of(subject, format, precision)
+    spec = replace(subject.spec, arithmetic=precision)
+    judge = _ExportChecker(subject.engine, spec, data, subject.split, on_photo)
+    attempts = [[], sensitive_nodes(source.model)] if precision == "int8" else [[]]
     with working_folder(out) as scratch:
         for kept in attempts:
             candidate = scratch / f"{len(kept)}" / out.name
-            changed = _in_precision(model, engine.head, data, spec, kept)
+            changed = _in_precision(source, data, spec, kept)
             _write(changed, replace(spec, provenance=_provenance(spec, format)), format, candidate)
             comparison = judge.compare(candidate, format)
             failure = _failure(precision, comparison)
@@ -142,11 +142,53 @@ def export(
     return Exported(out, format, precision, _size(out), len(kept), comparison)
 
 
+@dataclass(frozen=True)
+class _SourceGraph:
+    """The graph that an export begins with."""
+
+    model: onnx.ModelProto
+    head: HeadWeights | None
+    """The classifier's weights, to be added as outputs; None where the graph has them."""
+    precision: Arithmetic
+    """That it is in."""
+
+    @classmethod
+    def of(cls, subject: Subject, format: ExportFormat, precision: Arithmetic) -> _SourceGraph:
+        """Of torch weights, or of an exported file where it can take the wanted form.
+
+        Raises:
+            UsageError: it cannot.
+        """
+        engine, spec = subject.engine, subject.spec
+        if engine.name == "torch":
+            from twincar.models.engines.torch_engine import TorchEngine
+
+            assert isinstance(engine, TorchEngine)  # what its name says
+            return cls(to_onnx(engine.network, spec.preprocessing), engine.head, "fp32")
+        same = spec.arithmetic == precision
+        if subject.path.suffix != ".onnx":
+            problem = "an OpenVINO folder is not turned into anything else"
+        elif spec.arithmetic != "fp32" and not same:
+            problem = f"it is in {spec.arithmetic} and stays so (--precision {spec.arithmetic})"
+        elif precision == "int8" and not same:
+            problem = "int8 is made from weights only"
+        elif same and format == "onnx":
+            problem = "it is one already (--format openvino, or another --precision)"
+        else:
+            return cls(onnx.load(subject.path, load_external_data=False), None, spec.arithmetic)
+        raise UsageError(
+            f"Expected a run folder, .safetensors or .pth, or an exported model that can take the form {format}, "
+            f"{precision}, but {subject.name}: {problem}. Export it from the weights it was made of."
+        )
+
+
 class _ExportChecker:
     """Compares exported models with a network, whose answers are computed once."""
 
-    def __init__(self, engine: Engine, spec: ModelSpec, data: PreparedData, on_photo: OnPhoto | None) -> None:
-        photos = data.split("val")
+    def __init__(
+        self, engine: Engine, spec: ModelSpec, data: PreparedData, split: str, on_photo: OnPhoto | None
+    ) -> None:
+        photos = data.split(split)
         chosen = photos if spec.arithmetic in _JUDGED_BY_ACCURACY else _spread(photos, _CHECKED)
         to_model = data.classes.indices_in(spec.classes)
         self.labels = np.array([-1 if photo.label is None else to_model[photo.label] for photo in chosen])
@@ -190,14 +232,16 @@ def _failure(precision: Arithmetic, comparison: ExportComparison) -> str | None:
     )
 
 
-def _in_precision(
-    model: onnx.ModelProto, head: HeadWeights, data: PreparedData, spec: ModelSpec, kept: list[str]
-) -> onnx.ModelProto:
+def _in_precision(source: _SourceGraph, data: PreparedData, spec: ModelSpec, kept: list[str]) -> onnx.ModelProto:
+    model = source.model
+    if spec.arithmetic == source.precision != "fp32":  # an exported file, which is in that precision
+        return model
     if spec.arithmetic == "int8":
         model = quantize(model, _inputs(data, spec.preprocessing), kept)
     if spec.arithmetic in _JUDGED_BY_ACCURACY:
         shrink_weights(model, kept)
-    add_head_outputs(model, head)
+    if source.head:
+        add_head_outputs(model, source.head)
     forget_origin(model)
     return model if spec.arithmetic == "fp32" else halve_weights(model)
 
@@ -227,9 +271,12 @@ def _provenance(spec: ModelSpec, format: ExportFormat) -> dict[str, Any]:
     return {**spec.provenance, "export": {"format": format, "precision": spec.arithmetic, "opset": OPSET}}
 
 
-def _default_out(model_path: Path, format: ExportFormat, precision: Arithmetic) -> Path:
-    folder = model_path if model_path.is_dir() else model_path.parent
-    return folder / (f"model-{precision}.onnx" if format == "onnx" else f"model-{precision}-openvino")
+def _default_out(subject: Subject, format: ExportFormat, precision: Arithmetic) -> Path:
+    """Beside the weights; of the bundled model or one on the hub, in the working folder."""
+    ending = f"{precision}.onnx" if format == "onnx" else f"{precision}-openvino"
+    if subject.path == MODEL or not Path(subject.model or MODEL).exists():
+        return Path(f"{slug(subject.name)}-{ending}")
+    return (subject.path if subject.run else subject.path.parent) / f"model-{ending}"
 
 
 def _check_arguments(format: ExportFormat, precision: Arithmetic, out: Path) -> None:
@@ -245,12 +292,6 @@ def _check_arguments(format: ExportFormat, precision: Arithmetic, out: Path) -> 
         raise UsageError(f"Expected a name ending in .onnx for --out, and found {out}.")
     if out.exists():
         raise UsageError(f"An exported model is never overwritten, and {out} exists. Delete it, or choose --out.")
-
-
-def _open_data(model_path: Path, data_folder: Path | None) -> PreparedData:
-    if data_folder is None and model_path.is_file():
-        raise UsageError(f"Expected --data DATA: the exported model is compared with {model_path} on its photos.")
-    return PreparedData.open(data_folder) if data_folder else PreparedData.of_run(RunFolder.open(model_path))
 
 
 def _spread(photos: list[Annotation], count: int) -> list[Annotation]:

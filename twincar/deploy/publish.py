@@ -28,8 +28,9 @@ from twincar.deploy.export import export
 from twincar.deploy.model_card import ModelCard
 from twincar.evaluation.evaluate import evaluate
 from twincar.evaluation.report import artifacts as files
-from twincar.evaluation.split_predictions import is_own_data
+from twincar.evaluation.subject import is_own_data
 from twincar.models.checkpoint import save_model
+from twincar.models.engines.base import OPENVINO_MODEL
 from twincar.models.engines.torch_engine import open_network
 from twincar.models.license import Licence, with_license
 from twincar.models.locate import (
@@ -107,7 +108,7 @@ def push(
         TwinCarError: the run cannot be evaluated or exported; nothing is published.
     """
     repository = _repository(name)
-    run = RunFolder.open(run_path)
+    run = _run_of(run_path)
     if out is None:
         check_publishing(repository, private=private)
     elif out.exists():
@@ -150,6 +151,16 @@ def _repository(name: str) -> Repository:
             f"Expected owner/name, and found {name!r}: a model is published on the main branch, whose commit pins it."
         )
     return repository
+
+
+def _run_of(model: Path) -> RunFolder:
+    """The run to publish: what the page tells, and weights that others can train on, are in no other kind of model."""
+    if model.is_file() or (model / OPENVINO_MODEL).is_file():
+        raise UsageError(
+            "Expected the folder of a training run to push, whose weights, configuration, history and data the hub's "
+            f"page is made from, but {model} is a model alone. Push the run that it was made of."
+        )
+    return RunFolder.open(model)
 
 
 def _own_data(run: RunFolder, spec: ModelSpec, folder: Path | None) -> PreparedData:

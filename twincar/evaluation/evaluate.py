@@ -17,18 +17,16 @@ from scipy import sparse
 from twincar.core.files import write_csv, write_json
 from twincar.core.labels import ClassNames
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION
-from twincar.core.runs import RunFolder
-from twincar.data.dataset import Annotation, PreparedData
+from twincar.data.dataset import Annotation
 from twincar.data.training_record import Seen, count_seen, describe
 from twincar.evaluation import plots
 from twincar.evaluation.split_predictions import (
-    is_own_data,
     labelled_split,
     photo_blocks,
     prediction_rows,
     predictions_of,
-    reports_of,
 )
+from twincar.evaluation.subject import Subject
 from twincar.metrics.classification import (
     Chance,
     Interval,
@@ -42,6 +40,7 @@ from twincar.metrics.classification import (
     most_confused,
     per_class_report,
 )
+from twincar.metrics.intervals import score_intervals
 from twincar.metrics.reliability import (
     CalibrationReport,
     LevelPredictions,
@@ -54,7 +53,7 @@ from twincar.metrics.reliability import (
     risk_coverage,
 )
 from twincar.models.calibration import softmax
-from twincar.models.engines.open import compute_logits, open_engine
+from twincar.models.engines.open import compute_logits
 from twincar.models.levels import levels_of
 from twincar.models.spec import ModelSpec
 
@@ -71,7 +70,9 @@ class Evaluation:
     data: str | None
     """Name of the data set, if it is another one than the model was trained on."""
     seen: Seen | None
-    """How many of the photos the model has seen in training; None where the run has no record of that."""
+    """How many of the photos the model has seen in training; None where there is no record of that."""
+    left_out: dict[str, int]
+    """Photos of a data set that was not prepared which could not be used, by reason."""
     absent: list[str]
     """Classes of the model without a photo in the split; macro averages leave them out."""
     accuracy: Interval
@@ -79,6 +80,8 @@ class Evaluation:
     chance: Chance
     metrics: dict[str, float]
     """Of calibrated probabilities."""
+    intervals: dict[str, Interval]
+    """95% intervals of these, by name; of loss, Brier, kappa and Matthews there are none."""
     tta: dict[str, float] | None
     """The same metrics with test-time augmentation, where asked for."""
     calibration: CalibrationReport
@@ -106,47 +109,50 @@ class Evaluation:
 
 
 def evaluate(
-    run_path: Path,
+    model: str | Path | None = None,
     *,
-    split: str = "val",
+    split: str | None = None,
     data_folder: Path | None = None,
+    out: Path | None = None,
     tta: bool = False,
     confidence: float = CONFIDENCE,
     false_rejection: float = FALSE_REJECTION,
     on_photo: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Evaluate a run and write metrics, predictions, per-class report, confusion matrix and pictures.
+    """Evaluate a model and write metrics, predictions, per-class report, confusion matrix and pictures.
 
-    They go to `reports/<split>/` of the run, or for another data set than its own to `evaluations/<data set>/<split>/`.
+    Of a run they go to its `reports/<split>/`, or for another data set than its own to
+    `evaluations/<data set>/<split>/`; of any other model to `results/<model>-on-<data set>/<split>/`, below the working
+    folder.
 
     Args:
-        run_path: the run folder.
-        split: 'val', 'test' or 'train'.
-        data_folder: a prepared data set other than the one the run was trained on; classes are matched by name.
+        model: a run folder, a model file, owner/name on the hub, or earlier results; the bundled model unless given.
+        split: 'val', 'test' or 'train'; validation photos unless given, or test photos where there are none.
+        data_folder: a prepared data set, class folders, or a CSV; only a run knows its own.
+            Classes are matched by name.
+        out: where results go in place of the default.
         tta: also average over the mirror image and a wider view of each photo, made before normalisation.
         confidence: how probable an answer has to be to be given.
         false_rejection: share of the photos of known cars that may be turned away as unknown.
         on_photo: called with photos done and in all, for a progress bar.
 
     Raises:
-        UsageError: no such run.
+        UsageError: no such model, no data named for one that knows none, or `out` holds something else.
         DataError: no such split, or one without labels, or photos that cannot be read.
         LabelError: the data has classes the model does not know.
     """
-    run = RunFolder.open(run_path)
-    engine, spec = open_engine(run.path)
-    data = PreparedData.of_run(run, data_folder)
-    annotations, labels = labelled_split(data, split, spec.classes)
+    subject = Subject.open(model, data_folder=data_folder, split=split, out=out)
+    data, spec = subject.data, subject.spec
+    annotations, labels = labelled_split(data, subject.split, spec.classes)
+    subject.claim(subject.results)
     paths = [data.path(annotation) for annotation in annotations]
-    logits = compute_logits(engine, spec.preprocessing, paths, tta=tta, on_photo=on_photo)
-    return report_logits(run, data, annotations, spec, labels, logits, confidence, false_rejection)
+    logits = compute_logits(subject.engine, spec.preprocessing, paths, tta=tta, on_photo=on_photo)
+    return report_logits(subject, annotations, labels, logits, confidence, false_rejection)
 
 
 def report_logits(
-    run: RunFolder,
-    data: PreparedData,
+    subject: Subject,
     annotations: list[Annotation],
-    spec: ModelSpec,
     labels: NDArray[np.int64],
     logits: NDArray[np.float32],
     confidence: float = CONFIDENCE,
@@ -157,6 +163,7 @@ def report_logits(
     The photos, N, are all of one split.
     """
     split = annotations[0].split
+    spec, run = subject.spec, subject.run
     plain, classes, calibration = logits[:, 0], spec.classes, spec.calibration
     answers = predictions_of(labels, plain, calibration.probabilities)
     tta = predictions_of(labels, logits.mean(axis=1), calibration.probabilities) if logits.shape[1] > 1 else None
@@ -164,28 +171,31 @@ def report_logits(
     evaluation = Evaluation(
         split=split,
         photos=len(labels),
-        data=None if is_own_data(spec, data) else data.name,
-        seen=count_seen(run, annotations),
+        data=None if subject.is_own_data else subject.data.name,
+        seen=count_seen(run, annotations) if run else None,
+        left_out=subject.left_out,
         absent=[classes[index] for index in np.setdiff1d(np.arange(len(classes)), labels)],
         accuracy=accuracy_interval(labels, answers.predictions),
         macro_f1=macro_f1_interval(labels, answers.predictions),
         chance=chance_level(labels, len(classes)),
         metrics=classification_metrics(answers),
+        intervals=score_intervals(answers),
         tta=classification_metrics(tta) if tta else None,
         calibration=calibration_report(calibration.temperature, before, answers),
         confidence=confidence,
         levels=level_reports(_read_levels(labels, plain, spec), confidence),
         rejection=rejection(calibration.in_distribution_score(plain), answers.right, false_rejection),
         risk_coverage=risk_coverage(answers.confidence, answers.right),
-        folder=reports_of(run, spec, data) / split,
+        folder=subject.reports / split,
     )
     matrix = confusion_matrix(labels, answers.predictions, len(classes))
     report = [row for row in per_class_report(matrix, classes.names) if row["support"]]
     write_csv(evaluation.folder / "predictions.csv", prediction_rows(annotations, classes, answers))
     write_csv(evaluation.folder / "classification_report.csv", [*report, *_average_rows(report[0], evaluation)])
     _write_matrix(evaluation.folder, matrix, classes)
-    for name, figure in plots.training_curves(run.read_history()).items():
-        plots.save(figure, run.reports / f"{name}.png")
+    if run:
+        for name, figure in plots.training_curves(subject.history).items():
+            plots.save(figure, run.reports / f"{name}.png")
     _draw_reliability(evaluation)
     _draw_classes(evaluation.folder, split, report)
     _draw_matrix(evaluation.folder, split, matrix, classes)

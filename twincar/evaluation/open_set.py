@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 from twincar.core.files import write_json
 from twincar.core.options import FALSE_REJECTION
-from twincar.core.runs import RunFolder
 from twincar.data.dataset import PreparedData, count_splits
 from twincar.data.open_set_split import UNSEEN
 from twincar.data.toy.non_cars import non_car_images
 from twincar.evaluation import plots
-from twincar.evaluation.split_predictions import labelled_split, reports_of
+from twincar.evaluation.split_predictions import labelled_split
+from twincar.evaluation.subject import Subject
 from twincar.metrics.reliability import UnknownGroup, open_set
 from twincar.models.calibration import energy, max_logit, softmax
 from twincar.models.engines.base import Engine
-from twincar.models.engines.open import compute_logits, open_engine
+from twincar.models.engines.open import compute_logits
 from twincar.models.spec import ModelSpec
 
 _FAR_AWAY = 400  # pictures that are no cars
@@ -60,31 +60,32 @@ class OpenSetEvaluation:
 
 
 def evaluate_open_set(
-    run_path: Path,
+    model: str | Path | None = None,
     *,
-    split: str = "test",
+    split: str | None = None,
     data_folder: Path | None = None,
+    out: Path | None = None,
     false_rejection: float = FALSE_REJECTION,
     on_photo: Callable[[int, int], None] | None = None,
 ) -> OpenSetEvaluation:
     """Compare the scores of known photos with those of unseen cars and of pictures that are no cars.
 
-    Unseen cars are there if the run's data set was prepared with `--open-set`. Writes `open_set/`, see `reports_of`.
+    Unseen cars are there if the data set was prepared with `--open-set`. Writes `open_set/`, see `Subject.reports`.
 
     Args:
-        run_path: the run folder.
-        split: of the known photos: 'val', 'test' or 'train'.
-        data_folder: a prepared data set other than the one the run was trained on.
+        model: a run folder, a model file, owner/name on the hub, or earlier results; the bundled model unless given.
+        split: of the known photos: 'val', 'test' or 'train'; as of `evaluate` unless given.
+        data_folder: a prepared data set, class folders, or a CSV; only a run knows its own.
+        out: where results go in place of the default.
         false_rejection: share of the photos of known cars that may be turned away.
         on_photo: called with photos done and in all, for a progress bar.
 
     Raises:
-        UsageError: no such run.
+        UsageError: no such model, no data named for one that knows none, or `out` holds something else.
         DataError: no such split, or photos that cannot be read.
     """
-    run = RunFolder.open(run_path)
-    engine, spec = open_engine(run.path)
-    data = PreparedData.of_run(run, data_folder)
+    subject = Subject.open(model, data_folder=data_folder, split=split, out=out)
+    engine, spec, data, split = subject.engine, subject.spec, subject.data, subject.split
     known, labels = labelled_split(data, split, spec.classes)
     logits = compute_logits(engine, spec.preprocessing, [data.path(photo) for photo in known], on_photo=on_photo)[:, 0]
     right = logits.argmax(axis=1) == labels
@@ -107,7 +108,7 @@ def evaluate_open_set(
             )
             for name, is_car, found in unknown
         ],
-        folder=reports_of(run, spec, data) / "open_set",
+        folder=subject.claim(subject.reports / "open_set"),
     )
     write_json(evaluation.folder / "open_set.json", evaluation.to_dict())
     scores = {

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from twincar.core.files import write_csv, write_json
 from twincar.core.preprocess import Preprocessing, iterate_batches
-from twincar.core.runs import RunFolder
 from twincar.data.dataset import PreparedData
 from twincar.evaluation import plots
 from twincar.evaluation.corruptions import CORRUPTIONS, VERSIONS, CorruptedViews
-from twincar.evaluation.split_predictions import labelled_split, reports_of
+from twincar.evaluation.split_predictions import labelled_split
+from twincar.evaluation.subject import Subject
 from twincar.metrics.classification import Interval, accuracy_interval
 from twincar.models.engines.base import Engine
-from twincar.models.engines.open import open_engine
 from twincar.models.spec import ModelSpec
 
 _INPUTS = 72  # at once
@@ -97,28 +96,33 @@ class Robustness:
 
 
 def measure_robustness(
-    run_path: Path, *, split: str = "val", data_folder: Path | None = None, on_photo: _OnPhoto = None
+    model: str | Path | None = None,
+    *,
+    split: str | None = None,
+    data_folder: Path | None = None,
+    out: Path | None = None,
+    on_photo: _OnPhoto = None,
 ) -> Robustness:
-    """Evaluate a run on corrupted photos and write `corruptions.csv`, `.json` and `.png`; see `reports_of`.
+    """Evaluate a model on corrupted photos and write `corruptions.csv`, `.json` and `.png`; see `Subject.results`.
 
     Where the data set has splits named after corruptions, as the hub data set has of its test photos, these are what
     'test' is measured on; otherwise each photo of the split is corrupted in seven ways at five severities, and its
     uncorrupted version, scaled like the others, is the clean one (see `twincar.evaluation.corruptions`).
 
     Args:
-        run_path: the run folder.
-        split: 'val', 'test' or 'train'.
-        data_folder: a prepared data set other than the one the run was trained on; classes are matched by name.
+        model: a run folder, a model file, owner/name on the hub, or earlier results; the bundled model unless given.
+        split: 'val', 'test' or 'train'; validation photos unless given, or test photos where there are none.
+        data_folder: a prepared data set, class folders, or a CSV; only a run knows its own.
+        out: where results go in place of the default.
         on_photo: called with photos done and in all, for a progress bar.
 
     Raises:
-        UsageError: no such run.
+        UsageError: no such model, no data named for one that knows none, or `out` holds something else.
         DataError: no such split, or one without labels, or photos that cannot be read.
         LabelError: the data has classes the model does not know.
     """
-    run = RunFolder.open(run_path)
-    engine, spec = open_engine(run.path)
-    data = PreparedData.of_run(run, data_folder)
+    subject = Subject.open(model, data_folder=data_folder, split=split, out=out)
+    engine, spec, data, split = subject.engine, subject.spec, subject.data, subject.split
     there = [name for name in CORRUPTIONS if split == _CORRUPTED_SPLIT and data.has_split(name)]
     if there:
         clean, scores = _measure_splits(engine, spec, data, [split, *there], on_photo)
@@ -130,7 +134,7 @@ def measure_robustness(
         generated=not there,
         clean=clean,
         scores=scores,
-        folder=reports_of(run, spec, data) / split,
+        folder=subject.claim(subject.results),
     )
     write_csv(result.folder / "corruptions.csv", (score.to_row() for score in scores))
     write_json(result.folder / "corruptions.json", result.to_dict())

@@ -1,4 +1,4 @@
-"""What a run answers on a labelled split: computed, as the rows of `predictions.csv`, and read back from them.
+"""What a model answers on a labelled split: computed, as the rows of `predictions.csv`, and read back from them.
 
 Shapes: N photos, K classes of the model.
 """
@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 
 from twincar.core.errors import LabelError
 from twincar.core.labels import ClassNames
-from twincar.core.runs import RunFolder
-from twincar.data.dataset import ANNOTATIONS, Annotation, PreparedData
+from twincar.data.dataset import Annotation, PreparedData
 from twincar.data.loading.loader import labels_of
+from twincar.evaluation.subject import Subject
 from twincar.metrics.classification import Predictions
-from twincar.models.engines.base import Engine
 from twincar.models.engines.open import compute_logits
-from twincar.models.spec import ModelSpec
 
 _BLOCK = 256
 
@@ -49,20 +47,6 @@ def labelled_split(data: PreparedData, split: str, classes: ClassNames) -> tuple
     annotations = data.labelled_split(split)
     to_model = np.array(data.classes.indices_in(classes))
     return annotations, to_model[labels_of(annotations)]
-
-
-def is_own_data(spec: ModelSpec, data: PreparedData) -> bool:
-    """Whether a model was trained on this data set, wherever it lies: its annotations are the same."""
-    recorded = spec.provenance.get("data")
-    hashes = recorded.get("sha256") if isinstance(recorded, dict) else None
-    return isinstance(hashes, dict) and hashes.get(ANNOTATIONS) == data.manifest["sha256"][ANNOTATIONS]
-
-
-def reports_of(run: RunFolder, spec: ModelSpec, data: PreparedData) -> Path:
-    """Where what is measured on a data set goes: for one that the run was not trained on, a folder for each."""
-    if is_own_data(spec, data):
-        return run.reports
-    return run.evaluations / f"{data.name}-{data.manifest['sha256'][ANNOTATIONS][:8]}"
 
 
 def predictions_of(
@@ -94,25 +78,19 @@ def prediction_rows(
         yield cells
 
 
-def predict_split(
-    run: RunFolder,
-    engine: Engine,
-    spec: ModelSpec,
-    data: PreparedData,
-    split: str,
-    on_photo: Callable[[int, int], None] | None = None,
-) -> list[PhotoPrediction]:
-    """The answers for a split: from its `predictions.csv` where that is of these photos and weights, else computed.
+def predict_split(subject: Subject, on_photo: Callable[[int, int], None] | None = None) -> list[PhotoPrediction]:
+    """The answers for the split: from its `predictions.csv` where that is of these photos and weights, else computed.
 
     Raises:
         DataError: no such split, or one without labels, or photos that cannot be read.
         LabelError: the data has classes the model does not know.
     """
-    annotations, labels = labelled_split(data, split, spec.classes)
+    data, spec = subject.data, subject.spec
+    annotations, labels = labelled_split(data, subject.split, spec.classes)
     paths = [data.path(annotation) for annotation in annotations]
-    table = reports_of(run, spec, data) / split / "predictions.csv"
-    if table.is_file() and table.stat().st_mtime >= run.best.stat().st_mtime:
-        with suppress(csv.Error, LookupError, TypeError, ValueError, LabelError):  # damaged: it is computed anew
+    table = subject.results / "predictions.csv"
+    if table.is_file() and table.stat().st_mtime >= subject.weights.stat().st_mtime:
+        with suppress(csv.Error, LookupError, TypeError, ValueError, LabelError):  # damaged: it is computed again
             rows = _read_rows(table)
             if [row["file"] for row in rows] == [annotation.file for annotation in annotations]:
                 index = spec.classes.index
@@ -120,7 +98,7 @@ def predict_split(
                     PhotoPrediction(path, int(label), index(row["top1"]), float(row["probability1"]))
                     for path, label, row in zip(paths, labels, rows, strict=True)
                 ]
-    logits = compute_logits(engine, spec.preprocessing, paths, on_photo=on_photo)
+    logits = compute_logits(subject.engine, spec.preprocessing, paths, on_photo=on_photo)
     answers = predictions_of(labels, logits[:, 0], spec.calibration.probabilities)
     columns = zip(paths, labels, answers.predictions, answers.probabilities[:, 0], strict=True)
     return [PhotoPrediction(path, int(label), int(best), round(float(sure), 6)) for path, label, best, sure in columns]

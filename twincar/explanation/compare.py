@@ -1,4 +1,4 @@
-"""Why this car and not its twin: one page of two classes, or of the run's twins, and a picture a pair.
+"""Why this car and not its twin: one page of two classes, or of the model's twins, and a picture a pair.
 
 Side by side: photos of each, what in them speaks for which, and how often either is taken for the other.
 
@@ -19,15 +19,13 @@ from twincar.core.files import read_json, write_json, write_text
 from twincar.core.html import picture_uri, render
 from twincar.core.labels import ClassNames, slug
 from twincar.core.photos import read_photo
-from twincar.core.runs import RunFolder
-from twincar.data.dataset import PreparedData
 from twincar.evaluation import overlay_figures, plots
-from twincar.evaluation.split_predictions import PhotoPrediction, predict_split, reports_of
+from twincar.evaluation.split_predictions import PhotoPrediction, predict_split
+from twincar.evaluation.subject import Subject
 from twincar.metrics.classification import confusion_matrix, most_confused
 from twincar.models.cam.gradcam import contrastive_cam, grad_cam_plus_plus
 from twincar.models.cam.occlusion import contrastive_occlusion
 from twincar.models.engines.base import Engine
-from twincar.models.engines.open import open_engine
 from twincar.models.spec import ModelSpec
 
 _SUREST, _WORST = 2, 2  # photos shown of each class, and of each class's mistakes
@@ -79,42 +77,46 @@ class _Shown:
 
 
 def compare(
-    run_path: Path,
+    model: str | Path | None = None,
     classes: Sequence[str] = (),
     *,
     photo: Path | None = None,
-    split: str = "val",
+    split: str | None = None,
     count: int = 6,
     data_folder: Path | None = None,
+    out: Path | None = None,
     on_photo: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Compare two classes, or the pairs of the run most often confused: a page in `compare/`, see `reports_of`.
+    """Compare two classes, or the pairs most often confused: a page in `compare/`, see `Subject.reports`.
 
     Args:
-        run_path: the run folder.
+        model: a run folder, a model file, owner/name on the hub, or earlier results; the bundled model unless given.
         classes: names of two classes, in any spelling, or none.
         photo: also show this one; between the two classes, or, where none are named, its two likeliest.
-        split: 'val', 'test' or 'train', whose photos are shown and counted.
+        split: 'val', 'test' or 'train'; validation photos unless given, or test photos where there are none.
         count: how many pairs, where no class is named.
-        data_folder: a prepared data set other than the one the run was trained on.
+        data_folder: a prepared data set, class folders, or a CSV; only a run knows its own.
+        out: where results go in place of the default.
         on_photo: called with photos done and in all, for a progress bar.
 
     Raises:
-        UsageError: no such run, or not two different classes, or a model that knows only one.
+        UsageError: no such model, no data named for one that knows none, or `out` holds something else, or
+            not two different classes, or a model that knows only one.
         LabelError: the model knows no class of that name, or the data has classes the model does not know.
         DataError: no such split, or one without labels.
         PhotoError: a photo cannot be read.
     """
-    run = RunFolder.open(run_path)
-    engine, spec = open_engine(run.path)
+    subject = Subject.open(model, data_folder=data_folder, split=split, out=out)
+    spec = subject.spec
     if len(spec.classes) < 2:
         raise UsageError(f"Expected a model of at least two classes to compare, and found one: {spec.classes[0]!r}.")
     named = _named_pair(spec.classes, classes)
-    viewer = _Viewer(engine, spec)
+    viewer = _Viewer(subject.engine, spec)
     if photo and not named:
         named = [viewer.likeliest_two(photo)]
-    data = PreparedData.of_run(run, data_folder)
-    answers = predict_split(run, engine, spec, data, split, on_photo)
+    split = subject.split
+    folder = subject.claim(subject.reports / "compare")
+    answers = predict_split(subject, on_photo)
     pairs = named or _twins(answers, len(spec.classes), count)
     page = _page_name(spec.classes, named, photo)
     shown = []
@@ -122,14 +124,13 @@ def compare(
         shown.append(_show(viewer, spec.classes, answers, (first, second), photo, split, page))
         if on_photo:
             on_photo(done, len(pairs))
-    folder = reports_of(run, spec, data) / "compare"
     for item in shown:
         exhibits = [exhibit for group in item.exhibits.values() for exhibit in group]
         if exhibits:
             title = f"{item.pair.first} (orange) or {item.pair.second} (blue)"
             plots.save(overlay_figures.contrast_grid(exhibits, title), folder / item.pair.pngs[0])
     title = " or ".join(spec.classes[index] for index in named[0]) if named else "Twins: why this car, not that"
-    html = render("compare.html.jinja", title=title, run=run.path.name, split=split, own=_OWN, shown=_rows(shown))
+    html = render("compare.html.jinja", title=title, run=subject.name, split=split, own=_OWN, shown=_rows(shown))
     write_text(folder / page, html)
     result = Comparison(split, [item.pair for item in shown], folder / page)
     _remember(folder / "compare.json", page, result.pairs)

@@ -14,13 +14,11 @@ import numpy as np
 from twincar.core.errors import UsageError
 from twincar.core.labels import slug
 from twincar.core.photos import read_photo
-from twincar.core.runs import RunFolder
-from twincar.data.dataset import Annotation, PreparedData
+from twincar.data.dataset import Annotation
 from twincar.evaluation import overlay_figures, plots
-from twincar.evaluation.split_predictions import reports_of
+from twincar.evaluation.subject import Subject
 from twincar.models.cam.gradcam import grad_cam_plus_plus
 from twincar.models.engines.base import Engine
-from twincar.models.engines.open import open_engine
 from twincar.models.spec import ModelSpec
 
 _BATCH = 16
@@ -36,51 +34,51 @@ class Explanation:
 
 
 def explain(
-    run_path: Path,
+    model: str | Path | None = None,
     *,
     images: Sequence[str] = (),
-    split: str = "val",
+    split: str | None = None,
     count: int = 12,
     data_folder: Path | None = None,
+    out: Path | None = None,
     on_photo: Callable[[int, int], None] | None = None,
 ) -> Explanation:
-    """Explain photos, or `count` photos spread evenly over a split, and write `explain/`, see `reports_of`.
+    """Explain photos, or `count` photos spread evenly over a split, and write `explain/`, see `Subject.reports`.
 
     Args:
-        run_path: the run folder.
+        model: a run folder, a model file, owner/name on the hub, or earlier results; the bundled model unless given.
         images: paths of photos; without any, photos of the split are taken, whose truth is known.
-        split: 'val', 'test' or 'train'.
+        split: 'val', 'test' or 'train'; validation photos unless given, or test photos where there are none.
         count: how many photos of the split.
-        data_folder: a prepared data set other than the one the run was trained on.
+        data_folder: a prepared data set, class folders, or a CSV; only a run knows its own.
+        out: where results go in place of the default.
         on_photo: called with photos done and in all, for a progress bar.
 
     Raises:
-        UsageError: no such run, or `count` is below 1.
+        UsageError: no such model, no data named for one that knows none, or `out` holds something else, or
+            `count` is below 1.
         PhotoError: a photo cannot be read.
     """
-    run = RunFolder.open(run_path)
-    engine, spec = open_engine(run.path)
-    reports = run.reports
+    subject = Subject.open(model, data_folder=data_folder, split=split, out=out)
     if images:
         chosen: list[tuple[Path, str | None]] = [(Path(image), None) for image in images]
     else:
-        data = PreparedData.of_run(run, data_folder)
-        reports = reports_of(run, spec, data)
+        data = subject.data
         chosen = [
             (data.path(annotation), None if annotation.label is None else data.classes[annotation.label])
-            for annotation in _spread_over(data.split(split), count)
+            for annotation in _spread_over(data.split(subject.split), count)
         ]
+    folder = subject.claim((subject.own_reports if images else subject.reports) / "explain")
     explained: list[overlay_figures.Explained] = []
     for start in range(0, len(chosen), _BATCH):
-        explained += _explain_batch(engine, spec, chosen[start : start + _BATCH])
+        explained += _explain_batch(subject.engine, subject.spec, chosen[start : start + _BATCH])
         if on_photo:
             on_photo(len(explained), len(chosen))
-    out = reports / "explain"
-    paths = [out / f"{index:03d}_{slug(item.predicted)}.png" for index, item in enumerate(explained, start=1)]
+    paths = [folder / f"{index:03d}_{slug(item.predicted)}.png" for index, item in enumerate(explained, start=1)]
     for path, item in zip(paths, explained, strict=True):
         plots.save(overlay_figures.explanation_figure(item), path)
-    plots.save(overlay_figures.explanation_grid(explained), out / "grid.png")
-    return Explanation(out / "grid.png", paths)
+    plots.save(overlay_figures.explanation_grid(explained), folder / "grid.png")
+    return Explanation(folder / "grid.png", paths)
 
 
 def _spread_over(annotations: Sequence[Annotation], count: int) -> list[Annotation]:

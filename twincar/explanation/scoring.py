@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,12 +14,11 @@ from PIL import Image
 
 from twincar.core.files import write_csv, write_json
 from twincar.core.photos import read_photo
-from twincar.core.runs import RunFolder
 from twincar.core.wording import counted
-from twincar.data.dataset import Box, PreparedData
+from twincar.data.dataset import Box
 from twincar.data.toy.cars import Part, read_part
 from twincar.evaluation import plots
-from twincar.evaluation.split_predictions import reports_of
+from twincar.evaluation.subject import Subject
 from twincar.explanation.explain import _CAM, _spread_over
 from twincar.explanation.randomised import randomised_engines
 from twincar.metrics import saliency as scores
@@ -26,8 +26,9 @@ from twincar.metrics.saliency import Better, Mask, Pixels, Score
 from twincar.models.cam.gradcam import Floats, contrastive_cam, grad_cam_plus_plus, resize_map
 from twincar.models.cam.occlusion import contrastive_occlusion
 from twincar.models.engines.base import Engine
-from twincar.models.engines.open import open_engine
 from twincar.models.spec import ModelSpec
+
+log = logging.getLogger(__name__)
 
 _CURVES: tuple[tuple[str, Callable[..., Floats], Better], ...] = (
     ("deletion", scores.deletion_curve, "lower"),
@@ -50,14 +51,16 @@ class ExplanationScores:
 
 
 def score_explanations(
-    run_path: Path,
+    model: str | Path | None = None,
     *,
-    split: str = "val",
+    split: str | None = None,
     count: int = 100,
     data_folder: Path | None = None,
+    out: Path | None = None,
     on_photo: Callable[[int, int], None] | None = None,
 ) -> ExplanationScores:
-    """Measure whether the maps are true, and write `explanation_scores` as JSON, CSV and PNG; see `reports_of`.
+    """Measure whether the maps are true, and write `explanation_scores` as JSON, CSV and PNG; see
+    `Subject.results`.
 
     Every map is of the class that is answered. Grad-CAM++ and, as baselines, a blob in the middle and random blocks
     are put to deletion, insertion and ROAD; compared with the car's box, where boxes are known; and Grad-CAM++ with its
@@ -66,32 +69,46 @@ def score_explanations(
     the contrast with the twin are also compared with that part.
 
     Args:
-        run_path: the run folder.
-        split: 'val', 'test' or 'train'.
+        model: a run folder, a model file, owner/name on the hub, or earlier results; the bundled model unless given.
+        split: 'val', 'test' or 'train'; validation photos unless given, or test photos where there are none.
         count: how many photos, spread evenly over the split.
-        data_folder: a prepared data set other than the one the run was trained on.
+        data_folder: a prepared data set, class folders, or a CSV; only a run knows its own.
+        out: where results go in place of the default.
         on_photo: called with photos done and in all, for a progress bar.
 
     Raises:
-        UsageError: no such run, or `count` is below 1.
+        UsageError: no such model, no data named for one that knows none, or `out` holds something else, or
+            `count` is below 1.
         PhotoError: a photo cannot be read.
     """
-    run = RunFolder.open(run_path)
-    data = PreparedData.of_run(run, data_folder)
+    subject = Subject.open(model, data_folder=data_folder, split=split, out=out)
+    data, split = subject.data, subject.split
     chosen = _spread_over(data.split(split), count)
-    engine, spec = open_engine(run.path)
-    judge = _ExplanationScorer(engine, spec, randomised_engines(run.path))
+    folder = subject.claim(subject.results)
+    judge = _ExplanationScorer(subject.engine, subject.spec, _randomised(subject))
     for done, annotation in enumerate(chosen, start=1):
         car = "" if annotation.label is None else data.classes[annotation.label]
         judge.add(read_photo(data.path(annotation)), annotation.box, read_part(data.folder, annotation.file, car))
         if on_photo:
             on_photo(done, len(chosen))
-    result = ExplanationScores(split, len(chosen), judge.scores(), reports_of(run, spec, data) / split)
+    result = ExplanationScores(split, len(chosen), judge.scores(), folder)
     write_json(result.folder / "explanation_scores.json", result.to_dict())
     write_csv(result.folder / "explanation_scores.csv", [score.to_dict() for score in result.scores])
     title = f"Does the answer rest on what the maps mark? {counted(len(chosen), f'{split} photo')}"
     plots.save(plots.removal_curves(judge.curves(), title), result.folder / "explanation_scores.png")
     return result
+
+
+def _randomised(subject: Subject) -> Mapping[str, Engine]:
+    """The networks of the sanity check; none of an exported model, whose weights cannot be randomised."""
+    if subject.engine.name == "torch":
+        return randomised_engines(subject.path)
+    log.warning(
+        "The sanity check with random weights is left out, because %s is an exported model. It takes the weights that "
+        "the model was exported from: a run folder, or a .safetensors file.",
+        subject.name,
+    )
+    return {}
 
 
 class _ExplanationScorer:

@@ -21,11 +21,11 @@ ReportRow = dict[str, str | float | int]
 """One class in `per_class_report`."""
 
 _KEPT = 5  # likeliest classes of each photo
-_BINS = 15  # of confidence
+BINS = 15  # of confidence
 _RESAMPLES = 2000
 _MOST_SHOWN = 200  # classes; with more, a picture of the matrix shows a part of them
 _PART = 100  # classes in that part
-_QUANTILE = 1.959963984540054  # of the standard normal distribution, for 95% two-sided
+QUANTILE = 1.959963984540054  # of the standard normal distribution, for 95% two-sided
 
 
 @dataclass(frozen=True)
@@ -165,18 +165,18 @@ def expected_calibration_error(confidence: Probabilities, right: NDArray[np.bool
         confidence: probability of each answer, N.
         right: whether it is right, N.
     """
-    gaps = np.bincount(bin_of(confidence), weights=confidence - right.astype(np.float64), minlength=_BINS)
+    gaps = np.bincount(bin_of(confidence), weights=confidence - right.astype(np.float64), minlength=BINS)
     return float(abs(gaps).sum() / len(right))
 
 
 def bin_of(confidence: Probabilities) -> NDArray[np.int64]:
     """The bin, N, of each confidence: 0 for up to a fifteenth, 14 for above fourteen of them."""
-    return np.clip(np.digitize(confidence, np.linspace(0, 1, _BINS + 1), right=True) - 1, 0, _BINS - 1)
+    return np.clip(np.digitize(confidence, np.linspace(0, 1, BINS + 1), right=True) - 1, 0, BINS - 1)
 
 
 def accuracy_interval(labels: Labels, predictions: Labels) -> Interval:
     """Accuracy with Wilson's score interval (Wilson, 1927)."""
-    return _wilson(float((labels == predictions).mean()), len(labels))
+    return wilson(float((labels == predictions).mean()), len(labels))
 
 
 def macro_f1_interval(labels: Labels, predictions: Labels) -> Interval:
@@ -200,20 +200,20 @@ def macro_f1_interval(labels: Labels, predictions: Labels) -> Interval:
     # By how much each photo moves the mean: through the class it is of, and through the class it is taken for.
     through_answer = counts[predictions] * (right - f1[predictions]) / total[predictions]
     shifts = ((right - f1[labels]) / total[labels] + through_answer) / counts.sum()
-    variance = _variance_of_sum(shifts, labels)
+    variance = variance_of_sum(shifts, labels)
     photos = min(macro * (1 - macro) / variance, len(labels)) if variance and 0 < macro < 1 else len(labels)
-    return _wilson(macro, photos)
+    return wilson(macro, photos)
 
 
-def _wilson(share: float, photos: float) -> Interval:
+def wilson(share: float, photos: float) -> Interval:
     """Wilson's score interval of a share of so many photos."""
-    spread = _QUANTILE**2 / photos
+    spread = QUANTILE**2 / photos
     centre = (share + spread / 2) / (1 + spread)
-    half = _QUANTILE / (1 + spread) * np.sqrt(share * (1 - share) / photos + spread / (4 * photos))
+    half = QUANTILE / (1 + spread) * np.sqrt(share * (1 - share) / photos + spread / (4 * photos))
     return Interval(share, max(0.0, min(share, float(centre - half))), min(1.0, max(share, float(centre + half))))
 
 
-def _variance_of_sum(values: NDArray[np.float64], labels: Labels) -> float:
+def variance_of_sum(values: NDArray[np.float64], labels: Labels) -> float:
     """Variance of the sum of one value a photo, N, if each class draws its photos anew.
 
     Of a class with one photo nothing is known; all of these are drawn together, as one class.

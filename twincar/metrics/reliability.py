@@ -6,13 +6,21 @@ Shapes: N photos, K classes, M photos of unknown cars. `right` says of each phot
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
-from twincar.metrics.classification import Labels, Predictions, Probabilities, bin_of, expected_calibration_error
+from twincar.metrics.classification import (
+    Interval,
+    Labels,
+    Predictions,
+    Probabilities,
+    bin_of,
+    expected_calibration_error,
+)
+from twincar.metrics.intervals import ece_interval, share_interval
 from twincar.models.levels import ANSWERED, Level, most_specific
 
 Scores = NDArray[np.float32]
@@ -152,6 +160,8 @@ class LevelReport:
     """Share of all photos whose answer ends at this level; None at a level at which none may end."""
     precision: float | None
     """Share of these answers that are right; None if there are none."""
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    """95% intervals of the figures above, by name."""
 
 
 def level_reports(levels: Mapping[str, LevelPredictions], minimum: float) -> list[LevelReport]:
@@ -167,14 +177,23 @@ def level_reports(levels: Mapping[str, LevelPredictions], minimum: float) -> lis
         if not found.told.any():
             continue
         ends = places == ANSWERED.index(name) if name in ANSWERED else None
+        right, error = found.right[found.told], ece_interval(found.probability[found.told], found.right[found.told])
+        intervals = {
+            "accuracy": share_interval(right),
+            "ece": error,
+            "answered": None if ends is None else share_interval(ends),
+            "precision": None if ends is None else share_interval(found.right[ends]),
+        }
+        known = {name: interval for name, interval in intervals.items() if interval}
         reports.append(
             LevelReport(
                 level=name,
                 photos=int(found.told.sum()),
-                accuracy=float(found.right[found.told].mean()),
-                ece=expected_calibration_error(found.probability[found.told], found.right[found.told]),
-                answered=None if ends is None else float(ends.mean()),
-                precision=None if ends is None or not ends.any() else float(found.right[ends].mean()),
+                accuracy=known["accuracy"].value,
+                ece=error.value,
+                answered=known["answered"].value if "answered" in known else None,
+                precision=known["precision"].value if "precision" in known else None,
+                intervals=known,
             )
         )
     return reports

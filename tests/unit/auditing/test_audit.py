@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from colour_model import GREEN, RED, paint, write_model
 from conftest import small_config
 from PIL import Image
 
@@ -218,7 +219,7 @@ def test_classes_in_another_order_are_a_finding(tmp_path: Path) -> None:
 
 
 def test_folds_need_a_run(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--run RUN with --folds"):
+    with pytest.raises(UsageError, match="--model RUN with --folds"):
         deep_audit(str(source), tmp_path / "out", folds=3)
 
 
@@ -237,7 +238,7 @@ def run(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_only_photos_the_run_has_not_seen_are_judged(run: Path, source: Path, tmp_path: Path) -> None:
     data = PreparedData.open(run.parent / "data")
-    audit = deep_audit(str(run.parent / "data"), tmp_path / "out", run=run)
+    audit = deep_audit(str(run.parent / "data"), tmp_path / "out", model=run)
     assert audit.judgement
     judged = [data.annotations[place] for place in audit.judgement.photos.tolist()]
     # Of the six test photos one is a mirrored copy of a training photo.
@@ -247,7 +248,7 @@ def test_only_photos_the_run_has_not_seen_are_judged(run: Path, source: Path, tm
     page = (audit.folder / "audit.html").read_text(encoding="utf-8")
     assert f"{len(judged)} photos (" in page
     # The same from the raw source, whose photos are the same bytes.
-    raw = deep_audit(str(source), tmp_path / "raw", run=run).judgement
+    raw = deep_audit(str(source), tmp_path / "raw", model=run).judgement
     assert raw
     assert len(raw.photos) == len(judged)
 
@@ -269,7 +270,7 @@ def test_each_training_photo_is_judged_by_a_network_that_has_not_seen_it(
     mean_logits = label_audit._mean_logits
 
     def watched(judge, photos, places, *rest):  # type: ignore[no-untyped-def]
-        asked.append((judge.path, {photos.annotations[place].sha256 for place in places.tolist()}))
+        asked.append((judge, {photos.annotations[place].sha256 for place in places.tolist()}))
         return mean_logits(judge, photos, places, *rest)
 
     monkeypatch.setattr(label_audit, "_mean_logits", watched)
@@ -283,6 +284,23 @@ def test_each_training_photo_is_judged_by_a_network_that_has_not_seen_it(
         assert not seen & judged
     judge_labels(run, photos, tmp_path / "folds", folds=2)  # folds that are there are not trained again
     assert len(trained_on) == 2
+
+
+def test_an_exported_model_judges_labels(tmp_path: Path) -> None:
+    """One green car is among the BMWs, which are red."""
+    model = write_model(tmp_path / "colours.onnx")
+    for car, colours in (("BMW M3 Sedan 2012", [RED] * 6 + [GREEN]), ("Volvo C30 Hatchback 2012", [GREEN] * 6)):
+        (tmp_path / "cars" / car).mkdir(parents=True)
+        for number, colour in enumerate(colours):
+            paint(tmp_path / "cars" / car / f"{number}.png", (colour[0], colour[1], 10 * (number % 6)))
+    judgement = deep_audit(str(tmp_path / "cars"), tmp_path / "out", model=str(model)).judgement
+    assert judgement
+    assert len(judgement.photos) == 13
+    assert "judged by colours; which of them it was trained on is not known" in judgement.told[0]
+    suspects = [judgement.photos[place] for place in judgement.errors.photos]
+    assert suspects == [6]
+    with pytest.raises(UsageError, match="Expected a run with --folds"):
+        deep_audit(str(tmp_path / "cars"), tmp_path / "other", model=str(model), folds=3)
 
 
 def test_folds_that_cannot_be(run: Path, tmp_path: Path) -> None:

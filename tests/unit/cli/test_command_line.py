@@ -58,12 +58,13 @@ def test_public_names_are_frozen() -> None:
 FLAGS = {
     "quickstart": "--out",
     "prepare": "--out --split --val-share --seed --classes --labels-from --singletons --open-set --strict --exclude",
-    "audit": "--deep --run --folds --out --classes --labels-from --csv --json",
+    "audit": "--deep --model -m --folds --out --classes --labels-from --csv --json",
     "train": "--name --runs --resume --recipe --config --backbone --pretrained --image-size --epochs --batch-size "
     "--learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard --devices --num-nodes",
-    "evaluate": "--split --tta --data --confidence --false-rejection --corruptions --open-set --json",
-    "explain": "--split --count --score --data --json",
-    "compare": "--photo --split --count --data --json",
+    "evaluate": "--split --tta --data --out --confidence --false-rejection --corruptions --open-set --json",
+    "calibrate": "--out --data --split --json",
+    "explain": "--split --count --score --data --out --json",
+    "compare": "--photo --split --count --data --out --json",
     "report": "--split --data --out",
     "export": "--format --precision --out --data --force --json",
     "predict": "--model -m --engine --top-k --tta --confidence --false-rejection --classes --backbone "
@@ -150,7 +151,7 @@ def test_audit_deep_for_machines_and_people(tmp_path: Path) -> None:
     summary = json.loads(run("audit", source, "--deep", "--json", "--out", tmp_path / "out").stdout)
     assert summary["findings"] == {"exact duplicate": 2}
     assert "Expected --deep" in refused(2, "audit", source, "--folds", 3)
-    assert "no config.yaml" in refused(2, "audit", source, "--deep", "--run", tmp_path, "--out", tmp_path / "out")
+    assert "no config.yaml" in refused(2, "audit", source, "--deep", "--model", tmp_path, "--out", tmp_path / "out")
 
 
 def test_predict_for_machines_and_people(small_run: Path, tmp_path: Path) -> None:
@@ -260,7 +261,7 @@ def test_wrong_usage_of_train(
 
 def test_wrong_usage_of_the_verbs_on_a_run(small_run: Path, small_data: Path, tmp_path: Path) -> None:
     for verb in ("evaluate", "explain"):
-        assert "no such folder" in refused(2, verb, tmp_path / "gone")
+        assert "there is none" in refused(2, verb, tmp_path / "gone")
         assert "config.yaml" in refused(2, verb, small_data)
     assert "there is none" in refused(2, "predict", "--model", "gone.safetensors", "x.jpg")
     assert "found none" in refused(2, "predict", "--model", small_run, tmp_path)

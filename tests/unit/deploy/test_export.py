@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,6 +24,7 @@ from twincar.deploy.onnx_graph import sensitive_nodes, to_onnx
 from twincar.inference.classifier import Classifier
 from twincar.models.cam.gradcam import contrastive_cam
 from twincar.models.cam.occlusion import contrastive_occlusion
+from twincar.models.engines.open import open_engine
 from twincar.models.engines.torch_engine import open_network
 
 PHOTOS = [draw_car(number % 4, 50 + number) for number in range(6)]
@@ -297,7 +300,7 @@ def test_wrong_usage_is_told_before_any_work(small_run: Path, small_data: Path, 
         export(small_run, format="openvino", out=small_data)
     with pytest.raises(UsageError, match="--data DATA"):
         export(small_run / "best.safetensors", out=tmp_path / "model.onnx")
-    with pytest.raises(UsageError, match="no such folder"):
+    with pytest.raises(UsageError, match="there is none"):
         export(tmp_path / "gone")
     assert list(tmp_path.iterdir()) == []
 
@@ -323,6 +326,35 @@ def test_a_lone_weights_file_is_exported_beside_itself(small_run: Path, small_da
     path = tmp_path / "best.safetensors"
     path.write_bytes((small_run / "best.safetensors").read_bytes())
     assert export(path, data_folder=small_data).path == tmp_path / "model-fp32.onnx"
+
+
+@pytest.mark.parametrize(("format", "precision"), [("openvino", "fp32"), ("onnx", "fp16"), ("onnx", "int8-weights")])
+def test_an_exported_file_is_exported_again(
+    exported: dict[str, Exported], small_data: Path, tmp_path: Path, format: Any, precision: Any
+) -> None:
+    source, out = exported["onnx"].path, tmp_path / ("again.onnx" if format == "onnx" else "again")
+    again = export(source, format=format, precision=precision, out=out, data_folder=small_data, force=True)
+    assert again.comparison.photos == 12
+    (engine, spec), (first, spec_of_first) = open_engine(out), open_engine(source)
+    assert replace(spec_of_first, arithmetic=precision, provenance={}) == replace(spec, provenance={})
+    assert np.abs(engine.logits(BATCH) - first.logits(BATCH)).max() < 0.1
+    assert [weight.shape for weight, _ in engine.head.layers] == [weight.shape for weight, _ in first.head.layers]
+
+
+def test_an_export_that_cannot_be_made_of_an_exported_file_is_told(
+    exported: dict[str, Exported], small_data: Path, tmp_path: Path
+) -> None:
+    wanted: list[tuple[str, dict[str, Any], str]] = [
+        ("onnx", {"precision": "int8"}, "int8 is made from weights only"),
+        ("onnx", {}, "it is one already"),
+        ("fp16", {"format": "openvino"}, "it is in fp16 and stays so"),
+        ("openvino", {}, "an OpenVINO folder is not turned"),
+    ]
+    for kind, options, told in wanted:
+        out = tmp_path / ("x" if "format" in options else "x.onnx")
+        with pytest.raises(UsageError, match=told):
+            export(exported[kind].path, out=out, data_folder=small_data, **options)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_comparison_is_on_the_validation_photos(exported: dict[str, Exported], small_data: Path) -> None:

@@ -345,3 +345,9 @@ def test_push_and_pull_on_the_command_line(linear_run: Path, published: HubServe
     told = runner.invoke(app, ["pull", REPO]).output
     assert f"{REPO} at {published.head}: {BACKBONE}, 4 classes, 64×64 pixels" in told
     assert f"twincar predict --model {REPO}@{published.head} PHOTO..." in told
+
+
+def test_a_model_without_its_run_is_not_pushed(small_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"best\.safetensors is a model alone"):
+        push(small_run / "best.safetensors", "me/cars", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -23,7 +23,7 @@ from twincar.data.training_record import Seen
 from twincar.evaluation import evaluate as evaluate_module
 from twincar.evaluation import plots
 from twincar.evaluation.evaluate import _classes_to_draw, evaluate, report_logits
-from twincar.evaluation.split_predictions import is_own_data
+from twincar.evaluation.subject import Subject, is_own_data
 from twincar.explanation.explain import explain
 from twincar.metrics.classification import Predictions, classification_metrics, confusion_matrix
 from twincar.models.calibration import softmax
@@ -214,7 +214,9 @@ def many_classes(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> t
     names = ClassNames(tuple(f"Make Model {index} Sedan 2012" for index in range(classes)))
     spec = ModelSpec(backbone="", head="linear", classes=names, preprocessing=Preprocessing(height=64, width=64))
     data = PreparedData(run.path, run.path, names, tuple(annotations), {"sha256": {"annotations.csv": "0" * 64}})
-    return report_logits(run, data, annotations, spec, labels, logits).folder, labels, logits
+    subject = Subject(run.path)
+    vars(subject).update(run=run, spec=spec, data=data)  # as it would open them, without files
+    return report_logits(subject, annotations, labels, logits).folder, labels, logits
 
 
 def test_blocks_of_photos_give_the_figures_of_the_whole(many_classes: tuple[Path, np.ndarray, np.ndarray]) -> None:

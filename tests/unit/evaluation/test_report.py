@@ -29,6 +29,7 @@ from twincar.evaluation import evaluate as evaluate_module
 from twincar.evaluation.report import artifacts as files
 from twincar.evaluation.report.page import LARGEST, _surety_verdict, report
 from twincar.evaluation.report.photos import Album, show_mistakes
+from twincar.evaluation.subject import Subject
 from twincar.metrics.classification import Chance, Interval
 from twincar.models.calibration import Calibration
 from twincar.models.checkpoint import build_network, save_model
@@ -93,7 +94,7 @@ def build_run(
         patch.setattr(evaluate_module, "_draw_reliability", lambda *_: None)
         patch.setattr(evaluate_module.plots, "training_curves", lambda _: {})
         write_csv(run.trained_on, [{"sha256": "that of a training photo", "split": "train"}])
-        evaluate_module.report_logits(run, prepared, annotations, spec, labels, logits)
+        evaluate_module.report_logits(Subject.open(run.path), annotations, labels, logits)
     return run.path
 
 
@@ -190,7 +191,7 @@ def test_a_missing_part_tells_the_command_that_makes_it(large_page: Page) -> Non
         "twincar evaluate run --open-set",
         "twincar evaluate run --split test --corruptions",
         "twincar explain run --split test --score",
-        "twincar audit data --deep --run run --out run/reports/audit",
+        "twincar audit data --deep --model run --out run/reports/audit",
     ]
 
 

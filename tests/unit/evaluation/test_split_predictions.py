@@ -1,4 +1,4 @@
-"""What a run answers on a split: read from its table where that fits, else computed."""
+"""What a model answers on a split: read from its table where that fits, else computed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import shutil
 from pathlib import Path
 
 from twincar.core.files import write_text
-from twincar.core.runs import RunFolder
-from twincar.data.dataset import PreparedData
 from twincar.evaluation.evaluate import evaluate
 from twincar.evaluation.split_predictions import PhotoPrediction, predict_split
-from twincar.models.engines.open import open_engine
+from twincar.evaluation.subject import Subject
 
 
 def answers(run: Path, data: Path) -> list[PhotoPrediction]:
-    return predict_split(RunFolder.open(run), *open_engine(run), PreparedData.open(data), "test")
+    return predict_split(Subject.open(run, data_folder=data, split="test"))
 
 
 def test_answers_are_computed_where_there_are_none_or_others(small_run: Path, small_data: Path, tmp_path: Path) -> None:

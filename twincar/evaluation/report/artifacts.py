@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -73,6 +73,8 @@ class Metrics:
     confidence: float
     """How probable an answer had to be to be given."""
     levels: list[LevelReport]
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    """95% intervals of `metrics`, by name."""
     data: str | None = None
     """Name of the data set, if it is another one than the model was trained on."""
     seen: Seen | None = None

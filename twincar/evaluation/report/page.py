@@ -1,7 +1,7 @@
-"""Writes one page that tells all of a run: one HTML file that opens anywhere, offline, without a server.
+"""Writes one page that tells all of a model: one HTML file that opens anywhere, offline, without a server.
 
-It shows what the other verbs left in `RUN/reports`, or for another data set in its folder below `RUN/evaluations`; a
-part whose file is not there yet says which command makes it.
+It shows what the other verbs left where `Subject.reports` says; a part whose file is not there yet says which command
+makes it. Of a model without a run folder it is not known how it was trained, and the page says so.
 """
 
 from __future__ import annotations
@@ -17,23 +17,21 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from twincar.core.config import TrainConfig, read_yaml
 from twincar.core.errors import TwinCarError, UsageError
 from twincar.core.files import sha256_of_file, write_text
 from twincar.core.html import plotly_script, render, script_json
 from twincar.core.labels import ClassNames
 from twincar.core.local_paths import name_only
-from twincar.core.runs import RunFolder, best_epoch, ending
+from twincar.core.runs import best_epoch, ending
 from twincar.core.version import __version__
 from twincar.data.dataset import MANIFEST, PreparedData
 from twincar.evaluation.report import artifacts as files
 from twincar.evaluation.report import figures
 from twincar.evaluation.report.artifacts import Answer
 from twincar.evaluation.report.photos import Album, show_mistakes, show_twins
-from twincar.evaluation.split_predictions import is_own_data, reports_of
+from twincar.evaluation.subject import Subject
 from twincar.metrics.classification import classes_to_show, confusion_matrix, most_confused
-from twincar.models.engines.open import open_engine
-from twincar.models.spec import NOT_VALIDATED, ModelSpec
+from twincar.models.spec import NOT_VALIDATED
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +40,7 @@ LARGEST = 15_000_000  # bytes of a page, so that it can be sent by mail
 _WITHOUT_PICTURES = 6_000_000  # bytes of it for all else; Plotly takes 4.8 million
 _A_CLASS = 1_000  # bytes of it for a class's row and choice
 _TWINS = 12  # pairs
-_NO_DATA = "The data set was not where the run was trained on it. To show photos, report again with --data."
+_NO_DATA = "The data set was not where it was before. To show photos, report again with --data."
 _FITS = 0.02  # between mean confidence and accuracy
 
 
@@ -87,34 +85,33 @@ class _Confusion:
 
 
 def report(
-    run_path: Path,
+    model: str | Path | None = None,
     *,
     split: str | None = None,
     data_folder: Path | None = None,
     out: Path | None = None,
     on_photo: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Write the page of a run.
+    """Write the page of an evaluated model.
 
     Args:
-        run_path: the run folder.
+        model: a run folder, a folder of results, or any other model with the data that it was evaluated on.
         split: an evaluated split, 'val', 'test' or 'train'; the test photos where evaluated, else those of validation.
-        data_folder: a prepared data set other than the one the run was trained on, if it was evaluated on that.
-        out: the file; `reports/report.html` in the run folder unless given.
+        data_folder: the data set that it was evaluated on, if it is not the one that a run was trained on.
+        out: the file; `report.html` beside the results unless given.
         on_photo: called with mistakes shown and in all, for a progress bar.
 
     Raises:
-        UsageError: no such run, or it was not evaluated on that split.
-        DataError: a file of the run is damaged.
+        UsageError: no such model, or it was not evaluated on that split.
+        DataError: a file of the results is damaged.
         CheckpointError: the weights are damaged.
         StorageError: the page cannot be written.
     """
-    run = RunFolder.open(run_path)
-    config = TrainConfig.from_values(read_yaml(run.config))
-    engine, spec = open_engine(run.path)
-    data = _open_data(data_folder or Path(config.data))
-    reports = reports_of(run, spec, data) if data else run.reports
-    split = _evaluated_split(run, reports, split, data_folder)
+    subject = Subject.open(model, data_folder=data_folder, split=split)
+    data = _open_data(subject)
+    reports = subject.reports if data else subject.own_reports
+    split = _evaluated_split(subject, reports)
+    spec = subject.spec
     metrics = files.read_metrics(reports / split)
     answers, classes = files.read_predictions(reports / split), files.read_classes(reports / split)
     room = LARGEST - _WITHOUT_PICTURES - _A_CLASS * len(classes)
@@ -122,10 +119,10 @@ def report(
     confusion = _Confusion.of(answers, spec.classes)
     wrong = [answer for answer in answers if not answer.correct]
     twins = show_twins(confusion.pairs(_TWINS), answers, {row.name: row.photos for row in classes}, album)
-    mistakes = show_mistakes(wrong, album, engine, spec, on_photo)
+    mistakes = show_mistakes(wrong, album, subject.engine, spec, on_photo)
     page = render(
         "report.html.jinja",
-        title=f"TwinCar report: {run.path.resolve().name}",
+        title=f"TwinCar report: {subject.name}",
         classes=classes,
         wrong=len(wrong),
         surety=(surety := _surety(answers)),
@@ -139,34 +136,38 @@ def report(
         unreadable=len(album.missing),
         partly_seen=any(mistake.partly_seen for mistake in mistakes),
         plotly=plotly_script(),
-        commands=_commands(run, reports, split, config, data_folder),
-        **_trained(run, config, spec, data),
-        **_measured(run, reports, metrics, confusion),
+        commands=_commands(subject, reports, split),
+        **_described(subject, data),
+        **_trained(subject),
+        **_measured(subject, reports, metrics, confusion),
     )
     path = out or reports / REPORT
     write_text(path, page)
     return Report(path, split, path.stat().st_size)
 
 
-def _evaluated_split(run: RunFolder, reports: Path, wanted: str | None, data_folder: Path | None) -> str:
+def _evaluated_split(subject: Subject, reports: Path) -> str:
     evaluated = [split for split in ("test", "val", "train") if (reports / split / files.METRICS).exists()]
+    wanted, other = subject.wanted_split, subject.data_folder
     if wanted is None and evaluated:
         return evaluated[0]
     if wanted is None or wanted not in evaluated:
         found = f"on {' and '.join(evaluated)} photos only" if evaluated else "on none"
         raise UsageError(
-            f"Expected {run.path} to be evaluated{f' on {wanted} photos' if wanted else ''}"
-            f"{f' of {data_folder}' if data_folder else ''}, and it was {found}. "
-            f"First run: {_command('evaluate', *_of_split(run, wanted or 'test', data_folder))}"
+            f"Expected {subject.path} to be evaluated{f' on {wanted} photos' if wanted else ''}"
+            f"{f' of {other}' if other else ''}, and it was {found}. "
+            f"First run: {_command('evaluate', *_of_split(subject.path, wanted or 'test', other))}"
         )
     return wanted
 
 
-def _open_data(folder: Path) -> PreparedData | None:
-    """The prepared data set; None where it has gone: the page is then made without photos."""
+def _open_data(subject: Subject) -> PreparedData | None:
+    """The data set; None where it has gone: the page is then made without photos."""
     try:
-        return PreparedData.open(folder)
+        return subject.data
     except TwinCarError as error:
+        if subject.run is None and subject.out is None:  # where its results are hangs on the data
+            raise
         log.warning("The page shows no photos. %s", error)
         return None
 
@@ -192,37 +193,50 @@ def _surety_verdict(surety: float | None, metrics: files.Metrics) -> str:
     return "too sure of itself" if surety > found.value else "more cautious than it need be"
 
 
-def _trained(run: RunFolder, config: TrainConfig, spec: ModelSpec, data: PreparedData | None) -> dict[str, Any]:
-    """What was trained, how and from what."""
-    history = run.read_history()
+def _described(subject: Subject, data: PreparedData | None) -> dict[str, Any]:
+    """What the model is, as far as any kind of model tells."""
+    spec = subject.spec
     provenance = spec.provenance
-    hashes = {"best.safetensors": sha256_of_file(run.best)}
-    if data:
+    hashes = {subject.weights.name: sha256_of_file(subject.weights)}
+    if data and (data.folder / MANIFEST).is_file():
         hashes["manifest.json of the data"] = sha256_of_file(data.folder / MANIFEST)
     return {
-        "config": config,
+        "backbone": spec.backbone,
+        "width": spec.preprocessing.width,
+        "height": spec.preprocessing.height,
         "model_classes": len(spec.classes),
-        "not_validated": spec.provenance.get(NOT_VALIDATED) or [],
+        "not_validated": provenance.get(NOT_VALIDATED) or [],
         "calibrated_on": spec.calibration.photos,
-        "training_photos": data.manifest["photos"].get("train") if data and is_own_data(spec, data) else None,
-        "source": (provenance.get("data") or {}).get("source") or name_only(config.data),
-        "epochs": len(history),
-        "best_epoch": int(best_epoch(history)["epoch"]),
-        "ending": ending(history, epochs=config.epochs, patience=config.patience),
-        "config_text": config.without_paths().to_yaml(),
+        "training_photos": data.manifest["photos"].get("train") if data and subject.is_own_data else None,
+        "source": (provenance.get("data") or {}).get("source")
+        or (name_only(subject.config.data) if subject.config else ""),
         "versions": {**(provenance.get("versions") or {}), "report by twincar": __version__},
         "hashes": hashes,
     }
 
 
-def _measured(run: RunFolder, reports: Path, metrics: files.Metrics, confusion: _Confusion) -> dict[str, Any]:
+def _trained(subject: Subject) -> dict[str, Any]:
+    """How a run was trained; of any other model that is not known."""
+    config, history = subject.config, subject.history
+    if config is None:
+        return {"is_run": False}
+    return {
+        "is_run": True,
+        "epochs": len(history),
+        "best_epoch": int(best_epoch(history)["epoch"]),
+        "ending": ending(history, epochs=config.epochs, patience=config.patience),
+        "config_text": config.without_paths().to_yaml(),
+    }
+
+
+def _measured(subject: Subject, reports: Path, metrics: files.Metrics, confusion: _Confusion) -> dict[str, Any]:
     """What the verbs measured, and the figures of it."""
-    folder, history = reports / metrics.split, run.read_history()
+    folder, history = reports / metrics.split, subject.history
     corruptions = files.read_corruptions(folder)
     matrix, shown, present = confusion.figure()
     drawn = {
-        "loss": figures.loss_curves(history),
-        "quality": figures.quality_curves(history),
+        "loss": history and figures.loss_curves(history),
+        "quality": history and figures.quality_curves(history),
         "confusion": matrix,
         "reliability": figures.reliability(metrics.calibration),
         "risk": figures.risk_coverage(metrics.risk_coverage),
@@ -239,32 +253,40 @@ def _measured(run: RunFolder, reports: Path, metrics: files.Metrics, confusion: 
     }
 
 
-def _commands(
-    run: RunFolder, reports: Path, split: str, config: TrainConfig, data_folder: Path | None
-) -> dict[str, str]:
-    """What to type for each part of the page, with the names of the run's and the data's folders for their paths."""
-    copy = RunFolder(_named(run.path))
-    trained_on, other = _named(Path(config.data)), _named(data_folder) if data_folder else None
-    of_split = _of_split(copy, split, other)
-    audit = copy.path / reports.relative_to(run.path) / "audit"
+def _commands(subject: Subject, reports: Path, split: str) -> dict[str, str]:
+    """What to type for each part of the page, with the names of the model and of the data's folder for their paths."""
+    model = _named(subject.path) if Path(subject.path).exists() and not _is_on_hub(subject) else Path(subject.name)
+    other = _named(subject.data_folder) if subject.data_folder else None
+    trained_on = _named(Path(subject.config.data)) if subject.config else None
+    of_split = _of_split(model, split, other)
+    place = model / reports.relative_to(subject.path) if reports.is_relative_to(subject.path) else _named(reports)
+    audited = ["--deep", "--model", model, "--out", place / "audit"]
     return {
-        "train": _command("train", trained_on, "--config", copy.config),
+        "train": _command("train", trained_on, "--config", model / "config.yaml") if trained_on else "",
         "evaluate": _command("evaluate", *of_split),
         "corruptions": _command("evaluate", *of_split, "--corruptions"),
-        "open_set": _command("evaluate", copy.path, "--open-set"),
+        "open_set": _command("evaluate", model, *_of_data(other), "--open-set"),
         "scores": _command("explain", *of_split, "--score"),
-        "audit": _command("audit", other or trained_on, "--deep", "--run", copy.path, "--out", audit),
+        "audit": _command("audit", other or trained_on, *audited),
         "compare": _command("compare", *of_split),
         "report": _command("report", *of_split),
     }
+
+
+def _is_on_hub(subject: Subject) -> bool:
+    return isinstance(subject.model, str) and not Path(subject.model).exists()
 
 
 def _named(folder: Path) -> Path:
     return Path(name_only(str(folder.resolve())))
 
 
-def _of_split(run: RunFolder, split: str, data_folder: Path | None) -> list[object]:
-    return [run.path, "--split", split, *(["--data", data_folder] if data_folder else [])]
+def _of_split(model: Path, split: str, data_folder: Path | None) -> list[object]:
+    return [model, "--split", split, *_of_data(data_folder)]
+
+
+def _of_data(data_folder: Path | None) -> list[object]:
+    return ["--data", data_folder] if data_folder else []
 
 
 def _command(*words: object) -> str:

@@ -1,0 +1,130 @@
+"""Fits temperature and rejection to a model of any kind, on photos it was not trained on, and writes it with them.
+
+So weights that came without calibration, such as published ones, give probabilities that mean what they say, and reject
+what does not look like a car they know. The weights themselves are unchanged.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from twincar.core.errors import UsageError
+from twincar.core.files import working_folder, write_bytes, write_text
+from twincar.data.training_record import count_seen
+from twincar.evaluation.split_predictions import labelled_split, predictions_of
+from twincar.evaluation.subject import Subject
+from twincar.metrics.reliability import CalibrationReport, calibration_report
+from twincar.models.calibration import softmax
+from twincar.models.calibration_fit import fit_calibration
+from twincar.models.engines.base import OPENVINO_HEADER
+from twincar.models.engines.open import compute_logits
+from twincar.models.spec import HEADER_KEY, ModelSpec
+
+log = logging.getLogger(__name__)
+
+_FEW = 100  # photos, with which the rejection of one in twenty hangs on five
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """The model that was written, and what was fitted."""
+
+    path: Path
+    split: str
+    photos: int
+    calibration: CalibrationReport
+    """On the photos that it was fitted on; on others expect a little less."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self) | {"path": str(self.path)}
+
+
+def calibrate(
+    model: str | Path | None = None,
+    *,
+    out: Path,
+    data_folder: Path | None = None,
+    split: str | None = None,
+    on_photo: Callable[[int, int], None] | None = None,
+) -> Calibrated:
+    """Fit a model's calibration, in place of the one it has, and write the model with it.
+
+    Args:
+        model: a run folder, a model file, or owner/name on the hub; the bundled model unless given.
+        out: what to write: .safetensors of torch weights, .onnx of an exported file, a folder of an OpenVINO folder.
+        data_folder: a prepared data set, class folders, or a CSV; only a run knows its own.
+        split: photos the model was not trained on; validation photos unless given, or test photos where there are none.
+        on_photo: called with photos done and in all, for a progress bar.
+
+    Raises:
+        UsageError: no such model or data, `out` exists or has another suffix, or the model was trained on the photos.
+        DataError: no such split, or one without labels, or photos that cannot be read.
+        LabelError: the data has classes the model does not know.
+        StorageError: it cannot be written.
+    """
+    subject = Subject.open(model, data_folder=data_folder, split=split)
+    _check_out(subject, out)
+    spec = subject.spec
+    annotations, labels = labelled_split(subject.data, subject.split, spec.classes)
+    seen = count_seen(subject.run, annotations) if subject.run else None
+    trained = seen.train if seen else len(labels) * (subject.is_own_data and subject.split == "train")
+    if trained:
+        raise UsageError(
+            f"Expected photos that the model was not trained on, of which it is too sure, but it was trained on "
+            f"{trained} of these {len(labels)}. Choose --split val, or other --data."
+        )
+    if len(labels) < _FEW:
+        log.warning(
+            "Fitted on %d photos only: with fewer than %d, rejection hangs on single photos.", len(labels), _FEW
+        )
+    paths = [subject.data.path(annotation) for annotation in annotations]
+    logits = compute_logits(subject.engine, spec.preprocessing, paths, on_photo=on_photo)[:, 0]
+    calibration = fit_calibration(logits, labels)
+    fitted_on = {"data": subject.data.name, "split": subject.split, "photos": len(labels)}
+    provenance = {**spec.provenance, "calibration": fitted_on}
+    _write(subject, replace(spec, calibration=calibration, provenance=provenance), out)
+    before, after = (predictions_of(labels, logits, of) for of in (softmax, calibration.probabilities))
+    report = calibration_report(calibration.temperature, before, after)
+    return Calibrated(out, subject.split, len(labels), report)
+
+
+def _check_out(subject: Subject, out: Path) -> None:
+    wanted = _suffix(subject)
+    if out.suffix != wanted:
+        what = f"a name ending in {wanted}" if wanted else "a folder, without a suffix,"
+        raise UsageError(f"Expected {what} for --out, because {subject.name} is such a model, but found {out}.")
+    if out.exists():
+        raise UsageError(f"A model is never overwritten, and {out} exists. Delete it, or choose another --out.")
+
+
+def _suffix(subject: Subject) -> str:
+    if subject.path.suffix == ".onnx":
+        return ".onnx"
+    return ".safetensors" if subject.run or subject.path.is_file() else ""
+
+
+def _write(subject: Subject, spec: ModelSpec, out: Path) -> None:
+    suffix = _suffix(subject)
+    if suffix == ".onnx":
+        import onnx
+
+        model = onnx.load(subject.path, load_external_data=False)
+        others = {entry.key: entry.value for entry in model.metadata_props}
+        onnx.helper.set_model_props(model, {**others, HEADER_KEY: spec.to_header()})
+        write_bytes(out, model.SerializeToString())
+    elif suffix:
+        from twincar.models.checkpoint import save_model
+        from twincar.models.engines.torch_engine import open_network
+
+        save_model(out, open_network(subject.path)[0], spec)
+    else:
+        with working_folder(out) as folder:
+            shutil.copytree(subject.path, folder, dirs_exist_ok=True)
+            write_text(folder / OPENVINO_HEADER, spec.to_header())
+            folder.replace(out)

@@ -1,0 +1,257 @@
+"""What is judged: a model of any kind, and the photos that it is judged on; each part is opened once, when asked for.
+
+A training run knows its data, its configuration and its history. Of the bundled model, an exported one, one on the hub
+and published weights the caller names the data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from twincar.core.config import TrainConfig, read_yaml
+from twincar.core.errors import DataError, UsageError
+from twincar.core.files import read_json, sha256_of_file, write_json
+from twincar.core.labels import slug
+from twincar.core.runs import Epoch, RunFolder
+from twincar.data.dataset import ANNOTATIONS, PreparedData
+from twincar.data.unprepared import UNNAMED_SPLIT, is_prepared, open_unprepared
+from twincar.models.bundled import MODEL
+from twincar.models.engines.base import OPENVINO_MODEL, Engine
+from twincar.models.engines.open import open_engine
+from twincar.models.locate import find_model
+from twincar.models.spec import ModelSpec
+
+RESULTS = Path("results")
+"""Where results of models without a run folder go by default, below the working folder."""
+SUBJECT = "subject.json"
+"""Beside such results: which model and data they are of."""
+_SHORT = 8  # characters of a hash in a name
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, and the photos that it is judged on."""
+
+    model: str | Path | None = None
+    """Run folder, model file, OpenVINO folder, owner/name on the hub, or a folder of results; None is the bundled
+    model."""
+    data_folder: Path | None = None
+    """A prepared data set, class folders, or a CSV; None is what a run was trained on."""
+    wanted_split: str | None = None
+    out: Path | None = None
+    """Where results go in place of the default."""
+
+    @classmethod
+    def open(
+        cls,
+        model: str | Path | None = None,
+        *,
+        data_folder: Path | None = None,
+        split: str | None = None,
+        out: Path | None = None,
+    ) -> Subject:
+        """A subject; of a folder of results, which this module wrote, it is the model and the data that they are of.
+
+        Raises:
+            DataError: the folder of results is damaged.
+        """
+        if model is not None and (Path(model) / SUBJECT).is_file():
+            record = _read_record(Path(model) / SUBJECT)
+            data_folder = data_folder or (Path(record["data"]) if record["data"] else None)
+            return cls(record["model"], data_folder, split, out or Path(model))
+        return cls(model, data_folder, split, out)
+
+    @cached_property
+    def path(self) -> Path:
+        """The file or folder of the model, fetched if it is on the hub.
+
+        Raises:
+            UsageError: nothing is there, or a folder that is not a model.
+            HubError: the hub does not give it.
+        """
+        path = MODEL if self.model is None else find_model(self.model)
+        if not path.exists():
+            raise UsageError(
+                f"Expected a model at {path} (a run folder, a model file, or owner/name on the hub), but there is none."
+            )
+        if path.is_dir() and not (path / OPENVINO_MODEL).is_file():
+            RunFolder.open(path)
+        return path
+
+    @cached_property
+    def run(self) -> RunFolder | None:
+        """The training run; None for every other kind of model."""
+        return RunFolder(self.path) if (self.path / "config.yaml").is_file() else None
+
+    @property
+    def name(self) -> str:
+        """What the model is called in messages and in the names of folders."""
+        if isinstance(self.model, str) and not Path(self.model).exists():
+            return self.model.removeprefix("hub:")
+        return self.path.resolve().name if self.path.is_dir() else self.path.stem
+
+    @cached_property
+    def _opened(self) -> tuple[Engine, ModelSpec]:
+        return open_engine(self.path)
+
+    @property
+    def engine(self) -> Engine:
+        """The model, opened."""
+        return self._opened[0]
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """What the model tells of itself."""
+        return self._opened[1]
+
+    @cached_property
+    def config(self) -> TrainConfig | None:
+        """How a run was trained; None for every other kind of model."""
+        return TrainConfig.from_values(read_yaml(self.run.config)) if self.run else None
+
+    @cached_property
+    def history(self) -> list[Epoch]:
+        """The epochs of a run; empty for every other kind of model."""
+        return self.run.read_history() if self.run else []
+
+    @cached_property
+    def data(self) -> PreparedData:
+        """The photos.
+
+        Raises:
+            UsageError: the model does not know its data and none is named, or the folder is not a data set.
+            DataError: the data set is damaged, or has no valid photo.
+        """
+        if self.data_folder is None:
+            if self.config is None:
+                raise UsageError(
+                    f"Expected --data DATA, the photos to judge {self.name} on, but none is named: only the folder of "
+                    "a training run knows its data. Name a prepared data set, a folder of class folders, or a CSV."
+                )
+            return PreparedData.open(Path(self.config.data))
+        folder = Path(self.data_folder)
+        return PreparedData.open(folder) if is_prepared(folder) else open_unprepared(folder, self._named_split)
+
+    @property
+    def _data_path(self) -> Path | None:
+        return self.data_folder or (Path(self.config.data) if self.config else None)
+
+    @property
+    def _named_split(self) -> str:
+        return self.wanted_split or UNNAMED_SPLIT
+
+    @property
+    def split(self) -> str:
+        """The split that was asked for; else the validation photos, or where there are none the test photos."""
+        return self.wanted_split or ("val" if self.data.has_split("val") else UNNAMED_SPLIT)
+
+    @property
+    def is_own_data(self) -> bool:
+        """Whether the model was trained on this data set."""
+        return is_own_data(self.spec, self.data)
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many photos of a data set that was not prepared could not be used, by reason."""
+        prepared = self.data_folder is None or is_prepared(Path(self.data_folder))
+        return {} if prepared else dict(self.data.manifest["left_out"])
+
+    @property
+    def own_reports(self) -> Path:
+        """Where what needs no data set goes."""
+        return self.out or (self.run.reports if self.run else RESULTS / self._label)
+
+    @property
+    def reports(self) -> Path:
+        """Where what is measured on the data goes: a folder for each model and data set.
+
+        Of a run on its own data that is its `reports`, on other data a folder in its `evaluations`.
+        """
+        if self.out:
+            return self.out
+        data = f"{self.data.name}-{self._data_hash[:_SHORT]}"
+        if self.run:
+            return self.run.reports if self.is_own_data else self.run.evaluations / data
+        return RESULTS / f"{self._label}-on-{data}"
+
+    @property
+    def results(self) -> Path:
+        """Where what is measured on the photos of the split goes."""
+        return self.reports / self.split
+
+    def claim(self, folder: Path) -> Path:
+        """A folder below `reports` or `own_reports` to write to, once these are certain not to be of something else.
+
+        Raises:
+            UsageError: results of another model or of other data are there, or something that is not results.
+            DataError: the record of what they are of is damaged.
+        """
+        if self.run is None or self.out:
+            _claim(self.out or RESULTS / folder.relative_to(RESULTS).parts[0], self._record())
+        return folder
+
+    @cached_property
+    def weights(self) -> Path:
+        """The file that the weights are in."""
+        if self.run:
+            return self.run.best
+        return self.path / "model.bin" if self.path.is_dir() else self.path
+
+    def _record(self) -> dict[str, str | None]:
+        model = self.model
+        if model is not None and Path(model).exists():
+            model = Path(model).resolve()
+        return {
+            "model": None if model is None else str(model),
+            "sha256": self._model_hash,
+            "data": str(self._data_path.resolve()) if self._data_path else None,
+        }
+
+    @property
+    def _label(self) -> str:
+        return f"{slug(self.name)}-{self._model_hash[:_SHORT]}"
+
+    @cached_property
+    def _model_hash(self) -> str:
+        return sha256_of_file(self.weights)
+
+    @property
+    def _data_hash(self) -> str:
+        return str(self.data.manifest["sha256"][ANNOTATIONS])
+
+
+def is_own_data(spec: ModelSpec, data: PreparedData) -> bool:
+    """Whether a model was trained on this data set, wherever it lies: its annotations are the same."""
+    recorded = spec.provenance.get("data")
+    hashes = recorded.get("sha256") if isinstance(recorded, dict) else None
+    return isinstance(hashes, dict) and hashes.get(ANNOTATIONS) == data.manifest["sha256"][ANNOTATIONS]
+
+
+def _claim(folder: Path, record: dict[str, str | None]) -> None:
+    path = folder / SUBJECT
+    if path.is_file():
+        before = _read_record(path)
+        other_data = before["data"] and record["data"] and before["data"] != record["data"]
+        if before["sha256"] != record["sha256"] or other_data:
+            raise UsageError(
+                f"Results are never written over others, and {folder} holds those of {before['model'] or MODEL.name} "
+                f"on {before['data'] or 'photos'}. Choose another --out, or delete it."
+            )
+        if before["data"] or not record["data"]:
+            return
+    elif folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UsageError(f"Expected a new folder for results, but {folder} holds something else. Choose another --out.")
+    write_json(path, record)
+
+
+def _read_record(path: Path) -> dict[str, str | None]:
+    try:
+        found = read_json(path)
+        record = {name: found[name] for name in ("model", "sha256", "data")}
+    except (LookupError, TypeError):
+        record = {"": 0}
+    if not all(value is None or isinstance(value, str) for value in record.values()):
+        raise DataError(f"Expected which model and data the results are of in {path}, but it is damaged: delete it.")
+    return record
