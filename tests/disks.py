@@ -27,7 +27,7 @@ def files_no_larger_than(size: int) -> Iterator[None]:
 
 
 HOLD_LOCK = """
-import os, sys; from pathlib import Path; from twincar.core.files import RunFolder
+import os, sys; from pathlib import Path; from twincar.core.runs import RunFolder
 with RunFolder(Path(sys.argv[1])).locked():
     if os.fork():  # the other is as a process that loads photos: it lives until its standard input ends
         print(os.getpid(), flush=True)

@@ -118,14 +118,14 @@ def _open(
     if source.make:
         source = source.make(scratch, on_photo)
     report = audit_source(source, on_photo=on_photo, keep=photo_writer(scratch))
-    if not report.sound:
-        raise DataError(f"Expected sound photos in {description}, and none of its {source.total} rows is sound.")
+    if not report.valid:
+        raise DataError(f"Expected sound photos in {description}, but none of its {source.total} rows is sound.")
     return AuditedData(
         source=description,
-        annotations=report.sound,
+        annotations=report.valid,
         classes=source.classes,
         root=source.photo_root or scratch,
-        unsound=report,
+        invalid=report,
         class_lists=source.class_lists,
         skipped=source.skipped,
     )
@@ -140,7 +140,7 @@ def _open_prepared(folder: Path) -> AuditedData:
         annotations=chosen,
         classes=data.classes,
         root=data.photo_root,
-        unsound=AuditReport((), chosen),
+        invalid=AuditReport((), chosen),
         cache=folder / CACHE / CACHE_NAME,
     )
 

@@ -43,7 +43,7 @@ class AuditedData:
     """The sound photos of training, validation and test split, N."""
     classes: ClassNames
     root: Path
-    unsound: AuditReport
+    invalid: AuditReport
     class_lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Files and folders of the source that are no rows, by reason."""
@@ -90,7 +90,7 @@ class DeepAudit:
     @property
     def is_sound(self) -> bool:
         """Nothing was found that must be acted upon; photos that are only to be looked at do not count."""
-        return not (self.data.unsound.findings or self.class_issues or self.groups)
+        return not (self.data.invalid.findings or self.class_issues or self.groups)
 
     def counts(self) -> dict[str, int]:
         """Rows of `findings.csv` by reason."""
@@ -102,7 +102,7 @@ class DeepAudit:
             "source": self.data.source,
             "folder": str(self.folder),
             "photos": len(self.data.annotations),
-            "unsound": {str(defect): count for defect, count in self.data.unsound.counts().items()},
+            "unsound": {str(defect): count for defect, count in self.data.invalid.counts().items()},
             "skipped": dict(self.data.skipped),
             "classes": [vars(issue) for issue in self.class_issues],
             "duplicate_groups": len(self.groups),

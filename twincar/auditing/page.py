@@ -35,7 +35,7 @@ def audit_page(audit: DeepAudit) -> str:
         title=f"Is the data sound? {data.source}",
         audit=audit.to_dict(),
         splits={split: sum(numbers) for split, numbers in counts.items()},
-        unsound=data.unsound.rows(),
+        invalid=data.invalid.rows(),
         class_counts=[(name, [counts[s][index] for s in counts]) for index, name in enumerate(data.classes.names)],
         sections=[
             ("Copies with different classes", "All of them are excluded: nobody knows which label is right.",

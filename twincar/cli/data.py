@@ -128,7 +128,7 @@ def audit(
     with progress("Auditing photos") as on_photo:
         opened = open_source(source, classes_file=classes, labels_from=number_of(labels_from), allow_untrained=True)
         report = audit_source(opened, on_photo=on_photo)
-    lacking = find_lacking(report.sound, opened.classes)
+    lacking = find_lacking(report.valid, opened.classes)
     for note in (*opened.notes, *(f"{issue.detail}." for issue in lacking)):
         typer.echo(f"Note: {note}", err=True)
     rows = report.rows()
@@ -139,7 +139,7 @@ def audit(
     else:
         print_table(["file", "defect", "detail"], ([row[c] for c in ("file", "defect", "detail")] for row in rows))
         counts = ", ".join(f"{count} {defect}" for defect, count in report.counts().items())
-        typer.echo(f"{len(report.sound)} sound rows, {len(rows)} bad{': ' + counts if counts else ''}.")
+        typer.echo(f"{len(report.valid)} sound rows, {len(rows)} bad{': ' + counts if counts else ''}.")
     if rows or lacking:
         raise typer.Exit(1)
 

@@ -204,7 +204,7 @@ def launch(page: gr.Blocks, uploads: Path, *, host: str | None, port: int | None
     except OSError as error:
         where = f"port {port}" if port else "a port from 7860 on"
         raise UsageError(
-            f"Expected {where} to be free at {host or 'this computer'}, and it is taken or not to be had. "
+            f"Expected {where} to be free at {host or 'this computer'}, but it is taken or not to be had. "
             "Choose another: --port"
         ) from error
     return address

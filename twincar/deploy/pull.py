@@ -59,6 +59,6 @@ def pull(name: str) -> Pulled:
     files = {path.name: path.stat().st_size for path in sorted(folder.glob("*")) if path.is_file()}
     model = next((folder / file for file in MODEL_FILES if file in files), None)
     if model is None:
-        raise HubError(f"Expected a TwinCar model in {repository} ({' or '.join(MODEL_FILES)}), and it holds none.")
+        raise HubError(f"Expected a TwinCar model in {repository} ({' or '.join(MODEL_FILES)}), but it holds none.")
     spec = read_onnx_spec(model) if model.name == ONNX_FILE else None
     return Pulled(repository.name, folder.name, folder, files, model, spec)

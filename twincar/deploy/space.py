@@ -48,7 +48,7 @@ def write_space(model: str, folder: Path, *, examples: Path | None = None) -> Pa
         StorageError: it cannot be written; nothing is left of it.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"Expected a new or an empty folder for the space, and {folder} holds something.")
+        raise UsageError(f"Expected a new or an empty folder for the space, but {folder} holds something.")
     repository = _repository(model)
     spec = Classifier.load(model).spec  # what opens here opens there
     photos = find_examples(examples) if examples else []
@@ -128,7 +128,7 @@ def _repository(model: str) -> str:
     on_hub = find_repository(model)
     if on_hub is None:
         raise UsageError(
-            "Expected an exported .onnx file, or owner/name on the hub, for a space without torch, and found "
+            "Expected an exported .onnx file, or owner/name on the hub, for a space without torch, but found "
             f"{model}. Make one: twincar export RUN"
         )
     return on_hub.name

@@ -201,7 +201,7 @@ def _model_files(model: Path) -> dict[str, Path]:
     if model.suffix in (".onnx", ".safetensors"):
         return {f"model{model.suffix}": model}
     raise UsageError(
-        f"Expected an exported model, a run folder or a .safetensors file of ours for many photos, and found {model}. "
+        f"Expected an exported model, a run folder or a .safetensors file of ours for many photos, but found {model}. "
         "Published weights have to be exported first (twincar export)."
     )
 
@@ -232,7 +232,7 @@ def _counts(results: ResultFolder, part: int) -> tuple[int, int]:
 
 def _damaged(results: ResultFolder, part: int) -> DataError:
     return DataError(
-        f"Expected answers of ours in part {part} of {results.address}, and it is damaged. Delete it; the command "
+        f"Expected answers of ours in part {part} of {results.address}, but it is damaged. Delete it; the command "
         "that made it then makes it again."
     )
 

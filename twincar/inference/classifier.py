@@ -76,7 +76,7 @@ class Classifier:
     ) -> None:
         for name, share in (("confidence", confidence), ("false_rejection", false_rejection)):
             if not 0 <= share <= 1:
-                raise UsageError(f"Expected {name} to be a share from 0 to 1, and found {share}.")
+                raise UsageError(f"Expected {name} to be a share from 0 to 1, but found {share}.")
         self.spec = spec
         self.engine = engine
         self.confidence = confidence
@@ -236,7 +236,7 @@ class Classifier:
         """Logits, N×K, that are one finite number a class."""
         if logits.shape[1] != len(self.class_names) or not np.isfinite(logits).all():
             raise CheckpointError(
-                f"Expected a finite number for each of {len(self.class_names)} classes from the model, and found "
+                f"Expected a finite number for each of {len(self.class_names)} classes from the model, but found "
                 f"{logits.shape[1]} numbers, not all of them finite. The model is damaged; export it again."
             )
         return logits
@@ -287,7 +287,7 @@ class Classifier:
 
     def _candidates(self, probabilities: NDArray[np.float32], top_k: int) -> tuple[Candidate, ...]:
         if top_k < 1:
-            raise UsageError(f"Expected top_k to be at least 1, and found {top_k}.")
+            raise UsageError(f"Expected top_k to be at least 1, but found {top_k}.")
         order = np.argsort(-probabilities, kind="stable")[:top_k]
         cars = self.spec.classes.cars
         return tuple(Candidate(self.class_names[i], float(probabilities[i]), cars[i]) for i in order)

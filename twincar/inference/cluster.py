@@ -71,7 +71,7 @@ def _connected(address: str) -> Iterator[None]:
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         raise ClusterError(
-            f"Expected a Ray cluster at {address!r}, and found none: {_last_line(error)} "
+            f"Expected a Ray cluster at {address!r}, but found none: {_last_line(error)} "
             "Start one (ray start --head), or give --cluster alone for this machine's cores."
         ) from None
     try:

@@ -156,7 +156,7 @@ class ResultFolder:
             yield
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             raise DataError(
-                f"Expected what was asked and of which photos in {self._path(name)}, and it is damaged. Choose another "
+                f"Expected what was asked and of which photos in {self._path(name)}, but it is damaged. Choose another "
                 "--out."
             ) from None
 
@@ -211,7 +211,7 @@ def _refusals(address: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise StorageError(f"Expected to read and write the results in {address}, and it cannot be: {error}") from None
+        raise StorageError(f"Expected to read and write the results in {address}, but it cannot be: {error}") from None
 
 
 def _list_name(part: int) -> str:

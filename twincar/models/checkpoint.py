@@ -47,7 +47,7 @@ def load_model(path: Path) -> tuple[CarNet, ModelSpec]:
     state, metadata = read_state_dict(path)
     if HEADER_KEY not in metadata:
         raise CheckpointError(
-            f"Expected a TwinCar model in {path}, and it holds bare weights. Use best.safetensors of a run; "
+            f"Expected a TwinCar model in {path}, but it holds bare weights. Use best.safetensors of a run; "
             "weights published as a .pth file load with their class names and backbone."
         )
     spec = ModelSpec.from_header(metadata[HEADER_KEY], str(path))

@@ -62,5 +62,5 @@ def fetch_model(repository: Repository, engine: EngineName = "auto") -> Path:
         if path.exists():
             return path
     raise HubError(
-        f"Expected a TwinCar model in {repository} ({' or '.join(_OPENED[engine])}), and it holds none. {_WAYS_OUT}"
+        f"Expected a TwinCar model in {repository} ({' or '.join(_OPENED[engine])}), but it holds none. {_WAYS_OUT}"
     )

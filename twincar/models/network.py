@@ -136,7 +136,7 @@ def _check_backbone(name: str) -> None:
     if name.split(".")[0] in known and (name in known or name in timm.list_pretrained("*efficientnetv2*")):
         return
     near = difflib.get_close_matches(name[:100], known, n=3, cutoff=0.3) or known
-    raise UsageError(f"Expected the name of a timm EfficientNetV2, and found {name!r}; near are {', '.join(near)}.")
+    raise UsageError(f"Expected the name of a timm EfficientNetV2, but found {name!r}; near are {', '.join(near)}.")
 
 
 def _fetch_pretrained(backbone: str) -> dict[str, Tensor]:

@@ -89,7 +89,7 @@ class ModelSpec:
             header = json.loads(text)
             if header["format"] != _FORMAT:
                 raise CheckpointError(
-                    f"Expected a model of format {_FORMAT} in {source}, and found {header['format']!r}. Update twincar."
+                    f"Expected a model of format {_FORMAT} in {source}, but found {header['format']!r}. Update twincar."
                 )
             classes = ClassNames(tuple(row["name"] for row in header["classes"]))
             if header["classes"] != classes.to_rows():
@@ -111,7 +111,7 @@ class ModelSpec:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise CheckpointError(
-                f"Expected a TwinCar model in {source}, and its header is damaged: {error!r}"
+                f"Expected a TwinCar model in {source}, but its header is damaged: {error!r}"
             ) from None
 
 

@@ -33,12 +33,12 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     if not path.is_file():
         raise UsageError(
-            f"Expected a model at {path} (a run folder, a model file, or owner/name on the hub), and there is none."
+            f"Expected a model at {path} (a run folder, a model file, or owner/name on the hub), but there is none."
         )
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix not in _TORCH_SUFFIXES:
-        raise UsageError(f"Expected weights (.safetensors, .pth, .pt) or an exported model (.onnx), and found {path}.")
+        raise UsageError(f"Expected weights (.safetensors, .pth, .pt) or an exported model (.onnx), but found {path}.")
     return _plain_state(read_torch_file(path), path), {}
 
 
@@ -54,12 +54,12 @@ def read_torch_file(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(
-            f"Expected only weights in {path}, and it holds other objects or is no torch file. It was not opened, "
+            f"Expected only weights in {path}, but it holds other objects or is no torch file. It was not opened, "
             "because such a file can run any program; ask for a .safetensors file, or for the plain state_dict."
         ) from None
     except Exception as error:  # a damaged file makes torch's readers raise almost anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"Expected a whole torch file in {path}, and it cannot be read: {reason}") from None
+        raise CheckpointError(f"Expected a whole torch file in {path}, but it cannot be read: {reason}") from None
 
 
 def fit_weights(module: nn.Module, state: Mapping[str, Tensor], *, what: str, source: str) -> None:
@@ -73,14 +73,14 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], *, what: str, so
     extra = [name for name in state if name not in own]
     if missing or extra:
         raise CheckpointError(
-            f"Expected the weights of {what} in {source}, and found another architecture: "
+            f"Expected the weights of {what} in {source}, but found another architecture: "
             f"{len(missing)} weights are missing ({shorten(missing, 2) or 'none'}), "
             f"{len(extra)} are unknown ({shorten(extra, 2) or 'none'}). Name the architecture the file was made with."
         )
     for name, tensor in state.items():
         if tensor.shape != own[name].shape:
             raise CheckpointError(
-                f"Expected {name} in {source} to have the shape {tuple(own[name].shape)} of {what}, and found "
+                f"Expected {name} in {source} to have the shape {tuple(own[name].shape)} of {what}, but found "
                 f"{tuple(tensor.shape)}. Name the architecture and the class names the file was made with."
             )
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
@@ -89,7 +89,7 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], *, what: str, so
                 "of the network as it is trained, neither quantised nor sparse."
             )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"Expected finite numbers in {source}, and {name} holds others; the file is no use.")
+            raise CheckpointError(f"Expected finite numbers in {source}, but {name} holds others; the file is no use.")
     module.load_state_dict(dict(state))
 
 
@@ -106,7 +106,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except Exception as error:  # its own kind, the system's, and torch's for a kind of number it does not know
-        raise CheckpointError(f"Expected a whole safetensors file in {path}, and it cannot be read: {error}") from None
+        raise CheckpointError(f"Expected a whole safetensors file in {path}, but it cannot be read: {error}") from None
 
 
 def _plain_state(content: object, path: Path) -> dict[str, Tensor]:
@@ -114,7 +114,7 @@ def _plain_state(content: object, path: Path) -> dict[str, Tensor]:
     if isinstance(content, dict):
         content = next((content[key] for key in _NESTED if isinstance(content.get(key), dict)), content)
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise CheckpointError(f"Expected a dictionary of weights (a state_dict) in {path}, and found something else.")
+        raise CheckpointError(f"Expected a dictionary of weights (a state_dict) in {path}, but found something else.")
     state = {str(name): tensor for name, tensor in content.items()}
     for prefix in ("module.", "_orig_mod."):
         if all(name.startswith(prefix) for name in state):

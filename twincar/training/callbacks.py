@@ -95,7 +95,7 @@ class RestoredState(Callback):
                 raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
             raise CheckpointError(
-                f"Expected the state of this run in {path}, and it is damaged or another's: {reason}. Put a copy in "
+                f"Expected the state of this run in {path}, but it is damaged or another's: {reason}. Put a copy in "
                 "its place, or start a new run; the best epoch so far is kept beside it."
             ) from error
 

@@ -32,7 +32,7 @@ def shard_of_process(devices: int, nodes: int) -> Shard:
     started = os.environ.get("WORLD_SIZE") if "TORCHELASTIC_RUN_ID" in os.environ else None
     if started and int(started) != devices * nodes:
         raise UsageError(
-            f"Expected --devices times --num-nodes to be the {started} processes that torchrun has started, and found "
+            f"Expected --devices times --num-nodes to be the {started} processes that torchrun has started, but found "
             f"{devices} times {nodes}."
         )
     return Shard(int(rank_zero_only.rank), devices * nodes)  # type: ignore[attr-defined]

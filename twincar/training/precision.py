@@ -42,7 +42,7 @@ def choose_precision(wanted: Precision, network: CarNet, height: int, width: int
     if torch.cuda.is_available():
         return wanted if wanted != "auto" else "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
     if wanted == "fp16":
-        raise UsageError("Expected a GPU for --precision fp16, and found none; use bf16 or fp32.")
+        raise UsageError("Expected a GPU for --precision fp16, but found none; use bf16 or fp32.")
     if wanted != "auto":
         return wanted
     if not cpu_computes_bf16():

@@ -48,7 +48,7 @@ class Recorder(Callback):
         """
         if state_dict["data_sha256"] != self.data_sha256:
             raise DataError(
-                "Expected the data set this run was started with, and its annotations have changed since. "
+                "Expected the data set this run was started with, but its annotations have changed since. "
                 "Prepare it again as it was, or start a new run."
             )
         for row in state_dict["history"]:

@@ -94,17 +94,17 @@ def train(
         StorageError: the disk; the run can be resumed from its last whole epoch.
     """
     data = PreparedData.open(Path(config.data))
-    part = _part(config, devices, nodes)
+    shard = _shard(config, devices, nodes)
     if is_first_process():
         RunFolder.check_free(run_path)  # before the seconds that a network takes
     tune_glibc_malloc()
     network = _first_network(config, data)
-    config = _with_precision(config, network, part)  # saved with the run: resumed, it must go on in the same
+    config = _with_precision(config, network, shard)  # saved with the run: resumed, it must go on in the same
     run = RunFolder.create(run_path) if is_first_process() else RunFolder(run_path)
     with _only_writer(run):
         if is_first_process():
             RunFolder.check_free(run_path)  # another process may have begun and ended it meanwhile
-        loaders = _loaders(config, data, part)
+        loaders = _loaders(config, data, shard)
         if is_first_process():
             record_seen(run, data)
             write_text(run.config, config.to_yaml())  # not before photos can be loaded: an empty folder is no run yet
@@ -121,7 +121,7 @@ def resume(run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes
     run = RunFolder.open(run_path)
     config = TrainConfig.from_values(read_yaml(run.config))
     data = PreparedData.open(Path(config.data))
-    part = _part(config, devices, nodes)
+    shard = _shard(config, devices, nodes)
     if is_first_process():
         clear_unfinished(run.path)  # of dead processes; one that is training now keeps its own
     if finished := _finished(run, config):
@@ -136,8 +136,8 @@ def resume(run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes
             if is_first_process():
                 record_seen(run, data)
         network = _build(config, data) if begun else _first_network(config, data)
-        config = _with_precision(config, network, part)
-        loaders = _loaders(config, data, part)
+        config = _with_precision(config, network, shard)
+        loaders = _loaders(config, data, shard)
         return _fit(config, data, run, network, loaders, devices, nodes, tensorboard=tensorboard, resume=begun)
 
 
@@ -179,18 +179,18 @@ def _build(config: TrainConfig, data: PreparedData) -> CarNet:
     return build_network(model_spec(config, data), dropout=config.dropout, drop_path=config.drop_path)
 
 
-def _part(config: TrainConfig, devices: int, nodes: int) -> Shard:
-    part = shard_of_process(devices, nodes)
-    if part.count > 1 and config.batch_size % (2 * part.count):
+def _shard(config: TrainConfig, devices: int, nodes: int) -> Shard:
+    shard = shard_of_process(devices, nodes)
+    if shard.count > 1 and config.batch_size % (2 * shard.count):
         raise UsageError(
-            f"Expected a --batch-size that is a multiple of {2 * part.count}, twice the number of devices, and found "
+            f"Expected a --batch-size that is a multiple of {2 * shard.count}, twice the number of devices, but found "
             f"{config.batch_size}: each takes its part of every batch, in pairs of photos that may be mixed."
         )
-    return part
+    return shard
 
 
-def _with_precision(config: TrainConfig, network: CarNet, part: Shard) -> TrainConfig:
-    if part.count > 1 and config.precision == "auto" and not torch.cuda.is_available():
+def _with_precision(config: TrainConfig, network: CarNet, shard: Shard) -> TrainConfig:
+    if shard.count > 1 and config.precision == "auto" and not torch.cuda.is_available():
         return replace(config, precision="fp32")  # a trial beside others tells nothing, and all must choose the same
     precision = choose_precision(config.precision, network, config.image_height, config.image_width)
     return replace(config, precision=precision)
@@ -303,7 +303,7 @@ def _trainer(
     )
 
 
-def _loaders(config: TrainConfig, data: PreparedData, part: Shard) -> tuple[PhotoLoader, PhotoLoader]:
+def _loaders(config: TrainConfig, data: PreparedData, shard: Shard) -> tuple[PhotoLoader, PhotoLoader]:
     """Of the training and the validation photos."""
     preprocessing = model_spec(config, data).preprocessing
     workers = default_workers() if config.workers < 0 else config.workers
@@ -317,10 +317,10 @@ def _loaders(config: TrainConfig, data: PreparedData, part: Shard) -> tuple[Phot
         workers=workers,
         repeats=config.epoch_repeats,
         cache=config.cache,
-        part=part,
+        shard=shard,
     )
     validation = evaluation_loader(
-        data, "val", preprocessing=preprocessing, batch_size=2 * config.batch_size, workers=workers, part=part
+        data, "val", preprocessing=preprocessing, batch_size=2 * config.batch_size, workers=workers, shard=shard
     )
     return training, validation
 

@@ -118,7 +118,7 @@ def test_prepare_leaves_out_what_should_go(audit: DeepAudit, source: Path, tmp_p
         p.file for p in data.annotations
     }
     again = deep_audit(str(data.folder), tmp_path / "again")
-    assert (again.groups, again.data.unsound.findings) == ([], ())
+    assert (again.groups, again.data.invalid.findings) == ([], ())
     assert prepare(str(source), tmp_path / "clean", exclude=audit.folder / "findings.csv").manifest == data.manifest
     with pytest.raises(UsageError, match="was made with exclude"):
         prepare(str(source), tmp_path / "clean")
@@ -318,7 +318,7 @@ def copies(
         for (name, content), s, z in zip(files.items(), splits.ljust(len(files)), sizes.ljust(len(files)), strict=True)
     )
     data = AuditedData(
-        source="s", annotations=annotations, classes=ClassNames(NAMES[1:2]), root=Path(), unsound=AuditReport((), ())
+        source="s", annotations=annotations, classes=ClassNames(NAMES[1:2]), root=Path(), invalid=AuditReport((), ())
     )
     digests = [photo.sha256 for photo in annotations]
     pairs = tuple(Pair(one, other, 0, 1.0, turned, digests[one] == digests[other]) for one, other, turned in links)

@@ -163,14 +163,14 @@ def test_predict_for_machines_and_people(small_run: Path, tmp_path: Path) -> Non
     assert [set(row) >= {"class_name", "confidence", "make", "model", "body", "year"} for row in rows] == [True] * 3 + [
         False
     ]
-    assert "no image" in rows[3]["error"]
+    assert "not an image" in rows[3]["error"]
     assert "1 photo could not be read" in result.stderr
 
     result = run("predict", "--model", small_run, tmp_path, "--csv", "--top-k", 2)
     table = list(csv.DictReader(io.StringIO(result.stdout)))
     assert [row["class_name"] for row in table[:3]] == [row["class_name"] for row in rows[:3]]
     assert [row["class_name2"] for row in table[:3]] == [row["topk"][1]["class_name"] for row in rows[:3]]
-    assert "no image" in table[3]["error"]
+    assert "not an image" in table[3]["error"]
 
     result = run("predict", "--model", small_run, tmp_path / "0.jpg")
     header, first = (line.split("\t") for line in result.stdout.splitlines()[:2])
@@ -272,7 +272,7 @@ def test_audit_tells_what_it_concluded_beside_its_rows(tmp_path: Path) -> None:
     shutil.rmtree(source / "val" / "Aurora Falcon Coupe 2012")
     result = run("audit", source, "--json")
     assert (result.returncode, result.stdout) == (1, "")
-    assert "Note: val has no photo of 1 of 4 classes, the best epoch is chosen without them" in result.stderr
+    assert "Note: val has no photos of 1 of 4 classes, the best epoch is chosen without them" in result.stderr
 
 
 def test_numbers_that_may_count_from_either_are_wrong_usage(tmp_path: Path) -> None:

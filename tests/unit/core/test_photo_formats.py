@@ -167,7 +167,7 @@ def test_damaged_heic_is_called_heic() -> None:
 
 
 def test_heic_without_its_package_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("twincar.core.preprocess.reads_heic", lambda: False)
+    monkeypatch.setattr("twincar.core.photos.reads_heic", lambda: False)
     with pytest.raises(PhotoError, match=r"it is HEIC.*pip install 'twincar\[heic\]'") as refused:
         decode_photo(b"\0\0\0\x1cftypmif1\0\0\0\0mif1heicmiaf" + bytes(100))
     assert refused.value.defect is Defect.UNSUPPORTED

@@ -210,9 +210,9 @@ def test_what_is_no_photo_gets_one_sentence(browser: Any, site: Site, tmp_path: 
         "large.jpg": "large.jpg has 50 MB, and 50 MB are the most. Choose a smaller photo.",
     }
     judged = {
-        "notes.jpg": "Expected a photo in notes.jpg, and it is no image.",
-        "cut.png": "Expected a whole photo in cut.png, but it breaks off",
-        "giant.png": "Expected a photo of at most 150 megapixels in giant.png, and it is larger.",
+        "notes.jpg": "Expected a photo in notes.jpg, but it is not an image.",
+        "cut.png": "Expected a whole photo in cut.png, but it is truncated",
+        "giant.png": "Expected a photo of at most 150 megapixels in giant.png, but it is larger.",
     }
     with opened(browser, site) as tab:
         for name, sentence in refused.items():
@@ -289,7 +289,7 @@ def test_examples_are_checked_at_the_start(tmp_path: Path) -> None:
         paint(tmp_path / f"{number:02d}.png", RED)
     assert [Path(path).stem for path in find_examples(tmp_path)] == [f"{number:02d}" for number in range(24)]
     (tmp_path / "00.png").write_text("milk, eggs")
-    with pytest.raises(PhotoError, match=r"00\.png, and it is no image"):
+    with pytest.raises(PhotoError, match=r"00\.png, but it is not an image"):
         find_examples(tmp_path)
 
 

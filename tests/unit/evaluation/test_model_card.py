@@ -114,7 +114,7 @@ def test_what_was_not_measured_is_not_told() -> None:
 
 def test_validation_photos_are_called_what_they_are() -> None:
     text = card_of(spec_of("toycars:0"), metrics=replace(MEASURED, split="val")).to_markdown()
-    assert "by which its best epoch was chosen" in text
+    assert "by which the best epoch was chosen" in text
     assert HubCard(text).data.eval_results[0].dataset_split == "validation"
 
 

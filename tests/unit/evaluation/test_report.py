@@ -157,7 +157,7 @@ def large_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 def test_the_summary_comes_first(page: Page) -> None:
     text = re.sub(r"\s+", " ", page.text)
-    assert "right on <strong>68.8%</strong> of 16 test photos, which it had never seen." in text
+    assert "right on <strong>68.8%</strong> of 16 test photos, which the model had never seen." in text
     assert text.index("macro-F1") < text.index('id="curves"')
     assert "trained on 48 photos from by hand. Kept is epoch 1 of 1." in text
     assert f"so that the epoch was chosen by the others: 1 of 4 ({FALCON})." in text
@@ -258,7 +258,7 @@ def test_other_photos_have_a_page_of_their_own(page: Page, tmp_path: Path) -> No
     made = report(page.run, data_folder=other)
     assert made.path == folder / "report.html"
     text = re.sub(r"\s+", " ", made.path.read_text())
-    assert "16 test photos of other, 3 of which it was trained on and 1 of which chose its best epoch." in text
+    assert "16 test photos of other, 3 of which the model was trained on and 1 of which chose the best epoch." in text
     assert f"Classes without a photo here, which macro-F1 leaves out: 4 of 4 ({FALCON}, a, b and 1 more)." in text
     assert "trained on 48 photos" not in text  # how many are in that data set is no matter here
     assert "twincar train data --config" in text

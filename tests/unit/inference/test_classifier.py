@@ -75,7 +75,7 @@ def test_a_bad_photo_among_many_gives_one_error(classifier: Classifier) -> None:
     listed = classifier.predict(photos)
     assert [answer.accepted for answer in listed[16:18]] == [answers[16].accepted, False]
     assert isinstance(listed[17], Failure)
-    assert listed[17].to_dict() == {"photo": "bytes", "error": "Expected a photo in the photo, and it is no image."}
+    assert listed[17].to_dict() == {"photo": "bytes", "error": "Expected a photo in the photo, but it is not an image."}
     sure = [[answer.confidence for answer in found if isinstance(answer, Prediction)] for found in (listed, answers)]
     assert len(sure[0]) == 39
     assert sure[0] == pytest.approx(sure[1], abs=1e-5)
@@ -198,7 +198,7 @@ def test_one_answer_and_the_many_of_an_evaluation_end_at_the_same_level(seed: in
 
 @pytest.mark.parametrize("name", ["confidence", "false_rejection"])
 def test_a_share_out_of_range_is_told(name: str) -> None:
-    with pytest.raises(UsageError, match=rf"{name} to be a share from 0 to 1, and found 1\.5"):
+    with pytest.raises(UsageError, match=rf"{name} to be a share from 0 to 1, but found 1\.5"):
         bmw_classifier([0.25] * 4, **{name: 1.5})
 
 
@@ -213,7 +213,7 @@ def test_what_is_no_model_is_told(tmp_path: Path) -> None:
 
 
 def test_an_answer_needs_a_candidate(classifier: Classifier) -> None:
-    with pytest.raises(UsageError, match="top_k to be at least 1, and found 0"):
+    with pytest.raises(UsageError, match="top_k to be at least 1, but found 0"):
         classifier.predict(draw_car(0, 0), top_k=0)
 
 

@@ -168,7 +168,7 @@ class Service:
         A photo that cannot be read gets an item with `error` in its place; the others are answered.
         """
         if request.query_params:
-            message = "Expected what is asked in the form (-F top_k=3) or in the JSON, and found it in the address."
+            message = "Expected what is asked in the form (-F top_k=3) or in the JSON, but found it in the address."
             raise Refusal(422, "not understood", message)
         self.batching.check_room()
         with self._held.account() as take:
@@ -228,7 +228,7 @@ class Service:
                 return await self._answers(content_type, body)
         except TimeoutError:
             seconds = f"{self._limits.answer_seconds:.0f} seconds"
-            raise Refusal(504, "too slow", f"Expected an answer within {seconds}, and there was none.") from None
+            raise Refusal(504, "too slow", f"Expected an answer within {seconds}, but there was none.") from None
 
     async def _answers(self, content_type: str, body: bytes) -> Sequence[Item]:
         uploads, question = await self.batching.in_thread(parse_body, content_type, body, self._limits)
@@ -260,7 +260,7 @@ def _response(items: Sequence[Item]) -> JSONResponse:
     if len(failures) < len(items):
         return JSONResponse(body)
     too_large = all(failure.error.defect == Defect.TOO_LARGE for failure in failures)
-    several = "Expected photos, and none of these could be read; see each."
+    several = "Expected photos, but none of these could be read; see each."
     message = str(failures[0].error) if len(failures) == 1 else several
     return JSONResponse({"error": message, **body}, 413 if too_large else 422)
 

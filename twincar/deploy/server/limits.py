@@ -72,7 +72,7 @@ class ByteBudget:
         def take(count: int) -> None:
             nonlocal taken
             if count > self._free:
-                message = "Expected room for another upload, and the server holds as many as it can: try again."
+                message = "Expected room for another upload, but the server holds as many as it can: try again."
                 raise Refusal(503, "memory full", message, RETRY)
             self._free -= count
             taken += count
@@ -106,13 +106,13 @@ async def read_body(request: Request, limits: Limits, take: Callable[[int], None
                 take(len(chunk))
                 body += chunk
     except TimeoutError:
-        message = f"Expected the whole request within {limits.upload_seconds:.0f} seconds, and part of it is missing."
+        message = f"Expected the whole request within {limits.upload_seconds:.0f} seconds, but part of it is missing."
         raise Refusal(408, "slow client", message, {"Connection": "close"}) from None
     except ClientDisconnect:
-        raise Refusal(400, "slow client", "Expected the whole request, and the client has gone.") from None
+        raise Refusal(400, "slow client", "Expected the whole request, but the client has gone.") from None
     return bytes(body)
 
 
 def _too_large(limits: Limits) -> Refusal:
-    message = f"Expected a request of at most {limits.request_bytes // _MIB} MiB, and found more. Send fewer photos."
+    message = f"Expected a request of at most {limits.request_bytes // _MIB} MiB, but found more. Send fewer photos."
     return Refusal(413, "too large", message)

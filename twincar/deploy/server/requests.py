@@ -57,9 +57,9 @@ def parse_body(content_type: str, body: bytes, limits: Limits) -> tuple[list[Upl
         uploads, asked = _from_json(body, limits)
     else:
         found = repr(_printable(content_type)) if content_type else "none"
-        raise Refusal(415, "not understood", f"Expected a Content-Type of {_FORM} or {_JSON}, and found {found}.")
+        raise Refusal(415, "not understood", f"Expected a Content-Type of {_FORM} or {_JSON}, but found {found}.")
     if not uploads:
-        raise Refusal(422, "not understood", "Expected at least one photo, and found none: curl -F photos=@car.jpg ...")
+        raise Refusal(422, "not understood", "Expected at least one photo, but found none: curl -F photos=@car.jpg ...")
     question = Question(top_k=asked.top_k, level=asked.level, explain=asked.explain)
     return [_checked(upload, limits) for upload in uploads], question
 
@@ -151,7 +151,7 @@ def _from_form(boundary: bytes, body: bytes, limits: Limits) -> tuple[list[Uploa
     try:
         parts = _Form(limits.photos + len(Asked.model_fields)).parse(boundary, body)
     except (FormParserError, ValueError) as error:
-        raise Refusal(400, "not understood", f"Expected a whole form, and it is damaged: {error}.") from None
+        raise Refusal(400, "not understood", f"Expected a whole form, but it is damaged: {error}.") from None
     uploads: list[Upload | Failure] = []
     fields: dict[str, str] = {}
     for part in parts:
@@ -159,7 +159,7 @@ def _from_form(boundary: bytes, body: bytes, limits: Limits) -> tuple[list[Uploa
         if file is not None:
             uploads.append(Upload(label_of(file, f"photo {len(uploads) + 1}"), bytes(part.data)))
         elif name == "photos":
-            raise Refusal(422, "not understood", "Expected photos as files, and found text: curl -F photos=@car.jpg")
+            raise Refusal(422, "not understood", "Expected photos as files, but found text: curl -F photos=@car.jpg")
         else:
             fields[name] = part.data[:_LABEL].decode(errors="replace")
     if len(uploads) > limits.photos:
@@ -170,7 +170,7 @@ def _from_form(boundary: bytes, body: bytes, limits: Limits) -> tuple[list[Uploa
 def _from_json(body: bytes, limits: Limits) -> tuple[list[Upload | Failure], PhotosAsJson]:
     # Base64 has neither of these characters. A megabyte of '[],' is forty in memory: it is refused unparsed.
     if sum(body.count(character) for character in (b",", b"[", b"{")) > 2 * limits.photos + _SPARE_VALUES:
-        message = f"Expected an object with at most {limits.photos} photos, and found more values than that can have."
+        message = f"Expected an object with at most {limits.photos} photos, but found more values than that can have."
         raise Refusal(413, "too large", message)
     asked = _understood(lambda: PhotosAsJson.model_validate_json(body))
     if len(asked.photos) > limits.photos:
@@ -186,14 +186,14 @@ def _from_base64(text: str, label: str) -> Upload | Failure:
         return Upload(label, base64.b64decode(standard + padding, validate=True))
     except (binascii.Error, ValueError):
         found = "an address; nothing is fetched" if _ADDRESS.match(text) else "something else"
-        message = f"Expected the bytes of {label} as base64, and found {found}."
+        message = f"Expected the bytes of {label} as base64, but found {found}."
         return Failure(label, PhotoError(Defect.NOT_AN_IMAGE, message))
 
 
 def _checked(upload: Upload | Failure, limits: Limits) -> Upload | Failure:
     if isinstance(upload, Failure) or len(upload.data) <= limits.photo_bytes:
         return upload
-    message = f"Expected a photo of at most {limits.photo_bytes // 2**20} MiB in {upload.label}, and it is larger."
+    message = f"Expected a photo of at most {limits.photo_bytes // 2**20} MiB in {upload.label}, but it is larger."
     return Failure(upload.label, PhotoError(Defect.TOO_LARGE, message))
 
 
@@ -212,4 +212,4 @@ def _understood(read: Callable[[], Asking]) -> Asking:
 
 
 def _too_many(most: int) -> Refusal:
-    return Refusal(413, "too large", f"Expected at most {count_photos(most)} a request, and found more.")
+    return Refusal(413, "too large", f"Expected at most {count_photos(most)} a request, but found more.")

@@ -224,7 +224,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"Expected to listen on port {port} of {host}, and cannot: {reason}. Choose another --port (0 takes a free "
+            f"Expected to listen on port {port} of {host}, but cannot: {reason}. Choose another --port (0 takes a free "
             "one) or --host."
         ) from None
     return bound

@@ -79,9 +79,9 @@ def _under_map(
     photo: NDArray[np.uint8],
     heat: Floats,
     visible_box: tuple[float, float, float, float],
-    colours: Callable[[Floats], Floats],
+    colors: Callable[[Floats], Floats],
 ) -> NDArray[np.uint8]:
-    """A photo, H×W×3, under a map in -1 to 1 over `visible_box`, in the RGB, 0 to 1, that `colours` gives a value."""
+    """A photo, H×W×3, under a map in -1 to 1 over `visible_box`, in the RGB, 0 to 1, that `colors` gives a value."""
     height, width = photo.shape[:2]
     left, top, right, bottom = (round(edge) for edge in visible_box)
     left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
@@ -90,10 +90,10 @@ def _under_map(
     # The hotter, the more of the colour: cool parts stay a photo.
     strength = (_STRONGEST * abs(heat))[..., None]
     shown = photo[top:bottom, left:right].astype(np.float32)
-    result[top:bottom, left:right] = (1 - strength) * shown + strength * 255 * colours(heat)
+    result[top:bottom, left:right] = (1 - strength) * shown + strength * 255 * colors(heat)
     return result.clip(0, 255).astype(np.uint8)
 
 
-def _rgb(colour: str) -> Floats:
+def _rgb(color: str) -> Floats:
     """Red, green and blue, 0 to 1, of '#rrggbb'."""
-    return np.array(ImageColor.getrgb(colour), np.float32) / np.float32(255)
+    return np.array(ImageColor.getrgb(color), np.float32) / np.float32(255)

@@ -60,7 +60,7 @@ def damaged(path: Path, expected: str = "a whole model", found: str = "it cannot
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(f"Expected {expected} in {path}, and {found}: {_reason(error)}") from None
+        raise CheckpointError(f"Expected {expected} in {path}, but {found}: {_reason(error)}") from None
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def engine_errors() -> Iterator[None]:
         yield
     except Exception as error:
         raise CheckpointError(
-            f"Expected a model that answers as its header says, and it does not: {_reason(error)} Export it again."
+            f"Expected a model that answers as its header says, but it does not: {_reason(error)} Export it again."
         ) from None
 
 

@@ -77,7 +77,7 @@ def read_onnx_spec(path: Path) -> ModelSpec:
 
 def _open_session(path: Path, *, optimise: bool) -> onnxruntime.InferenceSession:
     if not path.is_file():
-        raise UsageError(f"Expected an exported model at {path}, and there is no such file.")
+        raise UsageError(f"Expected an exported model at {path}, but there is no such file.")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = compute_threads()
@@ -100,7 +100,7 @@ def check_self_contained(path: Path) -> None:
         others = names_other_files(path.read_bytes())
     if others:
         raise CheckpointError(
-            f"Expected a model whose weights are all in {path}, and it names other files. They were not opened, "
+            f"Expected a model whose weights are all in {path}, but it names other files. They were not opened, "
             "because they can be any on this computer; export the model into one file."
         )
 
@@ -110,7 +110,7 @@ def _spec_of(session: onnxruntime.InferenceSession, path: Path) -> ModelSpec:
         header = session.get_modelmeta().custom_metadata_map.get(HEADER_KEY)
     if header is None:
         raise CheckpointError(
-            f"Expected a model that TwinCar exported in {path}, and it is another's: it has no class names and no "
+            f"Expected a model that TwinCar exported in {path}, but it is another's: it has no class names and no "
             "preprocessing. Make one: twincar export RUN"
         )
     return ModelSpec.from_header(header, str(path))

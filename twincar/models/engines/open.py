@@ -119,4 +119,4 @@ def _openvino_engine(path: Path) -> tuple[Engine, ModelSpec]:
 
 def _check_engine(path: Path, engine: EngineName, *fitting: EngineName) -> None:
     if engine not in ("auto", *fitting):
-        raise UsageError(f"Expected --engine auto or {' or '.join(fitting)} for {path}, and found {engine!r}.")
+        raise UsageError(f"Expected --engine auto or {' or '.join(fitting)} for {path}, but found {engine!r}.")

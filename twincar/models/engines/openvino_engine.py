@@ -166,7 +166,7 @@ def _read_spec(folder: Path) -> ModelSpec:
         text = (folder / OPENVINO_HEADER).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UsageError(
-            f"Expected {OPENVINO_HEADER} beside {OPENVINO_MODEL} in {folder}, and it is not there. "
+            f"Expected {OPENVINO_HEADER} beside {OPENVINO_MODEL} in {folder}, but it is not there. "
             "Export the model again: twincar export RUN --format openvino"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
