@@ -54,7 +54,7 @@ def serve(
         grace_period=grace_period,
     )
     named = model_or_bundled(model)
-    classifier = Classifier.load(named, engine=engine, confidence=confidence, false_rejection=false_rejection)
+    classifier = Classifier.load(named, engine=engine, min_confidence=confidence, false_rejection=false_rejection)
     serve(classifier, name=Path(named).name, host=host, port=port, queue=max_queue, settings=settings)
 
 

@@ -238,7 +238,7 @@ def _wording(prediction: Prediction, classifier: Classifier) -> dict[str, str]:
         text = "Nobody knows how probable this model's answers are. The likeliest cars are below."
         return {"state": "unsure", "chip": "Not sure", "headline": "This model is not calibrated", "text": text}
     if answer is None:
-        text = f"No make, model or body is {classifier.confidence:.0%} probable. The likeliest cars are below."
+        text = f"No make, model or body is {classifier.min_confidence:.0%} probable. The likeliest cars are below."
         return {"state": "unsure", "chip": "Not sure", "headline": "Not sure which car this is", "text": text}
     sure = f"{percent(answer.probability)} sure"
     if answer.level not in _NOT_TOLD:

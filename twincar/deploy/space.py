@@ -23,7 +23,7 @@ from twincar.core.hub import find_repository
 from twincar.core.photos import read_photo
 from twincar.deploy.demo import find_examples
 from twincar.inference.classifier import Classifier
-from twincar.models.license import Licence
+from twincar.models.license import License
 from twincar.models.spec import ModelSpec
 
 _MODEL, _EXAMPLES, _LICENSE, _PACKAGE = "model.onnx", "examples", "LICENSE", "twincar"
@@ -77,7 +77,7 @@ def write_space(model: str, folder: Path, *, examples: Path | None = None) -> Pa
 
 def _terms(spec: ModelSpec) -> dict[str, str]:
     """What the card and the licence file say of the model's licence."""
-    licence = Licence.of(spec)
+    licence = License.of(spec)
     names = {"license": licence.id, "license_name": licence.name}
     return {
         "license": "".join(f"\n{name}: {value}" for name, value in names.items() if value),

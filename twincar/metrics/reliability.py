@@ -126,7 +126,7 @@ class LevelPredictions:
     @classmethod
     def from_probabilities(cls, level: Level, labels: Labels, probabilities: Probabilities) -> LevelPredictions:
         """Of calibrated probabilities of the classes, N×K."""
-        groups, shares = level.likeliest(probabilities)
+        groups, shares = level.most_likely(probabilities)
         truth = level.group_of[labels]
         told = np.array([bool(name) for name in level.groups])[truth]
         return cls(told, (groups == truth) & told, shares)

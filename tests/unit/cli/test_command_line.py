@@ -128,7 +128,7 @@ def test_compare_and_explain_score_for_machines_and_people(small_run: Path) -> N
     lines = run("explain", small_run, "--score", "--split", "test", "--count", 2).stdout.splitlines()
     assert lines[1] == "score\tmap\tmean\tbetter"
     assert [line.split("\t")[0] for line in lines[2:-1]] == [row["score"] for row in scored["scores"]]
-    assert "near are" in refused(1, "compare", small_run, names[0], "Aurora Falcon Cope 2012")
+    assert "similar names are" in refused(1, "compare", small_run, names[0], "Aurora Falcon Cope 2012")
     assert "names of two classes" in refused(2, "compare", small_run, names[0])
     assert "--score without photos" in refused(2, "explain", small_run, "car.jpg", "--score")
     assert "--json with --score only" in refused(2, "explain", small_run, "--json")

@@ -156,10 +156,6 @@ def test_test_photos_alone_are_read_where_they_are_asked_for(tmp_path: Path) -> 
         ("someone/cars", "not an existing file or folder"),
         ("cars.zip", "another kind of file"),
     ],
-        ("", "not an existing file or folder"),
-        ("someone/cars", "not an existing file or folder"),
-        ("cars.zip", "another kind of file"),
-    ],
 )
 def test_unknown_spec_lists_the_forms(spec: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

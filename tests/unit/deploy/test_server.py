@@ -186,7 +186,7 @@ def test_forms_and_json_get_the_answers_of_the_classifier(client: TestClient, cl
 
 
 def test_a_question_is_answered_at_the_level_it_asks_for(client: TestClient, classifier: Classifier) -> None:
-    classifier.confidence = 0.5
+    classifier.min_confidence = 0.5
     photo = jpeg((200, 190, 20))  # equally like both BMWs
     answers = {
         level: client.post("/v1/predict", files=files(photo), data={"level": level}).json()["predictions"][0]
@@ -197,7 +197,7 @@ def test_a_question_is_answered_at_the_level_it_asks_for(client: TestClient, cla
     assert answers["make"]["level_probability"] == pytest.approx(answers["make"]["levels"]["make"][1])
     assert answers["year"]["answer"] == "2012"
     assert all(answer["level"] == level for level, answer in answers.items() if answer["accepted"])
-    classifier.confidence = 1.0
+    classifier.min_confidence = 1.0
     unsure = client.post("/v1/predict", files=files(photo), data={"level": "class"}).json()["predictions"][0]
     assert (unsure["answer"], unsure["reason"]) == ("", "not sure")
 
@@ -219,7 +219,7 @@ def test_explanations_are_those_of_the_classifier(client: TestClient, classifier
 
 def test_one_batch_holds_photos_with_different_questions(classifier: Classifier) -> None:
     photos = [classifier.prepare(Image.new("RGB", (48, 32), colour), colour) for colour in ("red", "blue")]
-    plain, explained = classifier.answer(photos, [Question(top_k=1), Question(explain=True)])
+    plain, explained = classifier.predict_batch(photos, [Question(top_k=1), Question(explain=True)])
     assert isinstance(plain, Prediction)
     assert isinstance(explained, Explanation)
     assert (len(plain.topk), plain.photo, explained.prediction.photo) == (1, "red", "blue")

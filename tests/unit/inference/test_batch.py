@@ -115,7 +115,7 @@ def test_the_results_of_another_command_are_not_touched(model: Path, photos: Pat
     ):
         with pytest.raises(UsageError, match=words):
             predict_many(**{"photos": [str(photos)], "out": out, "model": model, **changes})
-    with pytest.raises(UsageError, match="holds something else already"):
+    with pytest.raises(UsageError, match="already holds something else"):
         predict_many([str(photos)], str(photos), model=model)
 
 

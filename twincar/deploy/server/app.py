@@ -294,7 +294,7 @@ def _describe(classifier: Classifier, name: str, limits: Limits) -> dict[str, An
         "calibration": {
             "temperature": spec.calibration.temperature,
             "photos": spec.calibration.photos,
-            "confidence": classifier.confidence,
+            "confidence": classifier.min_confidence,
             "false_rejection": classifier.false_rejection,
         },
         "provenance": dict(spec.provenance),

@@ -151,4 +151,6 @@ class Batching:
         return batch
 
     def _compute(self, batch: Sequence[_Waiting]) -> list[Prediction | Explanation]:
-        return self._classifier.answer([waiting.photo for waiting in batch], [waiting.question for waiting in batch])
+        return self._classifier.predict_batch(
+            [waiting.photo for waiting in batch], [waiting.question for waiting in batch]
+        )
