@@ -37,7 +37,7 @@ from twincar.core.preprocess import Preprocessing
 from twincar.deploy.server.app import create_app
 from twincar.deploy.server.limits import Limits
 from twincar.deploy.server.requests import label_of
-from twincar.deploy.server.schema import Answer, ModelAnswer, PredictResponse
+from twincar.deploy.server.schema import ModelAnswer, PredictionItem, PredictResponse
 from twincar.deploy.server.server import TimeoutProtocol, serve, server
 from twincar.deploy.server.settings import HttpSettings
 from twincar.inference.classifier import Classifier, Question
@@ -214,7 +214,7 @@ def test_explanations_are_those_of_the_classifier(client: TestClient, classifier
     assert found["explanation"]["heatmap"][0][0] == 1.0
     assert found["explanation"]["heatmap"][1][2] == 0.0
     assert found["explanation"]["visible_box"] == [0, 0, 48, 32]
-    Answer.model_validate(found)
+    PredictionItem.model_validate(found)
 
 
 def test_one_batch_holds_photos_with_different_questions(classifier: Classifier) -> None:
@@ -345,7 +345,7 @@ def test_what_takes_too_long_is_given_up(classifier: Classifier) -> None:
     with ask_app(classifier, answer_seconds=0.05) as client:
         refused(client.post("/v1/predict", files=files(jpeg())), 504, "an answer within")
         engine.gate.set()
-        assert client.app.state.service.batching.taken == 0  # type: ignore[attr-defined]
+        assert client.app.state.service.batching.in_flight == 0  # type: ignore[attr-defined]
         assert client.post("/v1/predict", files=files(jpeg())).status_code in (200, 504)
 
 
@@ -633,7 +633,7 @@ def test_told_to_stop_it_drains_and_finishes_what_is_under_way(exported: Path) -
         errors = started.communicate(timeout=30)[1]
     assert started.returncode == 0
     *requests, last = errors.splitlines()
-    assert last == "Stopped; every request that was under way is answered."
+    assert last == "Stopped; every request in progress was answered."
     assert all(re.match(r"\d{4}-\S+ 127\.0\.0\.1 (GET|POST) /", line) for line in requests), errors
 
 

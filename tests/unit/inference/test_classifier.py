@@ -239,7 +239,7 @@ def test_on_a_terminal_each_car_is_named_once(monkeypatch: pytest.MonkeyPatch) -
     ]
     failed = Failure("bad.jpg", PhotoError(Defect.EMPTY, "It is empty."))
     shown: list[list[str]] = []
-    monkeypatch.setattr("twincar.cli.output.print_table", lambda _, rows: shown.extend(rows))
+    monkeypatch.setattr("twincar.cli.predict.print_table", lambda _, rows: shown.extend(rows))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     print_answers([*answers, failed])
     assert [row[1:] for row in shown] == [

@@ -47,7 +47,7 @@ def test_it_answers_where_no_model_is_named(tmp_path: Path) -> None:
     Image.fromarray(rng.integers(0, 256, (120, 180, 3), np.uint8)).save(tmp_path / "noise.jpg")
     result = CliRunner().invoke(app, ["predict", "--json", str(tmp_path / "noise.jpg")])
     assert result.exit_code == 0, result.output
-    assert "No model named: answering with the bundled model: 196 cars up to 2012" in result.stderr
+    assert "No model named: using the bundled model: 196 cars up to 2012" in result.stderr
     assert json.loads(result.stdout)["class_name"] in stanford_cars()
     assert twincar.load().class_names == stanford_cars()
 
