@@ -52,16 +52,16 @@ def prepare(
     open_set: Annotated[
         Path | None,
         typer.Option(
-            help="JSON file of known_classes and unknown_classes; the latter are not trained on, to measure whether the "
-            "model rejects them."
+            help="JSON file of known_classes and unknown_classes; the latter are not trained on, to measure whether "
+            "the model rejects them."
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at invalid rows instead of leaving them out.")] = False,
     exclude: Annotated[
         Path | None,
         typer.Option(
-            help="CSV of photos to leave out: findings.csv of audit --deep (its rows with the action 'exclude'), or any "
-            "list with a column 'file'."
+            help="CSV of photos to leave out: findings.csv of audit --deep (its rows with the action 'exclude'), or "
+            "any list with a column 'file'."
         ),
     ] = None,
 ) -> None:

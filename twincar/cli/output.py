@@ -70,7 +70,7 @@ def print_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print CSV with a header; missing cells are empty, and text that a spreadsheet would run as a formula is quoted."""
+    """Print CSV with a header; missing cells are empty, and text that a spreadsheet would run is quoted."""
     _write_utf8()
     writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()

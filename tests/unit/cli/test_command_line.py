@@ -252,7 +252,7 @@ def test_wrong_usage_of_train(
     assert "never overwritten" in refused(2, "train", small_data, *options)
     assert "did you mean 'epochs'" in refused(2, "train", small_data, "--set", "epoch=3")
     assert "EfficientNetV2" in refused(2, "train", small_data, "--backbone", "resnet50")
-    assert "three ways out" in refused(1, "train", small_data, "--backbone", "tf_efficientnetv2_b0").lower()
+    assert "--pretrained none" in refused(1, "train", small_data, "--backbone", "tf_efficientnetv2_b0").lower()
     assert "stanford" in refused(2, "train", small_data, "--recipe", "magic")
     assert "alone" in refused(2, "train", "--resume", small_run, "--epochs", 3)
     assert not (tmp_path / "runs").exists()

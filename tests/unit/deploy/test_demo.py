@@ -143,10 +143,10 @@ def test_a_photo_gives_an_answer_and_a_heat_map(browser: Any, site: Site, tmp_pa
         assert [float(share) / 100 for share in shares] == pytest.approx(
             [candidate["probability"] for candidate in expected["topk"]], abs=1e-3
         )
-        assert tab.locator(".heatmap img:visible").count() == 1
+        assert tab.locator(".heat img:visible").count() == 1
         # The darkened photo stays where nothing speaks for the answer; where it does, turbo's dark red lies over it.
         left, right = (
-            tab.locator(".heatmap img:visible").evaluate(
+            tab.locator(".heat img:visible").evaluate(
                 "async (image, x) => { await image.decode();"
                 "const c = document.createElement('canvas').getContext('2d', {willReadFrequently: true});"
                 "c.canvas.width = image.naturalWidth; c.canvas.height = image.naturalHeight; c.drawImage(image, 0, 0);"
@@ -164,9 +164,9 @@ def test_what_speaks_for_the_look_alike_is_a_click_away(browser: Any, site: Site
         assert headline(tab, "sure") == "BMW M3 Sedan 2012"
         assert tab.locator(".chip").inner_text() == f"{SURE:.1%} sure"
         assert tab.locator(".twin").inner_text() == f"Its nearest look-alike: Audi S4 Sedan 2011, {1 - SURE:.1%}."
-        assert "much for BMW M3" in tab.locator(".heatmap img:visible").get_attribute("alt")
+        assert "much for BMW M3" in tab.locator(".heat img:visible").get_attribute("alt")
         tab.get_by_label("its look-alike").check()
-        assert "much for Audi S4" in tab.locator(".heatmap img:visible").get_attribute("alt")
+        assert "much for Audi S4" in tab.locator(".heat img:visible").get_attribute("alt")
         facts = dict(zip(*(tab.locator(f".facts {what}").all_inner_texts() for what in ("dt", "dd b")), strict=True))
         assert facts == {"Make": "BMW", "Model": "M3", "Body": "Sedan", "Year": "2012"}
 
@@ -193,7 +193,7 @@ def test_not_sure_and_not_a_known_car_read_well(browser: Any, site: Site, tmp_pa
         take_away(tab)
         hand_in(tab, paint(tmp_path / "black.png", BLACK))
         assert headline(tab, "unknown") == "Not a car this model knows"
-        assert "95% of the photos" in tab.locator(".said").inner_text()
+        assert "95% of the validation photos" in tab.locator(".said").inner_text()
         assert tab.locator(".facts").count() == 0
 
 
@@ -554,7 +554,7 @@ def test_the_licence_of_a_space_is_the_models(tmp_path: Path) -> None:
 def test_a_space_overwrites_nothing_and_takes_no_run(tmp_path: Path, small_model: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match="full holds something"):
+    with pytest.raises(UsageError, match="full is not empty"):
         write_space(str(small_model), tmp_path / "full")
     for model in (str(tmp_path / "full"), "gone.onnx", "runs/best.safetensors"):
         with pytest.raises(UsageError, match="twincar export RUN"):
