@@ -34,9 +34,8 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line and exit with its code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # as for standard error: characters that it cannot show are escaped
+        # As for standard error: characters that it cannot show are escaped.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _output_errors():
             app()
