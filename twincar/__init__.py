@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from twincar.inference.classifier import Classifier
     from twincar.inference.results import Explanation, Failure, Prediction
 
-# onnxruntime reports to its makers that it is used, and asks only once, when it is imported, whether it may.
+# onnxruntime sends usage data to its vendor unless this is set before it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = ["Classifier", "Explanation", "Failure", "Prediction", "TwinCarError", "__version__", "load"]
@@ -31,22 +31,22 @@ def load(model: str | Path | None = None, *, revision: str | None = None) -> Cla
     """Load a trained model: a run folder, a model file, an exported model, or one on the hub.
 
     Args:
-        model: a path, or `owner/name` or `owner/name@revision` on the hub, where a path that is there comes first; the
-            bundled model unless given.
+        model: a path, or `owner/name` or `owner/name@revision` on the hub; an existing path comes first. By default the
+            bundled model.
         revision: branch, tag or commit on the hub.
 
     Raises:
-        TwinCarError: nothing is there, or what is there is no model of ours; the message says which.
+        TwinCarError: there is no such model, or it was not made by TwinCar; the message says which.
     """
     from twincar.inference.classifier import Classifier  # deferred: it imports numpy and more
 
     return Classifier.load(model, revision=revision)
 
 
-if not TYPE_CHECKING:  # to a type checker it would make every name a right one
+if not TYPE_CHECKING:  # a type checker would otherwise accept any name
 
     def __getattr__(name: str) -> Any:
-        """The classes that answer, imported when they are first named: they bring numpy and Pillow."""
+        """Import the public classes at their first use, because they need numpy and Pillow."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from twincar.inference import classifier as predict

@@ -359,13 +359,13 @@ def _draw(lines: list[Line], unit: str, path: Path) -> None:
 
     figure = Figure(figsize=(11, 4.6), dpi=110, layout="constrained")
     seconds, memory = figure.subplots(1, 2)
-    for line, colour in zip(lines, ("#0072B2", "#E69F00", "#009E73", "#D55E00"), strict=False):
+    for line, color in zip(lines, ("#0072B2", "#E69F00", "#009E73", "#D55E00"), strict=False):
         counts = np.array([cost.count for cost in line.costs])
         took, peak = [cost.seconds for cost in line.costs], [cost.peak / 1e6 for cost in line.costs]
-        seconds.plot(counts, took, "o-", color=colour, label=line.step)
+        seconds.plot(counts, took, "o-", color=color, label=line.step)
         slope, base = line.memory
-        memory.plot(counts, peak, "o", color=colour, label=f"{line.step}: {_bytes(slope)} each")
-        memory.plot(counts, (base + slope * counts) / 1e6, color=colour, linewidth=1.5)
+        memory.plot(counts, peak, "o", color=color, label=f"{line.step}: {_bytes(slope)} each")
+        memory.plot(counts, (base + slope * counts) / 1e6, color=color, linewidth=1.5)
     if lines[0].unit == "photo":
         least = min(line.costs[0].seconds for line in lines) * 0.6
         seconds.plot(counts, least * counts / counts[0], "--", color="#6e6e6e", label="a straight line")

@@ -141,7 +141,7 @@ def _profile(data: PreparedData, scale: Scale) -> dict[str, float]:
     def alone(*names: str) -> list[AugmentParams]:
         return [replace(what, jitter=tuple(j for j in what.jitter if j[0] in names), blur_sigma=0.0) for what in draws]
 
-    colours, hues = alone("brightness", "contrast", "saturation"), alone("hue")
+    colors, hues = alone("brightness", "contrast", "saturation"), alone("hue")
     blurs = [replace(what, jitter=()) for what in draws]
     batch: list[Pixels] = images[: scale.batch]
     return {
@@ -153,7 +153,7 @@ def _profile(data: PreparedData, scale: Scale) -> dict[str, float]:
         "pick (from the cache)": each(lambda i: stages._turn(draws[i], cached[i], side, side) is None),
         "pick (after the resize)": each(lambda i: stages._turn(draws[i], images[i], side, side) is None),
         "hue": each(lambda i: stages._finish(hues[i], images[i]) is None),
-        "brightness, contrast and saturation": each(lambda i: stages._finish(colours[i], images[i]) is None),
+        "brightness, contrast and saturation": each(lambda i: stages._finish(colors[i], images[i]) is None),
         "blur": each(lambda i: stages._finish(blurs[i], images[i]) is None),
         "batching": median_time(lambda: np.stack(batch)) / len(batch),
     }

@@ -89,7 +89,7 @@ def header(_: Path) -> Target:
         assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-4), probabilities.sum(axis=1)
         assert np.isfinite(spec.calibration.in_distribution_score(logits)).all()
         for level in levels_of(spec.classes).values():
-            level.likeliest(probabilities)
+            level.most_likely(probabilities)
         for picture in pictures:
             size = spec.preprocessing(Image.fromarray(picture)).shape
             assert size == (spec.preprocessing.height, spec.preprocessing.width, 3), size

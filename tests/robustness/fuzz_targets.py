@@ -180,7 +180,7 @@ def look_at(source: object) -> None:
     from twincar.data.validate import audit_source
 
     report = audit_source(source, threads=1)  # type: ignore[arg-type]
-    if not report.sound:
+    if not report.valid:
         raise DataError("nothing is sound")
 
 
@@ -266,7 +266,7 @@ def parquet(scratch: Path) -> Target:
     def run(data: bytes) -> None:
         path.write_bytes(data)
         report = audit_source(open_source(str(folder)), keep=photo_writer(scratch / "kept"), threads=1)
-        if not report.sound:
+        if not report.valid:
             raise DataError("nothing is sound")
 
     outside = made(["../../../secret.jpg", "/etc/passwd", "a/../../b", "..", "c\0d.jpg"])

@@ -194,7 +194,7 @@ def test_weights_in_other_files_are_found_wherever_a_tensor_can_be(place: str) -
     for nodes, functions in (([constant], []), ([inside], []), ([], [function])):
         graph = helper.make_graph(nodes, "g", [condition], [output])
         assert names_other_files(helper.make_model(graph, functions=functions).SerializeToString())
-    with pytest.raises(ValueError, match="breaks off"):
+    with pytest.raises(ValueError, match="truncated"):
         names_other_files(small_onnx(spec_text())[:200])
 
 
@@ -223,7 +223,7 @@ def test_weights_from_outside_are_seen(name: str, tmp_path: Path, monkeypatch: p
 
 def test_a_form_without_its_end_is_refused() -> None:
     form = b'--b\r\nContent-Disposition: form-data; name="photos"; filename="a"\r\n\r\nhalf of a photo'
-    with pytest.raises(Refusal, match="it has no end") as refused:
+    with pytest.raises(Refusal, match="it is truncated") as refused:
         parse_body("multipart/form-data; boundary=b", form, Limits())
     assert refused.value.status == 400
     assert len(parse_body("multipart/form-data; boundary=b", form + b"\r\n--b--", Limits())[0]) == 1

@@ -1,4 +1,4 @@
-"""Is the data sound? Copies, leaks between splits, contradicting labels, odd photos, classes; one page and one list.
+"""The deep audit: copies, leaks between splits, contradicting labels, outliers, classes; one page and one list.
 
     audit.html       what was found, photos side by side
     findings.csv     file,reason,detail,action,suggested_class,class_name,split; `prepare --exclude` leaves out the rows
@@ -57,13 +57,13 @@ def deep_audit(
     labels_from: int | None = None,
     on_photo: OnPhoto | None = None,
 ) -> DeepAudit:
-    """Audit a source, or a prepared data set, and write what was found.
+    """Audit a source or a prepared data set, and write the findings.
 
     Args:
         spec: a source, see `open_source`, or the folder of a prepared data set.
         out: folder for page and list; `audits/<name of the source>` unless given.
-        model: a model of any kind that judges the labels of photos; of a run those it was not trained on.
-        folds: judge its training photos too, with so many networks trained anew.
+        model: a model of any kind that reviews the labels; of a run, those of photos it was not trained on.
+        folds: with a run, review its training photos too, by this many networks trained in folds.
         classes_file: what numbers in the label column of a CSV file mean.
         labels_from: whether they count from 0 or from 1, where nothing in the file proves it.
         on_photo: called with photos done and in all, for a progress bar.
@@ -93,7 +93,7 @@ def _name_of(spec: str) -> str:
 
 
 def _check_unedited(out: Path) -> None:
-    """A list that somebody has worked on is not written over."""
+    """Refuse to overwrite a list that somebody has edited."""
     findings = out / FINDINGS
     if not findings.exists():
         return
@@ -101,7 +101,7 @@ def _check_unedited(out: Path) -> None:
     ours = summary.get("findings_sha256") if isinstance(summary, dict) else None
     if not isinstance(ours, list) or sha256_of_file(findings) not in ours:
         raise UsageError(
-            f"{findings} has been edited since it was written, and a new audit would replace it. "
+            f"{findings} has been edited since it was written, but a new audit would replace it. "
             "Choose another --out, or delete it."
         )
 
@@ -118,14 +118,14 @@ def _open(
     if source.make:
         source = source.make(scratch, on_photo)
     report = audit_source(source, on_photo=on_photo, keep=photo_writer(scratch))
-    if not report.sound:
-        raise DataError(f"Expected sound photos in {description}, and none of its {source.total} rows is sound.")
+    if not report.valid:
+        raise DataError(f"Expected valid photos in {description}, but none of its {source.total} rows is valid.")
     return AuditedData(
         source=description,
-        annotations=report.sound,
+        annotations=report.valid,
         classes=source.classes,
         root=source.photo_root or scratch,
-        unsound=report,
+        invalid=report,
         class_lists=source.class_lists,
         skipped=source.skipped,
     )
@@ -140,7 +140,7 @@ def _open_prepared(folder: Path) -> AuditedData:
         annotations=chosen,
         classes=data.classes,
         root=data.photo_root,
-        unsound=AuditReport((), chosen),
+        invalid=AuditReport((), chosen),
         cache=folder / CACHE / CACHE_NAME,
     )
 

@@ -1,4 +1,4 @@
-"""Photos that are there more than once: the same bytes, or the same picture re-encoded, resized, mirrored or cut a bit.
+"""Find duplicate photos: the same bytes, or the same picture re-encoded, resized, mirrored or slightly cropped.
 
 Two steps. Hashes that differ in few bits name candidates; their distance is an inner product, so that matrix products
 compare all photos with all, block by block. Thumbnails then confirm them: one is laid over the other by the affine map
@@ -40,7 +40,7 @@ _OVERLAP = 0.6  # share of a thumbnail that the other must cover; two that share
 
 @dataclass(frozen=True)
 class Pair:
-    """Two photos that are one picture, by their places in the data set; `first` < `second`."""
+    """Two photos of one picture, by their indices in the data set; `first` < `second`."""
 
     first: int
     second: int
@@ -55,10 +55,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Group:
-    """Photos that are one picture, each linked to another of them by a pair."""
+    """Photos of one picture, each linked to another of them by a pair."""
 
     photos: tuple[int, ...]
-    """Places in the data set, ascending; at least two."""
+    """Indices in the data set, ascending; at least two."""
     pairs: tuple[Pair, ...]
 
     def turned(self) -> frozenset[int]:

@@ -1,4 +1,4 @@
-"""What a deep audit found, and what to do about each photo: the rows of `findings.csv`.
+"""The findings of a deep audit, and the action for each photo: the rows of `findings.csv`.
 
 Shapes: N photos.
 """
@@ -30,23 +30,23 @@ COLUMNS = ("file", "reason", "detail", "action", "suggested_class", "class_name"
 CONFLICT, LEAK, EXACT, NEAR, SUSPECT = (
     "class conflict", "leak", "exact duplicate", "near duplicate", "suspect label",
 )  # fmt: skip
-_MIRRORED = re.compile("flip|mirror", re.IGNORECASE)  # in names that programs give to the photos they turn round
+_MIRRORED = re.compile("flip|mirror", re.IGNORECASE)  # in file names of mirrored photos
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditedData:
-    """A data set as it is audited, wherever it comes from."""
+    """The data set of an audit, from a source or prepared."""
 
     source: str
-    """What to prepare it from."""
+    """The source from which it can be prepared."""
     annotations: tuple[Annotation, ...]
-    """The sound photos of training, validation and test split, N."""
+    """The valid photos of the training, validation and test splits, N."""
     classes: ClassNames
     root: Path
-    unsound: AuditReport
+    invalid: AuditReport
     class_lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
-    """Files and folders of the source that are no rows, by reason."""
+    """Counts of skipped files and folders by reason."""
     cache: Path | None = None
 
     def class_of(self, place: int) -> str:
@@ -57,7 +57,7 @@ class AuditedData:
 
 @dataclass(frozen=True, kw_only=True)
 class DeepAudit:
-    """What was found."""
+    """The result of a deep audit."""
 
     folder: Path
     data: AuditedData
@@ -74,23 +74,23 @@ class DeepAudit:
 
     @property
     def page(self) -> Path:
-        """What people look at."""
+        """The page for people."""
         return self.folder / PAGE
 
     @property
     def findings(self) -> Path:
-        """What `prepare --exclude` reads."""
+        """The list for `prepare --exclude`."""
         return self.folder / FINDINGS
 
     @property
     def command(self) -> str:
-        """What leaves out the rows to exclude, as typed into a shell."""
+        """The shell command that prepares the data set without the rows to exclude."""
         return shlex.join(["twincar", "prepare", self.data.source, "--exclude", str(self.findings), "--out", "FOLDER"])
 
     @property
     def is_sound(self) -> bool:
-        """Nothing was found that must be acted upon; photos that are only to be looked at do not count."""
-        return not (self.data.unsound.findings or self.class_issues or self.groups)
+        """Whether no action is needed; photos that are only to be looked at do not count."""
+        return not (self.data.invalid.findings or self.class_issues or self.groups)
 
     def counts(self) -> dict[str, int]:
         """Rows of `findings.csv` by reason."""
@@ -102,7 +102,7 @@ class DeepAudit:
             "source": self.data.source,
             "folder": str(self.folder),
             "photos": len(self.data.annotations),
-            "unsound": {str(defect): count for defect, count in self.data.unsound.counts().items()},
+            "unsound": {str(defect): count for defect, count in self.data.invalid.counts().items()},
             "skipped": dict(self.data.skipped),
             "classes": [vars(issue) for issue in self.class_issues],
             "duplicate_groups": len(self.groups),
@@ -124,8 +124,8 @@ def is_leak(data: AuditedData, group: Group) -> bool:
 
 
 def _mirror_images(data: AuditedData, group: Group) -> frozenset[int]:
-    """The photos that are mirror images of the original, if it can be told: more different files show the picture the
-    other way round, or the names say so."""
+    """The photos that are mirror images of the original, if that can be decided: more of the different files show the
+    picture the other way round, or the names say so."""
     turned = group.turned()
     sides = turned, frozenset(group.photos) - turned
     sizes = [len({data.annotations[place].sha256 for place in side}) for side in sides]
@@ -136,8 +136,8 @@ def _mirror_images(data: AuditedData, group: Group) -> frozenset[int]:
 
 
 def _kept(data: AuditedData, group: Group) -> int:
-    """Of copies of a picture the one to keep: in the split that measures most, then no mirror image, then the largest,
-    then the first."""
+    """The copy of a picture to keep: in the split that matters most for evaluation, then one that is not mirrored, then
+    the largest, then the first."""
     mirrored = _mirror_images(data, group)
 
     def worth(place: int) -> tuple[int, bool, int, int]:
@@ -148,31 +148,31 @@ def _kept(data: AuditedData, group: Group) -> int:
 
 
 def rows_of_group(data: AuditedData, group: Group) -> Iterator[dict[str, str]]:
-    """The copies of a picture that should go, and why: all of a conflict, else all but the one to keep."""
+    """The copies of a picture to exclude, and why: all of a conflict, else all except the one to keep."""
     conflict, kept = is_conflict(data, group), _kept(data, group)
     for place in group.photos:
         if conflict:
             others = [other for other in group.photos if other != place]
-            yield _row(data, place, CONFLICT, f"same picture as {_told(data, others)}", EXCLUDE)
+            yield _row(data, place, CONFLICT, f"same picture as {_list_photos(data, others)}", EXCLUDE)
         elif place != kept:
             yield _row(data, place, *_why_copy(data, group, place, kept), EXCLUDE)
 
 
 def _why_copy(data: AuditedData, group: Group, place: int, kept: int) -> tuple[str, str]:
-    """Reason and detail of a copy that goes. The same file as any photo before it is an exact duplicate, also where
-    what is kept is another file of the picture."""
+    """Reason and detail of a copy to exclude. The same file as any photo before it is an exact duplicate, even if the
+    kept copy is another file of the picture."""
     photo, turned = data.annotations[place], group.turned()
     before = [kept, *(other for other in group.photos if other < place)]
     same_file = [other for other in before if data.annotations[other].sha256 == photo.sha256]
     what = "mirror image of" if (place in turned) != (kept in turned) else "same picture as"
-    detail = f"{'same file as' if kept in same_file else what} {_told(data, [kept])}, which is kept"
+    detail = f"{'same file as' if kept in same_file else what} {_list_photos(data, [kept])}, which is kept"
     if same_file and kept not in same_file:
-        detail = f"same file as {_told(data, same_file[:1])}; {detail}"
+        detail = f"same file as {_list_photos(data, same_file[:1])}; {detail}"
     leak = photo.split != data.annotations[kept].split
     return LEAK if leak else EXACT if same_file else NEAR, detail
 
 
-def _told(data: AuditedData, places: Sequence[int]) -> str:
+def _list_photos(data: AuditedData, places: Sequence[int]) -> str:
     named = [
         f"{data.annotations[p].file} ({data.class_of(p) or 'no label'}, {data.annotations[p].split})" for p in places
     ]

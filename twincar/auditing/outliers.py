@@ -22,10 +22,10 @@ _NORMAL_MAD, _NORMAL_MEAN_DEVIATION = 0.6745, 0.7979  # of a standard normal dis
 
 @dataclass(frozen=True)
 class Outlier:
-    """One photo and what is odd about it."""
+    """One photo and the property in which it is an outlier."""
 
     photo: int
-    """Place in the data set."""
+    """Index in the data set."""
     reason: str
     detail: str
     score: float

@@ -1,4 +1,4 @@
-"""The page that shows what a deep audit found, photos side by side."""
+"""The page with the findings of a deep audit, photos side by side."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PICTURE = 280  # longest side of a picture on the page, pixels
 
 
 def audit_page(audit: DeepAudit) -> str:
-    """The page as HTML, complete in itself."""
+    """The page as self-contained HTML."""
     data = audit.data
     conflicts = [group for group in audit.groups if is_conflict(data, group)]
     leaks = [group for group in audit.groups if is_leak(data, group) and group not in conflicts]
@@ -37,7 +37,7 @@ def audit_page(audit: DeepAudit) -> str:
         title=f"Is the data sound? {name_only(data.source)}",
         audit=audit.to_dict(),
         splits={split: sum(numbers) for split, numbers in counts.items()},
-        unsound=data.unsound.rows(),
+        invalid=data.invalid.rows(),
         class_counts=[(name, [counts[s][index] for s in counts]) for index, name in enumerate(data.classes.names)],
         sections=[
             ("Copies with different classes", "All of them are excluded: nobody knows which label is right.",
@@ -70,7 +70,7 @@ def _group_cards(data: AuditedData, groups: Sequence[Group]) -> tuple[int, list[
 
 
 def _suspect_cards(data: AuditedData, judgement: Judgement | None) -> list[dict[str, Any]]:
-    """Each suspect beside the photos that the networks are surest of in its class and in the suggested one."""
+    """Each suspect beside the photos of highest probability in its class and in the suggested one."""
     if judgement is None:
         return []
     errors, surest = judgement.errors, _surest_photos(judgement)
@@ -97,7 +97,7 @@ def _suspect_cards(data: AuditedData, judgement: Judgement | None) -> list[dict[
 
 
 def _surest_photos(judgement: Judgement) -> dict[int, int]:
-    """For each class the place of the photo labelled so that is given the highest probability for it."""
+    """For each class, the index of the photo with that label and the highest probability for it."""
     of_label = judgement.probabilities[np.arange(len(judgement.labels)), judgement.labels]
     order = np.argsort(of_label, kind="stable")  # the surest last, which overwrites the others
     return dict(zip(judgement.labels[order].tolist(), judgement.photos[order].tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""What is kept of a photo to compare it with all others: a perceptual hash, a thumbnail, brightness and sharpness.
+"""Signatures of photos for comparison: a perceptual hash, a thumbnail, brightness and sharpness.
 
 A photo is decoded once, no larger than needed; with a prepared data set the result is kept in a file beside it, by the
 photo's SHA-256, so that a second audit decodes new photos only.
@@ -35,14 +35,14 @@ BITS = 256
 Stanford Cars about 170 lie as near as a copy cut by 2% may; with 256 bits none does."""
 THUMBNAIL = 64
 """Side of a thumbnail, pixels."""
-CACHE_NAME = "signatures-1.npz"  # another number when what is computed here changes
+CACHE_NAME = "signatures-1.npz"  # change the number when the computation changes
 _GREY = 128  # side of the grey square everything is computed from, pixels
-_AHEAD = 8  # photos a thread may be ahead of what has been asked for
+_AHEAD = 8  # photos that each thread may compute ahead
 
 
 @dataclass(frozen=True)
 class Signatures:
-    """Of N photos, in their order."""
+    """The signatures of N photos, in their order."""
 
     hashes: NDArray[np.uint8]
     """Perceptual hashes of the photo and of its mirror image, N×2×B/8, bits packed."""
@@ -57,7 +57,7 @@ class Signatures:
         return len(self.hashes)
 
     def take(self, places: Sequence[int]) -> Signatures:
-        """Those of the photos at `places`."""
+        """The signatures of the photos at `places`."""
         return Signatures(*(getattr(self, field.name)[np.asarray(places, np.int64)] for field in fields(self)))
 
 
@@ -158,8 +158,8 @@ def _read_cache(cache: Path | None) -> tuple[dict[str, int], Signatures | None]:
             digests = [row.tobytes().hex() for row in file["sha256"]]
         if len(digests) != len(signatures):
             raise ValueError("its parts differ in length")
-    except Exception as error:  # of NumPy, of the zip file, of what is packed in it: whatever it is, it is made anew
-        log.warning("The file %s is damaged (%s); the photos are looked at anew.", cache, error)
+    except Exception as error:  # NumPy and zipfile raise many kinds; the cache is then computed again
+        log.warning("The file %s is damaged (%s); the signatures are computed again.", cache, error)
         return {}, None
     return {digest: place for place, digest in enumerate(digests)}, signatures
 
@@ -171,5 +171,5 @@ def _write_cache(cache: Path, digests: Sequence[str], signatures: Signatures) ->
         clear_unfinished(cache.parent)
         with atomic_path(cache) as temporary, temporary.open("wb") as file:
             np.savez(file, sha256=keys, **arrays)
-    except StorageError:  # it only saves time
-        log.warning("The next audit computes the signatures of the photos again, as %s cannot be written.", cache)
+    except StorageError:  # the cache only saves time
+        log.warning("%s cannot be written; the next audit will compute the signatures of the photos again.", cache)

@@ -1,4 +1,4 @@
-"""The command line: parses, prints, maps errors to exit codes; holds no logic.
+"""The command line: parsing, printing and exit codes, without other logic.
 
 Results go to standard output, logs and progress to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage,
 130 interrupted. Each verb imports what it needs when it runs, so that `--help` is quick.
@@ -34,7 +34,8 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line and exit with its code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error has it; what it cannot show is escaped
+        # As for standard error: characters that it cannot show are escaped.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _output_errors():
             app()
@@ -49,13 +50,13 @@ def main() -> None:
 
 @contextmanager
 def _output_errors() -> Iterator[None]:
-    """Tell in a sentence that standard output cannot be written to; whatever else is written tells so by itself."""
+    """Report that standard output cannot be written to; errors of other files have their own messages."""
     try:
         yield
     except OSError as error:
         if error.filename is not None:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try again when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at exit
         with storage_errors("to standard output"):
             raise
 
@@ -76,7 +77,7 @@ def _every_verb(
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[CurrentStderr()])
     logging.getLogger("twincar").setLevel(logging.ERROR if quiet else logging.INFO)
     logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)  # it warns where triton is not installed
-    # The hub's library asks only when it is imported. It warns of retries that then succeed, and of tokens not needed.
+    # The hub's library reads this at import. It warns about retries that then succeed, and about missing tokens.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if quiet or not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -87,7 +88,7 @@ def _fail(error: TwinCarError) -> None:
     sys.exit(error.exit_code)
 
 
-# In the order people meet them, which is that of --help.
+# In the order in which users need them, which is that of --help.
 for verb in (
     training.quickstart,
     data.prepare,

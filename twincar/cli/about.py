@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def info(as_json: JsonOption = False) -> None:
-    """Tell what is installed and what is missing, which devices and engines there are, and where the caches are."""
+    """Show what is installed and what is missing, the devices and engines, and the caches."""
     from twincar.core.info import info
 
     found = info()
@@ -26,7 +26,7 @@ def info(as_json: JsonOption = False) -> None:
 
 
 def print_info(info: Info) -> None:
-    """What is there, and the command that brings what is missing."""
+    """Print what is installed, and the commands that install what is missing."""
     cpu, gpus, cache = info.cpu, info.gpus, info.hub_cache
     typer.echo(f"TwinCar {info.version} in {info.folder}, Python {info.python}, {info.system}")
     typer.echo(
@@ -41,9 +41,9 @@ def print_info(info: Info) -> None:
             typer.echo(f"  {', '.join(there)}")
         if extra.missing:
             typer.echo(f"  missing: {', '.join(extra.missing)}; pip install '{name}'")
-    typer.echo("\nWhat answers, unless --engine says otherwise:")
+    typer.echo("\nEngines that --engine auto chooses:")
     for model, engine in info.engines.items():
-        typer.echo(f"  {model}: {engine or 'nothing that is installed'}")
+        typer.echo(f"  {model}: {engine or 'none is installed'}")
     typer.echo(f"\nDownloads: {cache.folder} ({counted(cache.files, 'file')}, {cache.bytes / 1e6:.1f} MB)")
     typer.echo("Decoded photos (train --cache): in the folder of their data set")
     typer.echo(

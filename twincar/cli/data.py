@@ -1,4 +1,4 @@
-"""Verbs that look at photos before anything is trained: prepare, audit."""
+"""Verbs for data sets: prepare, audit."""
 
 from __future__ import annotations
 
@@ -33,35 +33,35 @@ def prepare(
         list[str] | None,
         typer.Option(
             "--split",
-            help="Split to read; may be repeated; test alone to evaluate on.  [default: train, test]",
+            help="Split to read, repeatable; test alone for evaluation only.  [default: train, test]",
         ),
     ] = None,
     val_share: Annotated[
-        float, typer.Option(min=0.01, max=0.5, help="Share of the training photos to validate on.")
+        float, typer.Option(min=0.01, max=0.5, help="Share of the training photos used for validation.")
     ] = 0.1,
-    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the validation split.")] = 0,
     classes: ClassesOption = None,
     labels_from: LabelsFromOption = None,
     singletons: Annotated[
         Singletons | None,
         typer.Option(
-            help="Classes with a single training photo, which leaves none to validate on: keep them for training, or "
+            help="Classes with a single training photo, which have none for validation: keep them for training, or "
             "drop them.  [default: stop]"
         ),
     ] = None,
     open_set: Annotated[
         Path | None,
         typer.Option(
-            help="JSON file of known_classes and unknown_classes: the latter are never trained on, to find out whether "
-            "the model turns them away."
+            help="JSON file of known_classes and unknown_classes; the latter are not trained on, to measure whether "
+            "the model rejects them."
         ),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at bad rows in place of leaving them out.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at invalid rows instead of leaving them out.")] = False,
     exclude: Annotated[
         Path | None,
         typer.Option(
-            help="CSV of photos to leave out: findings.csv of audit --deep, of which the rows count whose action is "
-            "'exclude', or any list with a column 'file'."
+            help="CSV of photos to leave out: findings.csv of audit --deep (its rows with the action 'exclude'), or "
+            "any list with a column 'file'."
         ),
     ] = None,
 ) -> None:
@@ -92,8 +92,8 @@ def audit(
         bool,
         typer.Option(
             "--deep",
-            help="Also copies, leaks between splits, contradicting labels, odd photos and classes; SOURCE may be a "
-            "prepared data set. Writes a page and findings.csv for prepare --exclude.",
+            help="Also find copies, leaks between splits, contradicting labels, outliers and problems with classes; "
+            "SOURCE may be a prepared data set. Writes a page and findings.csv for prepare --exclude.",
         ),
     ] = False,
     model: Annotated[
@@ -101,13 +101,19 @@ def audit(
         typer.Option(
             "--model",
             "-m",
-            help="With --deep: a model of any kind that judges the labels; a run leaves out what it was trained on.",
+            help="With --deep: a model of any kind that reviews the labels; a run leaves out what it was trained on.",
         ),
     ] = None,
     folds: Annotated[
-        int, typer.Option(min=0, help="With a run as --model: judge its training photos too, by so many networks.")
+        int,
+        typer.Option(
+            min=0,
+            help="With a run as --model: also review its training photos, with this many networks trained in folds.",
+        ),
     ] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for page and list.  [default: audits/<source>]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the page and the list.  [default: audits/<source>]")
+    ] = None,
     classes: ClassesOption = None,
     labels_from: LabelsFromOption = None,
     as_csv: CsvOption = False,
@@ -133,7 +139,7 @@ def audit(
     with progress("Auditing photos") as on_photo:
         opened = open_source(source, classes_file=classes, labels_from=number_of(labels_from), allow_untrained=True)
         report = audit_source(opened, on_photo=on_photo)
-    lacking = find_lacking(report.sound, opened.classes)
+    lacking = find_lacking(report.valid, opened.classes)
     for note in (*opened.notes, *(f"{issue.detail}." for issue in lacking)):
         typer.echo(f"Note: {note}", err=True)
     rows = report.rows()
@@ -144,7 +150,7 @@ def audit(
     else:
         print_table(["file", "defect", "detail"], ([row[c] for c in ("file", "defect", "detail")] for row in rows))
         counts = ", ".join(f"{count} {defect}" for defect, count in report.counts().items())
-        typer.echo(f"{len(report.sound)} sound rows, {len(rows)} bad{': ' + counts if counts else ''}.")
+        typer.echo(f"{len(report.valid)} valid rows, {len(rows)} invalid{': ' + counts if counts else ''}.")
     if rows or lacking:
         raise typer.Exit(1)
 
@@ -182,7 +188,7 @@ def _audit_deeply(
 
 
 def print_summary(manifest: Mapping[str, Any], folder: Path, classes: int) -> None:
-    """What a data set came to: photos by split, rows left out by reason, what to do next."""
+    """Print photos by split, rows left out by reason, and the next command."""
     counts = ", ".join(f"{count} {split}" for split, count in manifest["photos"].items())
     typer.echo(f"{folder}: {counted(classes, 'class', 'classes')}; photos: {counts}")
     for defect, count in manifest["left_out"].items():
@@ -198,9 +204,9 @@ def print_summary(manifest: Mapping[str, Any], folder: Path, classes: int) -> No
 
 
 def print_deep_audit(audit: DeepAudit) -> None:
-    """What was found, by reason; what to do next."""
+    """Print the findings by reason, and the next command."""
     summary = audit.to_dict()
-    typer.echo(f"{counted(summary['photos'], 'sound photo')} in {summary['source']}")
+    typer.echo(f"{counted(summary['photos'], 'valid photo')} in {summary['source']}")
     for defect, count in summary["unsound"].items():
         typer.echo(f"  unusable: {count} {defect}")
     for reason, count in summary["skipped"].items():

@@ -21,7 +21,7 @@ class Split(StrEnum):
 
 
 class LabelsFrom(StrEnum):
-    """What class numbers count from."""
+    """The number of the first class."""
 
     ZERO = "0"
     ONE = "1"
@@ -52,11 +52,11 @@ SourceArgument = Annotated[
 ]
 ClassesOption = Annotated[
     Path | None,
-    typer.Option("--classes", help="Class names in order: one a line, classes.json, or the devkit's cars_meta.mat."),
+    typer.Option("--classes", help="Class names in order: one per line, classes.json, or the devkit's cars_meta.mat."),
 ]
 LabelsFromOption = Annotated[
     LabelsFrom | None,
-    typer.Option("--labels-from", help="Number of the first class in a CSV of class numbers, where 0 does not occur."),
+    typer.Option("--labels-from", help="Number of the first class in a CSV of class numbers without 0."),
 ]
 AnyModelArgument = Annotated[
     str | None,
@@ -80,20 +80,20 @@ ResultsOption = Annotated[
     ),
 ]
 ConfidenceOption = Annotated[
-    float, typer.Option(min=0, max=1, help="How probable an answer has to be to be given; else a coarser one is.")
+    float, typer.Option(min=0, max=1, help="Least probability of an answer; below it, a coarser answer is given.")
 ]
 FalseRejectionOption = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of photos of known cars that may be turned away as unknown.")
+    float, typer.Option(min=0, max=1, help="Share of photos of known cars that may be rejected as unknown.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV, for machines.")]
 
 
 class Command(TyperCommand):
-    """A verb; of its options `--cluster` may stand without a value, which typer has no word for."""
+    """A verb whose option `--cluster` may have no value, which typer does not support."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments of the verb."""
+        """Parse the arguments of the verb."""
         return super().parse_args(ctx, _with_address(args))
 
 
@@ -106,15 +106,15 @@ def _with_address(arguments: list[str]) -> list[str]:
 
 
 def number_of(labels_from: LabelsFrom | None) -> int | None:
-    """What class numbers count from, if that is told."""
+    """The number of the first class, if it is given."""
     return None if labels_from is None else int(labels_from)
 
 
 def model_or_bundled(model: str | None) -> str:
-    """The model that was named, or the bundled model, of which this tells."""
+    """The named model, or the bundled one, which is reported."""
     if model is not None:
         return model
     from twincar.models.bundled import MODEL, WHAT
 
-    typer.echo(f"No model named: answering with {WHAT}.", err=True)
+    typer.echo(f"No model named: using {WHAT}.", err=True)
     return str(MODEL)

@@ -1,4 +1,4 @@
-"""How results look: tables on a terminal, tab-separated lines elsewhere, JSON and CSV for machines, progress bars."""
+"""Output: tables on a terminal, tab-separated lines elsewhere, JSON and CSV for machines, progress bars."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar on standard error, where that is a terminal; gives the function to call with (done, total)."""
+    """A progress bar on standard error if that is a terminal; yields the function to call with (done, total)."""
     if not sys.stderr.isatty() or not logging.getLogger("twincar").isEnabledFor(logging.INFO):
         yield None
         return
@@ -36,10 +36,10 @@ def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on a terminal, tab-separated lines elsewhere; the first row names the columns."""
+    """Print a table on a terminal, tab-separated lines elsewhere; the first line names the columns."""
     if not sys.stdout.isatty():
         rows = iter(rows)
-        first = list(islice(rows, 1))  # before anything is printed: it may not come to be
+        first = list(islice(rows, 1))  # before anything is printed, because it may raise an error
         for row in chain([header], first, rows):
             typer.echo("\t".join(row))
         return
@@ -48,51 +48,53 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(*(Column(name, overflow="fold") for name in header), box=box.SIMPLE_HEAD)  # nothing is cut off
+    table = Table(
+        *(Column(name, overflow="fold") for name in header), box=box.SIMPLE_HEAD
+    )  # long cells are wrapped, not cut off
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """One JSON object, to be read by people too."""
+    """Print one JSON object, indented."""
     _write_utf8()
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def print_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
-    """One JSON object a line."""
+    """Print one JSON object per line."""
     _write_utf8()
     for row in rows:
         typer.echo(json.dumps(row, ensure_ascii=False))
 
 
 def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """CSV with a header; cells a row lacks are empty, and what a spreadsheet would run as a formula is quoted."""
+    """Print CSV with a header; missing cells are empty, and text that a spreadsheet would run is quoted."""
     _write_utf8()
     writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows({column: spreadsheet_cell(value) for column, value in row.items()} for row in rows)
-    sys.stdout.flush()  # while a full disk can still be told
+    sys.stdout.flush()  # while the error of a full disk can still be reported
 
 
 def _write_utf8() -> None:
-    """What machines read is UTF-8 wherever it goes; bytes of a name that are not become escapes."""
+    """Write UTF-8 in any locale; bytes of a name that are not UTF-8 become escapes."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 class CurrentStderr(logging.StreamHandler[Any]):
-    """Logs to what standard error is at that moment, so that a progress bar can keep lines above itself."""
+    """Logs to the current standard error, so that a progress bar can keep lines above itself."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
 
     @property
     def stream(self) -> Any:
-        """Where to write."""
+        """The current standard error."""
         return sys.stderr
 
     @stream.setter
     def stream(self, value: Any) -> None:
-        """Standard error is always the current one."""
+        """Ignored: the stream is always the current standard error."""

@@ -119,7 +119,7 @@ def predict(
     if out is not None:
         if as_csv or classes or backbone or images == ["-"]:
             raise UsageError("Expected --out with photos by name, and without --csv, --classes and --backbone.")
-        settings = {"top_k": top_k, "tta": tta, "confidence": confidence, "false_rejection": false_rejection}
+        settings = {"top_k": top_k, "tta": tta, "min_confidence": confidence, "false_rejection": false_rejection}
         _predict_many(images, out, cluster, model_or_bundled(model), engine, settings, as_json)
         return
     from twincar.core.listing import find_photos
@@ -137,7 +137,7 @@ def predict(
         engine=engine,
         classes=names,
         backbone=backbone,
-        confidence=confidence,
+        min_confidence=confidence,
         false_rejection=false_rejection,
     )
     failed = 0

@@ -1,4 +1,4 @@
-"""Verbs that let others use a model: serve, demo."""
+"""Verbs that serve a model: serve, demo."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from twincar.core.options import CONFIDENCE, FALSE_REJECTION, EngineName
 
 def serve(
     model: ModelArgument = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines ask.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="To listen on; 0 takes a free one.")] = 8000,
-    engine: Annotated[EngineName, typer.Option(help="What computes; auto is the fastest there.")] = "auto",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 chooses a free one.")] = 8000,
+    engine: Annotated[EngineName, typer.Option(help="Inference engine; auto is the fastest installed.")] = "auto",
     max_queue: Annotated[int, typer.Option(min=1, help="Photos that may wait; further ones get a 503.")] = 128,
     confidence: ConfidenceOption = CONFIDENCE,
     false_rejection: FalseRejectionOption = FALSE_REJECTION,
@@ -24,7 +24,7 @@ def serve(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Ask for the key in FILE (else that in the variable TWINCAR_API_KEY) with every request but probes.  "
+            help="Require the key in FILE (else in the variable TWINCAR_API_KEY) for every request except probes.  "
             "[default: no key]",
         ),
     ] = None,
@@ -34,15 +34,16 @@ def serve(
     allow_origin: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ORIGIN", help="A site whose pages may ask, such as https://cars.example; * for all; repeatable."
+            metavar="ORIGIN",
+            help="Origin whose pages may send requests, such as https://cars.example; * for all; repeatable.",
         ),
     ] = None,
     access_log: Annotated[bool, typer.Option(help="Log a line for each request to standard error.")] = True,
     grace_period: Annotated[
-        int, typer.Option(min=0, metavar="SECONDS", help="To go on listening after SIGTERM, while /readyz says 503.")
+        int, typer.Option(min=0, metavar="SECONDS", help="Time to keep listening after SIGTERM, while /readyz is 503.")
     ] = 5,
 ) -> None:
-    """Answer over HTTP, for programs and other machines; /docs tells how to ask."""
+    """Serve predictions over HTTP, for programs and other machines; /docs is the documentation."""
     from twincar.deploy.server import HttpSettings, read_api_key, serve
     from twincar.inference.classifier import Classifier
 
@@ -54,24 +55,25 @@ def serve(
         grace_period=grace_period,
     )
     named = model_or_bundled(model)
-    classifier = Classifier.load(named, engine=engine, confidence=confidence, false_rejection=false_rejection)
+    classifier = Classifier.load(named, engine=engine, min_confidence=confidence, false_rejection=false_rejection)
     serve(classifier, name=Path(named).name, host=host, port=port, queue=max_queue, settings=settings)
 
 
 def demo(
     model: ModelArgument = None,
-    examples: Annotated[Path | None, typer.Option(help="Folder of photos to click.")] = None,
+    examples: Annotated[Path | None, typer.Option(help="Folder of example photos.")] = None,
     space: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Serve nothing; write what a Hugging Face space needs to DIR.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the files of a Hugging Face space to DIR, and serve nothing."),
     ] = None,
     host: Annotated[
-        str | None, typer.Option(help="Address to listen at.  [default: 127.0.0.1, this computer only]")
+        str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1, this computer only]")
     ] = None,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port.  [default: the first free one from 7860 on]")
     ] = None,
 ) -> None:
-    """Try a model in the browser: photo in, answer, how sure, what it looked at."""
+    """Try a model in the browser: the answer for a photo, its probability and a heatmap."""
     named = model_or_bundled(model)
     if space:
         from twincar.deploy.space import write_space

@@ -1,4 +1,4 @@
-"""Verbs that train: quickstart, train."""
+"""Verbs for training: quickstart, train."""
 
 from __future__ import annotations
 
@@ -50,47 +50,50 @@ def train(
     data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Folder of a prepared data set.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run.  [default: the data folder's]")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
-    resume: Annotated[Path | None, typer.Option(help="Go on with this run after its last whole epoch.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Resume this run after its last finished epoch.")] = None,
     recipe: Annotated[
         str | None, typer.Option(help="stanford, best, scratch, published or toycars.  [default: stanford]")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings; flags win over it.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings; flags take precedence.")] = None,
     backbone: Annotated[str | None, typer.Option(help="Any timm EfficientNetV2.")] = None,
-    pretrained: Annotated[str | None, typer.Option(help="First weights: hub, none, or a file.")] = None,
+    pretrained: Annotated[str | None, typer.Option(help="Initial weights: hub, none, or a file.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Height and width of the network's input, pixels.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="At most this many passes over the data.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Photos a step.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Largest number of epochs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Photos per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
     compile: Annotated[
-        bool | None, typer.Option("--compile", help="Compile the network: minutes at first, then quicker steps.")
+        bool | None,
+        typer.Option("--compile", help="Compile the network: takes minutes at the start, then steps are faster."),
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that load photos; -1 chooses.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Data-loader processes; -1 chooses their number.")] = None,
     cache: Annotated[
         bool | None,
-        typer.Option("--cache", help="Keep the photos decoded in a file below DATA; its size is told first."),
+        typer.Option("--cache", help="Keep the photos decoded in a file below DATA; its size is logged first."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only this many batches a pass, to try everything out.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Use only this many batches per epoch, to try everything out.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of config.yaml, such as augment.flip=0."),
     ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
     devices: Annotated[
-        int | None, typer.Option(min=1, help="Processes on each host, one a device.  [default: as torchrun says, or 1]")
+        int | None, typer.Option(min=1, help="Processes on each host, one per device.  [default: from torchrun, or 1]")
     ] = None,
     num_nodes: Annotated[
-        int | None, typer.Option(min=1, help="Hosts, under torchrun or SLURM.  [default: as torchrun says, or 1]")
+        int | None, typer.Option(min=1, help="Hosts, with torchrun or SLURM.  [default: from torchrun, or 1]")
     ] = None,
 ) -> None:
-    """Train a network on a prepared data set, or go on with a run; on several devices and hosts by DDP."""
+    """Train a network on a prepared data set, or resume a run; on several devices and hosts by DDP."""
     from twincar.core.config import TrainConfig, parse_settings
     from twincar.training.distributed import devices_and_nodes, is_first_process
     from twincar.training.train import resume as resume_run
     from twincar.training.train import train
 
-    if not is_first_process():  # the first one speaks for all
+    if not is_first_process():  # only the first one prints
         logging.getLogger("twincar").setLevel(logging.ERROR)
     per_node, nodes = devices_and_nodes(devices, num_nodes)
 
@@ -130,21 +133,21 @@ def train(
 
 @contextmanager
 def _resumable(run: Path) -> Iterator[None]:
-    """Tell how to go on when training is interrupted, or is stopped by what can be mended."""
-    go_on = f"Go on with: twincar train --resume {run}"
+    """Print how to resume if training is interrupted or stopped by an error that can be corrected."""
+    resume_with = f"Resume with: twincar train --resume {run}"
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"\nInterrupted. {go_on}", err=True)
+        typer.echo(f"\nInterrupted. {resume_with}", err=True)
         raise
     except (StorageError, PhotoError) as error:
         if RunFolder(run).config.exists():
-            error.add_note(go_on)
+            error.add_note(resume_with)
         raise
 
 
 def print_training(result: TrainResult) -> None:
-    """The best epoch, whose weights were kept, and why there were no more."""
+    """Print the best epoch, whose weights were kept, and why training ended."""
     best = result.best
     typer.echo(
         f"Best epoch {best['epoch']:.0f} of {len(result.history)}: validation macro-F1 {best['val_f1_macro']:.3f}, "

@@ -1,1 +1,1 @@
-"""What every part stands on: errors, labels, configuration, files, runs and photos. Imports nothing above it."""
+"""The common basis: errors, labels, configuration, files, runs and photos. Imports no other folder of the package."""

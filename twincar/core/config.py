@@ -1,7 +1,7 @@
-"""What can be set, and the named recipes: frozen dataclasses, a line of doc with the unit per field; no I/O at import.
+"""The configuration of a training run: frozen dataclasses, each field documented with its unit. No I/O at import.
 
 Precedence: defaults < recipe < YAML file < flags (`TrainConfig.resolve`). The resolved configuration is saved with the
-run. An option exists because somebody uses it; what nobody changes is a constant where it is used.
+run. A setting exists only if somebody changes it; a value that nobody changes is a constant where it is used.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-_DEEPEST = 8  # names within names in a setting; there are two
+_DEEPEST = 8  # most levels in the name of a setting; the configuration has two
 
 _STRICT = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class AugmentConfig:
-    """How a training photo is varied; the defaults are the strengths of the published recipe."""
+    """Augmentation of the training photos; the defaults are those of the published recipe."""
 
     crop_scale: tuple[Positive, Positive] = (0.7, 1.0)
-    """Area of the random crop, as a share of the photo's."""
+    """Area of the random crop, as a share of the photo's area; lowest and highest."""
     crop_ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
-    """Width by height of the random crop, before it is squashed to the network's input."""
+    """Aspect ratio (width by height) of the random crop before it is resized to the network's input."""
     flip: Probability = 0.5
-    """Probability of a mirror image."""
+    """Probability of a horizontal flip."""
     rotation: Annotated[float, Field(ge=0, le=180)] = 15.0
     """Rotation is drawn from plus or minus this, degrees."""
     brightness: Probability = 0.4
@@ -55,76 +55,76 @@ class AugmentConfig:
     saturation: Probability = 0.4
     """Saturation factor is drawn from 1 plus or minus this."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.2
-    """Hue shift is drawn from plus or minus this, turns of the colour circle."""
+    """Hue shift is drawn from plus or minus this, as a share of the colour circle."""
     blur: Probability = 0.15
     """Probability of a Gaussian blur over 3 pixels."""
     trivial_augment: bool = False
-    """TrivialAugment (Müller and Hutter, 2021) after all that: one operation of 14, at any strength."""
+    """Apply TrivialAugment (Müller and Hutter, 2021) after the others: one of 14 operations at a random strength."""
 
     def __post_init__(self) -> None:
         if not self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            raise ValueError("crop_scale must be two rising numbers, at most 1")
+            raise ValueError("crop_scale must be two numbers in rising order, at most 1")
         if self.crop_ratio[0] > self.crop_ratio[1]:
-            raise ValueError("crop_ratio must be two rising numbers")
+            raise ValueError("crop_ratio must be two numbers in rising order")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TrainConfig:
-    """Everything that decides how a network is trained; the defaults are the recipe for Stanford Cars."""
+    """All settings of a training run; the defaults are the recipe for Stanford Cars."""
 
     recipe: str = "stanford"
-    """The named recipe the values started from."""
+    """The named recipe that the other values override."""
     data: str = ""
     """Folder of the prepared data set."""
 
     backbone: str = "tf_efficientnetv2_s.in21k"
     """Name of any timm EfficientNetV2."""
     pretrained: str = "hub"
-    """Where the backbone's first weights come from: 'hub', 'none', or the path of a local weights file."""
+    """Where the backbone's initial weights come from: 'hub', 'none', or the path of a local weights file."""
     head: Head = "mlp"
-    """Classifier: 'mlp' is Linear-ReLU-Dropout-Linear over 512 units, 'linear' a single layer."""
+    """Classification head: 'mlp' is Linear-ReLU-Dropout-Linear with 512 units, 'linear' a single layer."""
     dropout: Share = 0.2
     """Dropout before the last layer, a share of the units."""
     drop_path: Share = 0.0
-    """Stochastic depth of the backbone's last block, a share of the photos."""
+    """Stochastic depth: probability that the backbone's last block is skipped; it rises linearly from 0."""
 
     image_height: Pixels = 224
-    """Network input, pixels."""
+    """Height of the network's input, pixels."""
     image_width: Pixels = 224
-    """Network input, pixels."""
+    """Width of the network's input, pixels."""
     crop: Annotated[float, Field(gt=0, le=1)] = 0.875
-    """Share of the resized photo that the centre crop keeps in evaluation; 224 of 256 pixels is 0.875."""
+    """Share of the resized photo's side that the centre crop keeps in evaluation; 224 of 256 pixels is 0.875."""
     initial_resolution: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the input's height and width that training starts at; it grows to all in four stages."""
+    """Share of the input's height and width at which training starts; it grows to 1 in four stages."""
     squash: bool = False
-    """Evaluate on the whole photo squashed to the input size, in place of a centre crop."""
+    """Evaluate on the whole photo, resized to the input without keeping its aspect ratio, instead of a centre crop."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    """Variation of the training photos."""
+    """Augmentation of the training photos."""
 
     epochs: Count = 25
-    """At most this many passes over the training photos."""
+    """Largest number of passes over the training photos."""
     patience: Count = 7
     """Stop after this many epochs without a better macro-F1 on the validation photos."""
     limit_batches: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Only this many batches a pass, to try everything out in seconds; 0 is all."""
+    """Use only this many batches of each pass, to try everything out in seconds; 0 is all."""
     epoch_repeats: Count = 1
-    """Times that a photo comes in an epoch: where the data set is small, validating after each pass takes long."""
+    """Passes over the training photos in one epoch: with a small data set, validation after each pass takes long."""
     batch_size: Count = 32
-    """Photos a step."""
+    """Photos per step."""
     balanced: bool = True
-    """Draw training photos so that every class comes equally often (WeightedRandomSampler)."""
+    """Sample training photos so that every class is equally frequent (WeightedRandomSampler)."""
     learning_rate: Positive = 3e-4
     """Peak learning rate of AdamW."""
     weight_decay: Amount = 1e-5
-    """Weight decay of AdamW; norms and biases have none."""
+    """Weight decay of AdamW; normalisation layers and biases have none."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Each stage of the backbone learns this much slower than the one after it, times; 1 is equally fast."""
+    """Layer-wise decay: the learning rate of each stage of the backbone is that of the next stage times this factor."""
     schedule: Schedule = "plateau"
     """'plateau': a tenth of the rate after 3 epochs without a better macro-F1; 'cosine': to zero over all epochs."""
     warmup_epochs: Amount = 0.0
     """Linear warm-up before a cosine schedule, epochs."""
     label_smoothing: Share = 0.1
-    """Share of the target that is spread over all classes."""
+    """Label smoothing: share of the target that is spread over all classes."""
     mixup: Amount = 0.4
     """Alpha of Mixup's Beta distribution; 0 is off."""
     cutmix: Amount = 1.0
@@ -132,22 +132,22 @@ class TrainConfig:
     mix_probability: Probability = 1.0
     """Probability that a batch is mixed at all."""
     mix_until: Probability = 1.0
-    """Share of the epochs, from the first, in which batches are mixed; those after see photos as they are."""
+    """Share of the epochs, from the first, in which batches are mixed; the later ones see unmixed photos."""
     gradient_clip: Amount = 1.0
     """Largest norm of the gradient; 0 is off."""
     ema_decay: Share = 0.0
-    """Decay a step of the moving average of the weights that is validated and saved; 0 is off."""
+    """Decay per step of the exponential moving average of the weights, which is validated and saved; 0 is off."""
 
     precision: Precision = "auto"
-    """'auto' is bf16 or fp16 on a GPU, and on a CPU bf16 where a short trial shows that it is quicker, else fp32."""
+    """'auto' is bf16 or fp16 on a GPU; on a CPU it is bf16 if a short trial shows that it is faster, else fp32."""
     compile: bool = False
-    """Compile the network by torch.compile: minutes at the start, some gain in each step."""
+    """Compile the network with torch.compile: it takes minutes at the start and makes each step somewhat faster."""
     workers: Annotated[int, Field(ge=-1)] = -1
     """Data-loader processes; -1 chooses by the number of cores."""
     cache: bool = False
-    """Keep the training photos decoded in a file below the prepared data; its size is told before it is built."""
+    """Keep the training photos decoded in a file below the prepared data; its size is logged before it is built."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Of everything random: order, draws, first weights."""
+    """Seed of everything random: order of the photos, augmentation, initial weights."""
 
     @classmethod
     def resolve(
@@ -161,7 +161,7 @@ class TrainConfig:
         values = read_yaml(yaml_file) if yaml_file else {}
         chosen = recipe or values.get("recipe", "stanford")
         if not isinstance(chosen, str) or chosen not in RECIPES:
-            raise UsageError(f"Expected a recipe out of {', '.join(RECIPES)}, and found {_shown(chosen)}.")
+            raise UsageError(f"Expected a recipe out of {', '.join(RECIPES)}, but found {_shown(chosen)}.")
         given = {name: value for name, value in (flags or {}).items() if value is not None}
         return cls.from_values(_merged(RECIPES[chosen], values, given, {"recipe": chosen}))
 
@@ -190,43 +190,43 @@ _ADAPTER = TypeAdapter(TrainConfig)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read 'name: value' lines.
+    """Read a YAML file of settings, `name: value`.
 
     Raises:
-        UsageError: there is no such file, or it is something else.
+        UsageError: there is no such file, or it is not a YAML mapping.
     """
     try:
         values = _parse_yaml(read_bounded(path).decode())
     except FileNotFoundError:
-        raise UsageError(f"Expected a configuration file at {path}, and there is none.") from None
+        raise UsageError(f"Expected a configuration file at {path}, but there is none.") from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"Expected YAML in {path}, and it cannot be read: {error}") from None
+        raise UsageError(f"Expected YAML in {path}, but it cannot be read: {error}") from None
     if not isinstance(values, dict | None):
-        raise UsageError(f"Expected 'name: value' lines in {path}, and found a {type(values).__name__}.")
+        raise UsageError(f"Expected 'name: value' lines in {path}, but found a {type(values).__name__}.")
     return values or {}
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Settings written as 'name=value' or 'augment.name=value'; values are read as YAML.
+    """Parse settings written as 'name=value' or 'augment.name=value'; values are read as YAML.
 
     >>> parse_settings(["ema_decay=0.99", "augment.flip=0"])
     {'ema_decay': 0.99, 'augment': {'flip': 0}}
 
     Raises:
-        UsageError: one of them has no '=', or no YAML after it.
+        UsageError: a setting has no '=', or no valid YAML after it.
     """
     result: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
-            raise UsageError(f"Expected a setting as NAME=VALUE, and found {setting!r}.")
+            raise UsageError(f"Expected a setting as NAME=VALUE, but found {setting!r}.")
         try:
             value = _parse_yaml(text)
         except ValueError:
-            raise UsageError(f"Expected a value after '=' in {setting!r}, and it cannot be read.") from None
+            raise UsageError(f"Expected a value after '=' in {setting!r}, but it cannot be read.") from None
         parts = name.strip().split(".")
         if len(parts) > _DEEPEST:
-            raise UsageError(f"Expected the name of a setting, and found {name!r}.")
+            raise UsageError(f"Expected the name of a setting, but found {name!r}.")
         for part in reversed(parts):
             value = {part: value}
         result = _merged(result, value)
@@ -234,7 +234,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases: a few lines of them can stand for more values than any memory holds."""
+    """YAML without aliases, because a few nested aliases can expand to more values than memory holds."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -243,16 +243,16 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def _parse_yaml(text: str) -> Any:
-    """The value of a text.
+    """Parse a YAML text.
 
     Raises:
-        ValueError: it is no YAML.
+        ValueError: the text is not YAML.
     """
     try:
         return yaml.load(text, _PlainLoader)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    except Exception as error:  # a scalar that is not what its tag says makes PyYAML raise almost anything
+    except Exception as error:  # PyYAML raises almost anything for a scalar that does not fit its tag
         raise ValueError(str(error)) from None
 
 
@@ -267,16 +267,16 @@ def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _in_a_sentence(error: ValidationError) -> str:
-    """The first thing wrong, and for a misspelt name the nearest right one."""
+    """A sentence for the first error, with the nearest known name where a name is misspelt."""
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "unexpected_keyword_argument":
         known = [f.name for f in fields(TrainConfig)] + [f"augment.{f.name}" for f in fields(AugmentConfig)]
         near = difflib.get_close_matches(name[:100], known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
-        return f"Expected the name of a setting, and found {name!r}; {hint}"
+        return f"Expected the name of a setting, but found {name!r}; {hint}"
     expected = first["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
-    return f"The setting {name!r} {expected}, and {_shown(first['input'])} was found."
+    return f"The setting {name!r} {expected}, but {_shown(first['input'])} was found."
 
 
 def _shown(value: object) -> str:

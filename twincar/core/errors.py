@@ -2,15 +2,15 @@
 
     TwinCarError                  exit code 1
     ├── UsageError                exit code 2: the command itself is wrong; nothing was started
-    ├── DataError                 a data set or source that cannot be used as it is
-    │   └── PhotoError            one photo; carries the `Defect` found
-    ├── LabelError                class names that do not fit together
-    ├── CheckpointError           a model file that cannot be trusted or does not fit
-    ├── PretrainedWeightsError    the backbone's pretrained weights cannot be had
-    ├── HubError                  what a hub was asked for, or to keep: not there, refused, not whole
-    ├── ClusterError              a cluster that cannot be reached, or that gave up its work
-    ├── StorageError              the disk: full, read-only, no permission
-    └── MissingExtraError         a verb whose optional dependencies are not installed
+    ├── DataError                 a data set or source cannot be used as it is
+    │   └── PhotoError            one photo cannot be used; carries the `Defect` found
+    ├── LabelError                class names do not fit together
+    ├── CheckpointError           a model file cannot be trusted or does not fit
+    ├── PretrainedWeightsError    the backbone's pretrained weights are not available
+    ├── HubError                  a download from or an upload to a hub failed
+    ├── ClusterError              a cluster cannot be reached, or its work failed
+    ├── StorageError              the disk is full or read-only, or permission is denied
+    └── MissingExtraError         the optional dependencies of a verb are not installed
 
 Each message is one sentence or two: what was expected, what was found, what to do next. Only the command line turns
 an error into an exit code; libraries and tests catch the classes.
@@ -33,23 +33,23 @@ class TwinCarError(Exception):
     exit_code = 1
 
     def __init__(self, message: str = "") -> None:
-        # What a message repeats of a file or a request may be as long as that is; a sentence is not.
+        # A message may quote from a file or a request, which can be of any length.
         half = _LONGEST // 2
         super().__init__(message if len(message) <= _LONGEST else f"{message[:half]} [...] {message[-half:]}")
 
 
 class UsageError(TwinCarError):
-    """The command or call is wrong as written: a path that is not there, values that do not go together."""
+    """The command or call itself is wrong: a path does not exist, or values do not go together."""
 
     exit_code = 2
 
 
 class DataError(TwinCarError):
-    """A data set or a source of one that cannot be used as it is."""
+    """A data set, or a source of one, cannot be used as it is."""
 
 
 class Defect(StrEnum):
-    """What can be wrong with one row of a data set."""
+    """What can be wrong with one row of a data set; the values appear in tables and JSON."""
 
     MISSING = "missing"
     EMPTY = "empty"
@@ -65,11 +65,11 @@ class Defect(StrEnum):
     MALFORMED = "malformed row"
     SINGLETON = "class with one photo"
     EXCLUDED = "excluded"
-    """Nothing is wrong with it by itself; the user's list says that it should go."""
+    """The row itself is valid; the user's list of exclusions names it."""
 
 
 class PhotoError(DataError):
-    """One photo cannot be used; `defect` says which kind of trouble it is."""
+    """One photo cannot be used; `defect` says why."""
 
     def __init__(self, defect: Defect, message: str) -> None:
         super().__init__(message)
@@ -81,27 +81,27 @@ class PhotoError(DataError):
 
 
 class LabelError(TwinCarError):
-    """Class names that do not fit together: unknown, repeated, or missing on one side."""
+    """Class names do not fit together: unknown, repeated, or missing on one side."""
 
 
 class CheckpointError(TwinCarError):
-    """A model file that is damaged, of another architecture, or not safe to open."""
+    """A model file is damaged, of another architecture, or not safe to open."""
 
 
 class PretrainedWeightsError(TwinCarError):
-    """The backbone's pretrained weights were asked for and cannot be had."""
+    """The backbone's pretrained weights were requested but are not available."""
 
 
 class HubError(TwinCarError):
-    """A hub does not give what it was asked for, or does not take what it was given."""
+    """A download from a hub, or an upload to it, failed."""
 
 
 class ClusterError(TwinCarError):
-    """A cluster that cannot be reached, or that gave up its work."""
+    """A cluster cannot be reached, or its work failed."""
 
 
 class StorageError(TwinCarError):
-    """Nothing could be written: the disk is full, read-only, or not ours to write to."""
+    """A file could not be written: the disk is full or read-only, or permission is denied."""
 
 
 class MissingExtraError(TwinCarError):
@@ -120,7 +120,7 @@ _STORAGE_REASONS = {
 
 @contextmanager
 def storage_errors(what: str | Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write `what` into one `StorageError`."""
+    """Raise the operating system's errors in writing `what` as one `StorageError`."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What each installation brings, `twincar` itself and its extras, as the installed package's own metadata tells."""
+"""Which packages `twincar` and each of its extras require, read from the installed package's metadata."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Collection
 from importlib import metadata
 
 BASE = ""
-"""Stands for what is installed without naming any extra."""
+"""Key for the packages that are installed without any extra."""
 
 ALL = "all"
-"""The extra that is all others."""
+"""The extra that includes all others."""
 
-# Distributions whose module has another name, beyond hyphens for underscores.
+# Modules whose distribution has another name, apart from hyphens for underscores.
 _DISTRIBUTION_OF = {"cv2": "opencv-python-headless", "pil": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 _REQUIREMENT = re.compile(r"(?P<package>[\w.-]+)[^;]*(;.*extra == ['\"](?P<extra>[\w-]+)['\"])?")
 
 
 def packages_by_extra() -> dict[str, list[str]]:
-    """Names of the packages that `BASE` and each extra but `ALL` bring; empty where there is no metadata."""
+    """Names of the packages that `BASE` and each extra except `ALL` require; empty if there is no metadata."""
     found: dict[str, list[str]] = {}
     for requirement in _requirements():
         match = _REQUIREMENT.match(requirement)
@@ -28,7 +28,7 @@ def packages_by_extra() -> dict[str, list[str]]:
 
 
 def requirements_of(*extras: str) -> list[str]:
-    """What pip has to install for `twincar` itself and some of its extras; empty where there is no metadata."""
+    """The requirements of `twincar` itself and of some of its extras, for pip; empty if there is no metadata."""
     wanted = {BASE, *extras}
     found = [(line, _REQUIREMENT.match(line)) for line in _requirements()]
     return sorted(
@@ -45,12 +45,12 @@ def installed_version(package: str) -> str | None:
 
 
 def how_to_install(module: str, words: Collection[str] = ()) -> str:
-    """The command that brings a module that is missing.
+    """The pip command that installs a missing module.
 
     Args:
         module: its name, such as 'cv2' or 'lightning.pytorch'.
-        words: those of the command that needs it. Of several extras with the module, the one whose name is among them
-            is chosen, such as 'serve'; else the one to train, as most verbs need more of it.
+        words: the words of the command that needs it. If several extras include the module, the one whose name is among
+            the words is chosen, such as 'serve'; otherwise 'train', because most verbs need more of it.
     """
     top = module.partition(".")[0].lower()
     package = _DISTRIBUTION_OF.get(top, top.replace("_", "-"))

@@ -1,8 +1,4 @@
-"""Files that are either whole or not there: atomic writes, hashes, run folders.
-
-A run is one folder, `config.yaml trained_on.csv metrics.csv best.safetensors last.ckpt reports/ evaluations/`;
-`RunFolder` names its parts, and locks it.
-"""
+"""Atomic writes (a file is either whole or not there), JSON, CSV and hashes."""
 
 from __future__ import annotations
 
@@ -28,15 +24,15 @@ from twincar.core.user_files import open_regular, read_bounded
 log = logging.getLogger(__name__)
 
 LOCK, TRAINED_ON = "train.lock", "trained_on.csv"
-"""Files of a run that are there before it has begun: the one whose lock its process holds, and the photos it sees."""
+"""Files of a run that exist before its first epoch: the lock that its process holds, and the hashes of its photos."""
 _UNFINISHED = re.compile(r"\..+\.twincar-(?P<machine>.+)-(?P<process>\d+)\.\w+\.part")
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
-_ABANDONED = 24 * 3600  # seconds without a change after which what another machine was writing counts as left behind
+_ABANDONED = 24 * 3600  # seconds without a change after which another machine's temporary file counts as abandoned
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it takes the place of `path`, on failure it vanishes.
+    """Yield a temporary path beside `path`; it is renamed to `path` on success and deleted on failure.
 
     The data is on disk before the rename, so a crash leaves the old file or the new one, never half of one.
 
@@ -52,7 +48,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             yield temporary
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            temporary.chmod(0o666 & ~_umask())  # mkstemp and safetensors both make files nobody else can read
+            temporary.chmod(0o666 & ~_umask())  # mkstemp and safetensors make files that only their owner can read
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -60,7 +56,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def working_folder(path: Path) -> Iterator[Path]:
-    """Yield a new hidden folder beside `path`, for what will be `path`; in the end it vanishes, unless it was renamed.
+    """Yield a new hidden folder beside `path`; it is deleted at the end unless the caller has renamed it to `path`.
 
     Raises:
         StorageError: the disk is full, read-only, or not writable.
@@ -74,27 +70,27 @@ def working_folder(path: Path) -> Iterator[Path]:
             yield folder
         except StorageError as error:
             if str(folder) in str(error) and isinstance(error.__cause__, OSError):
-                raise error.__cause__ from None  # to be told of `path`: the hidden name means nothing to anybody
+                raise error.__cause__ from None  # so that the message names `path`, not the hidden folder
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Delete what processes were writing in a folder when they were killed, and nothing that is still being written."""
+    """Delete the temporary files in a folder whose processes were killed; those still being written are kept."""
     for path in folder.glob(".*.part"):
         if is_unfinished(path) and not _is_being_written(path):
-            with suppress(OSError):  # it may be somebody else's
+            with suppress(OSError):  # it may belong to another user
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether it is, by its name, what a process was or is writing."""
+    """Whether a file or folder is, by its name, a temporary one of `atomic_path` or `working_folder`."""
     return _UNFINISHED.fullmatch(path.name) is not None
 
 
 def _unfinished_prefix(path: Path) -> str:
-    """How the name of what will be `path` begins: it tells who is writing."""
+    """The beginning of the temporary name for `path`; it names the machine and the process that write it."""
     return f".{path.name}.twincar-{_machine()}-{os.getpid()}."
 
 
@@ -112,7 +108,7 @@ def _is_running(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's
+    except OSError:  # it belongs to another user
         return True
     return True
 
@@ -130,7 +126,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically, as UTF-8.
 
-    Bytes of a file's name that are no UTF-8 become escapes such as `\\udce9`, from which JSON makes the name again.
+    Bytes of a file name that are not UTF-8 become escapes such as `\\udce9`, which JSON reads back as the same name.
     """
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
@@ -141,7 +137,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file of ours.
+    """Read a JSON file that TwinCar has written.
 
     Raises:
         DataError: the file is missing or is not JSON.
@@ -149,11 +145,11 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_bounded(path).decode())
     except FileNotFoundError:
-        raise DataError(f"Expected the file {path}, and it is not there.") from None
+        raise DataError(f"Expected the file {path}, but it is not there.") from None
     except RecursionError:
-        raise DataError(f"Expected JSON in {path}, and it is nested too deeply to be read.") from None
+        raise DataError(f"Expected JSON in {path}, but it is nested too deeply to be read.") from None
     except (ValueError, OSError) as error:
-        raise DataError(f"Expected JSON in {path}, and it cannot be read: {error}") from None
+        raise DataError(f"Expected JSON in {path}, but it cannot be read: {error}") from None
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
@@ -165,29 +161,29 @@ def to_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = No
     """Rows as CSV; None becomes an empty cell.
 
     Args:
-        rows: one mapping a row.
-        columns: their order; by default that of the first row, of which there must then be one.
+        rows: one mapping per row.
+        columns: their order; by default that of the first row, in which case there must be at least one row.
     """
     listed = list(rows)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns or list(listed[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(listed)
-    # A file name on disk may be bytes that are no UTF-8; Python carries those as surrogates.
+    # A file name on disk may have bytes that are not UTF-8; Python represents them as surrogates.
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
 def spreadsheet_cell(value: object) -> object:
-    """A value that a spreadsheet shows as it is: text that it would run as a formula gets a quote before it.
+    """Escape a value for a spreadsheet: text that would be run as a formula gets a quote before it.
 
-    See OWASP, 'CSV Injection'. Numbers stay numbers. What already begins with such a quote gets another, so that
-    `from_spreadsheet_cell` leads back.
+    See OWASP, 'CSV Injection'. Numbers stay numbers. Text that already begins with such a quote gets another, so that
+    `from_spreadsheet_cell` is the exact inverse.
     """
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def from_spreadsheet_cell(text: str) -> str:
-    """The text that `spreadsheet_cell` has quoted."""
+    """The inverse of `spreadsheet_cell` for text."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 

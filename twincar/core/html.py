@@ -1,8 +1,7 @@
-"""Values in, self-contained HTML pages out; the only user of Jinja and of Plotly's script.
+"""Self-contained HTML pages from templates; the only module that uses Jinja and Plotly's script.
 
-A page is one file that opens offline: styles, pictures and scripts are inside, and its content policy forbids the
-browser to ask for anything else. Names and paths are escaped by the templates (`assets/pages/`), where every value is
-text unless it comes from here as `Markup`.
+A page is one file that opens offline: it contains its styles, pictures and scripts, and its content security policy
+forbids the browser to load anything else. The templates (`assets/pages/`) escape every value that is not `Markup`.
 
 Shapes: H×W pixels of a photo.
 """
@@ -29,12 +28,12 @@ _QUALITY = 80  # of the pictures inside a page
 
 
 def render(template: str, **values: Any) -> str:
-    """The page of a template in `assets/pages/`, such as 'report.html.jinja'."""
+    """Render a template in `assets/pages/`, such as 'report.html.jinja'."""
     return environment("pages").get_template(template).render(**values)
 
 
 def picture_uri(picture: Image.Image | NDArray[np.uint8], longest: int = 320) -> str:
-    """A picture as a `data:` address, no side longer than `longest` pixels.
+    """A picture as a `data:` URI, with no side longer than `longest` pixels.
 
     Args:
         picture: RGB, or H×W×3.
@@ -48,7 +47,7 @@ def picture_uri(picture: Image.Image | NDArray[np.uint8], longest: int = 320) ->
 
 
 def script_json(value: object) -> Markup:
-    """A value as JSON inside `<script type="application/json">`, which no text in it can end."""
+    """A value as JSON for `<script type="application/json">`, escaped so that no text in it can end the element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -56,14 +55,14 @@ def script_json(value: object) -> Markup:
 
 
 def plotly_script() -> Markup:
-    """Plotly itself, 4.8 MB: the only bundle its package ships that needs nothing around it."""
+    """Plotly's own script, 4.8 MB: the only bundle in its package that works alone."""
     script = resources.files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8")
     return Markup(script)
 
 
 @cache
 def environment(folder: str, *, autoescape: bool = True, finalize: Callable[[Any], Any] | None = None) -> Environment:
-    """What renders the templates in `assets/<folder>`; see jinja2 for the rest."""
+    """The Jinja environment for the templates in `assets/<folder>`; see jinja2 for the arguments."""
     made = Environment(
         loader=PackageLoader("twincar", f"assets/{folder}"),
         autoescape=autoescape,

@@ -1,7 +1,7 @@
-"""What this installation is and can do: versions, extras, devices, engines, caches, environment.
+"""The `info` verb: versions, extras, devices, engines, caches and environment of this installation.
 
-Quick and never in the way: versions are read without importing the packages, and torch is imported only where a GPU
-may be and torch is there to ask. What cannot be found out is left out.
+It is fast and does not fail: versions are read without importing the packages, torch is imported only if there may be a
+GPU, and whatever cannot be found out is left out.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _NVIDIA = Path("/proc/driver/nvidia/version")
 
 @dataclass(frozen=True)
 class Extra:
-    """One part of the installation."""
+    """One extra of the installation."""
 
     name: str
-    """As in `pip install 'twincar[train]'`; empty for what always comes along."""
+    """As in `pip install 'twincar[train]'`; empty for the packages that are always installed."""
     packages: dict[str, str | None]
-    """Versions; None where a package is missing."""
+    """Installed versions by package; None if a package is missing."""
 
     @property
     def missing(self) -> list[str]:
-        """Packages that are not there."""
+        """Packages that are not installed."""
         return [package for package, version in self.packages.items() if version is None]
 
 
@@ -53,14 +53,14 @@ class Cpu:
 
     model: str
     cores: int
-    """That this process may use."""
+    """Number of cores that this process may use."""
     speedups: list[str]
-    """Instructions that make networks quick, as far as the system tells."""
+    """Instruction sets that make networks faster, as far as the system reports them."""
 
 
 @dataclass(frozen=True)
 class Gpus:
-    """Accelerators, and who told of them."""
+    """Accelerators, and a note on how they were found."""
 
     names: list[str]
     note: str
@@ -68,7 +68,7 @@ class Gpus:
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder of what was downloaded."""
+    """A download cache and its size."""
 
     folder: str
     files: int
@@ -77,21 +77,21 @@ class Cache:
 
 @dataclass(frozen=True)
 class Info:
-    """All of it."""
+    """The result of `info`."""
 
     version: str
     folder: str
-    """Of the package."""
+    """Where the package is installed."""
     python: str
     system: str
     cpu: Cpu
     gpus: Gpus
     extras: list[Extra]
     engines: dict[str, EngineName | None]
-    """What answers for each kind of model with `--engine auto`; None if that is not installed."""
+    """The engine that `--engine auto` chooses for each kind of model; None if it is not installed."""
     hub_cache: Cache
     environment: dict[str, str]
-    """Variables that are set and matter here; of secrets only that they are set."""
+    """Relevant environment variables that are set; for secrets only the word 'set'."""
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -102,7 +102,7 @@ def info() -> Info:
     """Find out what is installed, on which devices it runs and where the caches are."""
     return Info(
         version=__version__,
-        folder=str(Path(__file__).parent),
+        folder=str(Path(__file__).parents[1]),
         python=platform.python_version(),
         system=platform.platform(terse=True),
         cpu=_cpu(),
@@ -122,24 +122,24 @@ def _cpu() -> Cpu:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = (told.get("flags") or told.get("Features") or "").split()
-    model = told.get("model name") or platform.processor() or platform.machine()
+    entries = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = (entries.get("flags") or entries.get("Features") or "").split()
+    model = entries.get("model name") or platform.processor() or platform.machine()
     return Cpu(model, available_cores(), [flag for flag in _SPEEDUPS if flag in flags])
 
 
 def _gpus() -> Gpus:
     if platform.system() == "Darwin" and platform.machine() == "arm64":
-        return Gpus(["Apple GPU"], "told by the system")
+        return Gpus(["Apple GPU"], "reported by the system")
     tool = shutil.which("nvidia-smi")
     if not tool and not _NVIDIA.exists():
-        return Gpus([], "no NVIDIA driver here, so torch was not asked")
+        return Gpus([], "no NVIDIA driver found, so torch was not imported")
     try:
         import torch  # seconds; only where there may be a GPU
     except (ImportError, OSError):
-        return Gpus(_ask_driver(tool), "told by the NVIDIA driver; there is no torch to use them")
-    names = [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())]
-    return Gpus(names, "usable by torch" if names else "an NVIDIA driver is here, but torch finds no GPU to use")
+        return Gpus(_ask_driver(tool), "reported by the NVIDIA driver; torch, which would use them, is not installed")
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return Gpus(names, "usable by torch" if names else "an NVIDIA driver is installed, but torch finds no usable GPU")
 
 
 def _ask_driver(tool: str | None) -> list[str]:
@@ -147,17 +147,17 @@ def _ask_driver(tool: str | None) -> list[str]:
         return []
     command = [tool, "--query-gpu=name", "--format=csv,noheader"]
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)
+        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)
     except (OSError, subprocess.SubprocessError):
         return []
-    return [line.strip() for line in asked.stdout.splitlines() if line.strip()]
+    return [line.strip() for line in result.stdout.splitlines() if line.strip()]
 
 
 def _engines() -> dict[str, EngineName | None]:
-    """See `twincar.models.engines.open.open_engine` for the choice."""
-    torch: EngineName | None = "torch" if _is_there("torch") else None
-    onnx: EngineName | None = "onnxruntime" if _is_there("onnxruntime") else None
-    openvino: EngineName | None = "openvino" if _is_there("openvino") else None
+    """The same choice as in `twincar.models.engines.open.open_engine`."""
+    torch: EngineName | None = "torch" if _is_installed("torch") else None
+    onnx: EngineName | None = "onnxruntime" if _is_installed("onnxruntime") else None
+    openvino: EngineName | None = "openvino" if _is_installed("openvino") else None
     return {
         "run folder, .safetensors, .pth": torch,
         ".onnx": onnx,
@@ -167,8 +167,8 @@ def _engines() -> dict[str, EngineName | None]:
 
 
 def _hub_cache() -> Path:
-    """As `huggingface_hub` chooses it."""
-    if not _is_there("huggingface_hub"):
+    """The cache folder that `huggingface_hub` uses."""
+    if not _is_installed("huggingface_hub"):
         return Path("~/.cache/huggingface/hub").expanduser()
     from huggingface_hub import constants
 
@@ -176,7 +176,7 @@ def _hub_cache() -> Path:
 
 
 def _measured(folder: Path) -> Cache:
-    """Files are counted where the hub keeps them once, below `blobs`."""
+    """Count files and bytes below `blobs`, where the hub keeps each file once."""
     sizes = []
     for blob in folder.glob("*/blobs/*"):
         try:
@@ -192,5 +192,5 @@ def _environment() -> Iterable[tuple[str, str]]:
             yield name, "set" if name in _SECRETS else _PASSWORD.sub("//", value)
 
 
-def _is_there(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     return find_spec(module) is not None

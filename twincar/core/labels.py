@@ -1,7 +1,7 @@
-"""Class names and their indices; from a name to make, model, body and year.
+"""Class names and their indices; parsing a name into make, model, body and year.
 
-Sources spell and order the same classes differently: folders cannot hold a slash (`Ram C-V Cargo Van Minivan 2012`),
-some write underscores, the devkit counts from 1. So classes are always matched by name, through `class_key`.
+Sources spell and order the same classes differently: a folder name cannot have a slash (`Ram C-V Cargo Van Minivan
+2012`), some sources write underscores, the devkit counts from 1. So classes are always matched by name (`class_key`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from importlib import resources
 
 from twincar.core.errors import LabelError
 
-# Every make is one word but these, among the cars of the last decades.
+# Among cars of the last decades, every make but these is one word.
 _TWO_WORD_MAKES = (
     "AM General",
     "Alfa Romeo",
@@ -29,8 +29,8 @@ _TWO_WORD_MAKES = (
 _BODIES = re.compile(
     r"\b(?:(?:Extended|Regular|Crew|Quad|Club) Cab|SuperCab|Convertible|Hatchback|Minivan|Sedan|Coupe|Wagon|SUV|Van)\b"
 )
-# Names of Stanford Cars that tell no body, where that car was sold with one body only. The Jaguar XK XKR was sold with
-# two and stays without.
+# Names of Stanford Cars without a body, for cars that were sold with one body only. The Jaguar XK XKR was sold with
+# two, so its body stays empty.
 _BODY_NOT_IN_NAME = {
     "Acura TL Type-S": "Sedan",
     "Acura Integra Type R": "Hatchback",
@@ -51,7 +51,7 @@ _YEAR = re.compile(r"(?:18|19|20)\d\d")
 
 @dataclass(frozen=True, kw_only=True)
 class CarName:
-    """What a class name says of a car; parts the name does not tell are empty (year: None)."""
+    """The parts of a class name; those that the name lacks are empty (year: None)."""
 
     make: str
     model: str = ""
@@ -62,8 +62,8 @@ class CarName:
 def parse_class_name(name: str) -> CarName:
     """Split a class name of the form `Make Model [Body] [Year]`.
 
-    The body is the last word that is one ('Ram C/V Cargo Van Minivan 2012' is a minivan), else what is known of that
-    car, else empty.
+    The body is the last word that names one ('Ram C/V Cargo Van Minivan 2012' is a minivan), else the known body of
+    that car of Stanford Cars, else empty.
 
     >>> parse_class_name("AM General Hummer SUV 2000")
     CarName(make='AM General', model='Hummer', body='SUV', year=2000)
@@ -84,7 +84,7 @@ def parse_class_name(name: str) -> CarName:
 
 
 def class_key(name: str) -> str:
-    """What two spellings of one class have in common: letters and digits, without case or separators.
+    """A key that is equal for all spellings of one class: without case, with separators as single spaces.
 
     >>> class_key("Ram C/V Cargo Van Minivan 2012") == class_key("ram_C-V_cargo van Minivan 2012")
     True
@@ -93,7 +93,7 @@ def class_key(name: str) -> str:
 
 
 def slug(name: str) -> str:
-    """A name as a part of a file name: lower-case letters, of any script, and digits, hyphens between.
+    """A name as part of a file name: lower-case letters of any script and digits, joined by hyphens.
 
     >>> slug("Ram C/V Cargo Van Minivan 2012")
     'ram-c-v-cargo-van-minivan-2012'
@@ -114,7 +114,7 @@ def _stanford_by_key() -> dict[str, str]:
 
 
 def canonical_name(name: str) -> str:
-    """The spelling to show: that of Stanford Cars where the class is one of theirs, else the name as given.
+    """The spelling to show: that of Stanford Cars if the class is one of its 196, else the name as given.
 
     >>> canonical_name("Ram C-V Cargo Van Minivan 2012")
     'Ram C/V Cargo Van Minivan 2012'
@@ -127,24 +127,24 @@ class ClassNames:
     """The classes of a data set or model, in the order of their indices.
 
     Raises:
-        LabelError: no class at all, an empty name, or one class twice (also in two spellings).
+        LabelError: there is no class, a name is empty, or one class is there twice (also in two spellings).
     """
 
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if not self.names:
-            raise LabelError("Expected at least one class name, and found none.")
+            raise LabelError("Expected at least one class name, but found none.")
         seen: dict[str, str] = {}
         for name in self.names:
             key = class_key(name)
             if any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-                raise LabelError(f"Expected class names without control characters, in UTF-8, and found {name!r}.")
+                raise LabelError(f"Expected class names without control characters, in UTF-8, but found {name!r}.")
             if not key:
-                raise LabelError(f"Expected every class to have a name, and found {name!r}.")
+                raise LabelError(f"Expected every class to have a name, but found {name!r}.")
             if key in seen:
                 raise LabelError(
-                    f"Expected every class once, and found {seen[key]!r} and {name!r}, which are the same class."
+                    f"Expected every class once, but found {seen[key]!r} and {name!r}, which are the same class."
                 )
             seen[key] = name
 
@@ -171,8 +171,8 @@ class ClassNames:
         index = self.find(name)
         if index is None:
             near = difflib.get_close_matches(name[:200], self.names, n=3, cutoff=0.4)
-            hint = f"; near are {', '.join(near)}" if near else ""
-            raise LabelError(f"Expected the name of one of {len(self)} classes, and found {name!r}{hint}.")
+            hint = f"; similar names are {', '.join(near)}" if near else ""
+            raise LabelError(f"Expected the name of one of {len(self)} classes, but found {name!r}{hint}.")
         return index
 
     @cached_property
@@ -189,13 +189,13 @@ class ClassNames:
         missing = [name for name in self.names if other.find(name) is None]
         if missing:
             raise LabelError(
-                f"Expected every class of the data among the {len(other)} the model knows, and {len(missing)} of "
+                f"Expected every class of the data among the {len(other)} that the model knows, but {len(missing)} of "
                 f"{len(self)} are not: {shorten(missing)}. Use a model trained on these classes, or leave them out."
             )
         return [other._by_key[class_key(name)] for name in self.names]
 
     def to_rows(self) -> list[dict[str, object]]:
-        """One row a class, as in `classes.json`: index, name, make, model, body, year."""
+        """One row per class, as in `classes.json`: index, name, make, model, body, year."""
         return [
             {"index": index, "name": name, **asdict(car)}
             for index, (name, car) in enumerate(zip(self.names, self.cars, strict=True))
@@ -203,7 +203,7 @@ class ClassNames:
 
 
 def shorten(items: Iterable[str], show: int = 3) -> str:
-    """The first few of `items`, quoted, and how many more there are: for messages."""
+    """The first few of `items`, quoted, and the number of the others, for messages."""
     listed = list(items)
     head = ", ".join(repr(item) for item in listed[:show])
     return head if len(listed) <= show else f"{head} and {len(listed) - show} more"

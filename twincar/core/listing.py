@@ -1,9 +1,8 @@
-"""Photos below a folder or an address, one after the other: memory does not grow with their number. Torch-free.
+"""Iterate over the photos below a folder or an address; memory does not grow with their number. Torch-free.
 
-Every command that searches a folder searches it by these rules. A photo is what a known suffix says is one; where the
-name says nothing, or something unknown, the first bytes decide. Hidden files and folders, and those that systems make
-for themselves, are left out. Links to folders are followed, but not back to a folder above them. What is left out is
-counted, by reason.
+Every command that searches a folder uses these rules. A file with a photo suffix is a photo; if the suffix is missing
+or unknown, the first bytes of the file decide. Hidden files and folders, and those that operating systems create, are
+skipped. Links to folders are followed, except back to a folder above them. What is skipped is counted by reason.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ _DEEPEST = 32
 
 
 class Skip(StrEnum):
-    """Why something in a folder is no photo to look at."""
+    """Why a file or folder is skipped; the values are keys in JSON output."""
 
     HIDDEN = "hidden"
     SYSTEM = "made by the system"
@@ -57,23 +56,23 @@ class Skip(StrEnum):
 
 
 class Skipped:
-    """What searches left out: how often by reason, and the first of each."""
+    """Counts of skipped files and folders by reason, with the first example of each."""
 
     def __init__(self) -> None:
         self._counts: Counter[Skip] = Counter()
         self._examples: dict[Skip, str] = {}
 
     def add(self, reason: Skip, name: str) -> None:
-        """Count one file, or a folder that was not looked into."""
+        """Count one file, or one folder that was not searched."""
         self._counts[reason] += 1
         self._examples.setdefault(reason, name)
 
     def to_dict(self) -> dict[str, int]:
-        """How often by reason, for JSON."""
+        """The counts by reason, for JSON."""
         return {str(reason): count for reason, count in self._counts.most_common()}
 
     def log(self) -> None:
-        """Tell people, if anything was left out."""
+        """Log the counts, if anything was skipped."""
         if self._counts:
             reasons = [
                 f"{count} {reason} (such as {self._examples[reason]})" for reason, count in self._counts.most_common()
@@ -82,19 +81,18 @@ class Skipped:
 
 
 def find_photos(arguments: Iterable[str], skipped: Skipped | None = None) -> Iterator[str]:
-    """Photos in files, folders (searched below) and patterns such as `'cars/*.jpg'`.
+    """The photos that files, folders (searched recursively) and patterns such as `'cars/*.jpg'` stand for.
 
-    Each may be a path or an address that fsspec opens, such as `s3://bucket/cars`. The order is that of the names,
-    folder by folder. A file that is named is kept whatever it is, so that its error is told. What was left out is
+    Each argument may be a path or an address that fsspec opens, such as `s3://bucket/cars`. The order is by name,
+    folder by folder. A file that is named explicitly is always kept, so that its error is reported. What was skipped is
     logged at the end.
 
     Args:
         arguments: paths, patterns, addresses.
-        skipped: counts what is left out.
+        skipped: counts what is skipped.
 
     Raises:
-        UsageError: a name that is nothing, or a folder or pattern without a photo; an address of a kind that cannot be
-            opened here.
+        UsageError: a folder or pattern without a photo, or an address of a kind that cannot be opened here.
         DataError: a folder or an address that cannot be listed.
     """
     skipped = Skipped() if skipped is None else skipped
@@ -105,17 +103,17 @@ def find_photos(arguments: Iterable[str], skipped: Skipped | None = None) -> Ite
             yield photo
         if not found:
             skipped.log()
-            raise UsageError(f"Expected photos in {argument!r}, and found none.")
+            raise UsageError(f"Expected photos in {argument!r}, but found none.")
     skipped.log()
 
 
 def photos_below(folder: Path, skipped: Skipped, *, within: Iterable[Path] = ()) -> Iterator[Path]:
-    """The photos in a folder and in those below it.
+    """The photos in a folder and its subfolders.
 
     Args:
         folder: the folder.
-        skipped: counts what is left out.
-        within: folders above it that are searched too, so that no link leads back to them.
+        skipped: counts what is skipped.
+        within: folders above it that are searched too; links back to them are not followed.
 
     Raises:
         DataError: a folder that cannot be listed.
@@ -124,7 +122,7 @@ def photos_below(folder: Path, skipped: Skipped, *, within: Iterable[Path] = ())
 
 
 def look_into(folder: Path, skipped: Skipped) -> tuple[list[Path], list[Path]]:
-    """The folders right in a folder, and the photos right in it.
+    """The subfolders and the photos directly in a folder.
 
     Raises:
         DataError: the folder cannot be listed.
@@ -136,7 +134,7 @@ def look_into(folder: Path, skipped: Skipped) -> tuple[list[Path], list[Path]]:
 
 
 def _at_path(argument: str, skipped: Skipped) -> Iterator[str]:
-    if os.path.isdir(argument):  # noqa: PTH112  # this and the like are much quicker than Path, for millions
+    if os.path.isdir(argument):  # noqa: PTH112  # os.path is much faster than Path, which matters for millions
         yield from _below_folder(argument, skipped, ())
     elif os.path.lexists(argument) or not glob.has_magic(argument):
         yield argument
@@ -147,12 +145,12 @@ def _at_path(argument: str, skipped: Skipped) -> Iterator[str]:
             if not os.path.isdir(path):  # noqa: PTH112
                 if _is_photo(path, _read_head, skipped):
                     yield path
-            elif "**" not in argument:  # else the pattern has its photos by itself
+            elif "**" not in argument:  # otherwise the pattern itself matches the photos in it
                 yield from _below_folder(path, skipped, ())
 
 
 def _below_folder(folder: str, skipped: Skipped, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Photos of a folder, which lies in those `above`, by device and number."""
+    """The photos below a folder; `above` are the folders that contain it, by device and inode."""
     identity = _identity(folder)
     if identity in above or len(above) == _DEEPEST:
         skipped.add(Skip.LOOP if identity in above else Skip.TOO_DEEP, folder)
@@ -176,7 +174,7 @@ def _identity(folder: str) -> tuple[int, int]:
 
 
 def _entries(folder: str, skipped: Skipped) -> list[os.DirEntry[str]]:
-    """What lies in a folder, by name, without what is hidden or made by the system."""
+    """The entries of a folder, sorted by name, without those that are hidden or made by the system."""
     try:
         with os.scandir(folder) as entries:
             wanted = (entry for entry in entries if _is_wanted(entry.path, skipped))
@@ -186,7 +184,7 @@ def _entries(folder: str, skipped: Skipped) -> list[os.DirEntry[str]]:
 
 
 def _not_listed(folder: str, error: OSError) -> DataError:
-    return DataError(f"Expected to list the folder {folder}, and it cannot be: {error.strerror}")
+    return DataError(f"Expected to list the folder {folder}, but that failed: {error.strerror}")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -199,7 +197,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _is_wanted(path: str, skipped: Skipped, pattern: str = "") -> bool:
     """Whether a file or folder is neither hidden nor made by the system.
 
-    Of a match of a pattern this goes for all folders on the way that the pattern does not name.
+    For a match of a pattern, all folders on the path are checked, except those that the pattern names.
     """
     named = set(pattern.split("/"))
     parts = path.rstrip("/").split("/")
@@ -221,7 +219,7 @@ def _is_photo(path: str, read_head: Callable[[str], bytes], skipped: Skipped) ->
     try:
         if suffix not in OTHER_SUFFIXES and is_photo_data(read_head(path)):
             return True
-    except Exception:  # of the disk, or of whatever kind of address it is
+    except Exception:  # an error of the disk, or any that this kind of address raises
         skipped.add(Skip.UNREADABLE, path)
         return False
     skipped.add(Skip.NOT_A_PHOTO, path)
@@ -244,8 +242,8 @@ def _at_address(argument: str, skipped: Skipped) -> Iterator[str]:
             found = [path]
         inside = argument[argument.find("::") :] if "::" in argument else ""  # such as `zip://cars::archive.zip`
         yield from (filesystem.unstrip_protocol(name) + inside for name in found)
-    except Exception as error:  # each kind of address has errors of its own
-        raise DataError(f"Expected to list {argument}, and it cannot be: {error}") from None
+    except Exception as error:  # each kind of address raises its own errors
+        raise DataError(f"Expected to list {argument}, but that failed: {error}") from None
 
 
 def _matching(filesystem: Any, pattern: str, skipped: Skipped) -> Iterator[str]:
@@ -259,7 +257,7 @@ def _matching(filesystem: Any, pattern: str, skipped: Skipped) -> Iterator[str]:
 
 
 def _below_address(filesystem: Any, folder: str, skipped: Skipped, depth: int) -> Iterator[str]:
-    """As `_below_folder`; fsspec's own walk keeps no order."""
+    """As `_below_folder`, because fsspec's own walk has no fixed order."""
     if depth == 0:
         skipped.add(Skip.TOO_DEEP, folder)
         return
@@ -284,16 +282,16 @@ def open_address(address: str) -> tuple[Any, str]:
     """The fsspec file system of an address, and the path in it.
 
     Raises:
-        UsageError: it is of a kind that is not known, or whose package is not installed.
+        UsageError: the kind of address is unknown, or its package is not installed.
         DataError: it cannot be reached.
     """
-    from fsspec.core import url_to_fs  # deferred: it costs a tenth of a second, and most photos are files
+    from fsspec.core import url_to_fs  # deferred: the import takes a tenth of a second, and most photos are files
 
     try:
-        # Listings are read once, and a cache would grow with the number of photos.
+        # Each listing is read once, and a cache would grow with the number of photos.
         filesystem, path = url_to_fs(address, use_listings_cache=False)
     except (ImportError, ValueError) as error:
-        raise UsageError(f"Expected an address that fsspec opens, and found {address!r}: {error}") from None
-    except Exception as error:  # each kind of address has errors of its own
-        raise DataError(f"Expected to reach {address}, and it cannot be: {error}") from None
+        raise UsageError(f"Expected an address that fsspec opens, but found {address!r}: {error}") from None
+    except Exception as error:  # each kind of address raises its own errors
+        raise DataError(f"Expected to reach {address}, but that failed: {error}") from None
     return filesystem, path

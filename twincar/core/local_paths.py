@@ -1,14 +1,14 @@
-"""What is told of a place on this computer in whatever leaves it: reports, model files, cards, settings, spaces."""
+"""Shorten local paths in everything that is given to others: reports, model files, cards, settings, spaces."""
 
 from __future__ import annotations
 
 from pathlib import PurePath
 
 
-def name_only(place: str) -> str:
-    """The last part of a path; what a data set or a model has for a name is left as it is.
+def name_only(source: str) -> str:
+    """The last part of a path; the name of a data set or model that is not a path is returned as it is.
 
-    >>> [name_only(place) for place in ("/home/ana/cars", "../cars/", "hub:a/b", "toycars:0", "/", "")]
+    >>> [name_only(source) for source in ("/home/ana/cars", "../cars/", "hub:a/b", "toycars:0", "/", "")]
     ['cars', 'cars', 'hub:a/b', 'toycars:0', '', '']
     """
-    return place if place.startswith(("hub:", "toycars:")) else PurePath(place).name
+    return source if source.startswith(("hub:", "toycars:")) else PurePath(source).name

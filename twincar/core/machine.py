@@ -1,8 +1,8 @@
-"""What this process may use of the machine: its cores, and memory that is freed and needed again.
+"""The cores that this process may use, and settings of its memory allocator.
 
-A training step allocates and frees the same gigabytes again and again. The C library's allocator gives such large
-blocks back to the system each time, which must then clear every page anew; that can cost a fifth of the time of a step.
-Three settings of glibc keep them with the process (`man 3 mallopt`), without a start-up variable or a library.
+A training step allocates and frees the same gigabytes again and again. By default, glibc returns such large blocks to
+the system, which must then clear every page again; that can cost a fifth of the time of a step. Three settings of
+glibc (`man 3 mallopt`) keep the memory in the process, without a start-up variable or another allocator.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import os
 import sys
 
 SWITCH = "TWINCAR_ALLOCATOR"
-"""Environment variable; 'system' leaves the C library's allocator as it is."""
+"""Environment variable; the value 'system' leaves the C library's allocator as it is."""
 
-# Names and numbers of malloc.h.
+# Constants of malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _NEVER_TRIM = 2**31 - 1
-_TOP_PAD = 256 * 2**20  # bytes the heap grows by at least
+_TOP_PAD = 256 * 2**20  # bytes by which the heap grows at least
 
 
 def available_cores() -> int:
@@ -26,13 +26,13 @@ def available_cores() -> int:
 
 
 def compute_threads() -> int:
-    """Threads for onnxruntime: those of OMP_NUM_THREADS, which means the same to torch, or one for each core."""
+    """Threads for onnxruntime: OMP_NUM_THREADS, which torch honours too, or one for each core."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return min(int(asked), available_cores()) if asked.isdecimal() and int(asked) else available_cores()
 
 
 def tune_glibc_malloc() -> bool:
-    """Set up the allocator of this process; tells whether it is set up, which it is on Linux with glibc only."""
+    """Set up the allocator of this process; returns whether that succeeded, which needs Linux with glibc."""
     if os.environ.get(SWITCH) == "system" or not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -1,27 +1,27 @@
-"""What a user chooses that more than one room knows; imports nothing, as `--help` must be quick."""
+"""Choices and defaults that several folders of the package share; imports nothing, because `--help` must be fast."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 Head = Literal["mlp", "linear"]
-"""Kinds of classifier: 'mlp' is Linear-ReLU-Dropout-Linear, 'linear' a single layer."""
+"""Kinds of classification head: 'mlp' is Linear-ReLU-Dropout-Linear, 'linear' a single layer."""
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-"""What a training computes in."""
+"""Arithmetic of a training run."""
 
 ExportFormat = Literal["onnx", "openvino"]
 """Kinds of exported model: one file, or a folder."""
 
 Arithmetic = Literal["fp32", "fp16", "bf16", "int8", "int8-weights"]
-"""What an exported model stores and computes in; 'fp16' stores half, 'int8-weights' a quarter, and both compute in full
-precision."""
+"""Arithmetic of an exported model. 'fp16' stores half as many bytes and 'int8-weights' a quarter, but both compute in
+full precision."""
 
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
-"""What computes an answer; 'auto' is the quickest that is installed for the model at hand."""
+"""Inference engines; 'auto' is the fastest installed one that runs the model."""
 
 CONFIDENCE = 0.8
-"""How probable an answer has to be to be given, unless the user says otherwise."""
+"""Default of the least probability with which an answer is given."""
 
 FALSE_REJECTION = 0.05
-"""Share of the photos of known cars that may be turned away as unknown, unless the user says otherwise."""
+"""Default share of the photos of known cars that may be rejected as unknown."""

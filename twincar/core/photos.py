@@ -1,4 +1,4 @@
-"""From a file, bytes or an address to an upright RGB photo. Torch-free."""
+"""Read and decode photos from files, bytes and addresses to upright RGB images. Torch-free."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from twincar.core.photo_formats import (
 from twincar.core.user_files import read_bounded
 
 Photo = str | Path | bytes | Image.Image | NDArray[np.uint8]
-"""A file (its path, or as text also an address that fsspec opens, such as `s3://bucket/car.jpg`), its bytes, or a
-picture in memory (array: height×width×3 or height×width, uint8)."""
+"""A path, an address that fsspec opens (as text, such as `s3://bucket/car.jpg`), the bytes of a file, or an image in
+memory (an array is height×width×3 or height×width, uint8)."""
 
 MAX_PIXELS = 150_000_000
-"""Largest photo that is decoded, pixels; a phone's 108 megapixels pass, a decompression bomb does not."""
+"""Largest photo that is decoded, pixels; above the 108 megapixels of a phone, below a decompression bomb."""
 
 MAX_BYTES = 256 << 20
-"""Largest photo file that is read, bytes; many times what a photo of `MAX_PIXELS` has in any format that packs it."""
+"""Largest photo file that is read, bytes; far above a photo of `MAX_PIXELS` in any compressed format."""
 
 
 def read_photo(photo: Photo) -> Image.Image:
-    """Decode a photo completely, turn it upright, and make it RGB.
+    """Decode a photo completely, turn it upright, and convert it to RGB.
 
-    Grayscale, CMYK, palette and 16-bit pictures are converted; transparent parts become white. Floating-point pixels
-    and those of 32 bits are scaled by the range they fill, see `to_rgb`.
+    Grayscale, CMYK, palette and 16-bit images are converted; transparent parts become white. Floating-point and 32-bit
+    pixels are scaled by the range of their values, see `to_rgb`.
 
     Raises:
-        PhotoError: missing, empty, not an image, truncated, or more than `MAX_PIXELS`; HEIC, where that is not
-            installed.
+        PhotoError: missing, empty, not an image, truncated, or more than `MAX_PIXELS`; or HEIC, if support for it is
+            not installed.
     """
     if isinstance(photo, np.ndarray):
         return _from_array(photo)
@@ -63,12 +63,12 @@ def read_photo(photo: Photo) -> Image.Image:
 
 
 def is_address(name: str) -> bool:
-    """Whether a name is an address, such as `s3://bucket/cars`, and no path."""
+    """Whether a name is an address, such as `s3://bucket/cars`, and not a path."""
     return "://" in name
 
 
 def local_path(name: str) -> str:
-    """The path that a percent-encoded `file:` address stands for, see `text_name`; any other name as it is."""
+    """The path of a percent-encoded `file:` address, see `text_name`; any other name is returned as it is."""
     if not name.startswith("file://") or os.path.lexists(name[7:]):
         return name
     path = os.fsdecode(unquote_to_bytes(name[7:]))
@@ -79,43 +79,43 @@ def read_photo_bytes(path: Path) -> bytes:
     """The bytes of a photo file.
 
     Raises:
-        PhotoError: the file is missing, empty, no regular file, larger than `MAX_BYTES`, or cannot be read.
+        PhotoError: the file is missing, empty, not a regular file, larger than `MAX_BYTES`, or cannot be read.
     """
     try:
         data = read_bounded(path, MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError):
-        raise PhotoError(Defect.MISSING, f"Expected a photo at {path}, and there is no such file.") from None
+        raise PhotoError(Defect.MISSING, f"Expected a photo at {path}, but there is no such file.") from None
     except IsADirectoryError:
-        raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo at {path}, and it is a folder.") from None
+        raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo at {path}, but it is a folder.") from None
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == errno.EFBIG:
             raise _too_long(str(path)) from None
         reason = getattr(error, "strerror", None) or error
-        raise PhotoError(Defect.MISSING, f"Expected a photo at {path}, and it cannot be read: {reason}") from None
+        raise PhotoError(Defect.MISSING, f"Expected a photo at {path}, but it cannot be read: {reason}") from None
     if not data:
-        raise PhotoError(Defect.EMPTY, f"Expected a photo in {path}, and the file is empty.")
+        raise PhotoError(Defect.EMPTY, f"Expected a photo in {path}, but the file is empty.")
     return data
 
 
 def _read_address(address: str) -> bytes:
-    from fsspec.core import url_to_fs  # deferred: it costs a tenth of a second, and most photos are files
+    from fsspec.core import url_to_fs  # deferred: the import takes a tenth of a second, and most photos are files
 
     try:
         filesystem, path = url_to_fs(address)
         data: bytes = filesystem.cat_file(path, end=MAX_BYTES + 1)
     except FileNotFoundError:
-        raise PhotoError(Defect.MISSING, f"Expected a photo at {address}, and there is none.") from None
-    except Exception as error:  # each kind of address has errors of its own
-        raise PhotoError(Defect.MISSING, f"Expected a photo at {address}, and it cannot be read: {error}") from None
+        raise PhotoError(Defect.MISSING, f"Expected a photo at {address}, but there is none.") from None
+    except Exception as error:  # each kind of address raises its own errors
+        raise PhotoError(Defect.MISSING, f"Expected a photo at {address}, but it cannot be read: {error}") from None
     if len(data) > MAX_BYTES:
         raise _too_long(address)
     return data
 
 
 def decode_photo(data: bytes, name: str = "the photo", *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode the bytes of a photo file; `name` is what messages call it. See `read_photo`."""
+    """Decode the bytes of a photo file; `name` is its name in messages. See `read_photo`."""
     if not data:
-        raise PhotoError(Defect.EMPTY, f"Expected a photo in {name}, and it is empty.")
+        raise PhotoError(Defect.EMPTY, f"Expected a photo in {name}, but it is empty.")
     image = _open(data, name, max_pixels)
     try:
         pixels = decode_jpeg(data) if data.startswith(b"\xff\xd8") else None
@@ -123,22 +123,22 @@ def decode_photo(data: bytes, name: str = "the photo", *, max_pixels: int = MAX_
             return upright(Image.fromarray(pixels), orientation_of(image))
         image.load()
         return to_rgb(image)
-    except Exception as error:  # a damaged body makes Pillow's readers raise almost anything
+    except Exception as error:  # Pillow's readers raise almost anything for damaged data
         if _is_too_much_text(error):
             raise _too_much_text(name) from None
-        raise PhotoError(Defect.TRUNCATED, f"Expected a whole photo in {name}, but it breaks off: {error}") from None
+        raise PhotoError(Defect.TRUNCATED, f"Expected a whole photo in {name}, but it is truncated: {error}") from None
 
 
 def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
-    """A photo of which only the header has been read."""
+    """Open a photo and read its header only."""
     formats: tuple[str, ...] = FORMATS
-    found = "it is no image"
+    found = "it is not an image"
     if is_heic(data):
         if not reads_heic():
             raise PhotoError(
                 Defect.UNSUPPORTED,
-                f"Expected a photo of a format that is installed in {name}, but it is HEIC, as phones make it. "
-                "Install it (pip install 'twincar[heic]'), or save the photo as JPEG.",
+                f"Expected a photo in a supported format in {name}, but it is HEIC, as phones make it. "
+                "Install support for it (pip install 'twincar[heic]'), or save the photo as JPEG.",
             )
         formats, found = ("HEIF",), "it is HEIC, but damaged"
     try:
@@ -146,11 +146,11 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError:
         raise _too_large(name, max_pixels) from None
     except UnidentifiedImageError:
-        raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo in {name}, and {found}.") from None
-    except Exception as error:  # a damaged header makes Pillow's readers raise almost anything
+        raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo in {name}, but {found}.") from None
+    except Exception as error:  # Pillow's readers raise almost anything for a damaged header
         if _is_too_much_text(error):
             raise _too_much_text(name) from None
-        raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo in {name}, and it is damaged: {error}") from None
+        raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo in {name}, but it is damaged: {error}") from None
     if image.width * image.height > max_pixels:
         raise _too_large(name, max_pixels)
     return image
@@ -160,7 +160,7 @@ def _from_array(array: NDArray[np.uint8]) -> Image.Image:
     if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
         raise PhotoError(
             Defect.NOT_AN_IMAGE,
-            f"Expected an array of uint8 with shape height×width×3 or height×width, and found {array.dtype} "
+            f"Expected an array of uint8 with shape height×width×3 or height×width, but found {array.dtype} "
             f"with shape {array.shape}.",
         )
     return Image.fromarray(array).convert("RGB")
@@ -180,12 +180,12 @@ def _too_much_text(name: str) -> PhotoError:
 
 def _too_long(name: str) -> PhotoError:
     return PhotoError(
-        Defect.TOO_LARGE, f"Expected a photo of at most {MAX_BYTES >> 20} MiB in {name}, and it is larger."
+        Defect.TOO_LARGE, f"Expected a photo of at most {MAX_BYTES >> 20} MiB in {name}, but it is larger."
     )
 
 
 def _too_large(name: str, max_pixels: int) -> PhotoError:
     return PhotoError(
         Defect.TOO_LARGE,
-        f"Expected a photo of at most {max_pixels // 1_000_000} megapixels in {name}, and it is larger.",
+        f"Expected a photo of at most {max_pixels // 1_000_000} megapixels in {name}, but it is larger.",
     )

@@ -1,6 +1,6 @@
-"""From a photo file to the network's input; the same code in validation, evaluation, prediction and explanation.
+"""Preprocessing: from a photo to the network's input, shared by validation, evaluation, prediction and explanation.
 
-What leaves here is `uint8`: normalisation is part of the network, so no caller can get it wrong. Torch-free.
+The result is `uint8`: normalisation is part of the network, so that no caller can get it wrong. Torch-free.
 
 Shapes: N photos, H×W pixels of the network's input.
 """
@@ -21,18 +21,18 @@ from PIL import Image
 from twincar.core.errors import PhotoError
 from twincar.core.photos import Photo, read_photo
 
-_STRIP = 64  # times as long as wide
+_STRIP = 64  # aspect ratio above which a photo is shortened before it is resized
 
-# Pillow warns from 89 megapixels on; what is too large is decided here, by MAX_PIXELS.
+# Pillow warns above 89 megapixels; the limit here is MAX_PIXELS.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How a photo becomes H×W pixels: resized to cover H/crop × W/crop, then the centre H×W cut out.
+    """How a photo becomes H×W pixels: it is resized to cover H/crop × W/crop, then the centre H×W is cropped.
 
-    For 224×224 pixels and a crop of 0.875 this is, to the pixel, torchvision's Resize(256) and CenterCrop(224). With
-    `squash` the whole photo is resized to H×W, and nothing is cut off.
+    For 224×224 pixels and a crop of 0.875 the result equals torchvision's Resize(256) and CenterCrop(224) exactly. With
+    `squash` the whole photo is resized to H×W without a crop.
     """
 
     height: int
@@ -42,7 +42,7 @@ class Preprocessing:
     crop: float = 0.875
     """Share of the resized photo's height and width that the centre crop keeps."""
     squash: bool = False
-    """Resize the whole photo to H×W, changing its proportions."""
+    """Resize the whole photo to H×W, without keeping its aspect ratio."""
 
     def __call__(self, photo: Image.Image) -> NDArray[np.uint8]:
         """The network's input for an RGB photo: uint8, H×W×3."""
@@ -55,16 +55,16 @@ class Preprocessing:
         return np.asarray(resized.crop((left, top, left + self.width, top + self.height)))
 
     def views(self, photo: Image.Image) -> list[NDArray[np.uint8]]:
-        """Several inputs of one photo for test-time augmentation, the plain one first; each uint8, H×W×3.
+        """The views of one photo for test-time augmentation, the plain one first; each uint8, H×W×3.
 
-        The photo and its mirror image, both also at a crop of 1 where that shows more.
+        These are the photo and its mirror image, both also at a crop of 1 where that shows more.
         """
         wider = [] if self.squash or self.crop == 1 else [replace(self, crop=1.0)]
         inputs = [way(photo) for way in (self, *wider)]
         return [view for plain in inputs for view in (plain, plain[:, ::-1])]
 
     def visible_box(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """The part of a width×height photo that the network sees: left, top, right, bottom, in its pixels."""
+        """The part of a width×height photo that the network sees: left, top, right, bottom, in pixels of the photo."""
         if self.squash:
             return 0.0, 0.0, float(width), float(height)
         resized_width, resized_height = self._resized(width, height)
@@ -85,7 +85,7 @@ class Preprocessing:
 
 
 def read_views(photo: Photo, preprocessing: Preprocessing, *, tta: bool = False) -> NDArray[np.uint8]:
-    """A photo as the network takes it, V×H×W×3: one view, or those of test-time augmentation.
+    """Read a photo and preprocess it, V×H×W×3: one view, or those of test-time augmentation.
 
     Raises:
         PhotoError: it cannot be read.
@@ -96,14 +96,14 @@ def read_views(photo: Photo, preprocessing: Preprocessing, *, tta: bool = False)
 
 @dataclass(frozen=True)
 class PhotoBatch:
-    """Photos ready for the network, and those that could not be read."""
+    """A batch of preprocessed photos, and the errors of those that could not be read."""
 
     positions: list[int]
-    """Place of each photo in what was asked for; length N."""
+    """Index of each photo in the input; length N."""
     images: NDArray[np.uint8]
-    """N×V×H×W×3, with V views a photo (1 without test-time augmentation)."""
+    """N×V×H×W×3, with V views per photo (1 without test-time augmentation)."""
     failures: dict[int, PhotoError]
-    """Place in what was asked for, and what was wrong."""
+    """Errors by index in the input."""
 
 
 def iterate_batches(
@@ -114,10 +114,10 @@ def iterate_batches(
     tta: bool = False,
     threads: int = 2,
 ) -> Iterator[PhotoBatch]:
-    """Read and preprocess photos in `threads` while the caller is busy with the batch before.
+    """Read and preprocess photos in `threads` while the caller works on the previous batch.
 
-    Memory holds about three batches, however many photos there are. A photo that cannot be read is told in
-    `PhotoBatch.failures`; it stops nothing.
+    Memory holds about three batches, however many photos there are. A photo that cannot be read is listed in
+    `PhotoBatch.failures`; the others are not affected.
     """
 
     def prepare(photo: Photo) -> NDArray[np.uint8] | PhotoError:
@@ -139,7 +139,7 @@ def iterate_batches(
 
 
 def _without_ends(photo: Image.Image) -> Image.Image:
-    """A very long strip shortened about its centre, which is all the crop keeps: resized whole, it would be huge."""
+    """Shorten a very long photo about its centre, of which the crop keeps no more: resized whole, it would be huge."""
     width, height = photo.size
     if max(width, height) <= _STRIP * min(width, height):
         return photo

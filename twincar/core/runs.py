@@ -1,4 +1,7 @@
-"""The folder of a training run and its history."""
+"""The folder of a training run, its lock and its history.
+
+A run is one folder, `config.yaml trained_on.csv metrics.csv best.safetensors last.ckpt reports/ evaluations/`.
+"""
 
 from __future__ import annotations
 
@@ -17,25 +20,25 @@ from twincar.core.errors import DataError, UsageError, storage_errors
 from twincar.core.files import LOCK, TRAINED_ON, clear_unfinished, is_unfinished, log
 
 Epoch = dict[str, float]
-"""One row of `metrics.csv`: `epoch` (from 1), `learning_rate` (in its last step, of all layers the highest), `seconds`,
-`train_loss`, `train_acc`, and validation metrics prefixed `val_`."""
+"""One row of `metrics.csv`: `epoch` (from 1), `learning_rate` (the highest of all layers in the last step), `seconds`,
+`train_loss`, `train_acc`, and validation metrics with the prefix `val_`."""
 
 MONITOR = "val_f1_macro"
-"""The column that decides which epoch is the best: macro-F1 on the validation photos."""
+"""The column by which the best epoch is chosen: macro-F1 on the validation photos."""
 
 
 def best_epoch(history: Sequence[Epoch]) -> Epoch:
-    """The epoch with the highest macro-F1 on validation, the first of equals: the one whose weights are kept."""
+    """The epoch with the highest validation macro-F1, whose weights are kept; the first of equal ones."""
     return max(history, key=lambda epoch: epoch[MONITOR])
 
 
 def ending(history: Sequence[Epoch], *, epochs: int, patience: int) -> str:
-    """Why a training has gone no further than its last epoch, a sentence; empty where it has done all its epochs.
+    """A sentence on why a run ended before its last possible epoch; empty if all epochs were done.
 
     Args:
-        history: what it has done.
-        epochs: how many it may do.
-        patience: after how many epochs that are no better than the best one it stops.
+        history: the finished epochs.
+        epochs: largest number of epochs.
+        patience: number of epochs without improvement after which training stops.
     """
     later = len(history) - int(best_epoch(history)["epoch"])
     if len(history) >= epochs:
@@ -54,24 +57,24 @@ class RunFolder:
 
     @staticmethod
     def check_free(path: Path) -> None:
-        """Check that a run can be made at `path`.
+        """Check that a new run can be created at `path`.
 
         Raises:
-            UsageError: something is there already; a run is never overwritten.
+            UsageError: `path` exists; a run is never overwritten.
         """
         if path.exists() and (not path.is_dir() or not all(map(_is_of_none_begun, path.iterdir()))):
             raise UsageError(
-                f"A run is never overwritten, and {path} exists. "
-                f"Go on with it (--resume {path}), choose another --name, or delete it."
+                f"A run is never overwritten, but {path} exists. "
+                f"Resume it (--resume {path}), choose another --name, or delete it."
             )
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
-        """Make a new run folder.
+        """Create a new run folder.
 
         Raises:
-            UsageError: something is there already; a run is never overwritten.
-            StorageError: the folder cannot be made.
+            UsageError: `path` exists; a run is never overwritten.
+            StorageError: the folder cannot be created.
         """
         cls.check_free(path)
         with storage_errors(path):
@@ -94,10 +97,10 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of the run, so that no other process trains it; it ends with this process, even if killed.
+        """Hold the lock of the run, so that no other process trains it; a killed process loses it too.
 
-        It is a POSIX record lock: unlike that of flock(2) it is not inherited by the processes that load photos, which
-        outlive a killed one for seconds, and NFS keeps it for all hosts.
+        It is a POSIX record lock: unlike a lock of flock(2), it is not inherited by the data-loader processes, which
+        outlive a killed process for seconds, and on NFS it holds for all hosts.
 
         Raises:
             UsageError: another process holds it.
@@ -118,7 +121,9 @@ class RunFolder:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EAGAIN):
-                log.warning("%s cannot be locked (%s): see that nothing else trains it.", self.path, error.strerror)
+                log.warning(
+                    "%s cannot be locked (%s): make sure that no other process trains it.", self.path, error.strerror
+                )
                 return
             file.seek(0)
             raise UsageError(
@@ -130,20 +135,20 @@ class RunFolder:
         """The rows of `metrics.csv`.
 
         Raises:
-            DataError: no epoch was finished, or the file is damaged.
+            DataError: no epoch is finished, or the file is damaged.
         """
         try:
             with self.metrics.open(newline="", encoding="utf-8") as file:
                 history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
         except FileNotFoundError:
             raise DataError(
-                f"Expected the finished epochs of a run in {self.metrics}, and none was finished. "
-                f"Go on with it: twincar train --resume {self.path}"
+                f"Expected the finished epochs of a run in {self.metrics}, but no epoch is finished. "
+                f"Resume it: twincar train --resume {self.path}"
             ) from None
         except (OSError, ValueError, TypeError, csv.Error) as error:
-            raise DataError(f"Expected a table of numbers in {self.metrics}, and it is damaged: {error}") from None
+            raise DataError(f"Expected a table of numbers in {self.metrics}, but it is damaged: {error}") from None
         if not history or any(MONITOR not in epoch for epoch in history):
-            raise DataError(f"Expected one row an epoch with {MONITOR} in {self.metrics}, and found none.")
+            raise DataError(f"Expected one row per epoch with {MONITOR} in {self.metrics}, but found none.")
         return history
 
     @property
@@ -153,35 +158,35 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """One row an epoch, CSV."""
+        """The history, CSV: one row per epoch."""
         return self.path / "metrics.csv"
 
     @property
     def trained_on(self) -> Path:
-        """Hashes of the photos it was trained on and validated on, CSV; see `data.training_record`."""
+        """Hashes of the photos of its training and validation splits, CSV; see `data.training_record`."""
         return self.path / TRAINED_ON
 
     @property
     def best(self) -> Path:
-        """The weights of the best epoch, with all that is needed to use them."""
+        """The model file of the best epoch: weights and metadata."""
         return self.path / "best.safetensors"
 
     @property
     def last(self) -> Path:
-        """The state after the last whole epoch, to resume from."""
+        """The training state after the last finished epoch, to resume from."""
         return self.path / "last.ckpt"
 
     @property
     def reports(self) -> Path:
-        """Tables and pictures, of the data set it was trained on."""
+        """Results on the data set the run was trained on."""
         return self.path / "reports"
 
     @property
     def evaluations(self) -> Path:
-        """The same of other data sets, each in a folder of its own."""
+        """Results on other data sets, one folder for each."""
         return self.path / "evaluations"
 
 
 def _is_of_none_begun(path: Path) -> bool:
-    """Whether a file is one that a run leaves which was stopped before it began."""
+    """Whether a file may be left by a run that was stopped before its first epoch."""
     return path.name in (LOCK, TRAINED_ON) or is_unfinished(path)

@@ -1,4 +1,4 @@
-"""Libraries that report to their makers that they are used; here they do not."""
+"""Switch off the usage reports of OpenVINO and NNCF."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _REPORTER = "openvino_telemetry"
 
 @contextmanager
 def without_telemetry() -> Iterator[None]:
-    """OpenVINO and NNCF, imported herein, find the package missing that they report with, and go without it."""
+    """Hide the telemetry package while OpenVINO or NNCF is imported; they then work without it."""
     before = sys.modules.get(_REPORTER)
     sys.modules[_REPORTER] = None  # type: ignore[assignment]
     try:

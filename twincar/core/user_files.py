@@ -1,4 +1,4 @@
-"""Files that a user names: regular ones only, read within a bound, and their names as text."""
+"""Safe reading of files that a user names (regular files only, up to a size limit), and their names as text."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 MAX_BYTES = 1 << 30
-"""Most that is read of a file that a user names, unless a reader has a bound of its own."""
+"""Largest file that is read, bytes, unless a reader has its own limit."""
 
 
 @contextmanager
 def open_regular(path: Path) -> Iterator[BufferedReader]:
-    """Open a regular file to read it; no device, and no pipe, which would be waited for.
+    """Open a regular file for reading; a device or a pipe, which might block, is refused.
 
     Raises:
-        OSError: it cannot be opened, or is no regular file (EINVAL; a folder: `IsADirectoryError`).
+        OSError: it cannot be opened, or is not a regular file (EINVAL; `IsADirectoryError` for a folder).
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     try:
@@ -36,16 +36,16 @@ def open_regular(path: Path) -> Iterator[BufferedReader]:
 
 
 def read_bounded(path: Path, most: int = MAX_BYTES) -> bytes:
-    """The contents of a regular file; for every path that a user names.
+    """The contents of a regular file; used for every path that a user names.
 
-    A file that grows meanwhile, or does not tell its size, is read no further than `most` bytes.
+    At most `most` bytes are read, even if the file grows meanwhile or reports no size.
 
     Raises:
         OSError: as `open_regular` does, and if it has more than `most` bytes (EFBIG).
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        data = file.read(min(size, most) + 1)  # as many bytes are set aside, so not `most` of them at once
+        data = file.read(min(size, most) + 1)  # read() allocates as much as it is asked for, so not `most` at once
         if size < len(data) <= most:
             data += file.read(most + 1 - len(data))
     if len(data) > most:
@@ -54,16 +54,16 @@ def read_bounded(path: Path, most: int = MAX_BYTES) -> bytes:
 
 
 def text_name(name: str) -> str:
-    """The name of a file as text that can be written anywhere, and that leads back to the file.
+    """The name of a file as valid text from which the file can be found again.
 
-    Names on disk are bytes. Where they are no UTF-8, the text is the file's address, percent-encoded (RFC 8089).
+    Names on disk are bytes. If they are not UTF-8, the text is a percent-encoded `file:` address (RFC 8089).
 
     >>> text_name("/cars/caf\\udce9.jpg")
     'file:///cars/caf%E9.jpg'
     """
     try:
         name.encode()
-    except UnicodeEncodeError:  # Python carries the other bytes as surrogates
+    except UnicodeEncodeError:  # Python represents the other bytes as surrogates
         pass
     else:
         return name
@@ -73,5 +73,5 @@ def text_name(name: str) -> str:
 
 
 def as_text(message: str) -> str:
-    """A message for people that can be written anywhere, whatever names of files it repeats."""
+    """A message as valid text, whatever file names it repeats."""
     return message.encode("utf-8", "backslashreplace").decode()

@@ -1,3 +1,3 @@
-"""The version of the package, apart from everything, so that every room can name it."""
+"""The version of the package; a module of its own, so that everything can import it."""
 
 __version__ = "0.1.0"

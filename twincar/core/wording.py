@@ -1,4 +1,4 @@
-"""How shares, figures, counts and long names are written for people, in tables, pictures, pages and messages."""
+"""Formatting of shares, numbers, counts and long names in tables, figures, pages and messages."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ _DASH = "–"
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """A share as people read it; a dash where there is none.
+    """Format a share as a percentage; None becomes a dash.
 
-    What is not quite nothing, or not quite all, is never rounded to it.
+    A share above 0 is never rounded to 0%, and one below 1 never to 100%.
 
     >>> percent(0.9312), percent(0.0), percent(0.0001), percent(0.9999), percent(0.996, 0)
     ('93.1%', '0.0%', '<0.1%', '>99.9%', '>99%')
@@ -25,7 +25,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A figure as people read it; a dash where there is none.
+    """Format a number with thousands separators; None becomes a dash.
 
     >>> number(1896, 0)
     '1,896'
@@ -34,7 +34,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
-    """A count and what is counted.
+    """Format a count with its noun, in singular or plural.
 
     >>> counted(1, "photo"), counted(2000, "photo"), counted(2, "class", "classes")
     ('1 photo', '2,000 photos', '2 classes')
@@ -43,7 +43,7 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 
 
 def cut_middle(name: str, width: int) -> str:
-    """A name of at most `width` characters: names of cars differ at their ends, so the middle gives way.
+    """Shorten a name to at most `width` characters in the middle, because names of cars differ at their ends.
 
     >>> cut_middle("Aurora Falcon Convertible 2012", 20)
     'Aurora Fal…ible 2012'

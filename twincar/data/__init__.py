@@ -1,1 +1,1 @@
-"""From a source of photos to checked annotations, and from those to batches."""
+"""Data sets: reading sources, preparing and checking them, and loading batches."""

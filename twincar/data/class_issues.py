@@ -1,4 +1,4 @@
-"""What is wrong with the classes of a data set as a whole: their order, their splits, their balance."""
+"""Problems with the classes of a data set as a whole: their order, their splits, their balance."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from twincar.core.labels import ClassNames, class_key, shorten
 from twincar.data.dataset import SPLITS, Annotation
 
 IMBALANCE = 10
-"""Times as many training photos of the largest class as of the smallest, from which that is worth a line; Stanford Cars
+"""Ratio of training photos between the largest and the smallest class from which imbalance is reported; Stanford Cars
 has 2.8."""
 _HARM = {"train": "nothing to learn them from", "val": "the best epoch is chosen without them"}
-"""What it does that a split has no photo of some classes."""
+"""The consequence of a class without photos in a split."""
 
 
 @dataclass(frozen=True)
 class ClassIssue:
-    """One thing that is wrong with the classes."""
+    """One problem with the classes."""
 
     reason: str
     detail: str
@@ -30,21 +30,21 @@ def find_class_issues(
     """Differences between the splits' classes, and imbalance.
 
     Args:
-        annotations: the sound photos, with indices into `classes`.
+        annotations: the valid photos, with indices into `classes`.
         classes: of all splits.
-        lists: the classes as each part of the source names and orders them, the one that counts first.
+        lists: the class names of each part of the source in its own order; the reference is the first.
     """
     counts = count_by_split(annotations, len(classes))
     return [*_order_issues(lists), *find_lacking(annotations, classes), *_balance_issues(counts, classes)]
 
 
 def find_lacking(annotations: Sequence[Annotation], classes: ClassNames) -> list[ClassIssue]:
-    """Splits that lack a class which another split has."""
+    """The splits that lack a class of another split."""
     return list(_set_issues(count_by_split(annotations, len(classes)), classes))
 
 
 def count_by_split(annotations: Iterable[Annotation], classes: int) -> dict[str, list[int]]:
-    """For each split that has labels, photos of each class; K numbers."""
+    """For each split with labels, the number of photos of each class; K numbers."""
     counts = Counter((photo.split, photo.label) for photo in annotations if photo.label is not None)
     splits = {split for split, _ in counts}
     ordered = [*(split for split in SPLITS if split in splits), *sorted(splits - set(SPLITS))]
@@ -62,7 +62,7 @@ def _order_issues(lists: Mapping[str, tuple[str, ...]]) -> Iterable[ClassIssue]:
             yield ClassIssue(
                 "class order",
                 f"{part} numbers {len(moved)} of its {len(names)} classes differently from {reference}, such as "
-                f"{shorten(moved, 2)}. TwinCar matches classes by name; what matches them by number mixes them up.",
+                f"{shorten(moved, 2)}. TwinCar matches classes by name; tools that match them by number mix them up.",
             )
 
 
@@ -80,7 +80,7 @@ def _set_issues(counts: Mapping[str, list[int]], classes: ClassNames) -> Iterabl
             harm = _HARM.get(split, "nothing to measure them on")
             yield ClassIssue(
                 "class set",
-                f"{split} has no photo of {len(lacking)} of {len(classes)} classes, {harm}: {shorten(lacking)}",
+                f"{split} has no photos of {len(lacking)} of {len(classes)} classes, {harm}: {shorten(lacking)}",
             )
 
 

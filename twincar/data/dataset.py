@@ -1,11 +1,11 @@
-"""The format of a prepared data set: one folder that says which photo is which car, and in which split.
+"""The format of a prepared data set: one folder that gives the class and the split of every photo.
 
-    annotations.csv   one row a photo: file,label,class_name,split,width,height,x1,y1,x2,y2,sha256
-    classes.json      one row a class, as `ClassNames.to_rows` gives them
-    manifest.json     where it all comes from, the settings, counts, and the hashes of the two others; written last
-    photos/           the photos, where the source does not keep them as files
+    annotations.csv   one row per photo: file,label,class_name,split,width,height,x1,y1,x2,y2,sha256
+    classes.json      one row per class, see `ClassNames.to_rows`
+    manifest.json     source, settings, counts, and the hashes of the two other files; written last
+    photos/           the photos, if the source does not have them as files
 
-A folder without a manifest is not prepared, and one whose hashes do not fit is damaged.
+A folder without a manifest is not prepared, and one whose hashes do not match is damaged.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from twincar.core.runs import RunFolder
 
 Parsed = TypeVar("Parsed")
 Box = tuple[int, int, int, int]
-"""Left, top, right, bottom in pixels of the upright photo, from 0; right and bottom are the first outside."""
+"""Left, top, right, bottom in pixels of the upright photo, from 0; right and bottom are exclusive."""
 
 SPLITS = ("train", "val", "test")
 FORMAT = 1
 ANNOTATIONS, CLASSES, MANIFEST = "annotations.csv", "classes.json", "manifest.json"
 CACHE = ".cache"
-"""Folder of what can be computed again, below the data: what is deleted with the data needs no other care."""
+"""Folder for what can be recomputed; it lies below the data, so that it is deleted with them."""
 _SPLIT = re.compile(r"[\w-]{1,100}")
 _LONGEST_PATH = 4000  # characters
 _BOX_COLUMNS = ("x1", "y1", "x2", "y2")
@@ -43,22 +43,22 @@ _COLUMNS = ("file", "label", "class_name", "split", "width", "height", *_BOX_COL
 
 @dataclass(frozen=True, kw_only=True)
 class Annotation:
-    """One sound photo."""
+    """One valid photo."""
 
     file: str
-    """Its place below the photo folder, with forward slashes."""
+    """Path relative to the photo folder, with forward slashes."""
     label: int | None
-    """Index of its class; None in a test half whose labels are kept back."""
+    """Index of its class; None in a test split whose labels are not published."""
     split: str
     """'train', 'val', 'test', or the name of another split of the source."""
     width: int
-    """Of the upright photo, pixels."""
+    """Width of the upright photo, pixels."""
     height: int
-    """Of the upright photo, pixels."""
+    """Height of the upright photo, pixels."""
     box: Box | None
-    """Where the car is, or None where the source does not say."""
+    """Bounding box of the car; None if the source has none."""
     sha256: str
-    """Of the file's bytes, hexadecimal."""
+    """SHA-256 of the file's bytes, hexadecimal."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ class PreparedData:
 
     @classmethod
     def open(cls, folder: Path) -> PreparedData:
-        """Open a folder that `prepare` has made.
+        """Open a folder that `prepare` has written.
 
         Raises:
-            UsageError: there is no such folder, or it was not prepared.
-            DataError: the folder is damaged, of another format, or its photos are gone.
+            UsageError: there is no such folder, or it is not a prepared data set.
+            DataError: the folder is damaged, of another format, or its photos are missing.
         """
         folder = Path(folder)
         manifest = _read_manifest(folder)
@@ -88,24 +88,23 @@ class PreparedData:
         photo_root = folder / manifest["photo_root"]
         if not photo_root.is_dir():
             raise DataError(
-                f"Expected the photos of {folder} in {photo_root}, and there is no such folder. "
+                f"Expected the photos of {folder} in {photo_root}, but there is no such folder. "
                 "Put them back there, or prepare the data set again from where they are now."
             )
         return cls(folder, photo_root, classes, annotations, manifest)
 
     @classmethod
     def of_run(cls, run: RunFolder, folder: Path | None = None) -> PreparedData:
-        """Open the data set a run was trained on, or the one in `folder` in its place.
+        """Open the data set a run was trained on, or the one in `folder` instead.
 
         Raises:
-            UsageError: the folder is gone, or was not prepared.
-            DataError: as of `open`.
+            UsageError, DataError: as for `open`.
         """
         return cls.open(folder or Path(TrainConfig.from_values(read_yaml(run.config)).data))
 
     @property
     def name(self) -> str:
-        """What its folder is called."""
+        """The name of its folder."""
         return self.folder.resolve().name
 
     def split(self, name: str) -> list[Annotation]:
@@ -119,22 +118,22 @@ class PreparedData:
             counts = count_splits(self.annotations)
             found = ", ".join(f"{split} ({count})" for split, count in counts.items())
             raise DataError(
-                f"Expected photos in the split {name!r} of {self.folder}, and it has none; there are {found}. "
+                f"Expected photos in the split {name!r} of {self.folder}, but it has none; there are {found}. "
                 "Choose one of these, or prepare a source that has the split."
             )
         return chosen
 
     def has_split(self, name: str) -> bool:
-        """Whether any photo is in this split."""
+        """Whether the split has photos."""
         return any(annotation.split == name for annotation in self.annotations)
 
     def classes_without(self, split: str) -> list[str]:
-        """The classes of which a split has no photo."""
+        """The classes without photos in a split."""
         present = {annotation.label for annotation in self.annotations if annotation.split == split}
         return [name for index, name in enumerate(self.classes.names) if index not in present]
 
     def labelled_split(self, name: str) -> list[Annotation]:
-        """The photos of one split, all of which have labels.
+        """The photos of one split, checked to have labels.
 
         Raises:
             DataError: the split has no photos, or a photo without a label.
@@ -142,8 +141,8 @@ class PreparedData:
         chosen = self.split(name)
         if any(annotation.label is None for annotation in chosen):
             raise DataError(
-                f"Expected labels in the split {name!r} of {self.folder}, and it has none to compare with. "
-                "Evaluate another split, or look at the answers with twincar predict."
+                f"Expected labels in the split {name!r} of {self.folder}, but it has photos without labels. "
+                "Evaluate another split, or look at the predictions with twincar predict."
             )
         return chosen
 
@@ -167,14 +166,14 @@ def write_prepared(
 
 
 def count_splits(annotations: Iterable[Annotation]) -> dict[str, int]:
-    """Photos in each split: train, val, test, and then any others."""
+    """The number of photos in each split: train, val, test, then any others."""
     counts = Counter(annotation.split for annotation in annotations)
     names = [*(split for split in SPLITS if split in counts), *sorted(counts.keys() - set(SPLITS))]
     return {split: counts[split] for split in names}
 
 
 def is_outside(name: str) -> bool:
-    """Whether a file name leads out of the photo folder by its letters alone: absolute, or with '..' in it."""
+    """Whether a file name leads out of the photo folder, judged by its text: absolute, or with '..' in it."""
     windows = PureWindowsPath(name)
     return PurePosixPath(name).is_absolute() or windows.is_absolute() or ".." in windows.parts
 
@@ -182,42 +181,42 @@ def is_outside(name: str) -> bool:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise UsageError(
-            f"Expected a prepared data set at {folder}, and there is no such folder. "
+            f"Expected a prepared data set at {folder}, but there is no such folder. "
             f"Make it: twincar prepare SOURCE --out {folder}"
         )
     if not (folder / MANIFEST).is_file():
         raise UsageError(
-            f"Expected a prepared data set at {folder}, and the folder has no {MANIFEST}. "
+            f"Expected a prepared data set at {folder}, but the folder has no {MANIFEST}. "
             f"Prepare it into a folder of its own first: twincar prepare {folder} --out FOLDER"
         )
     manifest = read_json(folder / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else None
         raise DataError(
-            f"Expected format {FORMAT} in {folder / MANIFEST}, and found {found}. "
+            f"Expected format {FORMAT} in {folder / MANIFEST}, but found {found}. "
             "Delete the folder and prepare the data set again with this version."
         )
     if not isinstance(root := manifest.get("photo_root"), str) or not isinstance(manifest.get("sha256"), dict):
         raise _damaged(folder, f"{MANIFEST} lacks some of its entries")
-    if ".." in Path(root).parts or len(root) > _LONGEST_PATH:  # absolute is well: sources that have files keep them
+    if ".." in Path(root).parts or len(root) > _LONGEST_PATH:  # it may be absolute: files stay where the source is
         raise _damaged(folder, f"{MANIFEST} names {root[:100]!r} as the folder of its photos")
     return manifest
 
 
 def _read_checked(folder: Path, manifest: Mapping[str, Any], name: str) -> str:
-    """The text of a file whose hash is the manifest's."""
+    """The text of a file, checked against its hash in the manifest."""
     try:
         data = (folder / name).read_bytes()
     except OSError as error:
         raise _damaged(folder, f"{name} cannot be read ({error.strerror})") from None
     if sha256_of(data) != manifest["sha256"].get(name):
-        raise _damaged(folder, f"{name} is not as it was written")
+        raise _damaged(folder, f"{name} was changed")
     return data.decode("utf-8", "surrogateescape")
 
 
 def _damaged(folder: Path, found: str) -> DataError:
     return DataError(
-        f"Expected the data set in {folder} as `twincar prepare` left it, but {found}. "
+        f"Expected the data set in {folder} as `twincar prepare` wrote it, but {found}. "
         "Delete the folder and prepare the data set again."
     )
 
@@ -230,12 +229,12 @@ def _to_row(annotation: Annotation, classes: ClassNames) -> dict[str, Any]:
 
 
 def _parsed(parse: Callable[[str], Parsed], folder: Path, manifest: Mapping[str, Any], name: str) -> Parsed:
-    """The contents of a file; a hash that fits says who wrote it only where nobody else could write the manifest."""
+    """Parse a file defensively: a matching hash proves nothing if somebody else has also written the manifest."""
     text = _read_checked(folder, manifest, name)
     try:
         return parse(text)
     except (csv.Error, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise _damaged(folder, f"{name} cannot be understood ({error!r})") from None
+        raise _damaged(folder, f"{name} cannot be parsed ({error!r})") from None
 
 
 def _parse_classes(text: str) -> ClassNames:

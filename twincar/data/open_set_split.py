@@ -1,7 +1,7 @@
-"""Classes a model never sees in training, to find out whether it turns them away.
+"""Open-set splits: classes a model never sees in training, to measure whether it rejects them.
 
 A split is a JSON file: `known_classes`, a list, and `unknown_classes`, a list for each difficulty; a class is given by
-its index in the source or by its name. That is the form of the Semantic Shift Benchmark (Vaze et al., 2022,
+its index in the source or by its name. This is the format of the Semantic Shift Benchmark (Vaze et al., 2022,
 https://arxiv.org/abs/2110.06207), whose split of Stanford Cars has 98 known classes. The harder an unseen class, the
 more it looks like a known one.
 """
@@ -21,24 +21,24 @@ from twincar.data.dataset import Annotation
 from twincar.data.validate import AuditReport
 
 UNSEEN = "unseen_"
-"""How the splits of a prepared data set begin that hold test photos of unseen classes: `unseen_hard`, and so on."""
+"""Prefix of the splits of a prepared data set that hold test photos of unseen classes, such as `unseen_hard`."""
 
 
 @dataclass(frozen=True)
 class OpenSetSplit:
-    """Classes by their indices in the source."""
+    """Known and unseen classes, by their indices in the source."""
 
     known: frozenset[int]
     unseen: Mapping[int, str]
-    """Of each unseen class how difficult it is, in lower case."""
+    """The difficulty of each unseen class, in lower case."""
 
 
 def read_open_set(path: Path, classes: ClassNames) -> OpenSetSplit:
     """Read a split of these classes.
 
     Raises:
-        DataError: the file is missing or no such split, or one class is both known and unseen.
-        LabelError: there is no such class.
+        DataError: the file is missing or not such a split, or a class is both known and unseen.
+        LabelError: a class does not exist.
     """
     content = read_json(path)
     try:
@@ -50,21 +50,21 @@ def read_open_set(path: Path, classes: ClassNames) -> OpenSetSplit:
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"Expected known_classes, a list, and unknown_classes, a list by difficulty, in {path}, and found other "
+            f"Expected known_classes, a list, and unknown_classes, a list by difficulty, in {path}, but found other "
             f"content: {error}."
         ) from None
     if both := known & unseen.keys():
-        raise DataError(f"Expected each class either known or unseen in {path}, and {classes[min(both)]!r} is both.")
+        raise DataError(f"Expected each class either known or unseen in {path}, but {classes[min(both)]!r} is both.")
     return OpenSetSplit(known, unseen)
 
 
 def hide_unseen(report: AuditReport, split: OpenSetSplit) -> AuditReport:
-    """Photos of known classes as they are, and test photos of unseen ones without label in splits of their own.
+    """Keep the photos of known classes, and move test photos of unseen ones, without label, to splits of their own.
 
-    Photos without a label, training photos of unseen classes, and classes the split does not name are left out.
+    Photos without a label, training photos of unseen classes, and classes that the split does not name are dropped.
     """
     known = tuple(finding for finding in report.findings if finding.label in split.known)
-    return AuditReport(findings=known, sound=tuple(_hide(report.sound, split)))
+    return AuditReport(findings=known, valid=tuple(_hide(report.valid, split)))
 
 
 def _hide(photos: Iterable[Annotation], split: OpenSetSplit) -> Iterator[Annotation]:
@@ -78,7 +78,7 @@ def _hide(photos: Iterable[Annotation], split: OpenSetSplit) -> Iterator[Annotat
 
 
 def _difficulty(name: str) -> str:
-    """A word, because it becomes part of a split's name."""
+    """Check that a difficulty is one word, because it becomes part of a split's name."""
     if not re.fullmatch(r"[\w-]{1,40}", name):
         raise TypeError(f"a difficulty {name[:40]!r}")
     return name.lower()
@@ -90,5 +90,5 @@ def _index(entry: Any, classes: ClassNames) -> int:
     if not isinstance(entry, int) or isinstance(entry, bool):
         raise TypeError(f"a class {entry!r}")
     if not 0 <= entry < len(classes):
-        raise LabelError(f"Expected the index of one of {len(classes)} classes, from 0, and found {entry}.")
+        raise LabelError(f"Expected the index of one of {len(classes)} classes, from 0, but found {entry}.")
     return entry

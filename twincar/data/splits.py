@@ -1,4 +1,4 @@
-"""Draws the photos to validate on: of every class its share, by the photos' bytes and a seed alone."""
+"""Draw the validation split: a share of each class, chosen by the bytes of the photos and a seed only."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from twincar.data.dataset import Annotation
 
 
 def singletons(photos: list[Annotation]) -> list[int]:
-    """The classes of which no training photo can be spared to validate on, where the source has no such split.
+    """The classes that cannot spare a training photo for validation, if the source has no validation split.
 
-    They have a single training photo, maybe several times, or only photos that other classes have too.
+    They have a single training photo, perhaps with copies, or only photos that other classes have too.
     """
     if any(photo.split == "val" for photo in photos):
         return []
@@ -24,28 +24,28 @@ def singletons(photos: list[Annotation]) -> list[int]:
 
 
 def with_validation(photos: list[Annotation], share: float, seed: int) -> list[Annotation]:
-    """All photos, in order of split and file; some training photos are 'val' where the source has no such split.
+    """All photos, sorted by split and file; some training photos become 'val' if the source has no such split.
 
-    Those of `singletons` are all trained on.
+    Photos of the classes in `singletons` all stay in training.
 
     Args:
-        photos: every one of them sound; those to train on have labels.
-        share: of the training photos of each class, to validate on.
-        seed: of the draw.
+        photos: valid photos; those of the training split have labels.
+        share: share of the training photos of each class to validate on.
+        seed: of the choice.
     """
     chosen: set[str] = set()
     if not any(photo.split == "val" for photo in photos):
         chosen = _choose_validation([photo for photo in photos if photo.split == "train"], share, seed)
-    placed = [
+    assigned = [
         replace(photo, split="val") if photo.split == "train" and photo.sha256 in chosen else photo for photo in photos
     ]
-    return sorted(placed, key=lambda photo: (photo.split, photo.file))
+    return sorted(assigned, key=lambda photo: (photo.split, photo.file))
 
 
 def _choose_validation(train: list[Annotation], share: float, seed: int) -> set[str]:
-    """Hashes of the photos to validate on: of each class `share` of its photos, at least one, and never all.
+    """Hashes of the validation photos: a `share` of each class, at least one photo and never all.
 
-    Photos with the same bytes stay together, and those that have several labels stay in training.
+    Photos with the same bytes stay in one split, and photos with several labels stay in training.
     """
     labels = _labels_by_photo(train)
     by_class: defaultdict[int, list[str]] = defaultdict(list)
@@ -60,7 +60,7 @@ def _choose_validation(train: list[Annotation], share: float, seed: int) -> set[
 
 
 def _labels_by_photo(train: Iterable[Annotation]) -> dict[str, list[int]]:
-    """For the hash of each photo the labels it is listed with, as often as it is."""
+    """All labels of each photo, by its hash; a photo that is listed several times has as many labels."""
     labels: defaultdict[str, list[int]] = defaultdict(list)
     for photo in train:
         labels[photo.sha256].append(photo.label or 0)
@@ -68,7 +68,7 @@ def _labels_by_photo(train: Iterable[Annotation]) -> dict[str, list[int]]:
 
 
 def _pick(candidates: list[tuple[str, int]], total: int, share: float) -> set[str]:
-    """Of photos and how often each is there, the first that fit in `share` of `total`; else the one that is fewest."""
+    """The first photos whose copies fit into `share` of `total`; if none fit, the photo with the fewest copies."""
     room = min(max(1, round(share * total)), total - 1)
     picked: set[str] = set()
     for digest, copies in candidates:

@@ -1,7 +1,8 @@
-"""Which photos a run has seen: those it was trained on, and those that chose its best epoch and calibrated it.
+"""The record of the photos that a run has seen: its training photos, and the validation photos.
 
-A run keeps the hashes of their files in `trained_on.csv`, `sha256,split`, a row a photo. A copy of a photo that is not
-the same file byte by byte is not found so; `audit --deep` finds those.
+The best epoch was chosen and the model calibrated on the validation photos. A run keeps the hashes of the files in
+`trained_on.csv`, one row `sha256,split` per photo. This finds only copies that are identical byte by byte;
+`audit --deep` finds others.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ class Seen:
     """How many of some photos a run has seen."""
 
     train: int
-    """It was trained on these."""
+    """Photos it was trained on."""
     val: int
-    """By these its best epoch was chosen."""
+    """Photos by which its best epoch was chosen."""
 
 
 def record_seen(run: RunFolder, data: PreparedData) -> None:
-    """Write down which photos a run sees in training; of the same file in both splits that it was trained on it.
+    """Record which photos a run sees; a file in both splits counts as a training photo.
 
     Raises:
         StorageError: the disk is full, read-only, or not writable.
@@ -41,7 +42,7 @@ def record_seen(run: RunFolder, data: PreparedData) -> None:
 
 
 def read_seen(run: RunFolder) -> dict[str, str] | None:
-    """The split, 'train' or 'val', of every photo that a run has seen, by its hash; None where that was not recorded.
+    """The split, 'train' or 'val', of every photo that a run has seen, by hash; None if there is no record.
 
     Raises:
         DataError: the record is damaged.
@@ -54,12 +55,12 @@ def read_seen(run: RunFolder) -> dict[str, str] | None:
     except (OSError, KeyError, ValueError, csv.Error) as error:
         raise DataError(
             f"Expected the hashes of the photos a run has seen in {run.trained_on}, but it is damaged: {error!r}. "
-            "Delete it; of no photo is it then said that the run had never seen it."
+            "Delete it; reports then no longer say whether the run has seen a photo."
         ) from None
 
 
 def count_seen(run: RunFolder, photos: Iterable[Annotation]) -> Seen | None:
-    """How many of these photos a run has seen; None where that was not recorded.
+    """How many of these photos a run has seen; None if there is no record.
 
     Raises:
         DataError: the record is damaged.
@@ -72,23 +73,23 @@ def count_seen(run: RunFolder, photos: Iterable[Annotation]) -> Seen | None:
 
 
 def describe(split: str, data: str | None, seen: Seen | None) -> str:
-    """The photos of a split in words, and whether the model has seen them.
+    """Describe the photos of a split in words, and whether the model has seen them.
 
     Args:
-        split: of which data set they are.
-        data: its name, if it is another one than the run was trained on.
-        seen: how many of them the run has seen; None where that was not checked.
+        split: the name of the split.
+        data: the name of the data set, if the run was trained on another one.
+        seen: how many of the photos the run has seen; None if that was not checked.
     """
     photos = f"{_NAMES.get(split, split)} photos" + (f" of {data}" if data else "")
     if data is None and split == "train":
-        return f"{photos}, from which it has learnt: of new photos it will know fewer"
+        return f"{photos}, on which the model was trained: expect less on new photos"
     if data is None and split == "val":
-        return f"{photos}, by which its best epoch was chosen: on new photos expect less"
+        return f"{photos}, by which the best epoch was chosen: expect less on new photos"
     if seen is None:
-        return f"{photos}; whether it had seen any of them in training was not checked"
+        return f"{photos}; whether the model had seen any of them in training was not checked"
     counts = [
         f"{count} of which {how}"
-        for count, how in ((seen.train, "it was trained on"), (seen.val, "chose its best epoch"))
+        for count, how in ((seen.train, "the model was trained on"), (seen.val, "chose the best epoch"))
         if count
     ]
-    return f"{photos}, {' and '.join(counts) or 'which it had never seen'}"
+    return f"{photos}, {' and '.join(counts) or 'which the model had never seen'}"

@@ -46,7 +46,7 @@ def open_unprepared(path: Path, split: str = UNNAMED_SPLIT) -> PreparedData:
         raise malformed_rows(source.description, source.malformed_lines, source.total)
     log.info("Checking %s of %s, which is not a prepared data set.", counted(source.total, "photo"), path)
     report = audit_source(source)
-    photos = tuple(photo for photo in report.sound if photo.split == split)
+    photos = tuple(photo for photo in report.valid if photo.split == split)
     _log_left_out(path, source, report)
     if not photos:
         raise DataError(

@@ -1,7 +1,7 @@
-"""What is wrong with a source: every row is read, decoded completely, and either sound or has one `Defect`.
+"""Validate a source: every photo is read and decoded completely; each row is valid or has one `Defect`.
 
-Grayscale, CMYK and palette pictures, photos turned by EXIF, odd file names and the same picture under two names are
-all sound: preprocessing deals with the former, and the latter are no defect of a row.
+Grayscale, CMYK and palette images, photos rotated by EXIF, unusual file names and one photo under two names are all
+valid: preprocessing handles the former, and the latter are not a defect of one row.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from twincar.data.dataset import Annotation, Box
 from twincar.data.sources import OnPhoto, Source, SourceRow, file_key, is_outside
 
 MIN_SIDE = 16
-"""Shortest side of a photo that shows anything, pixels."""
+"""Least length of a photo's shorter side, pixels."""
 MAX_RATIO = 6
-"""Largest ratio of the long to the short side; a car photo is never a strip."""
-_AHEAD = 4  # photos a thread may be ahead of what has been asked for
+"""Largest ratio of the longer to the shorter side; a longer strip is not a photo of a car."""
+_AHEAD = 4  # photos that each thread may read ahead
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One row that is not sound."""
+    """One row that is not valid."""
 
     file: str
     """As the source lists it."""
@@ -41,18 +41,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What an audit found; the order is the source's."""
+    """The result of an audit, in the order of the source."""
 
     findings: tuple[Finding, ...]
-    sound: tuple[Annotation, ...]
-    """The rows that can be used, with the source's own splits."""
+    valid: tuple[Annotation, ...]
+    """The valid rows, with the source's own splits."""
 
     def counts(self) -> dict[Defect, int]:
-        """Rows with each defect that was found, the most frequent first."""
+        """The number of rows with each defect, most frequent first."""
         return dict(Counter(finding.defect for finding in self.findings).most_common())
 
     def rows(self) -> list[dict[str, str]]:
-        """One row a finding, for a table or CSV: file, defect, detail."""
+        """One row per finding, for a table or CSV: file, defect, detail."""
         return [{"file": found.file, "defect": str(found.defect), "detail": found.detail} for found in self.findings]
 
 
@@ -64,14 +64,14 @@ def audit_source(
     exclude: Mapping[str, str] | None = None,
     threads: int = 2,
 ) -> AuditReport:
-    """Read and decode every photo of a source; a bad one is reported and stops nothing.
+    """Read and decode every photo of a source; an invalid one becomes a finding.
 
     Args:
         source: An opened source; one that draws its photos does so in a temporary folder.
-        on_photo: Told the photos done and the photos there are, after each.
-        keep: Given each sound photo that the source has as bytes only, in the source's order.
+        on_photo: Called after each photo with the number of photos done and their total.
+        keep: Called with each valid photo that the source has as bytes only, in the source's order.
         exclude: Files to leave out and why, see `read_exclusions`.
-        threads: Photos decoded at once; memory holds a few for each, however many there are.
+        threads: Photos decoded at once; memory holds a few photos per thread.
 
     Raises:
         StorageError: the temporary folder, or what `keep` writes to, is full, read-only, or not writable.
@@ -90,7 +90,7 @@ def audit_source(
     results = list(_without_repeats(rows, source.classes))
     return AuditReport(
         findings=tuple(result for result in results if isinstance(result, Finding)),
-        sound=tuple(result for result in results if isinstance(result, Annotation)),
+        valid=tuple(result for result in results if isinstance(result, Annotation)),
     )
 
 
@@ -124,7 +124,7 @@ def _check(row: SourceRow, exclude: Mapping[str, str]) -> Annotation | Finding:
 
 def _annotate(row: SourceRow) -> Annotation:
     if isinstance(row.label, str) or (row.label is None and row.split in ("train", "val")):
-        found = f"and found {row.label!r}" if row.label else "and found none"
+        found = f"but found {row.label!r}" if row.label else "but found none"
         raise PhotoError(Defect.UNKNOWN_LABEL, f"Expected the name of a class as the label, {found}.")
     data = _bytes_of(row)
     photo = decode_photo(data, row.name)
@@ -144,9 +144,9 @@ def _bytes_of(row: SourceRow) -> bytes:
     if isinstance(row.photo, bytes):
         return row.photo
     if not row.name:
-        raise PhotoError(Defect.MISSING, "Expected a file name, and found none.")
+        raise PhotoError(Defect.MISSING, "Expected a file name, but found none.")
     if is_outside(row.name):
-        raise PhotoError(Defect.OUTSIDE, f"Expected a file below the photo folder, and {row.name} leads out of it.")
+        raise PhotoError(Defect.OUTSIDE, f"Expected a file below the photo folder, but {row.name} leads out of it.")
     return read_photo_bytes(row.photo)
 
 
@@ -154,16 +154,16 @@ def _check_shape(width: int, height: int, name: str) -> None:
     short, long = sorted((width, height))
     if short < MIN_SIDE:
         raise PhotoError(
-            Defect.TOO_SMALL, f"Expected at least {MIN_SIDE} pixels a side in {name}, and found {width}×{height}."
+            Defect.TOO_SMALL, f"Expected at least {MIN_SIDE} pixels a side in {name}, but found {width}×{height}."
         )
     if long > MAX_RATIO * short:
         raise PhotoError(
-            Defect.ODD_SHAPE, f"Expected sides of at most {MAX_RATIO}:1 in {name}, and found {width}×{height}."
+            Defect.ODD_SHAPE, f"Expected sides of at most {MAX_RATIO}:1 in {name}, but found {width}×{height}."
         )
 
 
 def _clip(box: Box | None, width: int, height: int) -> Box | None:
-    """The part of a box inside the photo; None where nothing of it is."""
+    """The part of a box inside the photo; None if there is none."""
     if box is None:
         return None
     x1, y1, x2, y2 = max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)
@@ -173,7 +173,7 @@ def _clip(box: Box | None, width: int, height: int) -> Box | None:
 def _without_repeats(
     rows: list[tuple[SourceRow, Annotation | Finding]], classes: ClassNames
 ) -> Iterator[Annotation | Finding]:
-    """Of a file that is listed more than once the first row stays, or none where the labels contradict each other."""
+    """Keep the first row of a file that is listed more than once, or none if its labels contradict each other."""
     labels: defaultdict[str, set[str]] = defaultdict(set)
     for row, _ in rows:
         labels[_key(row)].add(classes[row.label] if isinstance(row.label, int) else row.label or "")
@@ -182,10 +182,10 @@ def _without_repeats(
         key = _key(row)
         names = sorted(labels[key] - {""})
         if row.name and len(names) > 1:
-            detail = f"Expected one label for {row.name}, and it is listed as {shorten(names)}."
+            detail = f"Expected one label for {row.name}, but it is listed as {shorten(names)}."
             yield Finding(row.name, Defect.REPEATED, detail, row.label)
         elif row.name and key in seen:
-            detail = f"Expected each file once, and {row.name} is listed before."
+            detail = f"Expected each file once, but {row.name} is already listed."
             yield Finding(row.name, Defect.REPEATED, detail, row.label)
         else:
             yield result

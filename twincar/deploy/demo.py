@@ -1,10 +1,10 @@
-"""A page to try a model in: a photo in; out comes the answer, what it looked at, and its nearest look-alike.
+"""The demo: a web page that shows the answer for a photo, its heatmap, and the next most likely car.
 
 >>> from twincar.deploy.demo import demo
 >>> demo("runs/toycars/model-fp32.onnx", examples=Path("photos"))                    # doctest: +SKIP
 
-Nothing is kept of who looks: every answer is made from the photo alone, so that two people never meet. The page asks no
-other machine for anything, and what is shown is escaped by the templates (`assets/pages/demo_*.html.jinja`).
+The page keeps no state of its users: every answer depends on the photo alone. It loads nothing from other machines, and
+everything shown is escaped by the templates (`assets/pages/demo_*.html.jinja`).
 """
 
 from __future__ import annotations
@@ -33,18 +33,17 @@ from twincar.core.wording import percent
 from twincar.deploy.demo_access import PageOnly, own_folder, read_upload
 from twincar.deploy.loopback import LoopbackHosts, is_loopback
 from twincar.inference.classifier import Classifier
-from twincar.inference.results import Explanation, Prediction
+from twincar.inference.results import Explanation, Prediction, Reason
 from twincar.models.cam.overlay import heat_overlay, is_darkened
 
 MAX_BYTES = 50_000_000
-"""Largest photo that may be sent."""
+"""Largest photo that may be uploaded, bytes."""
 
-_EXAMPLES = 24  # are shown; all of a large folder would be copied at the start
-_LONGEST = 800  # pixels of a heat map's longer side
-_LOOK_ALIKE = 0.001  # probability from which the next car is one
-_KEPT_SECONDS = 3600  # an uploaded photo stays so long
-_UNKNOWN, _NOT_CALIBRATED = "not a car this model knows", "not calibrated"
-_NOT_TOLD = {
+_EXAMPLES = 24  # examples that are shown; all photos of a large folder would be copied at the start
+_LONGEST = 800  # longer side of a heatmap, pixels
+_LOOK_ALIKE = 0.001  # least probability of the next car for a heatmap of its own
+_KEPT_SECONDS = 3600  # time after which an uploaded photo is deleted
+_STILL_OPEN = {
     "model and body": "which model year",
     "model": "which body and year",
     "make and body": "which model",
@@ -64,23 +63,23 @@ def demo(
     """Serve the page until Ctrl-C or SIGTERM; the uploads are then deleted.
 
     Args:
-        model: what `Classifier.load` takes.
-        examples: a folder of photos to click, of which the first 24 are shown.
-        host: address to listen at; this computer only, or what GRADIO_SERVER_NAME says, unless given.
-        port: the first free one from 7860 on, or what GRADIO_SERVER_PORT says, unless given.
-        on_start: called with the page's address once it answers.
+        model: as for `Classifier.load`.
+        examples: a folder of example photos, of which the first 24 are shown.
+        host: address to listen on; by default GRADIO_SERVER_NAME, or this computer only.
+        port: by default GRADIO_SERVER_PORT, or the first free port from 7860.
+        on_start: called with the page's address once it is served.
 
     Raises:
-        UsageError: nothing is there, no photo is among the examples, or the port is taken.
+        UsageError: there is no such model, there are no example photos, or the port is taken.
         PhotoError: an example cannot be read.
         CheckpointError: the model is damaged, not safe to open, or does not fit.
-        MissingExtraError: what computes it is not installed.
+        MissingExtraError: its engine is not installed.
     """
     classifier, photos = Classifier.load(model), find_examples(examples) if examples else []
     with own_folder() as uploads:
         page = build_page(classifier, photos, uploads)
         address = launch(page, uploads, host=host, port=port)
-        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # by itself it would leave the uploads
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # by default it would not delete the uploads
         try:
             if on_start:
                 on_start(address)
@@ -91,11 +90,11 @@ def demo(
 
 
 def find_examples(folder: Path) -> list[str]:
-    """The first photos in a folder, each of which can be read.
+    """The first photos in a folder, checked to be readable.
 
     Raises:
-        UsageError: there is none.
-        PhotoError: one cannot be read.
+        UsageError: there are none.
+        PhotoError: a photo cannot be read.
     """
     photos = list(islice(find_photos([str(folder)]), _EXAMPLES))
     for photo in photos:
@@ -104,14 +103,14 @@ def find_examples(folder: Path) -> list[str]:
 
 
 class _Page(gr.Blocks):
-    """A page to which clients can only name uploads."""
+    """A page whose clients can refer to uploads only."""
 
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
     ) -> list[Any]:
-        """Leave nothing of what a client sends but the names of a file, which `read_upload` judges.
+        """Keep only the names of a file from what a client sends; `read_upload` checks them.
 
-        Gradio itself would fetch an address and copy files, but check a path only where the client asks for it.
+        Gradio itself would download URLs and copy files, and check a path only if the client requests that.
         """
         named = [_named(sent) for sent in inputs]
         values: list[Any] = await super().preprocess_data(block_fn, named, state, explicit_call)
@@ -119,23 +118,23 @@ class _Page(gr.Blocks):
 
 
 def _named(sent: Any) -> Any:
-    if sent is None or isinstance(sent, int):  # the place of an example
+    if sent is None or isinstance(sent, int):  # the index of an example
         return sent
     values = sent if isinstance(sent, dict) else {}
     return {name: values[name] for name in ("path", "orig_name") if isinstance(values.get(name), str)}
 
 
 def build_page(classifier: Classifier, examples: list[str], uploads: Path) -> gr.Blocks:
-    """The page, not yet served.
+    """Build the page without serving it.
 
     Args:
-        classifier: what answers.
-        examples: paths of photos to click.
+        classifier: the model.
+        examples: paths of example photos.
         uploads: the folder of `own_folder`.
     """
 
     def answer(sent: dict[str, Any] | None) -> tuple[Any, Any]:
-        """The answer, and the photo's place emptied if it is none; nothing changes while there is no photo."""
+        """Update the answer, and clear the photo if it cannot be read; without a photo nothing changes."""
         if sent is None:
             return gr.skip(), gr.skip()
         try:
@@ -160,7 +159,7 @@ def build_page(classifier: Classifier, examples: list[str], uploads: Path) -> gr
             with gr.Column(scale=7, min_width=300):
                 shown = gr.HTML(_first_page(), elem_id="answer")
         gr.HTML(render("demo_foot.html.jinja"), elem_id="foot")
-        # Gradio would open the photo itself, and answer a bad one with a red "Error".
+        # With preprocessing, Gradio would open the photo itself and show only "Error" for a bad one.
         photo.change(answer, photo, [shown, photo], preprocess=False, api_name="answer", show_progress_on=shown)
         photo.clear(_first_page, None, shown, api_visibility="private")
     return page
@@ -170,16 +169,16 @@ def launch(page: gr.Blocks, uploads: Path, *, host: str | None, port: int | None
     """Serve a page in the background; returns its address.
 
     Args:
-        page: of `build_page`.
-        uploads: the folder it was built with.
-        host: address to listen at; as Gradio chooses it unless given.
-        port: the first free one from 7860 on unless given.
+        page: from `build_page`.
+        uploads: the folder with which it was built.
+        host: address to listen on; by default as Gradio chooses it.
+        port: by default the first free one from 7860.
 
     Raises:
-        UsageError: the port is taken, or not at that host.
+        UsageError: the port is taken or not available at that host.
     """
     script = Template(_asset("demo.js")).substitute(max_bytes=MAX_BYTES)
-    system = (gr.themes.Font("system-ui"), gr.themes.Font("sans-serif"))  # strings would be fetched
+    system = (gr.themes.Font("system-ui"), gr.themes.Font("sans-serif"))  # names as plain strings would be downloaded
     theme = gr.themes.Default(primary_hue="sky", font=system, font_mono=(gr.themes.Font("monospace"),))
     guards = [Middleware(PageOnly, folder=uploads)]
     if is_loopback(host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"):
@@ -204,14 +203,14 @@ def launch(page: gr.Blocks, uploads: Path, *, host: str | None, port: int | None
     except OSError as error:
         where = f"port {port}" if port else "a port from 7860 on"
         raise UsageError(
-            f"Expected {where} to be free at {host or 'this computer'}, and it is taken or not to be had. "
+            f"Expected {where} to be free at {host or 'this computer'}, but it is taken or not available. "
             "Choose another: --port"
         ) from error
     return address
 
 
 def answer_page(classifier: Classifier, photo: Image.Image) -> str:
-    """HTML of the answer for an upright RGB photo, with what speaks for the likeliest class and for the next one."""
+    """HTML of the answer for an upright RGB photo, with heatmaps for the most likely class and the next one."""
     first = classifier.explain(photo)
     prediction = first.prediction
     near = [candidate for candidate in prediction.topk[1:2] if candidate.probability >= _LOOK_ALIKE]
@@ -228,22 +227,22 @@ def answer_page(classifier: Classifier, photo: Image.Image) -> str:
 def _wording(prediction: Prediction, classifier: Classifier) -> dict[str, str]:
     """State, chip, headline and text of an answer."""
     answer = prediction.answer
-    if prediction.reason == _UNKNOWN:
+    if prediction.reason is Reason.UNKNOWN_CAR:
         text = (
-            f"It looks less like one than {1 - classifier.false_rejection:.0%} of the photos the model was checked "
-            "with. What is below is what it would have said."
+            f"It looks less like one than {1 - classifier.false_rejection:.0%} of the validation photos. Below is what "
+            "the model would have answered."
         )
         return {"state": "unknown", "chip": "No answer", "headline": "Not a car this model knows", "text": text}
-    if prediction.reason == _NOT_CALIBRATED:
-        text = "Nobody knows how probable this model's answers are. The likeliest cars are below."
+    if prediction.reason is Reason.NOT_CALIBRATED:
+        text = "The probabilities of this model are not reliable. The most likely cars are below."
         return {"state": "unsure", "chip": "Not sure", "headline": "This model is not calibrated", "text": text}
     if answer is None:
-        text = f"No make, model or body is {classifier.confidence:.0%} probable. The likeliest cars are below."
+        text = f"No make, model or body is {classifier.min_confidence:.0%} probable. The most likely cars are below."
         return {"state": "unsure", "chip": "Not sure", "headline": "Not sure which car this is", "text": text}
     sure = f"{percent(answer.probability)} sure"
-    if answer.level not in _NOT_TOLD:
+    if answer.level not in _STILL_OPEN:
         return {"state": "sure", "chip": sure, "headline": answer.name, "text": ""}
-    text = f"{_NOT_TOLD[answer.level].capitalize()} is open: {_any_of(answer.alternatives)}."
+    text = f"{_STILL_OPEN[answer.level].capitalize()} is open: {_any_of(answer.alternatives)}."
     return {"state": "partly", "chip": f"{sure} of {answer.level}", "headline": answer.name, "text": text}
 
 
@@ -281,8 +280,8 @@ def _page(
 
 
 def _facts(prediction: Prediction) -> list[tuple[str, str, float]]:
-    """What is told one by one, with its probability; the model without the make, which stands beside it."""
-    if prediction.reason == _UNKNOWN:
+    """Make, model, body and year with their probabilities; the model without the make, which is shown beside it."""
+    if prediction.reason is Reason.UNKNOWN_CAR:
         return []
     make = next((f"{found.name} " for found in prediction.levels if found.level == "make"), "")
     return [
@@ -292,7 +291,7 @@ def _facts(prediction: Prediction) -> list[tuple[str, str, float]]:
 
 
 def _heat_picture(photo: Image.Image, explained: Explanation) -> str:
-    """The photo, made small, under its heat map, as a `data:` address."""
+    """The photo, resized, with its heatmap, as a `data:` URI."""
     small = photo.copy()
     small.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
     left, top, right, bottom = (edge * small.width / photo.width for edge in explained.visible_box)

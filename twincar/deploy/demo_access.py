@@ -1,7 +1,7 @@
-"""What clients of the demo can reach: the addresses its page needs, and the photos that were uploaded to it.
+"""Access control of the demo: clients reach only the routes that its page needs, and the uploaded photos.
 
-A client may name any path. Only a regular file in the folder of the uploads is read, not through a link, and of bounded
-size. All else is refused in the same words, so that a refusal tells nothing about which files there are.
+A client may name any path. Only a regular file of limited size in the upload folder is read, and no link is followed.
+Everything else is refused with one message, which does not reveal which files exist.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _NEEDED = (
     *("app_id", "call", "cancel", "heartbeat", "info", "login_check", "queue", "reset", "run", "startup-events"),
     *("theme.css", "upload", "upload_progress"),
 )
-"""What the page and Gradio's own client ask of its API. The rest fetches addresses, records, and edits code."""
+"""The routes of Gradio's API that the page and Gradio's client need. Others download URLs, record, and edit code."""
 
 
 class PageOnly:
-    """ASGI middleware that answers 404 for what Gradio serves beyond the page and the uploads."""
+    """ASGI middleware that responds 404 to everything that Gradio serves beyond the page and the uploads."""
 
     def __init__(self, app: ASGIApp, folder: Path) -> None:
         self._app, self._folder = app, folder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or refuse."""
+        """Pass a request on, or refuse it."""
         if scope["type"] == "http" and not self._is_needed(scope["path"]):
             await PlainTextResponse("Not found", 404)(scope, receive, send)
             return
@@ -49,7 +49,7 @@ class PageOnly:
 
 @contextmanager
 def own_folder() -> Iterator[Path]:
-    """A folder for the uploads of this process alone, deleted in the end; Gradio itself has one for all apps."""
+    """A temporary folder for the uploads of this process; Gradio's own folder is shared by all apps."""
     before = os.environ.get(_VARIABLE)
     if before:
         Path(before).mkdir(parents=True, exist_ok=True)
@@ -64,10 +64,10 @@ def own_folder() -> Iterator[Path]:
 
 
 def upload_path(path: object, folder: Path) -> str:
-    """A path that a client names, without '..', if it leads into `folder` by no link; else empty."""
+    """The normalised path that a client names, if it lies in `folder` without links; else empty."""
     if not isinstance(path, str) or "\0" in path or not Path(path).is_absolute():
         return ""
-    plain = os.path.normpath(path)  # nothing outside the folder is looked at, not even whether it is there
+    plain = os.path.normpath(path)  # before any access: nothing outside the folder is checked, not even for existence
     return plain if Path(plain).is_relative_to(folder) and os.path.realpath(plain) == plain else ""
 
 
@@ -75,16 +75,16 @@ def read_upload(path: object, folder: Path, *, max_bytes: int) -> bytes:
     """The bytes of an uploaded photo.
 
     Args:
-        path: what a client names.
-        folder: where uploads are, without links in its path.
+        path: the path that a client names.
+        folder: the upload folder, without links in its path.
         max_bytes: larger files are refused.
 
     Raises:
-        PhotoError: it is not an uploaded file, or is not there any more.
+        PhotoError: it is not an uploaded file, or no longer exists.
     """
     if found := upload_path(path, folder):
         try:
-            # Without O_NONBLOCK the open would wait for whoever writes to a named pipe.
+            # Without O_NONBLOCK, opening a named pipe would wait for a writer.
             with os.fdopen(os.open(found, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
                 data = file.read(max_bytes + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
         except OSError:

@@ -1,7 +1,7 @@
-"""Refuses requests for other names where a server listens on this computer only; needs Starlette.
+"""Refuse requests for other host names if a server listens on this computer only; needs Starlette.
 
-A page elsewhere can let its own name mean 127.0.0.1 (DNS rebinding). To the browser the demo then belongs to that page,
-which may ask it and read what it answers. Such a request still names the page in its Host header.
+A foreign page can make its own host name resolve to 127.0.0.1 (DNS rebinding). For the browser, the server then belongs
+to that page, which may send requests and read the responses. Such a request still has the page's name as its Host.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _MISDIRECTED = 421
 
 
 class LoopbackHosts:
-    """ASGI middleware that lets requests through whose Host header, where there is one, names this computer."""
+    """ASGI middleware that passes on requests whose Host header, if there is one, names this computer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or refuse."""
+        """Pass a request on, or refuse it."""
         host = Headers(scope=scope).get("host") if scope["type"] in ("http", "websocket") else None
         if host is None or is_loopback(_name_in(host)):
             await self._app(scope, receive, send)
@@ -49,7 +49,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _name_in(header: str) -> str:
-    """The name in a Host header, without its port; empty if it is none.
+    """The name in a Host header, without its port; empty if it is not valid.
 
     >>> _name_in("[::1]:8000"), _name_in("evil.example:80"), _name_in("[")
     ('::1', 'evil.example', '')

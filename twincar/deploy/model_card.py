@@ -20,7 +20,7 @@ from twincar.core.labels import slug
 from twincar.core.runs import Epoch, best_epoch, ending
 from twincar.core.version import __version__
 from twincar.evaluation.report.artifacts import Corruptions, Metrics, OpenSet
-from twincar.models.license import TOYCARS, Licence, is_stanford_cars
+from twincar.models.license import TOYCARS, License, is_stanford_cars
 from twincar.models.spec import ModelSpec
 
 _TASK = "image-classification"
@@ -68,7 +68,7 @@ class ModelCard:
     metrics: Metrics
     corruptions: Corruptions | None
     open_set: OpenSet | None
-    licence: Licence
+    licence: License
     loads_in_timm: bool
     """Whether plain timm can load it."""
 

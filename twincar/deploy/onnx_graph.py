@@ -1,4 +1,4 @@
-"""A network as an ONNX graph, and what is done to the graph: weights in half precision, int8.
+"""Export a network as an ONNX graph, and transform the graph: weights in half precision, int8.
 
 Shapes: N photos of H×W pixels, K classes, C channels of an h×w feature map.
 """
@@ -26,16 +26,16 @@ from twincar.models.engines.base import HEAD_OUTPUT
 from twincar.models.network import CarNet
 
 OPSET = 20
-_WORTH_HALVING = 256  # numbers; below, the extra node outweighs the saving
+_WORTH_HALVING = 256  # least number of weights; below it, the extra node outweighs the saving
 
-# Where int8 hurts an EfficientNet first: the first layer, the gates of squeeze-and-excitation, and the last layers. A
-# layer's batch norm is folded into it and gives it its name.
+# The layers of an EfficientNet that are most sensitive to int8: the first layer, the gates of squeeze-and-excitation,
+# and the last layers. A layer has the name of the batch norm that is folded into it.
 _SENSITIVE = ("network.backbone.bn1", ".se", "network.backbone.bn2", "network.head")
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 class _Exported(nn.Module):
-    """A network from uint8 photos, N×H×W×3, to all that an engine can be asked for."""
+    """A network from uint8 photos, N×H×W×3, to all outputs that an engine needs."""
 
     def __init__(self, network: CarNet) -> None:
         super().__init__()
@@ -60,14 +60,14 @@ def to_onnx(network: CarNet, preprocessing: Preprocessing) -> onnx.ModelProto:
             dynamo=True,
             verbose=False,
         )
-    assert program is not None  # so it is without dynamo only
+    assert program is not None  # it is None without dynamo only
     return program.model_proto
 
 
 def add_head_outputs(model: onnx.ModelProto, head: HeadWeights) -> None:
-    """Let the graph tell its classifier's weights as constant outputs `head.0`, `head.1`, ...; changed in place.
+    """Add the weights of the head as constant outputs `head.0`, `head.1`, ...; in place.
 
-    They are a second copy: int8 keeps no exact one, and Grad-CAM++ is to be the network's.
+    They are a second copy, because int8 keeps no exact one, and Grad-CAM++ must equal that of the network.
     """
     for number, array in enumerate(array for layer in head.layers for array in layer):
         name = f"{HEAD_OUTPUT}{number}"
@@ -77,10 +77,10 @@ def add_head_outputs(model: onnx.ModelProto, head: HeadWeights) -> None:
 
 
 def shrink_weights(model: onnx.ModelProto, kept_in_fp32: Sequence[str] = ()) -> None:
-    """Store what is left of the convolutions' floating-point weights as int8, one scale an output channel; in place.
+    """Store the remaining floating-point weights of convolutions as int8, with one scale per output channel; in place.
 
-    They compute in fp32 as before, because a cast and a product turn them back, once, when the model is loaded. After
-    `quantize` these are the gates of squeeze-and-excitation, which NNCF leaves alone: a fifth of an EfficientNet.
+    They still compute in fp32: a cast and a product restore them once, when the model is loaded. After `quantize` these
+    are the gates of squeeze-and-excitation, which NNCF does not quantize: a fifth of an EfficientNet.
     """
     shrunk = {node.input[1] for node in model.graph.node if node.op_type == "Conv" and node.name not in kept_in_fp32}
     nodes = []
@@ -97,13 +97,13 @@ def shrink_weights(model: onnx.ModelProto, kept_in_fp32: Sequence[str] = ()) -> 
 
 
 def forget_origin(model: onnx.ModelProto) -> None:
-    """Drop the exporter's notes, among them file names of this machine and a twentieth of the file; in place."""
+    """Remove the exporter's metadata, which has local file names and is a twentieth of the file; in place."""
     for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         del part.metadata_props[:]
 
 
 def halve_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy that stores its weights as fp16 and turns them into fp32 when it is loaded: half the size, same speed."""
+    """A copy that stores its weights as fp16 and converts them to fp32 when it is loaded: half the size, same speed."""
     halved = onnx.ModelProto()
     halved.CopyFrom(model)
     casts = []
@@ -125,24 +125,24 @@ def _prepend(model: onnx.ModelProto, nodes: list[onnx.NodeProto]) -> None:
 
 
 def quantize(model: onnx.ModelProto, photos: Iterable[NDArray[np.uint8]], kept_in_fp32: list[str]) -> onnx.ModelProto:
-    """An int8 copy by NNCF, whose scales come from photos, 1×H×W×3 each; nodes named in `kept_in_fp32` stay."""
+    """An int8 copy by NNCF, calibrated on photos, 1×H×W×3 each; nodes named in `kept_in_fp32` stay in fp32."""
     with _quiet(), without_telemetry():
         import nncf
 
         nncf.set_log_level(logging.ERROR)
         data = nncf.Dataset([{"images": photo} for photo in photos])
-        quantised: onnx.ModelProto = nncf.quantize(
+        quantized: onnx.ModelProto = nncf.quantize(
             model,
             data,
             preset=nncf.QuantizationPreset.MIXED,  # SiLU goes below zero: its outputs need an offset
             subset_size=data.get_length(),
             ignored_scope=nncf.IgnoredScope(names=kept_in_fp32, validate=False) if kept_in_fp32 else None,
         )
-    return quantised
+    return quantized
 
 
 def sensitive_nodes(model: onnx.ModelProto) -> list[str]:
-    """Names of the layers that int8 usually hurts first."""
+    """Names of the layers that are usually most sensitive to int8."""
     return [
         node.name
         for node in model.graph.node
@@ -152,7 +152,7 @@ def sensitive_nodes(model: onnx.ModelProto) -> list[str]:
 
 
 def _scopes(node: onnx.NodeProto) -> list[str]:
-    """Dotted names of the modules a node lies in, the outermost first."""
+    """Dotted names of the modules that contain a node, outermost first."""
     text = next((prop.value for prop in node.metadata_props if prop.key == _SCOPES), "[]")
     scopes: list[str] = ast.literal_eval(text)
     return scopes
@@ -160,7 +160,7 @@ def _scopes(node: onnx.NodeProto) -> list[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the libraries' own progress and advice, which is for their developers."""
+    """Suppress the libraries' own progress messages and warnings, which are for developers."""
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

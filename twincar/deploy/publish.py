@@ -32,7 +32,7 @@ from twincar.evaluation.subject import is_own_data
 from twincar.models.checkpoint import save_model
 from twincar.models.engines.base import OPENVINO_MODEL
 from twincar.models.engines.torch_engine import open_network
-from twincar.models.license import Licence, with_license
+from twincar.models.license import License, with_license
 from twincar.models.locate import (
     CALIBRATION_FILE,
     CARD,
@@ -262,6 +262,6 @@ def _card(repository: Repository, run: RunFolder, data: PreparedData, spec: Mode
         metrics=files.read_metrics(report),
         corruptions=files.read_corruptions(report) if _is_of_these_weights(report / files.CORRUPTIONS, run) else None,
         open_set=files.read_open_set(run.reports) if _is_of_these_weights(open_set, run) else None,
-        licence=Licence.of(spec),
+        licence=License.of(spec),
         loads_in_timm=spec.head == "linear",
     )

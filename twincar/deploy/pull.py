@@ -1,4 +1,4 @@
-"""Fetches a model from the hub with all that was published beside it. Torch-free."""
+"""The `pull` verb: download a model and the files published beside it from the hub. Torch-free."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from twincar.models.spec import ModelSpec
 
 @dataclass(frozen=True)
 class Pulled:
-    """A model from the hub, on this computer."""
+    """A downloaded model."""
 
     repository: str
     """owner/name."""
@@ -25,9 +25,9 @@ class Pulled:
     files: dict[str, int]
     """Bytes by name."""
     model: Path
-    """The file that answers."""
+    """The model file."""
     spec: ModelSpec | None
-    """What the model is; None if its file does not tell, as weights by others do not."""
+    """The specification of an exported model; None for weights."""
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -47,18 +47,18 @@ class Pulled:
 
 
 def pull(name: str) -> Pulled:
-    """Fetch the model `owner/name` or `owner/name@revision` into the hub's cache.
+    """Download the model `owner/name` or `owner/name@revision` into the hub's cache.
 
     Raises:
         UsageError: `name` has another form.
-        HubError: the hub does not give it, or it holds no model of ours.
+        HubError: it cannot be downloaded, or the repository has no TwinCar model.
         CheckpointError: the model is damaged.
     """
     repository = Repository.parse(name, "model")
-    folder = fetch(repository, [*MODEL_FILES, *REPOSITORY_FILES], otherwise="What came whole is kept.")
+    folder = fetch(repository, [*MODEL_FILES, *REPOSITORY_FILES], otherwise="Complete files are kept.")
     files = {path.name: path.stat().st_size for path in sorted(folder.glob("*")) if path.is_file()}
     model = next((folder / file for file in MODEL_FILES if file in files), None)
     if model is None:
-        raise HubError(f"Expected a TwinCar model in {repository} ({' or '.join(MODEL_FILES)}), and it holds none.")
+        raise HubError(f"Expected a TwinCar model in {repository} ({' or '.join(MODEL_FILES)}), but it holds none.")
     spec = read_onnx_spec(model) if model.name == ONNX_FILE else None
     return Pulled(repository.name, folder.name, folder, files, model, spec)

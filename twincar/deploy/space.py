@@ -1,8 +1,8 @@
-"""The folder of a Hugging Face space that serves the demo: app, requirements, card, licence, model, examples.
+"""Write the folder of a Hugging Face space that serves the demo: app, requirements, card, licence, model, examples.
 
-All of it is for strangers' eyes, and all of it is run on strangers' machines. So examples go as pixels, without what a
-camera wrote beside them; the licence is the model's own; and the package goes along as it is installed here, because
-whoever takes a name that has not been released could run code in every space that asks for it.
+All of it is public. So examples are written as pixels, without the camera's metadata; the licence is the model's own;
+and the space contains the package as it is installed here, because nobody owns an unreleased name on a package index:
+whoever registered it could run code in every space that installs it.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ from twincar.core.hub import find_repository
 from twincar.core.photos import read_photo
 from twincar.deploy.demo import find_examples
 from twincar.inference.classifier import Classifier
-from twincar.models.license import Licence
+from twincar.models.license import License
 from twincar.models.spec import ModelSpec
 
 _MODEL, _EXAMPLES, _LICENSE, _PACKAGE = "model.onnx", "examples", "LICENSE", "twincar"
 _SOURCES = frozenset((".css", ".jinja", ".js", ".py", ".template", ".txt", ".typed"))
-"""Suffixes of the package's files; the bundled model stays here, and whatever else lies in a checkout."""
+"""Suffixes of the package's files that are copied; the bundled model and other files of a checkout are not."""
 _QUALITY = 95  # of example photos, as JPEG
 
 
 def write_space(model: str, folder: Path, *, examples: Path | None = None) -> Path:
-    """Write what a space needs to `folder`; returns it.
+    """Write the files of a space to `folder`; returns it.
 
     Args:
-        model: an exported `.onnx` file, which is copied, or owner/name on the hub, from where the space fetches it.
-        folder: a new or an empty one.
-        examples: a folder of photos to click, which are copied.
+        model: an exported `.onnx` file, which is copied, or owner/name on the hub, from which the space downloads it.
+        folder: a new or an empty folder.
+        examples: a folder of example photos, which are copied.
 
     Raises:
-        UsageError: `folder` holds something, `model` is neither, no photo is among the examples, or the package was not
+        UsageError: `folder` is not empty, `model` is neither, there are no example photos, or the package is not
             installed.
         PhotoError: an example cannot be read.
-        CheckpointError: the model is damaged, or none of ours.
+        CheckpointError: the model is damaged, or was not exported by TwinCar.
         StorageError: it cannot be written; nothing is left of it.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"Expected a new or an empty folder for the space, and {folder} holds something.")
+        raise UsageError(f"Expected a new or an empty folder for the space, but {folder} is not empty.")
     repository = _repository(model)
-    spec = Classifier.load(model).spec  # what opens here opens there
+    spec = Classifier.load(model).spec  # a model that opens here opens in the space
     photos = find_examples(examples) if examples else []
     values = {
         **_terms(spec),
@@ -76,8 +76,8 @@ def write_space(model: str, folder: Path, *, examples: Path | None = None) -> Pa
 
 
 def _terms(spec: ModelSpec) -> dict[str, str]:
-    """What the card and the licence file say of the model's licence."""
-    licence = Licence.of(spec)
+    """The model's licence, for the card and the licence file."""
+    licence = License.of(spec)
     names = {"license": licence.id, "license_name": licence.name}
     return {
         "license": "".join(f"\n{name}: {value}" for name, value in names.items() if value),
@@ -98,7 +98,7 @@ def _requirements() -> str:
 
 
 def _pixels_only(path: str) -> bytes:
-    """A photo as an upright JPEG that holds nothing but its pixels."""
+    """A photo as an upright JPEG without any metadata."""
     data = io.BytesIO()
     pixels = Image.fromarray(np.asarray(read_photo(path)))  # Pillow would write a comment or XMP that it has read
     pixels.save(data, "JPEG", quality=_QUALITY, subsampling=0)
@@ -106,7 +106,7 @@ def _pixels_only(path: str) -> bytes:
 
 
 def _write_package(target: Path) -> None:
-    """The package itself, with its licence."""
+    """Copy the package itself, with its licence."""
     source = Path(str(resources.files("twincar")))
     for path in source.rglob("*"):
         name = path.relative_to(source)
@@ -117,7 +117,7 @@ def _write_package(target: Path) -> None:
 
 
 def _repository(model: str) -> str:
-    """The repository on the hub that a model is named by; empty for an exported file.
+    """The repository on the hub of a model; empty for an exported file.
 
     Raises:
         UsageError: it is neither.
@@ -128,7 +128,7 @@ def _repository(model: str) -> str:
     on_hub = find_repository(model)
     if on_hub is None:
         raise UsageError(
-            "Expected an exported .onnx file, or owner/name on the hub, for a space without torch, and found "
+            "Expected an exported .onnx file, or owner/name on the hub, for a space without torch, but found "
             f"{model}. Make one: twincar export RUN"
         )
     return on_hub.name

@@ -1,1 +1,1 @@
-"""From photos to predictions, one at a time, in batches and on a cluster. Torch-free."""
+"""Prediction: for single photos, in batches and on a cluster. Torch-free."""

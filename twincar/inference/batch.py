@@ -1,7 +1,7 @@
-"""Answers for more photos than anybody waits for: in parts, on one machine or a cluster, and on from where it stopped.
+"""Resumable batch prediction: in parts, on one machine or on a cluster.
 
-Memory does not grow with the number of photos, a part is there whole or not at all, and both ways answer each part by
-the same function, so that they give the same rows.
+Memory does not grow with the number of photos, a part is written completely or not at all, and one machine and a
+cluster use the same function for each part, so that both give the same rows.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from twincar.models.engines.base import OPENVINO_HEADER, OPENVINO_MODEL
 
 log = logging.getLogger(__name__)
 
-_FAILED = b"twincar.failed"  # in a part's metadata: how many of its photos have no answer
+_FAILED = b"twincar.failed"  # in a part's metadata: how many of its photos could not be read
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of all photos; an unfinished folder of results is gone on with only if it is the same."""
+    """The settings of a batch run; an unfinished folder of results is resumed only if they are the same."""
 
     photos: tuple[str, ...]
-    """Folders, files, patterns: absolute, or addresses."""
+    """Folders, files and patterns as absolute paths, or addresses."""
     model: str
-    """SHA-256 of its files."""
+    """SHA-256 of the model's files."""
     engine: EngineName
     top_k: int
     tta: bool
@@ -54,14 +54,14 @@ class Request:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What it came to."""
+    """The result of a batch run."""
 
     photos: int
     failed: int
-    """Photos that could not be read: their rows tell why."""
+    """Number of photos that could not be read; their rows hold the error."""
     folder: str
     skipped: dict[str, int]
-    """Files and folders that were found and are no photos to look at, by reason; see `listing.Skip`."""
+    """Counts of skipped files and folders by reason; see `listing.Skip`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -76,43 +76,43 @@ def predict_many(
     engine: EngineName = "auto",
     top_k: int = 3,
     tta: bool = False,
-    confidence: float = CONFIDENCE,
+    min_confidence: float = CONFIDENCE,
     false_rejection: float = FALSE_REJECTION,
     cluster: str | None = None,
     on_photo: Callable[[int, int], None] | None = None,
 ) -> BatchResult:
-    """Answer for photos and write `out`: Parquet, a row a photo. Called again, it goes on where it stopped.
+    """Predict for photos and write the results to `out` as Parquet, one row per photo; called again, it resumes.
 
     Args:
         photos: files, folders and patterns, on disk or at addresses; see `find_photos`. They are listed once.
         out: a folder, on disk or at an address.
-        model: an exported model, a run folder, or a `.safetensors` file of ours; a copy is kept with the results.
-        engine: what computes; see `open_engine`.
-        top_k: how many candidates an answer holds.
+        model: an exported model, a run folder, or a `.safetensors` file of a run; a copy is kept with the results.
+        engine: the inference engine; see `open_engine`.
+        top_k: number of candidates in a prediction.
         tta: average over the mirror image and a wider view.
-        confidence: how probable an answer has to be to be given.
-        false_rejection: share of the photos of known cars that may be turned away as unknown.
-        cluster: address of a Ray cluster, see `map_on_cluster`; this process answers unless given. Its machines have to
-            reach the photos and `out` by these names.
-        on_photo: called with photos done and in all, for a progress bar.
+        min_confidence: least probability with which an answer is given.
+        false_rejection: share of the photos of known cars that may be rejected as unknown.
+        cluster: address of a Ray cluster, see `map_on_cluster`; by default this process does the work. The machines of
+            the cluster must reach the photos and `out` by the same names.
+        on_photo: called with the number of photos done and their total, for a progress bar.
 
     Raises:
-        UsageError: no such model or photos, or `out` holds something else or the results of another command.
+        UsageError: there is no such model or photo, or `out` holds something else or the results of another command.
         CheckpointError: the model is damaged.
         StorageError: `out` cannot be written; what was there before is unchanged.
-        ClusterError: the cluster cannot be reached, or gave up.
+        ClusterError: the cluster cannot be reached, or its work failed.
     """
     files = _model_files(model)
-    engine = Classifier.load(model, engine=engine).engine.name  # on other machines `auto` may be another one
-    asked = tuple(photo if is_address(photo) else str(Path(photo).resolve()) for photo in photos)
-    request = Request(asked, _sha256_of(files), engine, top_k, tta, confidence, false_rejection)
+    engine = Classifier.load(model, engine=engine).engine.name  # `auto` may choose another one on other machines
+    named = tuple(photo if is_address(photo) else str(Path(photo).resolve()) for photo in photos)
+    request = Request(named, _sha256_of(files), engine, top_k, tta, min_confidence, false_rejection)
     results = ResultFolder.at(out)
     results.begin(json.loads(json.dumps(asdict(request))), files)
     skipped = Skipped()
-    count = results.list_photos(find_photos(asked, skipped), skipped.to_dict)
+    count = results.list_photos(find_photos(named, skipped), skipped.to_dict)
     failed = results.failed
     if failed is None:
-        failed = _answer_parts(PartWork(results.address, request), results, count, cluster, on_photo)
+        failed = _predict_parts(PartWork(results.address, request), results, count, cluster, on_photo)
         results.finish(failed)
     return BatchResult(count, failed, results.address, results.skipped)
 
@@ -137,38 +137,38 @@ def read_rows(out: str) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class PartWork:
-    """Answers for one part, in this process or in any that sees the results and the photos."""
+    """Predicts for one part, in this process or in any other that can read the photos and write the results."""
 
     folder: str
     request: Request
 
     def __call__(self, part: int) -> dict[str, Any]:
-        """Write the answers for a part; gives how many photos it has, and how many of them failed.
+        """Predict for a part and write it; returns the number of its photos, and of those that failed.
 
         Raises:
-            CheckpointError: the model does not answer as it should.
-            StorageError: the answers cannot be written.
+            CheckpointError: the output of the model is not valid.
+            StorageError: the part cannot be written.
         """
         results, request = ResultFolder(self.folder), self.request
         photos = results.photos_of(part)
-        answers = list(_classifier(self).stream(photos, top_k=request.top_k, tta=request.tta))
-        failed = sum(isinstance(answer, Failure) for answer in answers)
-        results.write_part(part, _to_parquet(answers, request.top_k, failed))
-        return {"photos": len(answers), "failed": failed}
+        predictions = list(_classifier(self).stream(photos, top_k=request.top_k, tta=request.tta))
+        failed = sum(isinstance(prediction, Failure) for prediction in predictions)
+        results.write_part(part, _to_parquet(predictions, request.top_k, failed))
+        return {"photos": len(predictions), "failed": failed}
 
 
-def _answer_parts(
+def _predict_parts(
     work: PartWork,
     results: ResultFolder,
     count: int,
     cluster: str | None,
     on_photo: Callable[[int, int], None] | None,
 ) -> int:
-    """Answer for the parts that are not there yet; gives how many photos failed in all parts."""
+    """Predict for the parts that are not finished; returns the number of failed photos in all parts."""
     done, failed = map(sum, zip(*(_counts(results, part) for part in results.finished()), (0, 0), strict=True))
     left = results.unfinished(count)
     photos = counted(count, "photo")
-    log.info("%s, %d of them answered already. If this is stopped, the same command goes on.", photos, done)
+    log.info("%s, %d of them done already. If this is stopped, the same command resumes.", photos, done)
     for row in map_on_cluster(work, left, cluster) if cluster and left else map(work, left):
         failed += row["failed"]
         done += row["photos"]
@@ -177,22 +177,22 @@ def _answer_parts(
     return failed
 
 
-_open_files = ExitStack()  # a copy of a model that is elsewhere has to last as long as the process
+_open_files = ExitStack()  # keeps the local copy of a remote model for as long as the process lives
 
 
 @lru_cache(maxsize=1)
 def _classifier(work: PartWork) -> Classifier:
-    """One model a process."""
+    """The classifier, loaded once per process."""
     request = work.request
     folder = _open_files.enter_context(ResultFolder(work.folder).model_files())
     model = folder if (folder / OPENVINO_MODEL).exists() else next(folder.iterdir())
     return Classifier.load(
-        model, engine=request.engine, confidence=request.confidence, false_rejection=request.false_rejection
+        model, engine=request.engine, min_confidence=request.confidence, false_rejection=request.false_rejection
     )
 
 
 def _model_files(model: Path) -> dict[str, Path]:
-    """The files that make a model, by the names they are kept under."""
+    """The files of a model, by the names under which they are kept with the results."""
     if (model / OPENVINO_MODEL).is_file():
         names = (OPENVINO_MODEL, "model.bin", OPENVINO_HEADER)
         return {name: model / name for name in names}
@@ -201,8 +201,8 @@ def _model_files(model: Path) -> dict[str, Path]:
     if model.suffix in (".onnx", ".safetensors"):
         return {f"model{model.suffix}": model}
     raise UsageError(
-        f"Expected an exported model, a run folder or a .safetensors file of ours for many photos, and found {model}. "
-        "Published weights have to be exported first (twincar export)."
+        f"Expected an exported model, a run folder or a .safetensors file of a run, but found {model}. "
+        "Third-party weights have to be exported first (twincar export)."
     )
 
 
@@ -213,16 +213,16 @@ def _sha256_of(files: dict[str, Path]) -> str:
     return digest.hexdigest()
 
 
-def _to_parquet(answers: Sequence[Prediction | Failure], top_k: int, failed: int) -> bytes:
+def _to_parquet(predictions: Sequence[Prediction | Failure], top_k: int, failed: int) -> bytes:
     schema = _schema(top_k).with_metadata({_FAILED: str(failed)})
-    rows = [flat_row(answer) for answer in answers]
+    rows = [flat_row(prediction) for prediction in predictions]
     file = io.BytesIO()
     parquet.write_table(pa.Table.from_pylist(rows, schema), file)
     return file.getvalue()
 
 
 def _counts(results: ResultFolder, part: int) -> tuple[int, int]:
-    """Of a part that is there: photos, and how many of them failed."""
+    """The number of photos in a finished part, and of those that failed."""
     try:
         metadata = parquet.read_metadata(io.BytesIO(results.read_part(part)))
         return metadata.num_rows, int(metadata.metadata[_FAILED])
@@ -232,8 +232,8 @@ def _counts(results: ResultFolder, part: int) -> tuple[int, int]:
 
 def _damaged(results: ResultFolder, part: int) -> DataError:
     return DataError(
-        f"Expected answers of ours in part {part} of {results.address}, and it is damaged. Delete it; the command "
-        "that made it then makes it again."
+        f"Expected predictions in part {part} of {results.address}, but it is damaged. Delete it, and run the command "
+        "that made it again."
     )
 
 
@@ -242,6 +242,6 @@ def _schema(top_k: int) -> pa.Schema:
     columns = {"photo": text, "answer": text, "level": text, "level_probability": share, "reason": text}
     columns |= {"alternatives": pa.list_(text), "class_name": text, "confidence": share}
     columns |= {"make": text, "model": text, "body": text, "year": pa.int32()}
-    for place in range(2, top_k + 1):
-        columns |= {f"class_name{place}": text, f"probability{place}": share}
+    for rank in range(2, top_k + 1):
+        columns |= {f"class_name{rank}": text, f"probability{rank}": share}
     return pa.schema(list((columns | {"error": text}).items()))

@@ -1,4 +1,4 @@
-"""Answers for photos: the likeliest classes with make, model, body and year.
+"""The `Classifier`: predicts the most likely classes of photos, with make, model, body and year.
 
 >>> import twincar
 >>> classifier = twincar.load("runs/toycars")                                        # doctest: +SKIP
@@ -35,51 +35,51 @@ from twincar.models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
 
-_OPEN = 3  # classes told of a group, at most
-_OPEN_SHARE = 0.1  # of the likeliest one's probability; what is less likely than that is not told
+_MAX_ALTERNATIVES = 3  # most classes listed as alternatives of a group
+_ALTERNATIVE_SHARE = 0.1  # least probability of an alternative, as a share of that of the most likely one
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked about one photo."""
+    """The options of the prediction for one photo."""
 
     top_k: int = 5
-    """How many candidates the answer holds."""
+    """Number of candidates in the prediction."""
     level: LevelName | None = None
-    """The level to answer at; unless given, the most specific one that is probable enough."""
+    """The level of the answer; by default the most specific one that is probable enough."""
     explain: bool = False
-    """Whether to show where the model looked."""
+    """Whether to add a heatmap of what the model looked at."""
 
 
 @dataclass(frozen=True)
 class PreparedPhoto:
-    """A photo as the network takes it."""
+    """A photo after preprocessing."""
 
     name: str
-    """What the answer calls it."""
+    """Its name in the prediction."""
     image: NDArray[np.uint8]
-    """H×W×3."""
+    """The network's input, H×W×3."""
     visible_box: tuple[float, float, float, float]
-    """The part of the photo that is left in it: left, top, right, bottom, pixels of the upright photo."""
+    """The part of the photo that the network sees: left, top, right, bottom, pixels of the upright photo."""
 
 
 class Classifier:
-    """A trained model, ready to answer, and what makes an answer good enough to be given."""
+    """A trained model with the thresholds by which a prediction is accepted."""
 
     def __init__(
         self,
         engine: Engine,
         spec: ModelSpec,
         *,
-        confidence: float = CONFIDENCE,
+        min_confidence: float = CONFIDENCE,
         false_rejection: float = FALSE_REJECTION,
     ) -> None:
-        for name, share in (("confidence", confidence), ("false_rejection", false_rejection)):
+        for name, share in (("min_confidence", min_confidence), ("false_rejection", false_rejection)):
             if not 0 <= share <= 1:
-                raise UsageError(f"Expected {name} to be a share from 0 to 1, and found {share}.")
+                raise UsageError(f"Expected {name} to be a share from 0 to 1, but found {share}.")
         self.spec = spec
         self.engine = engine
-        self.confidence = confidence
+        self.min_confidence = min_confidence
         self.false_rejection = false_rejection
         self.levels = levels_of(spec.classes)
 
@@ -92,28 +92,28 @@ class Classifier:
         engine: EngineName = "auto",
         classes: ClassNames | None = None,
         backbone: str = "",
-        confidence: float = CONFIDENCE,
+        min_confidence: float = CONFIDENCE,
         false_rejection: float = FALSE_REJECTION,
     ) -> Classifier:
-        """Load a run folder, a `.safetensors` file of ours, published weights (`.pth`), an exported model, or one of
+        """Load a run folder, a `.safetensors` file of a run, third-party weights (`.pth`), an exported model, or one of
         these from the hub.
 
-        Exported models (an `.onnx` file, an OpenVINO folder) need no torch; nor do those that `push` has published.
+        Exported models (an `.onnx` file, an OpenVINO folder) and models published by `push` need no torch.
 
         Args:
-            model: a path, or `owner/name` or `owner/name@revision` on the hub, see `find_repository`; the model in the
-                box unless given.
+            model: a path, or `owner/name` or `owner/name@revision` on the hub, see `find_repository`; by default the
+                bundled model.
             revision: branch, tag or commit on the hub, another way to write `@revision`.
-            engine: what computes; see `open_engine`, also for the next two.
-            classes: names for published weights.
-            backbone: of published weights.
-            confidence: how probable an answer has to be to be given.
-            false_rejection: share of the photos of known cars that may be turned away as unknown.
+            engine: the inference engine; see `open_engine`, also for the next two.
+            classes: class names of third-party weights.
+            backbone: backbone of third-party weights.
+            min_confidence: least probability with which an answer is given.
+            false_rejection: share of the photos of known cars that may be rejected as unknown.
 
         Raises:
-            UsageError: nothing is there, that engine does not open such a model, the model has other names or another
-                backbone of its own, or a share is out of range.
-            HubError: the hub does not give it.
+            UsageError: there is no such model, the engine cannot open it, it has its own class names or backbone, or a
+                share is out of range.
+            HubError: it cannot be downloaded from the hub.
             CheckpointError: it is damaged, not safe to open, or does not fit.
             MissingExtraError: the engine is not installed.
         """
@@ -122,14 +122,14 @@ class Classifier:
         opened, spec = open_engine(path, engine, classes=classes, backbone=backbone)
         if not spec.calibration.is_fitted:
             log.warning(
-                "%s is not calibrated: it names the likeliest classes, but no answer is accepted, as nobody knows how "
-                "probable they are, and no photo is turned away.", path.name,
+                "%s is not calibrated: it names the most likely classes, but no answer is accepted, because their "
+                "probabilities are not reliable, and no photo is rejected as unknown.", path.name,
             )  # fmt: skip
-        return cls(opened, spec, confidence=confidence, false_rejection=false_rejection)
+        return cls(opened, spec, min_confidence=min_confidence, false_rejection=false_rejection)
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Every answer there can be, in the order of the logits."""
+        """The classes of the model, in the order of the logits."""
         return self.spec.classes.names
 
     @overload
@@ -139,32 +139,32 @@ class Classifier:
     def predict(
         self, photos: Photo | list[Any], *, top_k: int = 5, tta: bool = False
     ) -> Prediction | list[Prediction | Failure]:
-        """Answer for one photo or a list of them: paths, bytes, PIL images or uint8 arrays (height×width×3).
+        """Predict for one photo or a list of them: paths, bytes, PIL images or uint8 arrays (height×width×3).
 
-        In a list a photo that cannot be read costs the others nothing: a `Failure` stands in its place, whose
-        `accepted` is False and whose `error` says why.
+        In a list, a photo that cannot be read does not affect the others: its item is a `Failure`, whose `accepted` is
+        False and whose `error` says why.
 
         Args:
             photos: one photo, or a list.
-            top_k: how many candidates an answer holds.
-            tta: average over the mirror image and a wider view, for four times the work.
+            top_k: number of candidates in a prediction.
+            tta: average over the mirror image and a wider view, which takes up to four times as long.
 
         Raises:
-            PhotoError: the one photo cannot be read.
+            PhotoError: a single photo cannot be read.
             UsageError: `top_k` is less than 1.
         """
-        if not isinstance(photos, list):  # one photo is quicker without threads that read ahead
+        if not isinstance(photos, list):  # a single photo is faster without threads that read ahead
             views = read_views(photos, self.spec.preprocessing, tta=tta)
             return self._prediction(_name_of(photos), self._logits(views[None]), top_k)
         return list(self.stream(photos, top_k=top_k, tta=tta))
 
     def explain(self, photo: Photo, *, target: str | None = None, top_k: int = 5) -> Explanation:
-        """Answer for one photo and show what in it speaks for one class, by Grad-CAM++.
+        """Predict for one photo, with a Grad-CAM++ heatmap for one class.
 
         Args:
             photo: path, bytes, PIL image or uint8 array (height×width×3).
-            target: name of the class to explain, in any spelling; the likeliest unless given.
-            top_k: how many candidates the answer holds.
+            target: name of the class to explain, in any spelling; by default the most likely one.
+            top_k: number of candidates in the prediction.
 
         Raises:
             PhotoError: the photo cannot be read.
@@ -177,17 +177,19 @@ class Classifier:
         return self._explanation(prepared, self._prediction(prepared.name, logits, top_k), logits, features, chosen)
 
     def prepare(self, photo: Image.Image, name: str) -> PreparedPhoto:
-        """What `answer` needs of a photo.
+        """Preprocess a photo for `predict_batch`.
 
         Args:
-            photo: upright and RGB, as `read_photo` and `decode_photo` give it.
-            name: what the answer calls it.
+            photo: upright and RGB, as `read_photo` and `decode_photo` return it.
+            name: its name in the prediction.
         """
         preprocessing = self.spec.preprocessing
         return PreparedPhoto(name, preprocessing(photo), preprocessing.visible_box(photo.width, photo.height))
 
-    def answer(self, photos: Sequence[PreparedPhoto], questions: Sequence[Question]) -> list[Prediction | Explanation]:
-        """Answer for one batch of photos, of each its own question; an `Explanation` for those that ask for it."""
+    def predict_batch(
+        self, photos: Sequence[PreparedPhoto], questions: Sequence[Question]
+    ) -> list[Prediction | Explanation]:
+        """Predict for one batch of photos, each with its own options; an `Explanation` where one is requested."""
         images = np.stack([photo.image for photo in photos])
         features = None
         if any(question.explain for question in questions):
@@ -195,20 +197,20 @@ class Classifier:
         else:
             logits = self.engine.logits(images)
         self._check_logits(logits)
-        answers: list[Prediction | Explanation] = []
+        predictions: list[Prediction | Explanation] = []
         for row, (photo, question) in enumerate(zip(photos, questions, strict=True)):
             own = slice(row, row + 1)
-            answer = self._prediction(photo.name, logits[own], question.top_k, question.level)
+            prediction = self._prediction(photo.name, logits[own], question.top_k, question.level)
             if question.explain and features is not None:
-                answers.append(self._explanation(photo, answer, logits[own], features[own]))
+                predictions.append(self._explanation(photo, prediction, logits[own], features[own]))
             else:
-                answers.append(answer)
-        return answers
+                predictions.append(prediction)
+        return predictions
 
     def stream(
         self, photos: Iterable[Photo], *, top_k: int = 5, tta: bool = False, batch_size: int = 32
     ) -> Iterator[Prediction | Failure]:
-        """Answer for any number of photos in their order; memory does not grow with their number."""
+        """Predict for any number of photos, in their order; memory does not grow with their number."""
         names: dict[int, str] = {}
 
         def named() -> Iterator[Photo]:
@@ -217,26 +219,26 @@ class Classifier:
                 yield photo
 
         for batch in iterate_batches(named(), self.spec.preprocessing, batch_size=batch_size, tta=tta):
-            answers: dict[int, Prediction | Failure] = {
+            predictions: dict[int, Prediction | Failure] = {
                 position: Failure(names[position], error) for position, error in batch.failures.items()
             }
             if batch.positions:
                 for position, row in zip(batch.positions, self._logits(batch.images), strict=True):
-                    answers[position] = self._prediction(names[position], row[None], top_k)
-            for position in sorted(answers):
+                    predictions[position] = self._prediction(names[position], row[None], top_k)
+            for position in sorted(predictions):
                 del names[position]
-                yield answers[position]
+                yield predictions[position]
 
     def _logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Logits, N×K, averaged over the views of N×V×H×W×3."""
+        """Logits, N×K, averaged over the views of images, N×V×H×W×3."""
         logits: NDArray[np.float32] = self.engine.view_logits(images).mean(axis=1)
         return self._check_logits(logits)
 
     def _check_logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits, N×K, that are one finite number a class."""
+        """Return logits, N×K, after checking that they are one finite number per class."""
         if logits.shape[1] != len(self.class_names) or not np.isfinite(logits).all():
             raise CheckpointError(
-                f"Expected a finite number for each of {len(self.class_names)} classes from the model, and found "
+                f"Expected a finite number for each of {len(self.class_names)} classes from the model, but found "
                 f"{logits.shape[1]} numbers, not all of them finite. The model is damaged; export it again."
             )
         return logits
@@ -244,16 +246,16 @@ class Classifier:
     def _prediction(
         self, photo: str, logits: NDArray[np.float32], top_k: int, level: LevelName | None = None
     ) -> Prediction:
-        """The answer for a photo of this name, of its logits, 1×K."""
+        """The prediction for a photo of this name, from its logits, 1×K."""
         probabilities = self.spec.calibration.probabilities(logits)
         found = {name: self._level_answer(group, probabilities) for name, group in self.levels.items()}
         wanted = (level,) if level else ANSWERED
-        answer = next((found[name] for name in wanted if found[name].probability >= self.confidence), None)
-        reason: Reason = "" if answer else "not sure"
+        answer = next((found[name] for name in wanted if found[name].probability >= self.min_confidence), None)
+        reason = Reason.NONE if answer else Reason.NOT_SURE
         if not self.spec.calibration.is_fitted:
-            answer, reason = None, "not calibrated"
+            answer, reason = None, Reason.NOT_CALIBRATED
         elif self.spec.calibration.in_distribution_score(logits)[0] < self.false_rejection:
-            answer, reason = None, "not a car this model knows"
+            answer, reason = None, Reason.UNKNOWN_CAR
         return Prediction(
             photo=photo,
             topk=self._candidates(probabilities[0], top_k),
@@ -270,24 +272,24 @@ class Classifier:
         features: NDArray[np.float32],
         target: int | None = None,
     ) -> Explanation:
-        """Of a photo's logits, 1×K, and feature map, 1×C×h×w; of the likeliest class unless told otherwise."""
+        """From a photo's logits, 1×K, and feature map, 1×C×h×w; for the most likely class unless `target` is given."""
         chosen = logits.argmax(axis=1) if target is None else np.array([target])
         with engine_errors():
-            heat = grad_cam_plus_plus(features, self.engine.head, chosen)[0]
-        return Explanation(prediction, self.class_names[chosen[0]], heat, photo.visible_box)
+            heatmap = grad_cam_plus_plus(features, self.engine.head, chosen)[0]
+        return Explanation(prediction, self.class_names[chosen[0]], heatmap, photo.visible_box)
 
     def _level_answer(self, level: Level, probabilities: NDArray[np.float32]) -> LevelAnswer:
-        groups, shares = level.likeliest(probabilities)
+        groups, shares = level.most_likely(probabilities)
         members = np.flatnonzero(level.group_of == groups[0])
-        likeliest = members[np.argsort(-probabilities[0, members], kind="stable")][:_OPEN]
-        enough = _OPEN_SHARE * probabilities[0, likeliest[0]]
-        possible = tuple(self.class_names[member] for member in likeliest if probabilities[0, member] >= enough)
+        ranked = members[np.argsort(-probabilities[0, members], kind="stable")][:_MAX_ALTERNATIVES]
+        enough = _ALTERNATIVE_SHARE * probabilities[0, ranked[0]]
+        possible = tuple(self.class_names[member] for member in ranked if probabilities[0, member] >= enough)
         is_class = level.name == CLASS
         return LevelAnswer(level.name, level.groups[groups[0]], float(shares[0]), () if is_class else possible)
 
     def _candidates(self, probabilities: NDArray[np.float32], top_k: int) -> tuple[Candidate, ...]:
         if top_k < 1:
-            raise UsageError(f"Expected top_k to be at least 1, and found {top_k}.")
+            raise UsageError(f"Expected top_k to be at least 1, but found {top_k}.")
         order = np.argsort(-probabilities, kind="stable")[:top_k]
         cars = self.spec.classes.cars
         return tuple(Candidate(self.class_names[i], float(probabilities[i]), cars[i]) for i in order)

@@ -1,7 +1,6 @@
-"""Work on the machines of a Ray cluster, by Ray Data: many items, each given to whichever worker is free.
+"""Distribute work over a Ray cluster by Ray Data: each of many items goes to whichever worker is free.
 
-An item whose worker or machine dies is given to another, so that the work on one must come to the same however often it
-is begun.
+An item whose worker or machine dies is given to another worker, so the work on an item must be idempotent.
 """
 
 from __future__ import annotations
@@ -15,32 +14,32 @@ from typing import Any
 
 from twincar.core.errors import ClusterError
 
-_PATIENCE = 10  # seconds for a cluster to answer
+_TIMEOUT = 10  # seconds for a connection to a cluster
 
 LOCAL = "local"
-"""Stands for a cluster that is started on this machine, for this work only."""
+"""Address of a cluster that is started on this machine for this work only."""
 
 Work = Callable[[int], dict[str, Any]]
-"""What is done to one item; gives a few plain values. It travels by pickle, and so does all that it holds."""
+"""The work on one item; returns a few plain values. It is sent by pickle, with everything that it holds."""
 
 
 def map_on_cluster(work: Work, items: Sequence[int], address: str) -> Iterator[dict[str, Any]]:
-    """What `work` gives for each item, in the order in which they are done; each takes one core.
+    """The results of `work` for each item, in the order in which they are finished; each item takes one core.
 
     Args:
-        work: one item a call.
-        items: each a small number, as all of them are kept.
-        address: of a cluster that runs, `auto` for the one of this machine, or `LOCAL`.
+        work: called with one item.
+        items: small numbers, all of which are kept in memory.
+        address: of a running cluster, `auto` for the one on this machine, or `LOCAL`.
 
     Raises:
-        ClusterError: there is no such cluster, or the work on an item raised an error, which is told.
+        ClusterError: there is no such cluster, or the work on an item raised an error, whose message is kept.
         MissingExtraError: Ray is not installed.
     """
 
-    def told(row: dict[str, Any]) -> dict[str, Any]:
+    def work_or_error(row: dict[str, Any]) -> dict[str, Any]:
         try:
             return {"done": work(row["item"]), "error": ""}
-        except Exception as error:  # Ray would print it and wrap it three times
+        except Exception as error:  # Ray would print the error and wrap it three times
             return {"done": None, "error": str(error) or type(error).__name__}
 
     with _connected(address):
@@ -48,7 +47,7 @@ def map_on_cluster(work: Work, items: Sequence[int], address: str) -> Iterator[d
 
         rows = ray.data.from_items([{"item": item} for item in items], override_num_blocks=len(items))
         try:
-            for row in rows.map(told, num_cpus=1).iter_rows():
+            for row in rows.map(work_or_error, num_cpus=1).iter_rows():
                 if row["error"]:
                     raise ClusterError(row["error"])
                 yield row["done"]
@@ -58,7 +57,7 @@ def map_on_cluster(work: Work, items: Sequence[int], address: str) -> Iterator[d
 
 @contextmanager
 def _connected(address: str) -> Iterator[None]:
-    """A connection that is quiet and tells nobody that it is used."""
+    """A connection without log output and usage reports."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
@@ -71,7 +70,7 @@ def _connected(address: str) -> Iterator[None]:
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         raise ClusterError(
-            f"Expected a Ray cluster at {address!r}, and found none: {_last_line(error)} "
+            f"Expected a Ray cluster at {address!r}, but found none: {_last_line(error)} "
             "Start one (ray start --head), or give --cluster alone for this machine's cores."
         ) from None
     try:
@@ -85,15 +84,15 @@ def _connected(address: str) -> Iterator[None]:
 
 
 def _check_reachable(address: str) -> None:
-    """Ray would try for minutes."""
+    """Fail at once if nothing listens at the address; Ray would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+        socket.create_connection((host, int(port)), timeout=_TIMEOUT).close()
 
 
 @contextmanager
 def _without_dashboard() -> Iterator[None]:
-    """Even switched off, Ray's dashboard asks the network which cloud it is in; here nobody looks at one."""
+    """Do not start Ray's dashboard, which asks the network which cloud it is in even when it is switched off."""
     from ray._private.node import Node
 
     start = Node.start_api_server

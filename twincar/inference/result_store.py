@@ -1,9 +1,9 @@
-"""Where answers for many photos go, a folder on disk or at an address: numbered parts, each whole or absent.
+"""The result folder of batch prediction, on disk or at an address: numbered parts, each complete or absent.
 
-    part-000000.parquet    answers, one row a photo, in the order of its list
+    part-000000.parquet    predictions, one row per photo, in the order of its list
     _photos/000000.json    names of that part's photos
-    _model/                the model that answers
-    _run.json              what was asked; once they are listed, how many photos there are; last, how many failed
+    _model/                a copy of the model
+    _run.json              the request; the number of photos, once they are listed; at the end, how many failed
 
 Readers of a folder of Parquet skip names that begin with `_`.
 """
@@ -26,44 +26,44 @@ from twincar.core.listing import open_address
 from twincar.core.photos import is_address
 
 PART = 1000
-"""Photos whose answers are written together, and lost together when a worker dies."""
+"""Photos in a part, whose predictions are written together, and lost together when a worker dies."""
 
 _RUN, _PHOTOS, _MODEL = "_run.json", "_photos", "_model"
 
 
 def is_result_folder(path: Path) -> bool:
-    """Whether a folder on this machine's disk holds results."""
+    """Whether a local folder holds results of batch prediction."""
     return (path / _RUN).is_file()
 
 
 @dataclass(frozen=True)
 class ResultFolder:
-    """A folder of results; any process that sees its address can read it and write its parts."""
+    """A folder of results; any process that can reach its address can read it and write its parts."""
 
     address: str
     """An absolute path, or an address that fsspec opens."""
 
     @classmethod
-    def at(cls, place: str) -> ResultFolder:
-        """The folder at a path or an address, whether there yet or not."""
-        return cls(place if is_address(place) else str(Path(place).absolute()))
+    def at(cls, out: str) -> ResultFolder:
+        """The folder at a path or an address; it need not exist yet."""
+        return cls(out if is_address(out) else str(Path(out).absolute()))
 
     def begin(self, request: Mapping[str, Any], model: Mapping[str, Path]) -> None:
-        """Claim the folder for a request, with a copy of the model's files, by name; or go on with it.
+        """Start the folder for a request, with a copy of the model's files, by name; or resume it.
 
         Raises:
-            UsageError: it holds something else.
+            UsageError: it holds something else, or the results of another request.
         """
         if self._on_disk:
             for folder in ("", _PHOTOS, _MODEL):
                 clear_unfinished(Path(self._root, folder))
-        there = self._names("")
-        if _RUN not in there and any(not name.startswith(".") for name in there):
-            raise UsageError(f"Results go to a new folder, and {self.address} holds something else already.")
-        before = self._run() if _RUN in there else {}
-        if "photos" not in before:  # nothing has been answered yet
+        existing = self._names("")
+        if _RUN not in existing and any(not name.startswith(".") for name in existing):
+            raise UsageError(f"Results go to a new folder, but {self.address} already holds something else.")
+        before = self._run() if _RUN in existing else {}
+        if "photos" not in before:  # no photos have been listed yet
             self._write_run({"request": request})
-            for name in self._names(_MODEL) - set(model):  # of a command that listed no photo
+            for name in self._names(_MODEL) - set(model):  # left by a command that has listed no photos
                 self._delete(f"{_MODEL}/{name}")
             for name, path in model.items():
                 self._write(f"{_MODEL}/{name}", path.read_bytes())
@@ -76,11 +76,11 @@ class ResultFolder:
                 )
 
     def list_photos(self, photos: Iterable[str], skipped: Callable[[], dict[str, int]]) -> int:
-        """Write the lists of the parts, unless they are there; gives the number of photos.
+        """Write the lists of the parts, unless they exist; returns the number of photos.
 
         Args:
             photos: their names.
-            skipped: asked once they are all listed: what was found beside them, by reason.
+            skipped: called when all are listed; returns the counts of skipped files by reason.
         """
         run = self._run()
         if "photos" in run:
@@ -94,7 +94,7 @@ class ResultFolder:
 
     @property
     def skipped(self) -> dict[str, int]:
-        """What was found beside the photos, by reason."""
+        """Counts of skipped files and folders by reason."""
         return dict(self._run().get("skipped", {}))
 
     def photos_of(self, part: int) -> list[str]:
@@ -106,11 +106,11 @@ class ResultFolder:
         return names
 
     def finished(self) -> set[int]:
-        """Numbers of the parts that are there."""
+        """Numbers of the finished parts."""
         return {int(name[5:-8]) for name in self._names("") if name.startswith("part-") and name.endswith(".parquet")}
 
     def unfinished(self, photos: int) -> list[int]:
-        """Numbers of the parts of so many photos that are not there yet."""
+        """Numbers of the parts that are not finished, given the total number of photos."""
         return sorted(set(range(-(-photos // PART))) - self.finished())
 
     def read_part(self, part: int) -> bytes:
@@ -118,21 +118,21 @@ class ResultFolder:
         return self._read(_part_name(part))
 
     def write_part(self, part: int, data: bytes) -> None:
-        """Write a part's Parquet file; it is there whole or not at all."""
+        """Write a part's Parquet file atomically."""
         self._write(_part_name(part), data)
 
     @property
     def failed(self) -> int | None:
-        """How many photos have no answer; None before all parts are there."""
+        """Number of photos that could not be read; None before all parts are finished."""
         return self._run().get("failed")
 
     def finish(self, failed: int) -> None:
-        """Note that all parts are there."""
+        """Record that all parts are finished."""
         self._write_run({**self._run(), "failed": failed})
 
     @contextmanager
     def model_files(self) -> Iterator[Path]:
-        """The folder of the model's files on this machine, a copy of it where the results are elsewhere."""
+        """A local folder with the model's files: a temporary copy if the results are remote."""
         if self._on_disk:
             yield Path(self._root, _MODEL)
             return
@@ -156,7 +156,7 @@ class ResultFolder:
             yield
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             raise DataError(
-                f"Expected what was asked and of which photos in {self._path(name)}, and it is damaged. Choose another "
+                f"Expected a request or a list of photos in {self._path(name)}, but it is damaged. Choose another "
                 "--out."
             ) from None
 
@@ -164,54 +164,54 @@ class ResultFolder:
         self._write(_RUN, (json.dumps(run, indent=2) + "\n").encode())
 
     @cached_property
-    def _place(self) -> tuple[Any, str]:
+    def _opened(self) -> tuple[Any, str]:
         return open_address(self.address)
 
     @property
     def _root(self) -> str:
-        return self._place[1]
+        return self._opened[1]
 
     @property
     def _on_disk(self) -> bool:
-        return "file" in self._place[0].protocol
+        return "file" in self._opened[0].protocol
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
 
     def _names(self, folder: str) -> set[str]:
-        """Names in a folder, whatever they are of; none where there is no such folder."""
-        with _refusals(self.address):
+        """Names of the entries of a folder; empty if it does not exist."""
+        with _address_errors(self.address):
             try:
-                entries = self._place[0].ls(self._path(folder).rstrip("/"), detail=False, refresh=True)
+                entries = self._opened[0].ls(self._path(folder).rstrip("/"), detail=False, refresh=True)
             except FileNotFoundError:
                 return set()
         return {entry.rstrip("/").rpartition("/")[2] for entry in entries}
 
     def _read(self, name: str) -> bytes:
-        with _refusals(self.address):
-            data: bytes = self._place[0].cat_file(self._path(name))
+        with _address_errors(self.address):
+            data: bytes = self._opened[0].cat_file(self._path(name))
         return data
 
     def _delete(self, name: str) -> None:
-        with _refusals(self.address):
-            self._place[0].rm_file(self._path(name))
+        with _address_errors(self.address):
+            self._opened[0].rm_file(self._path(name))
 
     def _write(self, name: str, data: bytes) -> None:
-        """Whole or not at all: object stores do so by themselves, and on a disk a rename does."""
+        """Write atomically: object stores do so by themselves, and on disk a rename does."""
         if self._on_disk:
             write_bytes(Path(self._path(name)), data)
             return
-        with _refusals(self.address):
-            self._place[0].pipe_file(self._path(name), data)
+        with _address_errors(self.address):
+            self._opened[0].pipe_file(self._path(name), data)
 
 
 @contextmanager
-def _refusals(address: str) -> Iterator[None]:
-    """Turn whatever reading or writing at an address raises into one error; each kind of address has its own."""
+def _address_errors(address: str) -> Iterator[None]:
+    """Raise any error in reading or writing at an address as one `StorageError`; each kind of address has its own."""
     try:
         yield
     except Exception as error:
-        raise StorageError(f"Expected to read and write the results in {address}, and it cannot be: {error}") from None
+        raise StorageError(f"Expected to read and write the results in {address}, but that failed: {error}") from None
 
 
 def _list_name(part: int) -> str:

@@ -1,4 +1,4 @@
-"""What is answered for a photo: the likeliest classes, what can be said at which level, where the model looked.
+"""The results of prediction: the most likely classes, the answer and its level, and the heatmap.
 
 Shapes: a feature map of h×w cells.
 """
@@ -6,7 +6,8 @@ Shapes: a feature map of h×w cells.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,51 +16,57 @@ from twincar.core.errors import PhotoError
 from twincar.core.labels import CarName
 from twincar.core.user_files import as_text, text_name
 
-Reason = Literal["", "not sure", "not a car this model knows", "not calibrated"]
-"""Why there is no answer; empty if there is one.
 
-A model that is 'not calibrated', such as published weights, accepts nothing: how probable its likeliest classes really
-are is not known, and it cannot tell whether a photo shows any of them.
-"""
+class Reason(StrEnum):
+    """Why there is no answer; the values are shown to people and appear in JSON."""
+
+    NONE = ""
+    """There is an answer."""
+    NOT_SURE = "not sure"
+    """No level is probable enough."""
+    UNKNOWN_CAR = "not a car this model knows"
+    """The photo was rejected as unlike the known cars."""
+    NOT_CALIBRATED = "not calibrated"
+    """The model, such as third-party weights, has no calibration, so that its probabilities are not reliable."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One possible answer."""
+    """One of the most likely classes."""
 
     name: str
     """Class name."""
     probability: float
     car: CarName
-    """Make, model, body, year."""
+    """Make, model, body and year."""
 
 
 @dataclass(frozen=True)
 class LevelAnswer:
-    """What can be said of a car at one level, such as its make."""
+    """The most likely group of classes at one level, such as a make."""
 
     level: str
     """'class', 'model and body', 'model', 'make and body', 'make', 'body' or 'year'."""
     name: str
-    """What all cars of that level's group share, such as 'BMW Sedan'."""
+    """What all classes of the group share, such as 'BMW Sedan'."""
     probability: float
-    """The sum over those cars, calibrated."""
+    """The sum of the calibrated probabilities of these classes."""
     alternatives: tuple[str, ...] = ()
-    """Classes of that group that it may be, the likeliest first; empty if the answer is a class itself."""
+    """The most likely classes of the group, most likely first; empty if the level is the class itself."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one photo."""
+    """The prediction for one photo."""
 
     photo: str
-    """Path of the photo, or what it is where it has none."""
+    """Path of the photo, or a description if it has none."""
     topk: tuple[Candidate, ...]
-    """The likeliest classes, the likeliest first."""
+    """The most likely classes, most likely first."""
     answer: LevelAnswer | None
-    """The most specific level that is probable enough; None if none is, or if the car is not a known one."""
+    """The most specific level that is probable enough; None if there is none, or if the car is not a known one."""
     levels: tuple[LevelAnswer, ...]
-    """The likeliest make, model, body and year, each for itself, where class names tell them."""
+    """The most likely make, model, body and year, independently of each other, as far as class names contain them."""
     reason: Reason
     """Why there is no answer; empty if there is one."""
 
@@ -70,32 +77,32 @@ class Prediction:
 
     @property
     def top1(self) -> Candidate:
-        """The likeliest class."""
+        """The most likely class."""
         return self.topk[0]
 
     @property
     def confidence(self) -> float:
-        """Probability of the likeliest class."""
+        """Probability of the most likely class."""
         return self.top1.probability
 
     @property
     def make(self) -> str:
-        """Of the likeliest class."""
+        """Make of the most likely class."""
         return self.top1.car.make
 
     @property
     def model(self) -> str:
-        """Of the likeliest class."""
+        """Model of the most likely class."""
         return self.top1.car.model
 
     @property
     def body(self) -> str:
-        """Of the likeliest class; empty where its name does not tell."""
+        """Body of the most likely class; empty if its name has none."""
         return self.top1.car.body
 
     @property
     def year(self) -> int | None:
-        """Of the likeliest class; None where its name does not tell."""
+        """Year of the most likely class; None if its name has none."""
         return self.top1.car.year
 
     def to_dict(self) -> dict[str, Any]:
@@ -104,7 +111,7 @@ class Prediction:
         return {
             "photo": text_name(self.photo),
             "accepted": self.accepted,
-            "reason": self.reason,
+            "reason": str(self.reason),
             "answer": answer.name if answer else "",
             "level": answer.level if answer else "",
             "level_probability": round(answer.probability, 6) if answer else None,
@@ -122,18 +129,18 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The answer for one photo, and where the model looked."""
+    """The prediction for one photo, with a heatmap for one class."""
 
     prediction: Prediction
     target: str
     """Name of the class that is explained."""
     heatmap: NDArray[np.float32]
-    """What speaks for it, h×w cells of the feature map, from 0 to 1."""
+    """Grad-CAM++ for the target, from 0 to 1, on the h×w cells of the feature map."""
     visible_box: tuple[float, float, float, float]
-    """The part of the photo that the cells cover: left, top, right, bottom, pixels of the upright photo."""
+    """The part of the photo that the heatmap covers: left, top, right, bottom, pixels of the upright photo."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON: those of the answer, and `explanation` beside them."""
+        """Plain values, for JSON: those of the prediction, and `explanation`."""
         explanation = {
             "target": self.target,
             "heatmap": [[round(float(cell), 4) for cell in row] for row in self.heatmap],
@@ -144,14 +151,14 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Failure:
-    """A photo without an answer."""
+    """A photo that could not be read."""
 
     photo: str
     error: PhotoError
 
     @property
     def accepted(self) -> bool:
-        """False: there is no answer."""
+        """Always False."""
         return False
 
     def to_dict(self) -> dict[str, Any]:
@@ -159,9 +166,9 @@ class Failure:
         return {"photo": text_name(self.photo), "error": as_text(str(self.error))}
 
 
-def flat_row(answer: Prediction | Failure) -> dict[str, Any]:
-    """One CSV row: the candidates after the first become numbered columns."""
-    row = answer.to_dict()
-    for place, candidate in enumerate(row.pop("topk", [])[1:], start=2):
-        row |= {f"{name}{place}": value for name, value in candidate.items()}
+def flat_row(prediction: Prediction | Failure) -> dict[str, Any]:
+    """One row of a table: the candidates after the first become numbered columns."""
+    row = prediction.to_dict()
+    for rank, candidate in enumerate(row.pop("topk", [])[1:], start=2):
+        row |= {f"{name}{rank}": value for name, value in candidate.items()}
     return row

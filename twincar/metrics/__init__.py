@@ -1,1 +1,1 @@
-"""Arrays to numbers."""
+"""Metrics: pure functions from arrays to numbers."""

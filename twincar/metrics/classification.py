@@ -1,7 +1,7 @@
-"""Arrays in, numbers out; scikit-learn computes what needs no K×K array.
+"""Classification metrics; scikit-learn computes those that need no K×K array.
 
-Shapes: N photos, K classes. `labels` are the truth, N; `probabilities` are N×K; `predictions` the likeliest class, N.
-Nothing here holds K×K cells, and `Predictions` are all that is kept of N×K, so ten thousand classes are no trouble.
+Shapes: N photos, K classes. `labels` are the truth, N; `probabilities` are N×K; `predictions` the most likely class, N.
+No array has K×K cells, and only `Predictions` are kept of N×K, so that ten thousand classes are possible.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Probabilities = NDArray[np.float32]
 ReportRow = dict[str, str | float | int]
 """One class in `per_class_report`."""
 
-_KEPT = 5  # likeliest classes of each photo
-BINS = 15  # of confidence
+_KEPT = 5  # most likely classes that are kept of each photo
+BINS = 15  # bins of confidence
 _RESAMPLES = 2000
-_MOST_SHOWN = 200  # classes; with more, a picture of the matrix shows a part of them
+_MOST_SHOWN = 200  # classes; with more, a figure of the matrix shows a part of them
 _PART = 100  # classes in that part
 QUANTILE = 1.959963984540054  # of the standard normal distribution, for 95% two-sided
 
@@ -42,8 +42,8 @@ class Interval:
 
 @dataclass(frozen=True)
 class Chance:
-    """What answers are worth that do not look at the photo: the better of always naming the class that is most frequent
-    among these photos and of naming any class of the model at random."""
+    """The chance level: the better of always predicting the most frequent class of these photos and of predicting a
+    class of the model at random."""
 
     accuracy: float
     macro_f1: float
@@ -52,63 +52,63 @@ class Chance:
         return f"accuracy {self.accuracy:.3f}, macro-F1 {self.macro_f1:.3f}"
 
     def judge(self, accuracy: Interval) -> str:
-        """Whether an accuracy is more than that, in a sentence."""
+        """A sentence on whether an accuracy is above the chance level."""
         if accuracy.low > self.accuracy:
             return "The model is above chance."
         if accuracy.value > self.accuracy:
-            return "The model is not above chance by more than such a sample varies."
+            return "The model is not significantly above chance."
         return "The model is no better than chance."
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the probabilities of N photos say: a few numbers a photo, however many classes there are."""
+    """A summary of the probabilities of N photos: a few numbers per photo, for any number of classes."""
 
     labels: Labels
     """The truth, N."""
     best: NDArray[np.int64]
-    """The five likeliest classes, or all where there are fewer; the likeliest first, of equals the first; N×5."""
+    """The five most likely classes (or all, if there are fewer), most likely first, ties by index; N×5."""
     probabilities: Probabilities
-    """Of `best`, N×5."""
+    """Probabilities of `best`, N×5."""
     of_truth: Probabilities
-    """Of the true class, N."""
+    """Probability of the true class, N."""
     ahead: NDArray[np.int64]
-    """How many other classes are at least as likely as the true one, N."""
+    """Number of other classes that are at least as likely as the true one, N."""
     squares: Probabilities
     """Sum of the squares of all probabilities, N."""
 
     @classmethod
     def from_probabilities(cls, labels: Labels, probabilities: Probabilities) -> Predictions:
-        """Of probabilities, N×K."""
+        """Summarise probabilities, N×K."""
         rows = np.arange(len(labels))
         of_truth = probabilities[rows, labels]
         left = probabilities.copy()
         best = np.empty((len(labels), min(_KEPT, probabilities.shape[1])), np.int64)
-        for place in range(best.shape[1]):  # quicker than sorting all K
-            best[:, place] = left.argmax(axis=1)
-            left[rows, best[:, place]] = -np.inf
+        for rank in range(best.shape[1]):  # faster than sorting all K
+            best[:, rank] = left.argmax(axis=1)
+            left[rows, best[:, rank]] = -np.inf
         ahead = (probabilities >= of_truth[:, None]).sum(axis=1) - 1  # less the true class itself
         squares = np.einsum("nk,nk->n", probabilities, probabilities)
         return cls(labels, best, np.take_along_axis(probabilities, best, axis=1), of_truth, ahead, squares)
 
     @classmethod
     def join(cls, parts: Iterable[Predictions]) -> Predictions:
-        """The answers for some photos, then those for more."""
+        """Concatenate the predictions for several groups of photos."""
         return cls(*(np.concatenate(column) for column in zip(*map(_columns, parts), strict=True)))
 
     @property
     def predictions(self) -> Labels:
-        """The likeliest class, N."""
+        """The most likely class, N."""
         return self.best[:, 0]
 
     @property
     def confidence(self) -> Probabilities:
-        """Probability of the likeliest class, N."""
+        """Probability of the most likely class, N."""
         return self.probabilities[:, 0]
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """Whether the likeliest class is the true one, N."""
+        """Whether the most likely class is the true one, N."""
         right: NDArray[np.bool_] = self.predictions == self.labels
         return right
 
@@ -127,9 +127,9 @@ class Predictions:
 def classification_metrics(answers: Predictions) -> dict[str, float]:
     """Loss, accuracy, precision, recall, F1 and the other columns of the published log.
 
-    The loss is in nats, kappa and Matthews lie in -1 to 1, Brier in 0 to 2, all others in 0 to 1. Macro averages are
-    over the classes that have photos: one without any has no recall, and whether it counts must not hang on a single
-    answer. The precision of a class that was never predicted is 0.
+    The loss is in nats; kappa and Matthews' coefficient are in -1 to 1, Brier in 0 to 2, all others in 0 to 1. Macro
+    averages are over the classes that have photos: a class without photos has no recall, and whether it counts must not
+    depend on a single prediction. The precision of a class that was never predicted is 0.
     """
     labels, predictions = answers.labels, answers.predictions
     present = np.unique(labels)
@@ -154,7 +154,7 @@ def classification_metrics(answers: Predictions) -> dict[str, float]:
 
 
 def top_k_accuracy(answers: Predictions, k: int) -> float:
-    """Share of photos whose true class is among the k likeliest; ties count against the model."""
+    """Share of photos whose true class is among the k most likely; ties count against the model."""
     return float((answers.ahead < k).mean())
 
 
@@ -162,8 +162,8 @@ def expected_calibration_error(confidence: Probabilities, right: NDArray[np.bool
     """Mean distance of confidence from accuracy over 15 bins of equal width, weighted by photos (Guo et al., 2017).
 
     Args:
-        confidence: probability of each answer, N.
-        right: whether it is right, N.
+        confidence: probability of each prediction, N.
+        right: whether the prediction is right, N.
     """
     gaps = np.bincount(bin_of(confidence), weights=confidence - right.astype(np.float64), minlength=BINS)
     return float(abs(gaps).sum() / len(right))
@@ -183,21 +183,21 @@ def macro_f1_interval(labels: Labels, predictions: Labels) -> Interval:
     """Macro-F1 over the classes that have photos, with the score interval at its effective number of photos.
 
     The variance is that of the delta method (Takahashi et al., 2022, https://doi.org/10.1007/s10489-021-02635-5), for
-    photos drawn class by class; in each class it has the divisor n - 1, without which few photos look too certain. As
-    many photos as would give an accuracy that variance, at most N, go into Wilson's interval in place of N (Korn and
-    Graubard, 1998, for survey data). A bootstrap over photos loses whole classes where each has four, and its
-    percentiles lie askew; where nothing is wrong it has no width.
+    photos drawn class by class; in each class it has the divisor n - 1, without which few photos look too certain. The
+    effective number of photos, with which an accuracy would have that variance (at most N), replaces N in Wilson's
+    interval (Korn and Graubard, 1998, for survey data). A bootstrap over photos loses whole classes if each has four,
+    its percentiles are biased, and it has no width if nothing is wrong.
 
     In simulations it covered the truth 95% to 97% of the time, for 24 classes of 16 photos and 196 of 4, from 0.9 to
-    0.995, where the bootstrap's percentiles covered 67% to 96%. With 4 photos a class and a macro-F1 of 0.3, which
-    seems lower than it is with so few, it was 89% to 93%.
+    0.995, where the bootstrap's percentiles covered 67% to 96%. With 4 photos per class and a macro-F1 of 0.3, which so
+    few photos underestimate, it was 89% to 93%.
     """
     classes, right = int(max(labels.max(), predictions.max())) + 1, labels == predictions
     photos_of = np.bincount(labels, minlength=classes)
     total, counts = photos_of + np.bincount(predictions, minlength=classes), photos_of > 0
     f1 = 2 * np.bincount(labels[right], minlength=classes) / np.maximum(total, 1)
     macro = float(f1[counts].mean())
-    # By how much each photo moves the mean: through the class it is of, and through the class it is taken for.
+    # The influence of each photo on the mean: through its true class, and through its predicted class.
     through_answer = counts[predictions] * (right - f1[predictions]) / total[predictions]
     shifts = ((right - f1[labels]) / total[labels] + through_answer) / counts.sum()
     variance = variance_of_sum(shifts, labels)
@@ -206,7 +206,7 @@ def macro_f1_interval(labels: Labels, predictions: Labels) -> Interval:
 
 
 def wilson(share: float, photos: float) -> Interval:
-    """Wilson's score interval of a share of so many photos."""
+    """Wilson's score interval of a share among this number of photos."""
     spread = QUANTILE**2 / photos
     centre = (share + spread / 2) / (1 + spread)
     half = QUANTILE / (1 + spread) * np.sqrt(share * (1 - share) / photos + spread / (4 * photos))
@@ -214,9 +214,9 @@ def wilson(share: float, photos: float) -> Interval:
 
 
 def variance_of_sum(values: NDArray[np.float64], labels: Labels) -> float:
-    """Variance of the sum of one value a photo, N, if each class draws its photos anew.
+    """Variance of the sum of one value per photo, N, if the photos are drawn independently within each class.
 
-    Of a class with one photo nothing is known; all of these are drawn together, as one class.
+    The variance of a class with one photo is unknown; all such classes are treated as one class.
     """
     counts = np.bincount(labels)
     drawn = np.where(counts[labels] == 1, len(counts), labels)
@@ -227,10 +227,10 @@ def variance_of_sum(values: NDArray[np.float64], labels: Labels) -> float:
 
 
 def chance_level(labels: Labels, num_classes: int) -> Chance:
-    """What chance comes to on photos of these classes, N, for a model of K; macro-F1 over the classes that have photos.
+    """The chance level for photos with these labels, N, and a model of K classes; macro-F1 over classes with photos.
 
-    A class that has the share p of the photos and is named at random, in 1/K of the answers, has a precision of p, a
-    recall of 1/K, and so an F1 of 2p / (pK + 1). Named always its recall is 1, and the others have 0.
+    A class with the share p of the photos that is predicted at random, for 1/K of the photos, has a precision of p, a
+    recall of 1/K, and so an F1 of 2p / (pK + 1). If it is always predicted, its recall is 1, and the others have 0.
     """
     shares = np.bincount(labels, minlength=num_classes) / len(labels)
     shares = shares[shares > 0]
@@ -241,24 +241,24 @@ def chance_level(labels: Labels, num_classes: int) -> Chance:
 
 
 def mean_interval(values: NDArray[np.float64], seed: int = 0) -> Interval:
-    """Mean of one value a photo, N, with the percentile bootstrap over photos (Efron, 1979), 2,000 resamples."""
+    """Mean of one value per photo, N, with the percentile bootstrap over photos (Efron, 1979), 2,000 resamples."""
     chosen = np.random.default_rng(seed).integers(0, len(values), (_RESAMPLES, len(values)))
     low, high = np.quantile(values[chosen].mean(axis=1), [0.025, 0.975])
     return Interval(float(values.mean()), float(low), float(high))
 
 
 def confusion_matrix(labels: Labels, predictions: Labels, num_classes: int) -> sparse.csr_array:
-    """Counts, K×K: row is the truth, column the prediction. Only the cells that are not 0 are kept, at most N."""
+    """Counts, K×K, sparse: rows are the truth, columns the predictions; at most N cells are not 0."""
     ones = np.ones(len(labels), np.int64)
     return sparse.coo_array((ones, (labels, predictions)), shape=(num_classes, num_classes)).tocsr()
 
 
 def most_confused(matrix: sparse.csr_array, count: int) -> list[tuple[int, int, int]]:
-    """Pairs of classes by how often either is taken for the other: (class, partner, times), most often first.
+    """Pairs of classes by how often either is confused with the other: (class, partner, times), most often first.
 
-    The class is the one of the two that is mistaken more often.
+    The class is the one of the two with more errors.
     """
-    both = sparse.triu(matrix + matrix.T, k=1, format="csr").tocoo()  # row by row, so equals keep that order
+    both = sparse.triu(matrix + matrix.T, k=1, format="csr").tocoo()  # row by row, which is the order of ties
     pairs = []
     for cell in np.argsort(-both.data, kind="stable")[:count].tolist():
         first, second, times = int(both.row[cell]), int(both.col[cell]), int(both.data[cell])
@@ -268,10 +268,9 @@ def most_confused(matrix: sparse.csr_array, count: int) -> list[tuple[int, int, 
 
 
 def classes_to_show(matrix: sparse.csr_array) -> tuple[list[int], int]:
-    """The classes to draw a matrix of, in their order, and how many occur at all.
+    """The classes to show in a figure of the matrix, in their order, and the number of classes that occur.
 
-    All that occur as truth or as answer, as the others would only make it harder to read; of more than 200, the 100
-    that are most often confused.
+    These are all classes that occur as truth or prediction; if there are more than 200, the 100 most often confused.
     """
     present = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1)).tolist()
     if len(present) <= _MOST_SHOWN:
@@ -282,10 +281,10 @@ def classes_to_show(matrix: sparse.csr_array) -> tuple[list[int], int]:
 
 
 def per_class_report(matrix: sparse.csr_array, names: tuple[str, ...]) -> list[ReportRow]:
-    """One row a class: precision, recall, F1, accuracy, support and the class it is most often taken for.
+    """One row per class: precision, recall, F1, accuracy, support and the class it is most often confused with.
 
-    The accuracy of a class is the share of its photos that are right, which is its recall; both columns are there
-    because people look for either.
+    The accuracy of a class is the share of its photos that are right, which is its recall; both columns exist because
+    people look for either.
     """
     right = matrix.diagonal()
     support, predicted = matrix.sum(axis=1), matrix.sum(axis=0)
@@ -315,9 +314,9 @@ def _columns(answers: Predictions) -> tuple[NDArray[Any], ...]:
 
 
 def _agreement(labels: Labels, predictions: Labels) -> tuple[float, float]:
-    """Cohen's kappa and Matthews' coefficient (Gorodkin, 2004) from counts of each class: scikit-learn's want K×K.
+    """Cohen's kappa and Matthews' coefficient (Gorodkin, 2004) from class counts; scikit-learn's need K×K cells.
 
-    Either is 0 where it is not defined, as for a single class in a tiny sample.
+    Either is 0 if it is not defined, as for a single class in a tiny sample.
     """
     classes = int(max(labels.max(), predictions.max())) + 1
     truth, answer = (np.bincount(found, minlength=classes).astype(np.float64) for found in (labels, predictions))

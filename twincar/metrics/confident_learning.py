@@ -1,10 +1,10 @@
-"""Labels that are likely wrong: confident learning (Northcutt, Jiang and Chuang, 2021, JAIR 70).
+"""Find likely label errors by confident learning (Northcutt, Jiang and Chuang, 2021, JAIR 70).
 
-A class's threshold is the mean probability that the photos labelled so are given for it; a photo is confidently counted
-for the likeliest class whose threshold it passes. The counts estimate how labels and true classes go together, and the
-photos counted for another class than their label's are the suspects.
+The threshold of a class is the mean probability of the class over the photos with that label; a photo is confidently
+counted for the most likely class whose threshold it passes. The counts estimate the joint distribution of labels and
+true classes, and photos that are counted for another class than their label are the suspects.
 
-Shapes: N photos, K classes. `labels` are the given ones, N; `probabilities` are N×K and must be out of sample: from a
+Shapes: N photos, K classes. `labels` are the given labels, N; `probabilities` are N×K and must be out of sample: from a
 network that was not trained on the photo.
 """
 
@@ -21,11 +21,11 @@ class LabelErrors:
     """The photos whose labels are suspect."""
 
     photos: NDArray[np.int64]
-    """Their places, the likeliest error first; M."""
+    """Their indices, the most likely error first; M."""
     suggested: NDArray[np.int64]
-    """The class each is confidently counted for; M."""
+    """The class for which each is confidently counted; M."""
     margins: NDArray[np.float64]
-    """Probability of the label less that of the likeliest other class; M, -1 to 1, the lower the worse."""
+    """Probability of the label minus that of the most likely other class; M, -1 to 1, lower is worse."""
     noise: float
     """Estimated share of wrong labels among the N photos."""
 
@@ -46,7 +46,7 @@ def find_label_errors(labels: NDArray[np.int64], probabilities: NDArray[np.float
 
 
 def class_thresholds(labels: NDArray[np.int64], probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Mean probability of each class over the photos labelled so, K (equation 2); infinite for a class without any."""
+    """Mean probability of each class over the photos with its label, K (equation 2); infinite without such photos."""
     classes = probabilities.shape[1]
     of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     sums, counts = np.bincount(labels, of_label, classes), np.bincount(labels, minlength=classes)
@@ -54,7 +54,7 @@ def class_thresholds(labels: NDArray[np.int64], probabilities: NDArray[np.floati
 
 
 def confident_classes(labels: NDArray[np.int64], probabilities: NDArray[np.floating]) -> NDArray[np.int64]:
-    """The class each photo is confidently counted for, N (equation 1); -1 where it passes no threshold."""
+    """The class for which each photo is confidently counted, N (equation 1); -1 if it passes no threshold."""
     passed = probabilities >= class_thresholds(labels, probabilities)
     best = np.where(passed, probabilities, -np.inf).argmax(axis=1)
     return np.where(passed.any(axis=1), best, -1).astype(np.int64)
@@ -63,8 +63,8 @@ def confident_classes(labels: NDArray[np.int64], probabilities: NDArray[np.float
 def estimate_joint(labels: NDArray[np.int64], counted: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
     """Joint distribution of labels (rows) and true classes (columns), K×K (equation 3).
 
-    Each row of the confident counts is scaled to the number of photos labelled so; a label none of whose photos is
-    counted is taken to be right.
+    Each row of the confident counts is scaled to the number of photos with that label; a label without counted photos
+    is assumed to be right.
     """
     sure = counted >= 0
     joint = np.zeros((classes, classes))
@@ -77,7 +77,7 @@ def estimate_joint(labels: NDArray[np.int64], counted: NDArray[np.int64], classe
 
 
 def label_margins(labels: NDArray[np.int64], probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Probability of the label less that of the likeliest other class, N (the paper's normalised margin)."""
+    """Probability of the label minus that of the most likely other class, N (the paper's normalised margin)."""
     rows = np.arange(len(labels))
     others = probabilities.astype(np.float64)
     of_label = others[rows, labels].copy()

@@ -1,6 +1,6 @@
-"""How far answers can be trusted: calibration, what is gained by turning photos away, coarser answers, unknown cars.
+"""Reliability metrics: calibration, risk and coverage, taxonomy levels, and detection of unknown cars.
 
-Shapes: N photos, K classes, M photos of unknown cars. `right` says of each photo whether its answer is, N.
+Shapes: N photos, K classes, M photos of unknown cars. `right` is whether the prediction for each photo is right, N.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from twincar.models.levels import ANSWERED, Level, most_specific
 Scores = NDArray[np.float32]
 Right = NDArray[np.bool_]
 
-_POINTS = 200  # of a curve, at most
+_POINTS = 200  # most points of a curve
 
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Photos of about the same confidence."""
+    """A bin of photos with similar confidence."""
 
     confidence: float
-    """Their mean."""
+    """Mean confidence."""
     accuracy: float
     photos: int
 
@@ -51,7 +51,7 @@ def reliability_bins(answers: Predictions) -> list[ReliabilityBin]:
 
 @dataclass(frozen=True)
 class CalibrationReport:
-    """Probabilities before and after the temperature."""
+    """Calibration before and after temperature scaling."""
 
     temperature: float
     before: dict[str, float]
@@ -59,11 +59,11 @@ class CalibrationReport:
     after: dict[str, float]
     bins_before: list[ReliabilityBin]
     bins: list[ReliabilityBin]
-    """After."""
+    """The bins after scaling."""
 
 
 def calibration_report(temperature: float, before: Predictions, after: Predictions) -> CalibrationReport:
-    """Of the answers of the network as it is, and of the calibrated ones."""
+    """From the predictions of the network without and with the temperature."""
     return CalibrationReport(
         temperature, _figures(before), _figures(after), reliability_bins(before), reliability_bins(after)
     )
@@ -76,20 +76,21 @@ def _figures(answers: Predictions) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """How the share of wrong answers falls as the least sure ones are turned away (Geifman and El-Yaniv, 2017)."""
+    """The risk-coverage curve: the error rate when the least confident predictions are rejected (Geifman and El-Yaniv,
+    2017)."""
 
     coverage: list[float]
-    """Share of the photos that are answered, rising."""
+    """Share of the photos that are accepted, rising."""
     risk: list[float]
-    """Share of wrong ones among these answers."""
+    """Share of wrong predictions among them."""
     area: float
-    """Mean of the risk over all coverages: the lower, the better confidence tells right from wrong."""
+    """Mean risk over all coverages; the lower, the better confidence separates right from wrong predictions."""
 
 
 def risk_coverage(confidence: Scores, right: Right) -> RiskCoverage:
-    """Of the confidence in each answer, N, and whether it is right, N; photos equally sure are turned away together."""
+    """From the confidence of each prediction, N, and whether it is right, N; ties are rejected together."""
     order = np.argsort(-confidence, kind="stable")
-    ends = np.flatnonzero(np.diff(confidence[order], append=-np.inf)) + 1  # answered so far, after each group of equals
+    ends = np.flatnonzero(np.diff(confidence[order], append=-np.inf)) + 1  # accepted so far, after each tie
     risks = np.cumsum(~right[order])[ends - 1] / ends
     area = float(np.average(risks, weights=np.diff(ends, prepend=0)))
     shown = np.unique(np.linspace(0, len(ends) - 1, _POINTS).round().astype(int))
@@ -98,19 +99,19 @@ def risk_coverage(confidence: Scores, right: Right) -> RiskCoverage:
 
 @dataclass(frozen=True)
 class Rejection:
-    """What comes of turning away photos that do not look like a known car; all photos here are of known ones."""
+    """The effect of rejecting photos that do not look like a known car, measured on photos of known cars."""
 
     false_rejection: float
-    """Share of the validation photos that is turned away, as asked for."""
+    """The requested share of validation photos that are rejected."""
     accepted: float
-    """Share of the photos here that is not."""
+    """Share of these photos that are accepted."""
     accuracy_of_accepted: float
     accuracy_of_rejected: float | None
     """None if there are none."""
 
 
 def rejection(scores: Scores, right: Right, false_rejection: float) -> Rejection:
-    """Of the in-distribution score of each photo, N: see `models/calibration.py`."""
+    """From the in-distribution score of each photo, N; see `models/calibration.py`."""
     accepted = scores >= false_rejection
     return Rejection(
         false_rejection=false_rejection,
@@ -122,42 +123,42 @@ def rejection(scores: Scores, right: Right, false_rejection: float) -> Rejection
 
 @dataclass(frozen=True)
 class LevelPredictions:
-    """The likeliest group of each photo at one level, such as its make."""
+    """The most likely group of each photo at one level, such as its make."""
 
-    told: Right
-    """Whether the name of the true class tells this level, N."""
+    named: Right
+    """Whether the name of the true class contains this level, N."""
     right: Right
     """Whether the group is the true one, N."""
     probability: Probabilities
-    """Of that group, N."""
+    """Probability of the group, N."""
 
     @classmethod
     def from_probabilities(cls, level: Level, labels: Labels, probabilities: Probabilities) -> LevelPredictions:
-        """Of calibrated probabilities of the classes, N×K."""
-        groups, shares = level.likeliest(probabilities)
+        """From calibrated probabilities of the classes, N×K."""
+        groups, shares = level.most_likely(probabilities)
         truth = level.group_of[labels]
-        told = np.array([bool(name) for name in level.groups])[truth]
-        return cls(told, (groups == truth) & told, shares)
+        named = np.array([bool(name) for name in level.groups])[truth]
+        return cls(named, (groups == truth) & named, shares)
 
     @classmethod
     def join(cls, parts: Iterable[LevelPredictions]) -> LevelPredictions:
-        """The answers for some photos, then those for more."""
-        columns = zip(*((part.told, part.right, part.probability) for part in parts), strict=True)
+        """Concatenate the predictions for several groups of photos."""
+        columns = zip(*((part.named, part.right, part.probability) for part in parts), strict=True)
         return cls(*(np.concatenate(column) for column in columns))
 
 
 @dataclass(frozen=True)
 class LevelReport:
-    """How good answers are at one level."""
+    """Metrics at one level."""
 
     level: str
     photos: int
-    """Whose class names tell this level."""
+    """Number of photos whose class names contain this level."""
     accuracy: float
     ece: float
     """Expected calibration error of the summed probabilities."""
     answered: float | None
-    """Share of all photos whose answer ends at this level; None at a level at which none may end."""
+    """Share of all photos with an answer at this level; None for a level that answers never have."""
     precision: float | None
     """Share of these answers that are right; None if there are none."""
     intervals: dict[str, Interval] = field(default_factory=dict)
@@ -165,19 +166,19 @@ class LevelReport:
 
 
 def level_reports(levels: Mapping[str, LevelPredictions], minimum: float) -> list[LevelReport]:
-    """One report a level that any class name tells.
+    """One report for each level that any class name contains.
 
     Args:
-        levels: the answers at each.
-        minimum: how probable an answer has to be to be given.
+        levels: the predictions at each level.
+        minimum: least probability of an answer.
     """
-    places = most_specific({name: levels[name].probability for name in ANSWERED}, minimum)
+    chosen = most_specific({name: levels[name].probability for name in ANSWERED}, minimum)
     reports = []
     for name, found in levels.items():
-        if not found.told.any():
+        if not found.named.any():
             continue
-        ends = places == ANSWERED.index(name) if name in ANSWERED else None
-        right, error = found.right[found.told], ece_interval(found.probability[found.told], found.right[found.told])
+        ends = chosen == ANSWERED.index(name) if name in ANSWERED else None
+        right, error = found.right[found.named], ece_interval(found.probability[found.named], found.right[found.named])
         intervals = {
             "accuracy": share_interval(right),
             "ece": error,
@@ -188,7 +189,7 @@ def level_reports(levels: Mapping[str, LevelPredictions], minimum: float) -> lis
         reports.append(
             LevelReport(
                 level=name,
-                photos=int(found.told.sum()),
+                photos=int(found.named.sum()),
                 accuracy=known["accuracy"].value,
                 ece=error.value,
                 answered=known["answered"].value if "answered" in known else None,
@@ -200,13 +201,13 @@ def level_reports(levels: Mapping[str, LevelPredictions], minimum: float) -> lis
 
 
 @dataclass(frozen=True)
-class OpenSet:
-    """How well a score tells photos of known cars from others."""
+class OpenSetMetrics:
+    """How well a score separates photos of known cars from others."""
 
     auroc: float
-    """Probability that a known one scores higher than an unknown one."""
+    """Probability that a known photo scores higher than an unknown one."""
     fpr95: float
-    """Share of the unknown that pass the threshold which 95% of the known pass."""
+    """Share of the unknown photos that pass the threshold which 95% of the known ones pass."""
     oscr: float
     """Area under the share of known photos that pass and are right, over the share of unknown ones that pass (Dhamija
     et al., 2018)."""
@@ -214,27 +215,27 @@ class OpenSet:
 
 @dataclass(frozen=True)
 class UnknownGroup:
-    """How well one kind of unknown photos is told from the known ones, by the known score."""
+    """How well one group of unknown photos is separated from the known ones by the in-distribution score."""
 
     name: str
-    """Difficulty of unseen classes, or kind of picture that is no car."""
+    """Difficulty of unseen classes, or kind of far-OOD image."""
     is_car: bool
     photos: int
     auroc: float
     fpr95: float
     oscr: float
     rejected: float
-    """Share that is turned away."""
+    """Share of the photos that are rejected."""
     auroc_by_others: dict[str, float]
     """AUROC of other scores."""
 
 
-def open_set(known: Scores, right: Right, unknown: Scores) -> OpenSet:
-    """Of the scores of known photos, N, whether their answers are right, N, and the scores of unknown ones, M."""
+def open_set(known: Scores, right: Right, unknown: Scores) -> OpenSetMetrics:
+    """From the scores of known photos, N, whether their predictions are right, N, and scores of unknown photos, M."""
     is_known = np.concatenate([np.ones(len(known)), np.zeros(len(unknown))])
     scores = np.concatenate([known, unknown])
     false, true, _ = sk.roc_curve(is_known, scores, drop_intermediate=False)
-    return OpenSet(
+    return OpenSetMetrics(
         auroc=float(sk.roc_auc_score(is_known, scores)),
         fpr95=float(false[np.argmax(true >= 0.95)]),
         oscr=_oscr(known, right, unknown),
@@ -242,7 +243,7 @@ def open_set(known: Scores, right: Right, unknown: Scores) -> OpenSet:
 
 
 def _oscr(known: Scores, right: Right, unknown: Scores) -> float:
-    """By trapezoids over every threshold that occurs, as of an ROC curve."""
+    """By the trapezoidal rule over every threshold that occurs, as for an ROC curve."""
     thresholds = np.unique(np.concatenate([known, unknown]))[::-1]
     correct = np.sort(known[right])
     passing_right = (len(correct) - np.searchsorted(correct, thresholds)) / len(known)

@@ -1,13 +1,13 @@
-"""From logits to probabilities that mean what they say, and whether the photo shows a car the model knows; torch-free.
+"""Calibration: from logits to calibrated probabilities, and a score of whether the photo shows a known car; torch-free.
 
 A single temperature T divides the logits before the softmax (Guo et al., 2017, https://arxiv.org/abs/1706.04599).
 
-Two scores tell known cars from what is unknown, and the worse of the two counts. The largest logit (Vaze et al., 2022,
-https://arxiv.org/abs/2110.06207) falls for cars of other classes. It does not for pictures that are no cars at all:
-these may blow up every logit, and on drawn cars whole pages of text passed. Measured in units of the spread of a
-photo's own logits, though, their largest stands out less. Energy was no better than the largest logit anywhere.
+Two scores distinguish known cars from unknown photos, and the lower of the two counts. The largest logit (Vaze et al.,
+2022, https://arxiv.org/abs/2110.06207) is lower for cars of other classes. For far-OOD images it need not be lower:
+these can increase every logit, and with toy cars whole pages of text were accepted. As a z-score among the photo's own
+logits, however, their largest logit is lower. Energy was never better than the largest logit.
 
-All is fitted on validation photos (`calibration_fit.py`) and travels in the model file.
+All values are fitted on validation photos (`calibration_fit.py`) and stored in the model file.
 
 Shapes: N photos, K classes.
 """
@@ -26,25 +26,25 @@ _ROUNDING = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What was learnt on validation photos about how far logits can be trusted; the default is: nothing.
+    """Temperature and score quantiles, fitted on validation photos; the default is a model that is not calibrated.
 
-    Quantiles are evenly spaced, from the lowest to the highest.
+    Quantiles are evenly spaced, from the minimum to the maximum.
     """
 
     temperature: float = 1.0
-    """Logits are divided by it before the softmax; above 1 the network was too sure of itself."""
+    """Logits are divided by it before the softmax; above 1 the network was overconfident."""
     max_logit_quantiles: tuple[float, ...] = ()
-    """Of `max_logit`."""
+    """Quantiles of `max_logit`."""
     standing_out_quantiles: tuple[float, ...] = ()
-    """Of `max_logit_zscore`."""
+    """Quantiles of `max_logit_zscore`."""
     worse_quantiles: tuple[float, ...] = ()
-    """Of the lower of the two shares that a photo reaches among these quantiles."""
+    """Quantiles of `min_quantile`, the lower of the two shares that a photo reaches among the others."""
     photos: int = 0
-    """How many validation photos it was fitted on."""
+    """Number of validation photos it was fitted on."""
 
     @property
     def is_fitted(self) -> bool:
-        """Whether anything was learnt."""
+        """Whether the model is calibrated."""
         return self != Calibration()
 
     def probabilities(self, logits: Floats) -> Floats:
@@ -52,17 +52,17 @@ class Calibration:
         return softmax(logits / np.float32(self.temperature))
 
     def in_distribution_score(self, logits: Floats) -> Floats:
-        """How much each photo looks like a car the model knows, N, of logits, N×K; 1 if nothing was fitted.
+        """How much each photo looks like a car that the model knows, N, of logits, N×K; 1 if nothing was fitted.
 
-        It is the share of the validation photos that look so even less, so that a threshold of 0.05 turns away 5% of
-        them; below 0 for a photo that looks so less than any.
+        It is the share of the validation photos with a lower `min_quantile`, so that a threshold of 0.05 rejects 5% of
+        them. It is below 0 for a photo that is lower than all of them.
         """
         if not self.worse_quantiles:
             return np.ones(len(logits), np.float32)
         return share_below(self.min_quantile(logits), self.worse_quantiles)
 
     def min_quantile(self, logits: Floats) -> Floats:
-        """The lower of two shares, N: of the validation photos with a lower `max_logit`, and `max_logit_zscore`."""
+        """The lower of two shares, N: of validation photos with a lower `max_logit`, or a lower `max_logit_zscore`."""
         return np.minimum(
             share_below(max_logit(logits), self.max_logit_quantiles),
             share_below(max_logit_zscore(logits), self.standing_out_quantiles),
@@ -70,12 +70,11 @@ class Calibration:
 
 
 def share_below(values: Floats, quantiles: tuple[float, ...]) -> Floats:
-    """The share of what these quantiles were taken of that lies below each value, N.
+    """The share of the distribution with these quantiles that is below each value, N.
 
-    Values below them all go on falling, below 0, and values above them all go on rising, above 1, so that these too can
-    be ranked.
+    It is extrapolated below 0 and above 1 for values outside the quantiles, so that these can be ranked too.
     """
-    # Quantiles are rounded; and where all are equal, as any two logits stand out equally, nothing lies below any.
+    # Quantiles are rounded; if all are equal, as the z-scores of two logits are, no value may count as below them.
     values = values + np.float32(_ROUNDING)
     lowest, middle, highest = quantiles[0], quantiles[len(quantiles) // 2], quantiles[-1]
     below = np.minimum(values - lowest, 0) / max(middle - lowest, _ROUNDING)
@@ -99,13 +98,13 @@ def max_logit(logits: Floats) -> Floats:
 
 
 def max_logit_zscore(logits: Floats) -> Floats:
-    """By how many standard deviations the largest logit exceeds the mean of all, N, of logits, N×K."""
+    """The z-score of the largest logit among the photo's own logits, N, of logits, N×K."""
     score: Floats = (logits.max(axis=1) - logits.mean(axis=1)) / np.maximum(logits.std(axis=1), 1e-6)
     return score
 
 
 def energy(logits: Floats) -> Floats:
-    """The log of the sum of exponentials, N, of logits, N×K (Liu et al., 2020): a common score, for comparison."""
+    """The log of the sum of exponentials, N, of logits, N×K (Liu et al., 2020), a common score for comparison."""
     highest = logits.max(axis=1, keepdims=True)
     score: Floats = highest[:, 0] + np.log(np.exp(logits - highest).sum(axis=1))
     return score

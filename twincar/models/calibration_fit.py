@@ -1,4 +1,4 @@
-"""Fits a `Calibration` to validation photos, which the network was not trained on.
+"""Fit a `Calibration` to validation photos, on which the network was not trained.
 
 Shapes: N photos, K classes.
 """
@@ -14,12 +14,12 @@ from scipy.special import logsumexp
 
 from twincar.models.calibration import Calibration, max_logit, max_logit_zscore
 
-_LIMITS = (0.1, 10.0)  # of the temperature: where every photo is right, the best fit would be 0
+_LIMITS = (0.1, 10.0)  # of the temperature: if every photo is right, the best fit would be 0
 _QUANTILES = 101
 
 
 def fit_calibration(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Calibration:
-    """Of the logits, N×K, and the truth, N, of validation photos."""
+    """Fit to the logits, N×K, and the true labels, N, of validation photos."""
     scores = Calibration(
         max_logit_quantiles=_quantiles(max_logit(logits)), standing_out_quantiles=_quantiles(max_logit_zscore(logits))
     )

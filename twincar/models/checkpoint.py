@@ -1,7 +1,7 @@
-"""One model file: the weights, and in its header all that is needed to use them.
+"""The model file: weights, with a header that holds everything needed to use them.
 
-A `.safetensors` file whose metadata holds, as JSON under `twincar`: format, architecture, preprocessing, classes with
-their taxonomy, and provenance (recipe, data, epoch, scores, versions). Normalisation is part of the weights.
+It is a `.safetensors` file. Its metadata has, as JSON under `twincar`: format, architecture, preprocessing, classes
+with their taxonomy, and provenance (recipe, data, epoch, scores, versions). Normalisation is part of the weights.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from twincar.models.weights import fit_weights, read_state_dict
 
 
 def build_network(spec: ModelSpec, *, dropout: float = 0.0, drop_path: float = 0.0) -> CarNet:
-    """A network of this architecture with random weights; the dropouts matter for training only."""
+    """Build a network of this architecture with random weights; the dropouts matter for training only."""
     return CarNet(spec.backbone, len(spec.classes), head=spec.head, dropout=dropout, drop_path=drop_path)
 
 
@@ -38,17 +38,17 @@ def save_model(path: Path, network: CarNet, spec: ModelSpec) -> None:
 
 
 def load_model(path: Path) -> tuple[CarNet, ModelSpec]:
-    """Read a model file back; the network is in evaluation mode, on the CPU.
+    """Read a model file; the network is in evaluation mode, on the CPU.
 
     Raises:
         UsageError: there is no such file.
-        CheckpointError: it is damaged, no model of ours, of a later format, or its weights do not fit its header.
+        CheckpointError: it is damaged, not made by TwinCar, of a later format, or its weights do not fit its header.
     """
     state, metadata = read_state_dict(path)
     if HEADER_KEY not in metadata:
         raise CheckpointError(
-            f"Expected a TwinCar model in {path}, and it holds bare weights. Use best.safetensors of a run; "
-            "weights published as a .pth file load with their class names and backbone."
+            f"Expected a TwinCar model in {path}, but it has no TwinCar header. Use best.safetensors of a run; "
+            "third-party weights in a .pth file load with their class names and backbone."
         )
     spec = ModelSpec.from_header(metadata[HEADER_KEY], str(path))
     return _with_weights(spec, state, path), spec
@@ -57,11 +57,11 @@ def load_model(path: Path) -> tuple[CarNet, ModelSpec]:
 def load_published_model(path: Path, classes: ClassNames, backbone: str) -> tuple[CarNet, ModelSpec]:
     """Read the plain `state_dict` of a timm model, such as the published `efficientnetv2_best_model.pth`.
 
-    Its classifier may be timm's own linear layer or the Linear-ReLU-Dropout-Linear in its place. Photos are resized to
-    256 pixels and cropped to 224, as that model was trained.
+    Its head may be timm's own linear layer or Linear-ReLU-Dropout-Linear. Photos are resized to 256 pixels and cropped
+    to 224, as in the training of that model.
 
     Raises:
-        UsageError: there is no such file, or `backbone` is no EfficientNetV2.
+        UsageError: there is no such file, or `backbone` is not an EfficientNetV2.
         CheckpointError: it is damaged, not safe to open, or does not fit `backbone` and `classes`.
     """
     state, _ = read_state_dict(path)

@@ -1,7 +1,7 @@
-"""What can be said of a car when its class cannot: sums of the classes' probabilities over what they share; torch-free.
+"""Taxonomy levels such as make or body: groups of classes, whose probabilities are summed; torch-free.
 
-The most specific level whose probability is high enough is the answer: rather 'BMW Sedan' and right than a model year
-and wrong. Sums of one set of probabilities never contradict each other: a make is at least as probable as its models.
+The answer is the most specific level whose probability is high enough: 'BMW Sedan' and right is better than a model
+year and wrong. Sums over one set of probabilities are consistent: a make is at least as probable as its models.
 
 Shapes: N photos, K classes, G groups of classes.
 """
@@ -29,33 +29,33 @@ _PARTS = {
     "year": ("year",),
 }
 LevelName = Literal["class", "model and body", "model", "make and body", "make", "body", "year"]
-"""What can be said of a car."""
+"""The levels."""
 CLASS: LevelName = "class"
 """The most specific level: the class itself."""
 ANSWERED: tuple[LevelName, ...] = (CLASS, "model and body", "model", "make and body", "make", "body")
-"""Levels an answer may have, the most specific first."""
+"""Levels that an answer may have, most specific first."""
 SINGLE = ("make", "model", "body", "year")
-"""Levels that are told one by one."""
+"""Levels that are reported separately in every prediction."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """The classes in groups that agree in some parts of their names."""
+    """The classes, grouped by some parts of their names."""
 
     name: str
     groups: tuple[str, ...]
-    """What all classes of a group share, such as 'BMW Sedan'; empty where their names do not tell."""
+    """What all classes of a group share, such as 'BMW Sedan'; empty for classes whose names lack these parts."""
     group_of: NDArray[np.int64]
-    """Of each class the index of its group, K."""
+    """The index of the group of each class, K."""
 
     def sums(self, probabilities: Floats) -> Floats:
-        """Probabilities of the groups, N×G, of those of the classes, N×K."""
+        """Probabilities of the groups, N×G, from those of the classes, N×K."""
         order, starts = self._by_group
         sums: Floats = np.add.reduceat(probabilities[:, order], starts, axis=1)
         return sums
 
-    def likeliest(self, probabilities: Floats) -> tuple[NDArray[np.int64], Floats]:
-        """Of each photo the likeliest group that has a name, N, and its probability, N, 0 where none has a name."""
+    def most_likely(self, probabilities: Floats) -> tuple[NDArray[np.int64], Floats]:
+        """The most likely group with a name of each photo, N, and its probability, N; 0 if no group has a name."""
         sums = np.where(self._named, self.sums(probabilities), 0)
         best = sums.argmax(axis=1)
         return best, np.take_along_axis(sums, best[:, None], axis=1)[:, 0]
@@ -76,23 +76,23 @@ def levels_of(classes: ClassNames) -> dict[str, Level]:
     for name, parts in _PARTS.items():
         texts = [_text(car, parts) for car in classes.cars]
         groups = tuple(sorted(set(texts)))
-        index = {text: place for place, text in enumerate(groups)}
+        index = {text: number for number, text in enumerate(groups)}
         levels[name] = Level(name, groups, np.array([index[text] for text in texts]))
     return levels
 
 
 def most_specific(probabilities: Mapping[str, Floats], minimum: float) -> NDArray[np.int64]:
-    """Of each photo the place in `ANSWERED` of the first level that is at least as probable, N; -1 where none is.
+    """The index in `ANSWERED` of the first level that is probable enough, for each photo, N; -1 if none is.
 
     Args:
-        probabilities: of each level's likeliest group, N.
-        minimum: how probable an answer has to be.
+        probabilities: probability of the most likely group of each level, N.
+        minimum: least probability of an answer.
     """
     enough = np.stack([probabilities[level] >= minimum for level in ANSWERED])
     return np.where(enough.any(axis=0), enough.argmax(axis=0), -1)
 
 
 def _text(car: CarName, parts: tuple[str, ...]) -> str:
-    """The parts of a name, or nothing if it lacks one of them."""
+    """The parts of a name, joined; empty if it lacks one of them."""
     values = [getattr(car, part) for part in parts]
     return " ".join(str(value) for value in values) if all(values) else ""

@@ -1,4 +1,4 @@
-"""What a model's repository on the hub holds, and which of its files an engine opens. Torch-free."""
+"""Locate a model: a path, or the file of a repository on the hub that an engine opens. Torch-free."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from twincar.core.hub import Repository, fetch, find_repository
 from twincar.core.options import EngineName
 
 ONNX_FILE = "model.onnx"
-"""An exported model; all that answering needs is in it."""
+"""An exported model, which needs no other file."""
 WEIGHTS_FILE = "best.safetensors"
-"""The weights as a run keeps them, for torch."""
+"""The model file of a run, for torch."""
 PUBLISHED_FILE = "efficientnetv2_best_model.pth"
-"""Weights as `kikogazda/Efficient_NetV2_Edition` has them: no class names, no calibration."""
+"""The third-party weights in `kikogazda/Efficient_NetV2_Edition`, without class names and calibration."""
 PUBLISHED_BACKBONE = "efficientnetv2_rw_s"
-"""Of these weights."""
+"""Backbone of these weights."""
 MODEL_FILES = (ONNX_FILE, WEIGHTS_FILE, PUBLISHED_FILE)
-"""In the order they are looked for: what needs the least comes first."""
+"""In order of preference: the one with the fewest dependencies first."""
 CARD, CONFIG_FILE, HISTORY_FILE = "README.md", "config.yaml", "metrics.csv"
 CLASSES_FILE, CALIBRATION_FILE, EVALUATION_FILE = "classes.json", "calibration.json", "evaluation.json"
 TIMM_CONFIG, TIMM_WEIGHTS = "config.json", "model.safetensors"
-"""As `timm.create_model("hf_hub:owner/name")` asks for them."""
+"""The files that `timm.create_model("hf_hub:owner/name")` downloads."""
 PICTURES = ("reliability.png", "most_confused.png")
 REPOSITORY_FILES = (
     *(CARD, CONFIG_FILE, HISTORY_FILE),
@@ -29,7 +29,7 @@ REPOSITORY_FILES = (
     *(TIMM_CONFIG, TIMM_WEIGHTS),
     *PICTURES,
 )
-"""What is published beside the model."""
+"""The files that are published beside the model."""
 
 _OPENED: dict[EngineName, tuple[str, ...]] = {
     "auto": MODEL_FILES,
@@ -37,30 +37,30 @@ _OPENED: dict[EngineName, tuple[str, ...]] = {
     "onnxruntime": (ONNX_FILE,),
     "openvino": (ONNX_FILE,),
 }
-_WAYS_OUT = "If a path was meant: there is none of that name here."
+_WAYS_OUT = "If you meant a path: it does not exist here."
 
 
 def find_model(model: str | Path, revision: str | None = None, engine: EngineName = "auto") -> Path:
-    """The path of a model that is named as a path, or as one on the hub, from where it is then fetched.
+    """The path of a model, given as a path or as a repository on the hub, from which it is downloaded.
 
     Raises:
-        UsageError: a revision of a path.
-        HubError: the hub does not give it.
+        UsageError: a revision is given with a path.
+        HubError: the model cannot be downloaded.
     """
     repository = find_repository(model, revision)
     return fetch_model(repository, engine) if repository else Path(model)
 
 
 def fetch_model(repository: Repository, engine: EngineName = "auto") -> Path:
-    """The file of a repository that this engine opens, in the hub's cache; no other is fetched.
+    """Download the file of a repository that this engine opens, and no other; returns its path in the hub's cache.
 
     Raises:
-        HubError: the hub does not give it, or the repository holds no such file.
+        HubError: the file cannot be downloaded, or the repository has no such file.
     """
     for name in _OPENED[engine]:
         path = fetch(repository, [name], otherwise=_WAYS_OUT) / name
         if path.exists():
             return path
     raise HubError(
-        f"Expected a TwinCar model in {repository} ({' or '.join(_OPENED[engine])}), and it holds none. {_WAYS_OUT}"
+        f"Expected a TwinCar model in {repository} ({' or '.join(_OPENED[engine])}), but it holds none. {_WAYS_OUT}"
     )

@@ -1,4 +1,4 @@
-"""The network: an EfficientNetV2 of timm's, a small classifier, and normalisation as part of both.
+"""The network: a timm EfficientNetV2 with a small classification head; normalisation is part of it.
 
 Shapes: N photos of H×W pixels, C channels of an h×w feature map, K classes.
 """
@@ -22,7 +22,7 @@ from twincar.models.weights import fit_weights, read_state_dict
 
 log = logging.getLogger(__name__)
 
-_HIDDEN = 512  # units of the published classifier
+_HIDDEN = 512  # hidden units of the head, as in the published model
 
 SCALED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "tf_efficientnetv2_b0_half": ("tf_efficientnetv2_b0", {"channel_multiplier": 0.5, "depth_multiplier": 0.5}),
@@ -31,10 +31,10 @@ SCALED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 
 
 class CarNet(nn.Module):
-    """Photos in, one logit a class out.
+    """A classifier of photos.
 
-    Takes RGB values from 0 to 255 (uint8 or float), N×3×H×W, and gives logits, N×K. The mean and standard deviation the
-    backbone was trained with are buffers, so they travel with the weights.
+    Takes RGB values from 0 to 255 (uint8 or float), N×3×H×W, and returns logits, N×K. The mean and standard deviation
+    with which the backbone was trained are buffers, so they are saved with the weights.
 
     Raises:
         UsageError: `backbone` is not the name of an EfficientNetV2.
@@ -58,32 +58,32 @@ class CarNet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def features(self, images: Tensor) -> Tensor:
-        """The feature map before pooling, N×C×h×w: what Grad-CAM++ explains."""
+        """The feature map before pooling, N×C×h×w, on which Grad-CAM++ works."""
         normalised = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         features: Tensor = self.backbone.forward_features(normalised)
         return features
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits, N×K, of a feature map, N×C×h×w."""
+        """Logits, N×K, from a feature map, N×C×h×w."""
         logits: Tensor = self.head(features.mean(dim=(2, 3)))
         return logits
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, N×K, of photos, N×3×H×W."""
+        """Logits, N×K, from photos, N×3×H×W."""
         return self.classify(self.features(images))
 
 
 def load_pretrained(network: CarNet, source: str, backbone: str) -> None:
-    """Give the backbone its first weights; the classifier keeps its random ones.
+    """Load the initial weights of the backbone; the head keeps its random ones.
 
     Args:
         network: changed in place.
-        source: 'hub', 'none', or the path of a weights file of this backbone, with or without its old classifier.
+        source: 'hub', 'none', or the path of a weights file of this backbone, with or without its original classifier.
         backbone: its timm name.
 
     Raises:
         PretrainedWeightsError: the hub cannot be reached, or has no weights for this backbone.
-        CheckpointError: the file is damaged, unsafe, or of another architecture.
+        CheckpointError: the file is damaged, not safe to open, or of another architecture.
     """
     if source == "none":
         return
@@ -96,7 +96,7 @@ def load_pretrained(network: CarNet, source: str, backbone: str) -> None:
 
 
 def rename_timm_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a plain timm model, named as in `CarNet`: its `classifier` is our `head`."""
+    """Rename the weights of a plain timm model as in `CarNet`, where its `classifier` is the `head`."""
     return {
         name.replace("classifier", "head", 1) if name.startswith("classifier") else f"backbone.{name}": tensor
         for name, tensor in state.items()
@@ -112,10 +112,10 @@ def timm_weights(network: CarNet) -> dict[str, Tensor]:
 def weight_groups(
     network: CarNet, *, learning_rate: float, weight_decay: float, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Parameter groups for the optimiser; norms and biases are not decayed.
+    """Parameter groups for the optimiser; normalisation layers and biases have no weight decay.
 
-    The classifier and the backbone's last stage learn at `learning_rate`, each stage before at `layer_decay` times the
-    rate of the one after it (Clark et al., 2020, ELECTRA; per stage, as timm groups them).
+    The head and the backbone's last stage have `learning_rate`; each earlier stage has `layer_decay` times the rate of
+    the next one (Clark et al., 2020, ELECTRA; per stage, as timm groups them).
     """
     names = [name for name, _ in network.backbone.named_parameters()]
     stages = group_parameters(network.backbone, network.backbone.group_matcher(coarse=True), reverse=True)
@@ -138,24 +138,26 @@ def _make_head(head: Head, features: int, num_classes: int, dropout: float) -> n
 
 def _check_backbone(name: str) -> None:
     known = timm.list_models("*efficientnetv2*")
-    # A name may have a tag behind a full stop; one with a colon would be fetched from elsewhere.
+    # A name may have a tag after a dot; timm would download a name with a colon from elsewhere.
     if name.split(".")[0] in known and (name in known or name in timm.list_pretrained("*efficientnetv2*")):
         return
     near = difflib.get_close_matches(name[:100], known, n=3, cutoff=0.3) or known
-    raise UsageError(f"Expected the name of a timm EfficientNetV2, and found {name!r}; near are {', '.join(near)}.")
+    raise UsageError(
+        f"Expected the name of a timm EfficientNetV2, but found {name!r}; similar names are {', '.join(near)}."
+    )
 
 
 def _fetch_pretrained(backbone: str) -> dict[str, Tensor]:
-    log.info("Fetching the pretrained weights of %s; without network it takes a minute until that is sure.", backbone)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries are told in one sentence, below
+    log.info("Downloading the pretrained weights of %s; without a network it takes a minute to fail.", backbone)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries end in the one sentence below
     try:
         model = timm.create_model(backbone, pretrained=True, num_classes=0)
-    except Exception as error:  # timm and the hub's client raise a dozen kinds for 'cannot be had'
+    except Exception as error:  # timm and the hub's client raise a dozen classes of errors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PretrainedWeightsError(
-            f"The pretrained weights of {backbone} are not on this machine and could not be fetched ({reason}). Three "
-            "ways out: go online (or name a mirror in HF_ENDPOINT) and try again; give a local weights file with "
-            "--pretrained FILE; or start from random weights with --pretrained none, which needs many more epochs."
+            f"The pretrained weights of {backbone} are not on this machine and could not be downloaded ({reason}). Go "
+            "online (or name a mirror in HF_ENDPOINT) and try again; give a local weights file with --pretrained FILE; "
+            "or start from random weights with --pretrained none, which needs many more epochs."
         ) from error
     state: dict[str, Tensor] = model.state_dict()
     return state

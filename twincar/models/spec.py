@@ -1,4 +1,4 @@
-"""What there is to know of a model but its weights; travels as JSON inside every model file. Torch-free."""
+"""The specification of a model without its weights; stored as JSON inside every model file. Torch-free."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from twincar.core.preprocess import Preprocessing
 from twincar.models.calibration import Calibration
 
 HEADER_KEY = "twincar"
-"""Name of the entry in a model file's metadata that holds the header."""
+"""Key of the header in a model file's metadata."""
 
 NOT_VALIDATED = "not_validated"
-"""Name of the entry of the provenance that lists the classes without validation photos."""
+"""Key in the provenance of the list of classes without validation photos."""
 LICENSE_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.+-]{0,63}")
-"""A licence as the hub spells it."""
+"""The form of a licence identifier on the hub."""
 
 _FORMAT = 1
-_STEEPEST = 1e6  # temperature
-_MOST_PIXELS = 1 << 25  # of a photo resized for the crop; 4096×4096 at a crop of 0.875 has 22 million
+_MAX_TEMPERATURE = 1e6
+_MAX_PIXELS = 1 << 25  # of a photo resized for the crop; 4096×4096 at a crop of 0.875 has 22 million
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """All there is to know of a model but its weights."""
+    """Everything about a model except its weights."""
 
     backbone: str
-    """timm name."""
+    """Its timm name."""
     head: Head
-    """Kind of classifier."""
+    """Kind of classification head."""
     classes: ClassNames
     """In the order of the logits."""
     preprocessing: Preprocessing
     """How photos become its input."""
     calibration: Calibration = field(default_factory=Calibration)
-    """How far its logits can be trusted; of published weights nothing is known."""
+    """Temperature and score quantiles; empty for third-party weights."""
     arithmetic: Arithmetic = "fp32"
-    """Of an exported model; a checkpoint is always fp32."""
+    """Arithmetic of an exported model; a checkpoint is always fp32."""
     license: str = ""
-    """Of the weights, as the hub spells it, such as 'cc-by-nc-4.0'; empty where nobody has said."""
+    """Licence of the weights by its identifier on the hub, such as 'cc-by-nc-4.0'; empty if it is unknown."""
     license_notice: str = ""
-    """What goes with the weights under that licence: whose they are, and its terms or where to read them."""
+    """The notice that the licence requires: who owns the weights, and its terms or where to read them."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """Where it comes from: recipe, data, epoch, scores, versions, classes that were not validated; for people, not for
-    loading.
+    """The origin of the model: recipe, data, epoch, scores, versions, classes without validation photos. It is for
+    people and not needed for loading.
 
-    It travels with the model, and therefore a folder that the data lay in is told by its name only.
+    It is given to others with the model, and therefore has only the names of local folders, not their paths.
     """
 
     def __post_init__(self) -> None:
@@ -80,7 +80,7 @@ class ModelSpec:
 
     @classmethod
     def from_header(cls, text: str, source: str) -> ModelSpec:
-        """Read a header back; `source` is what messages call the file.
+        """Parse a header; `source` is the name of the file in messages.
 
         Raises:
             CheckpointError: it is damaged, or of a later format.
@@ -89,7 +89,7 @@ class ModelSpec:
             header = json.loads(text)
             if header["format"] != _FORMAT:
                 raise CheckpointError(
-                    f"Expected a model of format {_FORMAT} in {source}, and found {header['format']!r}. Update twincar."
+                    f"Expected a model of format {_FORMAT} in {source}, but found {header['format']!r}. Update twincar."
                 )
             classes = ClassNames(tuple(row["name"] for row in header["classes"]))
             if header["classes"] != classes.to_rows():
@@ -111,15 +111,15 @@ class ModelSpec:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise CheckpointError(
-                f"Expected a TwinCar model in {source}, and its header is damaged: {error!r}"
+                f"Expected a TwinCar model in {source}, but its header is damaged: {error!r}"
             ) from None
 
 
 def _read_calibration(values: Mapping[str, Any]) -> Calibration:
-    """From JSON, which has lists for tuples; models made before there was any have none."""
+    """From JSON, which has lists for tuples; the header of an old model may have no calibration."""
     entries: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     calibration = Calibration(**entries)
-    if not 1 / _STEEPEST <= calibration.temperature <= _STEEPEST:
+    if not 1 / _MAX_TEMPERATURE <= calibration.temperature <= _MAX_TEMPERATURE:
         raise ValueError(f"a temperature of {calibration.temperature}")
     quantiles = calibration.max_logit_quantiles, calibration.standing_out_quantiles, calibration.worse_quantiles
     if len({bool(listed) for listed in quantiles}) > 1 or not all(map(_is_rising, quantiles)):
@@ -134,36 +134,36 @@ def _is_rising(quantiles: Any) -> bool:
 
 
 def _read_preprocessing(values: Mapping[str, Any]) -> Preprocessing:
-    """From JSON; what it says is believed later on, so that it must be possible."""
+    """From JSON, checked for possible values, because later code relies on them."""
     found = Preprocessing(**values)
     if not isinstance(found.height, int) or not isinstance(found.width, int) or not isinstance(found.squash, bool):
         raise TypeError(f"an input of {found.height!r}×{found.width!r} pixels")
     if not (min(found.height, found.width) >= 1 and 0 < found.crop <= 1):
         raise ValueError(f"an input of {found.height}×{found.width} pixels, a crop of {found.crop}")
-    if found.height * found.width / found.crop**2 > _MOST_PIXELS:
-        raise ValueError(f"an input of {found.height}×{found.width} pixels, more than {_MOST_PIXELS}")
+    if found.height * found.width / found.crop**2 > _MAX_PIXELS:
+        raise ValueError(f"an input of {found.height}×{found.width} pixels, more than {_MAX_PIXELS}")
     return found
 
 
 def _one_of(known: tuple[Any, ...], value: Any) -> Any:
     if value not in known:
-        raise ValueError(f"{value!r} in place of {' or '.join(known)}")
+        raise ValueError(f"{value!r} instead of {' or '.join(known)}")
     return value
 
 
 def _license(value: Any) -> str:
     if _text(value) and not LICENSE_ID.fullmatch(value):
-        raise ValueError(f"{value[:100]!r} in place of a licence")
+        raise ValueError(f"{value[:100]!r} instead of a licence")
     return str(value)
 
 
 def _mapping(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise TypeError(f"{value!r} in place of an object")
+        raise TypeError(f"{value!r} instead of an object")
     return value
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} in place of a name")
+        raise TypeError(f"{value!r} instead of a name")
     return value

@@ -1,7 +1,7 @@
-"""Weights files: read without running anything they contain, and fitted to a network with a clear word where not.
+"""Read weights files without running code in them, and load them into a network with clear errors.
 
-`.safetensors` holds tensors only. A `.pth` is a pickle, which can hold any program; it is opened with torch's
-`weights_only=True`, which refuses everything but tensors and plain containers.
+`.safetensors` holds tensors only. A `.pth` is a pickle, which can contain any program; it is opened with torch's
+`weights_only=True`, which refuses everything except tensors and plain containers.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from twincar.core.errors import CheckpointError, UsageError
 from twincar.core.labels import shorten
 
-_TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt")  # of files made by `torch.save`
-# Where training scripts put the weights inside a larger dictionary.
+_TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt")  # of files written by `torch.save`
+# Keys under which training scripts store the weights in a larger dictionary.
 _NESTED = ("state_dict", "model_state_dict", "model")
 
 
@@ -29,37 +29,37 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     Raises:
         UsageError: there is no such file.
-        CheckpointError: it is damaged, holds something other than weights, or more than data.
+        CheckpointError: it is damaged, or holds other objects than weights.
     """
     if not path.is_file():
         raise UsageError(
-            f"Expected a model at {path} (a run folder, a model file, or owner/name on the hub), and there is none."
+            f"Expected a model at {path} (a run folder, a model file, or owner/name on the hub), but there is none."
         )
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     if path.suffix not in _TORCH_SUFFIXES:
-        raise UsageError(f"Expected weights (.safetensors, .pth, .pt) or an exported model (.onnx), and found {path}.")
+        raise UsageError(f"Expected weights (.safetensors, .pth, .pt) or an exported model (.onnx), but found {path}.")
     return _plain_state(read_torch_file(path), path), {}
 
 
 def read_torch_file(path: Path) -> Any:
-    """The contents of a file made by `torch.save`, tensors and plain containers only.
+    """The contents of a file written by `torch.save`, tensors and plain containers only.
 
     Raises:
         CheckpointError: it is damaged, or would run code when opened.
     """
     try:
         if _unpacked_bytes(path) > path.stat().st_size:
-            raise ValueError("it unpacks to more than it holds, which no file of torch.save does")
+            raise ValueError("it is compressed, which files of torch.save never are")
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise CheckpointError(
-            f"Expected only weights in {path}, and it holds other objects or is no torch file. It was not opened, "
+            f"Expected only weights in {path}, but it holds other objects or is not a torch file. It was not opened, "
             "because such a file can run any program; ask for a .safetensors file, or for the plain state_dict."
         ) from None
-    except Exception as error:  # a damaged file makes torch's readers raise almost anything
+    except Exception as error:  # torch's readers raise almost anything for a damaged file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"Expected a whole torch file in {path}, and it cannot be read: {reason}") from None
+        raise CheckpointError(f"Expected a whole torch file in {path}, but it cannot be read: {reason}") from None
 
 
 def fit_weights(module: nn.Module, state: Mapping[str, Tensor], *, what: str, source: str) -> None:
@@ -73,28 +73,30 @@ def fit_weights(module: nn.Module, state: Mapping[str, Tensor], *, what: str, so
     extra = [name for name in state if name not in own]
     if missing or extra:
         raise CheckpointError(
-            f"Expected the weights of {what} in {source}, and found another architecture: "
+            f"Expected the weights of {what} in {source}, but found another architecture: "
             f"{len(missing)} weights are missing ({shorten(missing, 2) or 'none'}), "
-            f"{len(extra)} are unknown ({shorten(extra, 2) or 'none'}). Name the architecture the file was made with."
+            f"{len(extra)} are unknown ({shorten(extra, 2) or 'none'}). Name the architecture of the file."
         )
     for name, tensor in state.items():
         if tensor.shape != own[name].shape:
             raise CheckpointError(
-                f"Expected {name} in {source} to have the shape {tuple(own[name].shape)} of {what}, and found "
-                f"{tuple(tensor.shape)}. Name the architecture and the class names the file was made with."
+                f"Expected {name} in {source} to have the shape {tuple(own[name].shape)} of {what}, but found "
+                f"{tuple(tensor.shape)}. Name the architecture and the class names of the file."
             )
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
             raise CheckpointError(
                 f"Expected plain real numbers in {source}, but {name} holds others ({tensor.type()}). Save the weights "
-                "of the network as it is trained, neither quantised nor sparse."
+                "of the network as they are in training, neither quantised nor sparse."
             )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"Expected finite numbers in {source}, and {name} holds others; the file is no use.")
+            raise CheckpointError(
+                f"Expected finite numbers in {source}, but {name} has others; the file cannot be used."
+            )
     module.load_state_dict(dict(state))
 
 
 def _unpacked_bytes(path: Path) -> int:
-    """What the parts of an archive take in memory; torch stores them as they are, but would unpack any."""
+    """The unpacked size of an archive; torch writes archives without compression, but would unpack compressed ones."""
     if not zipfile.is_zipfile(path):
         return 0
     with zipfile.ZipFile(path) as archive:
@@ -105,16 +107,16 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except Exception as error:  # its own kind, the system's, and torch's for a kind of number it does not know
-        raise CheckpointError(f"Expected a whole safetensors file in {path}, and it cannot be read: {error}") from None
+    except Exception as error:  # the library's own, the system's, and torch's for an unknown data type
+        raise CheckpointError(f"Expected a whole safetensors file in {path}, but it cannot be read: {error}") from None
 
 
 def _plain_state(content: object, path: Path) -> dict[str, Tensor]:
-    """Find the weights in what `torch.load` gave, and strip the prefixes that wrappers of a model leave."""
+    """Find the weights in the result of `torch.load`, and strip the prefixes that wrappers of a model add."""
     if isinstance(content, dict):
         content = next((content[key] for key in _NESTED if isinstance(content.get(key), dict)), content)
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise CheckpointError(f"Expected a dictionary of weights (a state_dict) in {path}, and found something else.")
+        raise CheckpointError(f"Expected a dictionary of weights (a state_dict) in {path}, but found something else.")
     state = {str(name): tensor for name, tensor in content.items()}
     for prefix in ("module.", "_orig_mod."):
         if all(name.startswith(prefix) for name in state):

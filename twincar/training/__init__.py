@@ -1,1 +1,1 @@
-"""From a prepared data set to a run folder."""
+"""Training: from a prepared data set to a run folder."""

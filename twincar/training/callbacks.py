@@ -1,4 +1,4 @@
-"""What TwinCar adds to Lightning's Trainer: averaged weights, checkpoints that are never torn or believed unseen."""
+"""Additions to Lightning's Trainer: averaged weights, and atomic, validated checkpoints."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"
     "bf16": "bf16-mixed",
     "fp16": "16-mixed",
 }
-"""What the Trainer calls them; parameters stay in fp32."""
+"""The Trainer's names of the precisions; parameters stay in fp32."""
 
 
 class AveragedWeights(WeightAveraging):
-    """Exponential moving average of the weights, validated and saved in place of the raw ones.
+    """Exponential moving average of the weights, which is validated and saved instead of the raw ones.
 
-    The decay grows as (1 + n) / (10 + n) after n steps up to its final value, so that the first random weights are
-    forgotten soon (as in TensorFlow's ExponentialMovingAverage).
+    The decay grows as (1 + n) / (10 + n) after n steps up to its final value, so that the initial random weights are
+    soon forgotten (as in TensorFlow's ExponentialMovingAverage).
     """
 
     def __init__(self, decay: float) -> None:
@@ -39,7 +39,7 @@ class AveragedWeights(WeightAveraging):
             if not averaged[0].is_floating_point():
                 torch._foreach_copy_(averaged, current)
                 return
-            # All at once, and the step count stays a tensor: to read it would wait for the GPU, once for each weight.
+            # All weights at once; the step count stays a tensor, because reading it would wait for the GPU each time.
             change = torch._foreach_sub(current, averaged)
             torch._foreach_mul_(change, 1 - torch.clamp((1 + steps) / (10 + steps), max=decay))
             torch._foreach_add_(averaged, change)
@@ -47,14 +47,14 @@ class AveragedWeights(WeightAveraging):
         super().__init__(multi_avg_fn=average)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Make the average, and count its steps on the CPU, where the count is looked at."""
+        """Create the average, and keep its step count on the CPU, where it is read."""
         super().setup(trainer, pl_module, stage)
         if self._average_model is not None:
             self._average_model.n_averaged = self._average_model.n_averaged.cpu()
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints that are whole or not there, written and read as every other file of ours."""
+    """Checkpoints that are written atomically and read as plain data."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ARG002
         """Write through a temporary file."""
@@ -69,20 +69,21 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class RestoredState(Callback):
-    """Tells whether what a checkpoint holds has proved itself, in one whole epoch; before, a fault is the file's."""
+    """Tracks whether a restored checkpoint is valid: until one epoch is done, an error is blamed on the file."""
 
     def __init__(self) -> None:
         self.begun = False
-        """All of it is taken up."""
+        """Whether all of the state has been restored."""
         self.proved = False
+        """Whether an epoch has been finished with it."""
 
     @classmethod
     @contextmanager
     def watch(cls, trainer: Trainer, path: Path) -> Iterator[None]:
-        """Turn whatever is raised while the state of `path` is taken up into one error.
+        """Raise any error in restoring the state of `path` as one `CheckpointError`.
 
         Raises:
-            CheckpointError: the file is damaged, or the state of another network. Lightning and torch believe it.
+            CheckpointError: the file is damaged, or of another network; Lightning and torch do not check that.
         """
         restored = cls()
         trainer.callbacks.append(restored)  # type: ignore[attr-defined]  # its connector sets the attribute
@@ -95,12 +96,12 @@ class RestoredState(Callback):
                 raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
             raise CheckpointError(
-                f"Expected the state of this run in {path}, and it is damaged or another's: {reason}. Put a copy in "
-                "its place, or start a new run; the best epoch so far is kept beside it."
+                f"Expected the state of this run in {path}, but it is damaged or of another run: {reason}. Restore it "
+                "from a copy, or start a new run; the best epoch so far is kept beside it."
             ) from error
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """See that the optimiser's state fits, of which torch says in the first step that something is wrong."""
+        """Check that the optimiser's state fits the weights; torch would fail only in the first step."""
         for optimizer in trainer.optimizers:
             for parameter, state in optimizer.state.items():
                 if set(state) != {"step", "exp_avg", "exp_avg_sq"}:
@@ -111,5 +112,5 @@ class RestoredState(Callback):
         self.begun = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Steps, schedule and counters have all been used."""
+        """Record that steps, schedule and counters have all been used without an error."""
         self.proved = True

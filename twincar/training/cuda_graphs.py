@@ -1,4 +1,4 @@
-"""CUDA graphs: the thousands of short kernels of a training step, recorded once and launched as one.
+"""CUDA graphs: the thousands of short kernels of a training step are recorded once and launched together.
 
 An EfficientNet's kernels are so short that a CPU takes longer to launch them than a GPU to run them.
 
@@ -19,13 +19,13 @@ from twincar.core.options import Precision
 log = logging.getLogger(__name__)
 
 Forward = Callable[[Tensor], Tensor]
-"""From photos, N×3×H×W, to logits, N×K; its backward is recorded with it."""
+"""Computes logits, N×K, of photos, N×3×H×W; its backward pass is recorded too."""
 
 _DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class _Recordable(nn.Module):
-    """What is recorded in the network's stead, which stays as it is for batches and sizes of other kinds."""
+    """A wrapper that is recorded, so that the network itself stays unchanged for other batches and sizes."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -39,14 +39,14 @@ class _Recordable(nn.Module):
 def record_steps(
     network: nn.Module, sizes: Iterable[tuple[int, int]], *, batch_size: int, precision: Precision
 ) -> dict[torch.Size, Forward]:
-    """Record forward and backward of a network on a GPU for batches of these sizes, height and width; by their shape.
+    """Record forward and backward passes of a network on a GPU for these sizes (height, width); keyed by batch shape.
 
-    The network's weights, statistics and dice are as before. Nothing else may use the GPU meanwhile, such as a loader
-    that pins memory. Where recording fails, nothing is recorded, and the log tells why: training goes on without.
+    The network's weights, statistics and random state are unchanged. Nothing else may use the GPU meanwhile, such as a
+    loader that pins memory. If recording fails, the reason is logged, and training continues without it.
     """
     device = next(network.parameters()).device
     statistics = [buffer.clone() for buffer in network.buffers()]
-    pool = torch.cuda.graph_pool_handle()  # one for all: only one of them runs at a time
+    pool = torch.cuda.graph_pool_handle()  # shared by all graphs, because only one of them runs at a time
     recorded: dict[torch.Size, Forward] = {}
     autocast = torch.autocast("cuda", _DTYPES.get(precision), enabled=precision in _DTYPES, cache_enabled=False)
     try:

@@ -1,7 +1,7 @@
-"""Several processes that train one network together, one a device, by Lightning's DDP.
+"""Distributed training: several processes, one per device, train one network by Lightning's DDP.
 
-Who starts them is torchrun, SLURM, or, on one machine, the Trainer itself. What a process is among them comes from
-their environment variables, as Lightning reads them.
+They are started by torchrun, by SLURM, or, on one machine, by the Trainer itself. The rank of a process comes from the
+environment variables that Lightning reads.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from twincar.data.loading.loader import Shard
 
 
 def is_first_process() -> bool:
-    """Whether this process is the one that writes and speaks for all."""
+    """Whether this process has rank 0, which writes files and log messages."""
     return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]
 
 
 def shard_of_process(devices: int, nodes: int) -> Shard:
-    """What this process takes of every batch, if `devices` of them train on each of so many `nodes`.
+    """The shard of every batch that this process takes, with `devices` processes on each of `nodes` hosts.
 
     Raises:
         UsageError: torchrun has started another number of processes.
@@ -32,14 +32,14 @@ def shard_of_process(devices: int, nodes: int) -> Shard:
     started = os.environ.get("WORLD_SIZE") if "TORCHELASTIC_RUN_ID" in os.environ else None
     if started and int(started) != devices * nodes:
         raise UsageError(
-            f"Expected --devices times --num-nodes to be the {started} processes that torchrun has started, and found "
+            f"Expected --devices times --num-nodes to be the {started} processes that torchrun has started, but found "
             f"{devices} times {nodes}."
         )
     return Shard(int(rank_zero_only.rank), devices * nodes)  # type: ignore[attr-defined]
 
 
 def devices_and_nodes(devices: int | None, nodes: int | None) -> tuple[int, int]:
-    """What was not given is as torchrun has started the processes, else one."""
+    """The numbers of devices and nodes; by default those of torchrun, or one."""
     return (
         devices or int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
         nodes or int(os.environ.get("GROUP_WORLD_SIZE", 1)),
@@ -47,7 +47,7 @@ def devices_and_nodes(devices: int | None, nodes: int | None) -> tuple[int, int]
 
 
 def is_lost_connection(error: RuntimeError) -> bool:
-    """Whether talking to another process failed, which is how its end is noticed."""
+    """Whether the communication with another process failed, which usually means that it has ended."""
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()
 
 
@@ -61,7 +61,7 @@ def gather_from_all(value: Any) -> list[Any]:
 
 
 def broadcast_buffers(network: nn.Module) -> None:
-    """Give every process the first one's statistics of the batch norms, so that all of them validate one network."""
+    """Copy the batch-norm statistics of rank 0 to every process, so that all of them validate the same network."""
     if torch.distributed.is_initialized():
         for buffer in network.buffers():
             torch.distributed.broadcast(buffer, src=0)

@@ -14,10 +14,10 @@ from twincar.core.config import TrainConfig
 
 
 class BatchMixer:
-    """Turns photos and labels into (mixed) photos and soft targets.
+    """Turns photos and labels into mixed photos and soft targets.
 
-    timm mixes photo i with photo N-1-i, so it wants an even N; of an odd batch, such as the last short one, the last
-    photo is left as it is. The dice are numpy's global ones.
+    timm mixes photo i with photo N-1-i and needs an even N; in an odd batch, such as a short last one, the last photo
+    is not mixed. The random numbers are those of numpy's global generator.
     """
 
     def __init__(self, config: TrainConfig, num_classes: int) -> None:
@@ -34,9 +34,9 @@ class BatchMixer:
             )
 
     def __call__(self, images: Tensor, labels: Tensor, *, mix: bool = True) -> tuple[Tensor, Tensor]:
-        """Mix N×3×H×W photos of labels N; gives float photos N×3×H×W and targets N×K that sum to 1 a photo.
+        """Mix photos, N×3×H×W, with labels, N; returns float photos, N×3×H×W, and targets, N×K, whose rows sum to 1.
 
-        Without `mix` they are only made what they would be: floats and smoothed targets.
+        Without `mix`, the photos are only converted to floats and the labels to smoothed targets.
         """
         images = images.float()
         even = len(images) - len(images) % 2

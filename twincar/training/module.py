@@ -1,4 +1,4 @@
-"""The network in training as Lightning's Trainer drives it: loss, optimiser, schedule, size of the photos.
+"""The LightningModule for training: loss, optimiser, schedule and size of the photos.
 
 Shapes: N photos of H×W pixels, K classes.
 """
@@ -25,8 +25,8 @@ from twincar.training.distributed import (
 )
 from twincar.training.mixing import BatchMixer
 
-_STAGES = 4  # in which the size of the training photos grows
-_PLATEAU_PATIENCE = 3  # epochs without a better macro-F1 before the rate falls to a tenth
+_STAGES = 4  # stages in which the size of the training photos grows
+_PLATEAU_PATIENCE = 3  # epochs without a better macro-F1 after which the learning rate falls to a tenth
 
 
 class TrainingModule(LightningModule):
@@ -46,12 +46,12 @@ class TrainingModule(LightningModule):
         self.validated: list[tuple[Tensor, Tensor]] = []
 
     def on_fit_start(self) -> None:
-        """Record the network's steps, where a GPU would wait for their launch; no loader has started yet."""
+        """Record the network's steps as CUDA graphs on a single GPU; no loader has started yet."""
         if self.device.type == "cuda" and self.trainer.world_size == 1 and not self.compiled:
             sizes = {training_size(self.config, epoch) for epoch in range(self.config.epochs)}
             self.recorded = record_steps(
                 self.network,
-                sorted(sizes, reverse=True),  # the largest first, whose memory the others then share
+                sorted(sizes, reverse=True),  # the largest first, so that the others share its memory
                 batch_size=self.batch_size,
                 precision=self.config.precision,
             )
@@ -59,12 +59,12 @@ class TrainingModule(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Seed dropout, drop path and mixing for this epoch."""
         entropy = np.random.SeedSequence((self.config.seed, self.current_epoch)).generate_state(1)
-        seed_everything(int(entropy[0]), verbose=False)  # mixing, by numpy's dice, is the same in every process
+        seed_everything(int(entropy[0]), verbose=False)  # mixing uses numpy's generator: the same in every process
         if self.global_rank:
-            torch.manual_seed(int(entropy[0]) + self.global_rank)  # dropout and drop path are not
+            torch.manual_seed(int(entropy[0]) + self.global_rank)  # dropout and drop path differ between processes
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Loss of one batch; under mixing, a photo counts as right when its larger share is recognised."""
+        """Loss of one batch; a mixed photo counts as right if the class of its larger share is predicted."""
         images, labels = batch
         images, targets = self.mixer(self.resized(images), labels, mix=self.mixing)
         logits = self._logits(images)
@@ -76,7 +76,7 @@ class TrainingModule(LightningModule):
         return loss
 
     def _logits(self, images: Tensor) -> Tensor:
-        """The quickest way there; for a short last batch the plain one, as compiling anew takes minutes."""
+        """Logits by the fastest available path; a short last batch is not compiled, because that takes minutes."""
         if self.compiled and len(images) == self.batch_size:
             return self.compiled(images)
         return self.recorded.get(images.shape, self.network)(images)
@@ -87,14 +87,14 @@ class TrainingModule(LightningModule):
         return self.current_epoch < round(self.config.mix_until * self.config.epochs)
 
     def resized(self, images: Tensor) -> Tensor:
-        """Photos at this epoch's size, N×3×h×w."""
+        """The photos resized to this epoch's size, N×3×h×w."""
         size = training_size(self.config, self.current_epoch)
         if images.shape[2:] == size:
             return images
         return F.interpolate(images.float(), size, mode="bilinear", antialias=True)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the epoch before."""
+        """Clear the results of the previous epoch."""
         self.validated = []
         broadcast_buffers(self.network)
 
@@ -104,7 +104,7 @@ class TrainingModule(LightningModule):
         self.validated.append((labels.cpu(), self.network(images.float()).float().cpu()))
 
     def validation_results(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Labels, N, and logits, N×K, of the whole validation split, whichever process has computed them."""
+        """Labels, N, and logits, N×K, of the whole validation split, gathered from all processes."""
         own = tuple(torch.cat(parts).numpy() for parts in zip(*self.validated, strict=True))
         labels, logits = (np.concatenate(parts) for parts in zip(*gather_from_all(own), strict=True))
         return labels, logits
@@ -115,12 +115,12 @@ class TrainingModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,  # noqa: ARG002  # by norm
     ) -> None:
-        """Clip by norm; the Trainer would refuse to with a fused optimizer in bf16, whose gradients are not scaled."""
+        """Clip by norm; the Trainer refuses that for a fused optimizer, although gradients in bf16 are not scaled."""
         if gradient_clip_val:
             torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def configure_optimizers(self) -> Any:
-        """AdamW, and the schedule that was asked for."""
+        """AdamW and the configured schedule."""
         config = self.config
         groups = weight_groups(
             self.network,
@@ -128,7 +128,7 @@ class TrainingModule(LightningModule):
             weight_decay=config.weight_decay,
             layer_decay=config.layer_decay,
         )
-        # The fused step unscales fp16 gradients by itself, which the Trainer's clipping would have to do before it.
+        # The fused step unscales fp16 gradients itself, but clipping needs them unscaled before it.
         fused = self.trainer.precision != "16-mixed"
         optimizer = torch.optim.AdamW(groups, fused=fused)
         if config.schedule == "plateau":
@@ -141,7 +141,7 @@ class TrainingModule(LightningModule):
 
 
 def warmup_cosine(step: int, warmup: int, total: int) -> float:
-    """Share of the peak learning rate: linear up over `warmup` steps, then half a cosine down to 0 at `total`."""
+    """Factor on the peak learning rate: linear warm-up over `warmup` steps, then a half cosine to 0 at `total`."""
     if step < warmup:
         return (step + 1) / warmup
     progress = (step - warmup) / max(1, total - warmup)
@@ -149,9 +149,9 @@ def warmup_cosine(step: int, warmup: int, total: int) -> float:
 
 
 def training_size(config: TrainConfig, epoch: int) -> tuple[int, int]:
-    """Height and width of the photos in an epoch, counted from 0: it grows in stages (Tan and Le, 2021, section 4.2).
+    """Height and width of the photos in an epoch, from 0: they grow in stages (Tan and Le, 2021, section 4.2).
 
-    Between `initial_resolution` and all of the input it takes multiples of 32 pixels, by which a backbone shrinks them.
+    Sizes below the full input are multiples of 32 pixels, the stride of the backbone.
     """
     stage = min(_STAGES - 1, _STAGES * epoch // config.epochs)
     share = config.initial_resolution + (1 - config.initial_resolution) * stage / (_STAGES - 1)

@@ -1,7 +1,7 @@
-"""Which arithmetic trains fastest here.
+"""Choose the fastest precision for training on this machine.
 
-Whether a CPU gains from bf16 cannot be told from what it supports: of two with AVX-512 bf16, one trained nearly twice
-as fast with it, the other slower than in fp32. So it is measured, on the network that is to be trained.
+Whether a CPU gains from bf16 does not follow from its instruction sets: of two with AVX-512 bf16, one trained nearly
+twice as fast with it, the other slower than in fp32. So it is measured on the network that is to be trained.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from twincar.models.network import CarNet
 
 log = logging.getLogger(__name__)
 
-_WORTH_IT = 1.1  # times quicker; below, chance decides, and full precision is the safer
+_WORTH_IT = 1.1  # least speed-up; smaller ones may be chance, and full precision is safer
 _BATCH = 8
 _STEPS = 3
 
 
 def choose_precision(wanted: Precision, network: CarNet, height: int, width: int) -> Precision:
-    """What to train in: as wanted, or for 'auto' the quickest.
+    """The precision to train in: the configured one, or for 'auto' the fastest.
 
-    That is bf16 on GPUs that compute it, fp16 on older ones, and on CPUs bf16 or fp32 by measurement, told in the log.
+    That is bf16 on GPUs that support it, fp16 on older ones, and on CPUs bf16 or fp32 by measurement, which is logged.
 
     Args:
-        wanted: as configured.
-        network: the one to train; it is not changed, nor are the random numbers that follow.
-        height: of its input, pixels.
-        width: of its input, pixels.
+        wanted: the configured precision.
+        network: the network to train; it is not changed, and neither is the random state.
+        height: height of its input, pixels.
+        width: width of its input, pixels.
 
     Raises:
-        UsageError: fp16 was asked for on a CPU.
+        UsageError: fp16 is configured on a CPU.
     """
     if torch.cuda.is_available():
         return wanted if wanted != "auto" else "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
     if wanted == "fp16":
-        raise UsageError("Expected a GPU for --precision fp16, and found none; use bf16 or fp32.")
+        raise UsageError("Expected a GPU for --precision fp16, but found none; use bf16 or fp32.")
     if wanted != "auto":
         return wanted
     if not cpu_computes_bf16():
@@ -59,9 +59,9 @@ def cpu_computes_bf16() -> bool:
 
 
 def bf16_gain(network: CarNet, height: int, width: int) -> float:
-    """How many times quicker a small training step is in bf16 than in fp32 on the CPU, measured in turn."""
+    """Speed-up of a small training step in bf16 over fp32 on the CPU, both measured in turn."""
     with torch.random.fork_rng(devices=[]):
-        tried = copy.deepcopy(network).train()  # a step moves the batch norms' statistics
+        tried = copy.deepcopy(network).train()  # a copy, because a step changes the batch-norm statistics
         images = torch.randint(0, 256, (_BATCH, 3, height, width)).float()
         seconds: dict[bool, list[float]] = {False: [], True: []}
         for _ in range(_STEPS):
@@ -71,5 +71,5 @@ def bf16_gain(network: CarNet, height: int, width: int) -> float:
                     loss = F.cross_entropy(tried(images), torch.zeros(_BATCH, dtype=torch.long))
                 loss.backward()  # type: ignore[no-untyped-call]
                 times.append(time.perf_counter() - start)
-    # The first of each also pays for what is prepared once.
+    # The first step of each includes one-time preparations.
     return statistics.median(seconds[False][1:]) / statistics.median(seconds[True][1:])

@@ -1,4 +1,4 @@
-"""What a training leaves behind after each epoch: a row of `metrics.csv`, and the weights if they are the best yet."""
+"""Record each epoch of a training run: a row of `metrics.csv`, and the weights if they are the best so far."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 
 class Recorder(Callback):
-    """Writes `metrics.csv` and the best weights; its history is part of the checkpoint, so a resumed run rewrites
-    `metrics.csv` whole and no epoch is in it twice."""
+    """Writes `metrics.csv` and the best weights. Its history is part of the checkpoint, so a resumed run rewrites
+    `metrics.csv` completely, and no epoch is in it twice."""
 
     def __init__(self, run: RunFolder, spec: ModelSpec, data_sha256: str) -> None:
         self.run = run
@@ -37,23 +37,23 @@ class Recorder(Callback):
         self.learning_rate = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """What the checkpoint keeps."""
+        """The state for the checkpoint."""
         return {"history": self.history, "data_sha256": self.data_sha256}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the history of the run.
+        """Restore the history of the run.
 
         Raises:
-            DataError: the data set is not the one the run was started with.
+            DataError: the data set is not the one with which the run was started.
         """
         if state_dict["data_sha256"] != self.data_sha256:
             raise DataError(
-                "Expected the data set this run was started with, and its annotations have changed since. "
+                "Expected the data set with which this run was started, but its annotations have changed since. "
                 "Prepare it again as it was, or start a new run."
             )
         for row in state_dict["history"]:
             if not all(isinstance(value, int | float) for value in row.values()):
-                raise ValueError("its history holds something other than numbers")
+                raise ValueError("its history has values that are not numbers")
         self.history = list(state_dict["history"])
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
@@ -61,11 +61,11 @@ class Recorder(Callback):
         self.started = perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Note the rate of this step, of all layers the highest: afterwards the schedule has changed it."""
+        """Record the highest learning rate of all layers in this step, before the schedule changes it."""
         self.learning_rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Score the epoch and keep its weights if it is the best, calibrated; with EMA these are the averaged ones."""
+        """Score the epoch, and save its weights with a calibration if it is the best; with EMA the averaged ones."""
         assert isinstance(pl_module, TrainingModule)
         labels, logits = pl_module.validation_results()
         metrics = classification_metrics(Predictions.from_probabilities(labels, softmax(logits)))
@@ -92,9 +92,9 @@ class Recorder(Callback):
         self.history = [*self.history, row]
         if trainer.is_global_zero:
             write_csv(self.run.metrics, self.history)
-            self._tell(row, trainer.max_epochs or 0)
+            self._log_row(row, trainer.max_epochs or 0)
 
-    def _tell(self, row: Epoch, epochs: int) -> None:
+    def _log_row(self, row: Epoch, epochs: int) -> None:
         best = best_epoch(self.history)
         log.info(
             "epoch %d/%d  loss %.3f  train accuracy %.3f | validation loss %.3f  accuracy %.3f  top-5 %.3f  "

@@ -1,11 +1,11 @@
-"""Trains a network on a prepared data set; Lightning runs the loop.
+"""The `train` and `resume` verbs: train a network on a prepared data set; Lightning runs the loop.
 
-A run is one folder, see `core.runs.RunFolder`. Everything random is seeded anew
-at the start of each epoch, from the seed and the epoch, so a run resumed after any epoch ends as if never stopped.
+A run is one folder, see `core.runs.RunFolder`. All random generators are seeded at the start of each epoch from the
+seed and the epoch, so a run that is resumed after any epoch ends exactly as if it had not stopped.
 
-Several devices, also on several hosts, train by DDP: each process takes its part of every batch, all of them measure
-the whole validation split, the first one writes. How many there are is no part of the configuration, because the
-batches are the same.
+Several devices, also on several hosts, train by DDP: each process takes its shard of every batch, all of them score the
+whole validation split, and the first one writes. Their number is not part of the configuration, because the batches are
+the same.
 
 Shapes: N photos of H×W pixels, K classes.
 """
@@ -58,7 +58,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training run came to."""
+    """The result of a training run."""
 
     run: RunFolder
     history: list[Epoch]
@@ -71,7 +71,7 @@ class TrainResult:
 
     @property
     def ending(self) -> str:
-        """Why it did not do all its epochs, a sentence; empty where it did."""
+        """A sentence on why it ended before its last possible epoch; empty if all epochs were done."""
         return ending(self.history, epochs=self.config.epochs, patience=self.config.patience)
 
 
@@ -81,63 +81,63 @@ def train(
     """Train from the start in a new run folder.
 
     Args:
-        config: what to train, how and on what.
-        run_path: the run folder to be made.
+        config: all settings, including the data set.
+        run_path: the run folder to create.
         tensorboard: also log for TensorBoard.
-        devices: processes on each host, one a device; the Trainer starts the others unless torchrun or SLURM did.
-        nodes: hosts.
+        devices: processes on each host, one per device; the Trainer starts them unless torchrun or SLURM did.
+        nodes: number of hosts.
 
     Raises:
         UsageError: the run folder exists, another process trains it, or the configuration does not fit the data or
             the machine.
-        PretrainedWeightsError: the backbone's first weights cannot be had.
-        StorageError: the disk; the run can be resumed from its last whole epoch.
+        PretrainedWeightsError: the backbone's initial weights are not available.
+        StorageError: the disk cannot be written to; the run can be resumed after its last finished epoch.
     """
     data = PreparedData.open(Path(config.data))
-    part = _part(config, devices, nodes)
+    shard = _shard(config, devices, nodes)
     if is_first_process():
-        RunFolder.check_free(run_path)  # before the seconds that a network takes
+        RunFolder.check_free(run_path)  # before building the network, which takes seconds
     tune_glibc_malloc()
     network = _first_network(config, data)
-    config = _with_precision(config, network, part)  # saved with the run: resumed, it must go on in the same
+    config = _with_precision(config, network, shard)  # saved with the run, so that it resumes with the same
     run = RunFolder.create(run_path) if is_first_process() else RunFolder(run_path)
     with _only_writer(run):
         if is_first_process():
-            RunFolder.check_free(run_path)  # another process may have begun and ended it meanwhile
-        loaders = _loaders(config, data, part)
+            RunFolder.check_free(run_path)  # another process may have created and finished it meanwhile
+        loaders = _loaders(config, data, shard)
         if is_first_process():
             record_seen(run, data)
-            write_text(run.config, config.to_yaml())  # not before photos can be loaded: an empty folder is no run yet
+            write_text(run.config, config.to_yaml())  # only once photos can be loaded: it makes the folder a run
         return _fit(config, data, run, network, loaders, devices, nodes, tensorboard=tensorboard, resume=False)
 
 
 def resume(run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes: int = 1) -> TrainResult:
-    """Go on with a run after its last whole epoch, with the configuration it was started with; see `train`.
+    """Resume a run after its last finished epoch, with its own configuration; see `train`.
 
     Raises:
         UsageError: there is no such run, or another process trains it.
-        DataError: its data set is not the one it was started with.
+        DataError: its data set is not the one with which it was started.
     """
     run = RunFolder.open(run_path)
     config = TrainConfig.from_values(read_yaml(run.config))
     data = PreparedData.open(Path(config.data))
-    part = _part(config, devices, nodes)
+    shard = _shard(config, devices, nodes)
     if is_first_process():
-        clear_unfinished(run.path)  # of dead processes; one that is training now keeps its own
+        clear_unfinished(run.path)  # files of dead processes only
     if finished := _finished(run, config):
         return finished
     with _only_writer(run):
-        if finished := _finished(run, config):  # by the process that has held the lock
+        if finished := _finished(run, config):  # by the process that held the lock
             return finished
         tune_glibc_malloc()
         begun = run.last.exists()
         if not begun:
-            log.info("No epoch of this run was finished; it starts from the beginning.")
+            log.info("No epoch of this run is finished; it starts from the beginning.")
             if is_first_process():
                 record_seen(run, data)
         network = _build(config, data) if begun else _first_network(config, data)
-        config = _with_precision(config, network, part)
-        loaders = _loaders(config, data, part)
+        config = _with_precision(config, network, shard)
+        loaders = _loaders(config, data, shard)
         return _fit(config, data, run, network, loaders, devices, nodes, tensorboard=tensorboard, resume=begun)
 
 
@@ -154,7 +154,7 @@ def _finished(run: RunFolder, config: TrainConfig) -> TrainResult | None:
 
 
 def model_spec(config: TrainConfig, data: PreparedData) -> ModelSpec:
-    """The model a configuration and a data set ask for."""
+    """The specification of the model for a configuration and a data set."""
     preprocessing = Preprocessing(
         height=config.image_height, width=config.image_width, crop=config.crop, squash=config.squash
     )
@@ -162,13 +162,13 @@ def model_spec(config: TrainConfig, data: PreparedData) -> ModelSpec:
 
 
 def is_finished(config: TrainConfig, history: list[Epoch]) -> bool:
-    """Whether a run with this history has done all its epochs, or was stopped early."""
+    """Whether a run with this history has done all its epochs or was stopped early."""
     scores = [row[MONITOR] for row in history]
     return len(scores) >= config.epochs or len(scores) - 1 - int(np.argmax(scores)) >= config.patience
 
 
 def _first_network(config: TrainConfig, data: PreparedData) -> CarNet:
-    """The network a run starts from: random by the seed, its backbone pretrained where that is asked for."""
+    """The initial network of a run: random weights by the seed, with a pretrained backbone if configured."""
     seed_everything(config.seed, verbose=False)
     network = _build(config, data)
     load_pretrained(network, config.pretrained, config.backbone)
@@ -179,19 +179,19 @@ def _build(config: TrainConfig, data: PreparedData) -> CarNet:
     return build_network(model_spec(config, data), dropout=config.dropout, drop_path=config.drop_path)
 
 
-def _part(config: TrainConfig, devices: int, nodes: int) -> Shard:
-    part = shard_of_process(devices, nodes)
-    if part.count > 1 and config.batch_size % (2 * part.count):
+def _shard(config: TrainConfig, devices: int, nodes: int) -> Shard:
+    shard = shard_of_process(devices, nodes)
+    if shard.count > 1 and config.batch_size % (2 * shard.count):
         raise UsageError(
-            f"Expected a --batch-size that is a multiple of {2 * part.count}, twice the number of devices, and found "
-            f"{config.batch_size}: each takes its part of every batch, in pairs of photos that may be mixed."
+            f"Expected a --batch-size that is a multiple of {2 * shard.count}, twice the number of devices, but found "
+            f"{config.batch_size}: each takes its shard of every batch, in pairs of photos that may be mixed."
         )
-    return part
+    return shard
 
 
-def _with_precision(config: TrainConfig, network: CarNet, part: Shard) -> TrainConfig:
-    if part.count > 1 and config.precision == "auto" and not torch.cuda.is_available():
-        return replace(config, precision="fp32")  # a trial beside others tells nothing, and all must choose the same
+def _with_precision(config: TrainConfig, network: CarNet, shard: Shard) -> TrainConfig:
+    if shard.count > 1 and config.precision == "auto" and not torch.cuda.is_available():
+        return replace(config, precision="fp32")  # simultaneous trials are unreliable, and all must choose the same
     precision = choose_precision(config.precision, network, config.image_height, config.image_width)
     return replace(config, precision=precision)
 
@@ -222,8 +222,8 @@ def _fit(
                 trainer.fit(module, training, validation, ckpt_path=str(run.last), weights_only=True)
         else:
             trainer.fit(module, training, validation)
-    except SystemExit:  # how the Trainer ends after Ctrl-C, once it has tidied up
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # it leaves Ctrl-C switched off, for children too
+    except SystemExit:  # the Trainer raises it after Ctrl-C, when it has cleaned up
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it leaves SIGINT ignored, for children too
         raise KeyboardInterrupt from None
     except torch.OutOfMemoryError:
         raise TwinCarError(
@@ -238,20 +238,20 @@ def _fit(
             ) from None
         if devices * nodes > 1 and is_lost_connection(error):
             raise TwinCarError(
-                "Another process of this training has ended, so this one cannot go on; what it said tells why. "
-                f"Go on after the last whole epoch with the same command and --resume {run.path}."
+                "Another process of this training has ended, so this one cannot continue; see its messages. "
+                f"Resume after the last finished epoch with the same command and --resume {run.path}."
             ) from None
         if "DataLoader worker" not in str(error):
             raise
         raise TwinCarError(
-            f"A process that loads photos was killed, most likely for want of memory. Lower --workers or --batch-size, "
-            f"and go on with --resume {run.path}."
+            f"A process that loads photos was killed, most likely for lack of memory. Lower --workers or --batch-size, "
+            f"and resume with --resume {run.path}."
         ) from None
     return TrainResult(run, recorder.history, config)
 
 
 def _announce(config: TrainConfig, data: PreparedData, trainer: Trainer) -> None:
-    """What is trained on what, and which classes the validation photos leave out."""
+    """Log what is trained on which data, and warn about classes without validation photos."""
     where = f"{trainer.world_size} devices" if trainer.world_size > 1 else trainer.strategy.root_device
     log.info(
         "Training %s on %d photos of %d classes, %d×%d pixels, on %s in %s.",
@@ -260,8 +260,8 @@ def _announce(config: TrainConfig, data: PreparedData, trainer: Trainer) -> None
     )  # fmt: skip
     if without := data.classes_without("val"):
         log.warning(
-            "Of %d of the %d classes there is no validation photo (%s): the best epoch is chosen, and the calibration "
-            "fitted, by the others.", len(without), len(data.classes), shorten(without),
+            "%d of the %d classes have no validation photos (%s): the best epoch is chosen, and the calibration "
+            "fitted, on the others.", len(without), len(data.classes), shorten(without),
         )  # fmt: skip
 
 
@@ -271,7 +271,7 @@ def _trainer(
     _mute_lightning()
     show_progress = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
     callbacks: list[Callback] = [
-        recorder,  # before the averaging: it must see the averaged weights, which are swapped back after it
+        recorder,  # before the averaging, which swaps the averaged weights back after validation
         EarlyStopping(MONITOR, mode="max", patience=config.patience),
         ModelCheckpoint(run.path, filename="last", enable_version_counter=False, save_on_train_epoch_end=True),
     ]
@@ -285,7 +285,7 @@ def _trainer(
         devices=devices,
         num_nodes=nodes,
         strategy="ddp" if devices * nodes > 1 else "auto",
-        # On CPUs each process normalises by its own part of the batch: torch synchronises on GPUs only.
+        # On CPUs each process normalises by its own shard of the batch: torch synchronises on GPUs only.
         sync_batchnorm=devices * nodes > 1 and torch.cuda.is_available(),
         precision=LIGHTNING_PRECISION[config.precision],
         max_epochs=config.epochs,
@@ -303,8 +303,8 @@ def _trainer(
     )
 
 
-def _loaders(config: TrainConfig, data: PreparedData, part: Shard) -> tuple[PhotoLoader, PhotoLoader]:
-    """Of the training and the validation photos."""
+def _loaders(config: TrainConfig, data: PreparedData, shard: Shard) -> tuple[PhotoLoader, PhotoLoader]:
+    """The loaders of the training and the validation photos."""
     preprocessing = model_spec(config, data).preprocessing
     workers = default_workers() if config.workers < 0 else config.workers
     training = training_loader(
@@ -317,10 +317,10 @@ def _loaders(config: TrainConfig, data: PreparedData, part: Shard) -> tuple[Phot
         workers=workers,
         repeats=config.epoch_repeats,
         cache=config.cache,
-        part=part,
+        shard=shard,
     )
     validation = evaluation_loader(
-        data, "val", preprocessing=preprocessing, batch_size=2 * config.batch_size, workers=workers, part=part
+        data, "val", preprocessing=preprocessing, batch_size=2 * config.batch_size, workers=workers, shard=shard
     )
     return training, validation
 
@@ -336,7 +336,7 @@ def _provenance(config: TrainConfig, data: PreparedData) -> dict[str, Any]:
 
 
 def _mute_lightning() -> None:
-    """What the Trainer says is for its own users; ours are told in our words."""
+    """Silence Lightning's own messages and warnings; TwinCar logs what its users need."""
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\.")

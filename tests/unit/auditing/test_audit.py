@@ -121,7 +121,7 @@ def test_prepare_leaves_out_what_should_go(audit: DeepAudit, source: Path, tmp_p
         p.file for p in data.annotations
     }
     again = deep_audit(str(data.folder), tmp_path / "again")
-    assert (again.groups, again.data.unsound.findings) == ([], ())
+    assert (again.groups, again.data.invalid.findings) == ([], ())
     assert prepare(str(source), tmp_path / "clean", exclude=audit.folder / "findings.csv").manifest == data.manifest
     with pytest.raises(UsageError, match="was made with exclude"):
         prepare(str(source), tmp_path / "clean")
@@ -182,7 +182,7 @@ def test_lists_of_ones_own(tmp_path: Path) -> None:
 
 def test_a_list_of_another_source_is_refused(source: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("file\nother.jpg\n")
-    with pytest.raises(DataError, match=r"none of its 1 is one: 'other\.jpg'"):
+    with pytest.raises(DataError, match=r"none of its 1 is in the source: 'other\.jpg'"):
         prepare(str(source), tmp_path / "out", exclude=tmp_path / "list.csv")
     assert not (tmp_path / "out").exists()
 
@@ -193,7 +193,7 @@ def test_a_class_without_training_photos_is_a_finding(tmp_path: Path) -> None:
             (tmp_path / "s" / split / name).mkdir(parents=True)
             draw(name, 0 if split == "train" else 1).save(tmp_path / "s" / split / name / "1.jpg")
     issues = deep_audit(str(tmp_path / "s"), tmp_path / "out").class_issues
-    assert [(issue.reason, "train has no photo of 1 of 2" in issue.detail) for issue in issues] == [("class set", True)]
+    assert [(issue.reason, "no photos of 1 of 2" in issue.detail) for issue in issues] == [("class set", True)]
 
 
 def test_classes_in_another_order_are_a_finding(tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def copies(
         for (name, content), s, z in zip(files.items(), splits.ljust(len(files)), sizes.ljust(len(files)), strict=True)
     )
     data = AuditedData(
-        source="s", annotations=annotations, classes=ClassNames(NAMES[1:2]), root=Path(), unsound=AuditReport((), ())
+        source="s", annotations=annotations, classes=ClassNames(NAMES[1:2]), root=Path(), invalid=AuditReport((), ())
     )
     digests = [photo.sha256 for photo in annotations]
     pairs = tuple(Pair(one, other, 0, 1.0, turned, digests[one] == digests[other]) for one, other, turned in links)

@@ -194,7 +194,7 @@ def test_real_messy_photos(real_photos: Path) -> None:
     """Every duplicate, near duplicate and leak is found; what else is found is a copy made for another defect."""
     truth = json.loads((real_photos / "messy" / "truth.json").read_text())
     source = open_source(str(real_photos / "messy"))
-    photos = audit_source(source).sound
+    photos = audit_source(source).valid
     assert source.photo_root
     groups = find_duplicates(sign_photos(photos, source.photo_root), [photo.sha256 for photo in photos])
     found = {

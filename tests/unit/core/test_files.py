@@ -223,7 +223,7 @@ def test_without_locks_training_goes_on_with_a_warning(
     monkeypatch.setattr("twincar.core.runs.fcntl.lockf", lockf)
     with RunFolder(tmp_path).locked():
         pass
-    assert "cannot be locked (No locks available): see that nothing else trains it." in caplog.text
+    assert "cannot be locked (No locks available): make sure that no other process trains it." in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,9 @@ def test_a_revision_goes_with_a_repository_once() -> None:
     assert find_repository("someone/cars", "v1") == find_repository("someone/cars@v1", "v1") == pinned
     with pytest.raises(UsageError, match="both 'v2' and 'v1'"):
         find_repository("someone/cars@v2", "v1")
-    with pytest.raises(UsageError, match=r"and cars\.onnx is a path"):
+    with pytest.raises(UsageError, match=r"but cars\.onnx is a path"):
         find_repository("cars.onnx", "v1")
-    with pytest.raises(UsageError, match="or owner/name@revision on the hub, and found 'hub:cars'"):
+    with pytest.raises(UsageError, match="or owner/name@revision on the hub, but found 'hub:cars'"):
         find_repository("hub:cars")
 
 
@@ -172,14 +172,14 @@ def test_what_is_wrong_is_told_in_one_sentence(hub_client: HubClient) -> None:
     with HubServer({"a.txt": b""}, kind="models") as hub:
         hub_client.use(hub)
         assert "the model 'someone/else'" in refused(Repository("someone/else", "model"))
-        assert "not there or not open to you (HTTP 404)" in refused(Repository("someone/else", "model"))
+        assert "does not exist or you have no access (HTTP 404)" in refused(Repository("someone/else", "model"))
         assert "the data set 'someone/cars'" in refused(Repository("someone/cars", "dataset"))
-        assert "revision 'v9', and it has no such" in refused(Repository("someone/cars", "model", "v9"))
-        assert "name that a repository can have, and found 'a--b/c'" in refused(Repository("a--b/c", "model"))
+        assert "revision 'v9', but it has no such" in refused(Repository("someone/cars", "model", "v9"))
+        assert "valid repository name, but found 'a--b/c'" in refused(Repository("a--b/c", "model"))
     assert "Check the network" in refused()
     with HubServer({"a.txt": b"mine"}, kind="models", token="secret") as hub:
         hub_client.use(hub)
-        assert "not open to you (HTTP 401)" in refused()
+        assert "no access (HTTP 401)" in refused()
         hub_client.use(hub, token="wrong")
         assert "log in (hf auth login, or HF_TOKEN)" in refused()
         hub_client.use(hub, token="secret")
@@ -229,7 +229,7 @@ def test_private_is_private_or_nothing_is_published(hub_client: HubClient, folde
         assert hub.private
     with HubServer({}, kind="models", token="secret") as hub:
         hub_client.use(hub, token="secret")
-        with pytest.raises(HubError, match="to be private, and it is there and public"):
+        with pytest.raises(HubError, match="to be private, but it exists and is public"):
             put(folder, private=True)
         assert hub.commits == {COMMIT: {}}
         assert hub.uploaded == {}
@@ -238,7 +238,7 @@ def test_private_is_private_or_nothing_is_published(hub_client: HubClient, folde
 def test_who_may_not_publish_is_told_before_any_work(hub_client: HubClient) -> None:
     with HubServer(None, kind="models", token="secret") as hub:
         hub_client.use(hub)
-        with pytest.raises(HubError, match="nobody is"):
+        with pytest.raises(HubError, match="but there is no token"):
             check_publishing(CARS, private=False)
         hub_client.use(hub, token="wrong")
         with pytest.raises(HubError, match=r"Expected a valid token.*\(HTTP 401\)"):
@@ -261,14 +261,14 @@ def test_who_may_not_publish_is_told_before_any_work(hub_client: HubClient) -> N
         hub_client.use(hub, token="secret")
         hub_client.set(HF_HUB_OFFLINE=False)
         check_publishing(CARS, private=False)
-        with pytest.raises(HubError, match="to be private, and it is there and public"):
+        with pytest.raises(HubError, match="to be private, but it exists and is public"):
             check_publishing(CARS, private=True)
 
 
 def test_a_refusal_by_the_hub_is_told(hub_client: HubClient, folder: Path) -> None:
     with HubServer(None, kind="models", token="secret") as hub:
         hub_client.use(hub, token="wrong")
-        with pytest.raises(HubError, match=r"not open to you \(HTTP 401\).*Nothing was published"):
+        with pytest.raises(HubError, match=r"no access \(HTTP 401\).*Nothing was published"):
             put(folder)
         assert hub.commits == {}
 

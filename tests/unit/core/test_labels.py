@@ -105,10 +105,10 @@ def test_names_of_no_stanford_car_keep_their_spelling() -> None:
 def test_an_index_by_name_or_the_names_that_are_near() -> None:
     classes = ClassNames(("Aurora Falcon Sedan 2012", "Aurora Falcon Coupe 2012", "Corvus Nine SUV 2011"))
     assert classes.index("corvus_nine suv 2011") == 2
-    near = "near are Aurora Falcon Sedan 2012, Aurora Falcon Coupe 2012"
-    with pytest.raises(LabelError, match=f"one of 3 classes, and found 'Aurora Falcon Sedan 2013'; {near}"):
+    near = "similar names are Aurora Falcon Sedan 2012, Aurora Falcon Coupe 2012"
+    with pytest.raises(LabelError, match=f"one of 3 classes, but found 'Aurora Falcon Sedan 2013'; {near}"):
         classes.index("Aurora Falcon Sedan 2013")
-    with pytest.raises(LabelError, match=r"one of 3 classes, and found '~'\.$"):
+    with pytest.raises(LabelError, match=r"one of 3 classes, but found '~'\.$"):
         classes.index("~")
     assert classes.to_rows()[2]["index"] == 2
 

@@ -58,7 +58,7 @@ def by_us(what: AugmentParams, photo: Image.Image, height: int, width: int, *, f
     return augment_fitted(what, fit_photo(pixels, fit), full=full, height=height, width=width)
 
 
-def colour_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+def color_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Of the mean colours, of 255."""
     return float(abs(ours.mean(axis=(0, 1)) - theirs.mean(axis=(0, 1))).max())
 
@@ -74,7 +74,7 @@ def test_the_whole_chain_matches_torchvision(seed: int) -> None:
     what = sample_params(CONFIG, np.random.default_rng(seed), 530, 280)
     theirs = by_torchvision(what, photo, 224, 224)
     ours, fitted = by_us(what, photo, 224, 224), by_us(what, photo, 224, 224, fitted=True)
-    assert max(colour_difference(ours, theirs), colour_difference(fitted, theirs)) < 1.5
+    assert max(color_difference(ours, theirs), color_difference(fitted, theirs)) < 1.5
     assert difference(ours, theirs) < 2
     assert difference(fitted, theirs) < 8  # cut out and turned to whole pixels of another grid
 
@@ -84,17 +84,17 @@ def test_real_photos_match_torchvision(real_photos: Path) -> None:
     if not tables:
         pytest.skip(f"no photos in {real_photos / 'hub'}")
     rows = next(parquet.ParquetFile(tables[0]).iter_batches(batch_size=40, columns=["image"])).column(0).to_pylist()
-    colours, pixels, fitted_colours = [], [], []
+    colors, pixels, fitted_colors = [], [], []
     for seed, row in enumerate(rows):
         photo = Image.open(io.BytesIO(row["bytes"])).convert("RGB")
         what = sample_params(CONFIG, np.random.default_rng(seed), *photo.size)
         theirs = by_torchvision(what, photo, 224, 224)
         ours = by_us(what, photo, 224, 224)
-        colours.append(colour_difference(ours, theirs))
+        colors.append(color_difference(ours, theirs))
         pixels.append(difference(ours, theirs))
-        fitted_colours.append(colour_difference(by_us(what, photo, 224, 224, fitted=True), theirs))
-    assert max(np.mean(colours), np.mean(fitted_colours)) < 1
-    assert max(*colours, *fitted_colours) < 2
+        fitted_colors.append(color_difference(by_us(what, photo, 224, 224, fitted=True), theirs))
+    assert max(np.mean(colors), np.mean(fitted_colors)) < 1
+    assert max(*colors, *fitted_colors) < 2
     assert np.mean(pixels) < 2
 
 
@@ -170,7 +170,7 @@ def test_crops_of_very_different_sizes_have_no_common_fit() -> None:
     (("saturation", 0.6), ("contrast", 0.6), ("hue", 0.2), ("brightness", 1.4)),
     (("brightness", 0.6), ("saturation", 1.4), ("hue", -0.2), ("contrast", 1.4)),
 ])  # fmt: skip
-def test_clipping_between_colour_changes_is_torchvisions(jitter: tuple[tuple[str, float], ...]) -> None:
+def test_clipping_between_color_changes_is_torchvisions(jitter: tuple[tuple[str, float], ...]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     pixels[:32] = np.where(pixels[:32] < 128, 0, 255)  # much that clips
     what = AugmentParams(**{**PLAIN, "width": 64, "height": 64, "jitter": jitter})

@@ -35,19 +35,19 @@ def test_order_that_differs() -> None:
 def test_classes_that_a_split_lacks() -> None:
     found = issues(photos(train=[2, 2, 0], test=[1, 0, 3]))
     assert [reason for reason, _ in found] == ["class set", "class set"]
-    assert "train has no photo of 1 of 3 classes, nothing to learn them from: 'C'" in found[0][1]
-    assert "test has no photo of 1 of 3 classes, nothing to measure them on: 'B'" in found[1][1]
+    assert "train has no photos of 1 of 3 classes, nothing to learn them from: 'C'" in found[0][1]
+    assert "test has no photos of 1 of 3 classes, nothing to measure them on: 'B'" in found[1][1]
 
 
 def test_a_class_to_learn_that_validation_lacks() -> None:
     found = issues(photos(train=[2, 2, 2], val=[1, 0, 0], test=[1, 1, 1]))
     harm = "the best epoch is chosen without them"
-    assert found == [("class set", f"val has no photo of 2 of 3 classes, {harm}: 'B', 'C'")]
+    assert found == [("class set", f"val has no photos of 2 of 3 classes, {harm}: 'B', 'C'")]
 
 
 def test_validation_photos_that_lack_a_class() -> None:
     assert issues(photos(train=[2, 2, 2], val=[1, 0, 1])) == [
-        ("class set", "val has no photo of 1 of 3 classes, the best epoch is chosen without them: 'B'")
+        ("class set", "val has no photos of 1 of 3 classes, the best epoch is chosen without them: 'B'")
     ]
 
 

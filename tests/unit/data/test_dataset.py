@@ -56,7 +56,7 @@ def test_photos_elsewhere(prepared: Path, tmp_path: Path) -> None:
     write_prepared(prepared, CLASSES, PHOTOS, {"photo_root": str(tmp_path)})
     assert PreparedData.open(prepared).path(PHOTOS[0]) == tmp_path / "a" / "1.jpg"
     write_prepared(prepared, CLASSES, PHOTOS, {"photo_root": str(tmp_path / "gone")})
-    with pytest.raises(DataError, match=r"photos of .* in .*gone, and there is no such folder"):
+    with pytest.raises(DataError, match=r"photos of .* in .*gone, but there is no such folder"):
         PreparedData.open(prepared)
 
 
@@ -75,7 +75,7 @@ def test_folders_that_are_not_prepared(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["annotations.csv", "classes.json"])
 def test_damage_is_found(prepared: Path, name: str) -> None:
     (prepared / name).write_bytes((prepared / name).read_bytes().replace(b"2012", b"2011"))
-    with pytest.raises(DataError, match=f"{name} is not as it was written"):
+    with pytest.raises(DataError, match=f"{name} was changed"):
         PreparedData.open(prepared)
     (prepared / name).unlink()
     with pytest.raises(DataError, match=f"{name} cannot be read"):

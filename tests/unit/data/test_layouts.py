@@ -93,7 +93,7 @@ def test_copy_of_stanford_cars_by_classes(tmp_path: Path) -> None:
         ("train", "00002.jpg"): (2, 3, 50, 40),
         ("test", "00001.jpg"): (1, 1, 80, 50),
     }
-    assert source.notes == ("1 of 3 boxes for train fit no photo, such as 00003.jpg.",)
+    assert source.notes == ("1 of 3 boxes for train match no photo, such as 00003.jpg.",)
     (tmp_path / "anno_test.csv").write_text("image,x1,y1,x2,y2,class\n")
     with pytest.raises(DataError, match=r"five whole numbers in .*anno_test\.csv, but line 1 has"):
         open_source(str(tmp_path))
@@ -119,7 +119,7 @@ def test_a_folder_that_is_named_for_no_label_is_no_class(tmp_path: Path) -> None
 def test_folders_that_are_no_data_set_say_what_to_do(tmp_path: Path) -> None:
     photos_in(tmp_path, "source/A/1.jpg", "source/A/2.jpg", "source/B/1.jpg", "source/B/2.jpg")
     prepare(str(tmp_path / "source"), tmp_path / "data" / "cars")
-    with pytest.raises(DataError, match=r"data/cars in it is prepared already: give that to twincar train"):
+    with pytest.raises(DataError, match=r"data/cars in it is prepared already: use that for twincar train"):
         open_source(str(tmp_path / "data"))
     (tmp_path / "table").mkdir()
     (tmp_path / "table" / "mine.csv").write_text("filename,label\n")

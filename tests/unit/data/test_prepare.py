@@ -156,12 +156,12 @@ def test_classes_with_a_single_photo_may_be_trained_on_without_validation(rare: 
     assert len(data.classes) == 4
     assert data.manifest["left_out"] == {"empty": 1}
     (note,) = data.manifest["notes"]
-    assert note.startswith("val has no photo of 2 of 4 classes, the best epoch is chosen without them: ")
+    assert note.startswith("val has no photos of 2 of 4 classes, the best epoch is chosen without them: ")
 
 
 def test_a_data_set_without_any_validation_photo_is_refused(tmp_path: Path) -> None:
     source = write_class_folders(tmp_path / "source", {"train": 1})
-    with pytest.raises(DataError, match="to validate on one, but none has them"):
+    with pytest.raises(DataError, match="one for validation, but there is none"):
         prepare(str(source), tmp_path / "out", singletons="keep")
 
 
@@ -189,7 +189,7 @@ def test_a_split_that_lacks_a_class_is_told(tmp_path: Path) -> None:
     shutil.rmtree(source / "val" / CLASSES[0])
     shutil.rmtree(source / "test" / CLASSES[3])
     assert prepare(str(source), tmp_path / "out").manifest["notes"] == [
-        f"val has no photo of 1 of 4 classes, the best epoch is chosen without them: '{CLASSES[0]}'.",
+        f"val has no photos of 1 of 4 classes, the best epoch is chosen without them: '{CLASSES[0]}'.",
         f"test has no photo of 1 of 4 classes, nothing to measure them on: '{CLASSES[3]}'.",
     ]
 
@@ -208,7 +208,7 @@ def test_test_photos_only(tmp_path: Path) -> None:
     assert len(prepare(str(source), tmp_path / "one", splits=["test"]).classes) == 1  # enough to be evaluated on
     (source / "test" / CLASSES[3] / "000.jpg").write_bytes(b"")
     (source / "test" / CLASSES[3] / "001.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match=r"sound photos with labels, and found none; 4 rows .*\(4 empty\)"):
+    with pytest.raises(DataError, match=r"valid photos with labels, but found none; 4 rows .*\(4 empty\)"):
         prepare(str(source), tmp_path / "none", splits=["test"])
 
 
@@ -219,7 +219,7 @@ def test_sources_with_too_few_photos(tmp_path: Path) -> None:
     bad = write_class_folders(tmp_path / "bad", {"train": 2, "test": 1}, CLASSES[:2])
     for path in (bad / "train").rglob("*.jpg"):
         path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"found none; 4 rows are not sound \(4 empty\)\. The first: Expected a photo"):
+    with pytest.raises(DataError, match=r"found none; 4 rows are not valid \(4 empty\)\. The first: Expected a photo"):
         prepare(str(bad), tmp_path / "out")
 
 
@@ -363,7 +363,7 @@ def test_of_two_that_prepare_at_once_the_second_finds_what_the_first_has_made(so
         if done == 20:
             prepare(str(source), tmp_path / "two", seed=1)
 
-    with pytest.raises(UsageError, match=r"never overwritten, and .* was made with seed 1, not 0"):
+    with pytest.raises(UsageError, match=r"never overwritten, but .* was made with seed 1, not 0"):
         prepare(str(source), tmp_path / "two", on_photo=prepare_another)
     assert sorted(leftovers(tmp_path)) == ["out", "two"]
 

@@ -85,7 +85,7 @@ def test_class_without_training_photos_is_refused(tmp_path: Path) -> None:
     photos_below(
         tmp_path / "train" / "A", tmp_path / "train" / "B", tmp_path / "test" / "A", tmp_path / "test" / "Lost"
     )
-    with pytest.raises(DataError, match="split 'test' in the training split too, and 1 are not: 'Lost'"):
+    with pytest.raises(DataError, match="split 'test' in the training split too, but 1 are not: 'Lost'"):
         open_source(str(tmp_path))
 
 
@@ -119,7 +119,7 @@ def test_folders_beside_the_splits_and_loose_photos_are_told(tmp_path: Path, cap
 
 def test_folders_of_folders_are_not_guessed_to_be_one_class(tmp_path: Path) -> None:
     photos_below(tmp_path / "Audi" / "A4", tmp_path / "Audi" / "A6", tmp_path / "BMW")
-    with pytest.raises(DataError, match=r"Audi, but found folders only, which may be classes themselves: 'A4', 'A6'"):
+    with pytest.raises(DataError, match=r"Audi, but it has only folders, which may be classes themselves: 'A4', 'A6'"):
         open_source(str(tmp_path))
     photos_below(tmp_path / "Audi")  # a photo of its own makes it a class
     assert {name for _, name, _ in named(open_source(str(tmp_path)))} == {"Audi", "BMW"}
@@ -132,7 +132,7 @@ def test_folders_that_are_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"found 'notes\.txt'"):
         open_source(str(tmp_path))
     photos_below(tmp_path)
-    with pytest.raises(DataError, match="1 photos lie in it without a folder"):
+    with pytest.raises(DataError, match="1 photos without a folder"):
         open_source(str(tmp_path))
 
 
@@ -151,7 +151,11 @@ def test_test_photos_alone_are_read_where_they_are_asked_for(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("spec", "found"),
-    [("", "no file or folder"), ("someone/cars", "no file or folder"), ("cars.zip", "another kind of file")],
+    [
+        ("", "not an existing file or folder"),
+        ("someone/cars", "not an existing file or folder"),
+        ("cars.zip", "another kind of file"),
+    ],
 )
 def test_unknown_spec_lists_the_forms(spec: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -162,9 +166,9 @@ def test_unknown_spec_lists_the_forms(spec: str, found: str, tmp_path: Path, mon
 
 def test_splits_that_no_folder_can_have(tmp_path: Path) -> None:
     photos_below(tmp_path / "train" / "A")
-    with pytest.raises(UsageError, match="out of train, val, test, and found 'contrast'"):
+    with pytest.raises(UsageError, match="out of train, val, test, but found 'contrast'"):
         open_source(str(tmp_path), splits=("train", "contrast"))
-    with pytest.raises(DataError, match=r"folder for the split 'test' in .*but those are 'train'"):
+    with pytest.raises(DataError, match=r"folder for the split 'test' in .*but its splits are 'train'"):
         open_source(str(tmp_path), splits=("test",))
     with pytest.raises(UsageError, match="there are none"):
         open_source(str(tmp_path), splits=(" ",))
@@ -251,7 +255,7 @@ def test_original_release_without_test_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [0, 4])
 def test_class_numbers_count_from_one(tmp_path: Path, number: int) -> None:
     write_devkit(tmp_path, labels=(1, number, 2))
-    with pytest.raises(DataError, match=rf"from 1 to 3 in .*cars_train_annos\.mat, and 00002\.jpg has {number}"):
+    with pytest.raises(DataError, match=rf"from 1 to 3 in .*cars_train_annos\.mat, but 00002\.jpg has {number}"):
         open_source(str(tmp_path))
 
 
@@ -624,7 +628,7 @@ def test_hub_errors_say_what_to_do(tmp_path: Path, hub_files: dict[str, bytes]) 
         return str(message)
 
     with HubServer(hub_files) as hub:
-        assert "not there or not open to you (HTTP 404)" in refused("hub:someone/else", hub.url)
+        assert "does not exist or you have no access (HTTP 404)" in refused("hub:someone/else", hub.url)
         assert "has no such revision" in refused("hub:someone/cars@v9", hub.url)
         assert "HF_HUB_OFFLINE is set" in refused("hub:someone/cars", hub.url, HF_HUB_OFFLINE="1")
         (kind, message) = ask_hub("hub:someone/cars", hub.url, tmp_path / "other", "train,blur")
@@ -641,7 +645,7 @@ def test_hub_errors_say_what_to_do(tmp_path: Path, hub_files: dict[str, bytes]) 
     [
         ({"cut_at": 1000}, "run the same command again"),
         ({"changed": "data/train-00001-of-00002.parquet"}, "data/train-00001-of-00002.parquet of the data set"),
-        ({"token": "secret"}, "not open to you (HTTP 401)"),
+        ({"token": "secret"}, "no access (HTTP 401)"),
     ],
 )
 def test_nothing_is_prepared_from_files_that_did_not_come_whole(

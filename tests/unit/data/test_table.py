@@ -114,7 +114,7 @@ def test_another_start_makes_another_data_set(tmp_path: Path) -> None:
 def test_class_list_whose_indices_are_not_its_order(tmp_path: Path, indices: tuple[int, int]) -> None:
     path = tmp_path / "classes.json"
     path.write_text(json.dumps([{"index": index, "name": name} for index, name in zip(indices, "AB", strict=True)]))
-    with pytest.raises(DataError, match="in the order of their index, from 0, but it is another"):
+    with pytest.raises(DataError, match="in the order of their index, from 0, but it differs"):
         read_class_file(path)
 
 
@@ -129,7 +129,7 @@ def test_what_stands_for_no_label_is_no_class(tmp_path: Path, gap: str) -> None:
     assert [row.label for row in rows_of(source)] == [0, None, None, 0]
     report = audit_source(source)
     assert report.counts() == {Defect.UNKNOWN_LABEL: 1}  # nothing can be learnt from it
-    assert [(photo.file, photo.label) for photo in report.sound] == [("1.jpg", 0), ("3.jpg", None), ("4.jpg", 0)]
+    assert [(photo.file, photo.label) for photo in report.valid] == [("1.jpg", 0), ("3.jpg", None), ("4.jpg", 0)]
 
 
 def test_names_that_only_look_like_a_gap(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_surplus_and_missing_cells_are_an_error_with_their_lines(tmp_path: Path)
     assert report.rows()[0]["detail"] == (
         "Expected 2 cells in line 2, but there are 3: '1.jpg', 'Ford F-150', ' Crew Cab'."
     )
-    assert [photo.file for photo in report.sound] == ["2.jpg", "4.jpg", "5.jpg", "6.jpg"]
+    assert [photo.file for photo in report.valid] == ["2.jpg", "4.jpg", "5.jpg", "6.jpg"]
 
 
 def test_a_table_of_nothing_but_malformed_rows(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_absolute_names_below_the_table(tmp_path: Path) -> None:
     path = write_table(tmp_path / "set", text, "images/1.jpg", "images/2.jpg", "../3.jpg")
     source = open_source(str(path))
     report = audit_source(source)
-    assert [photo.file for photo in report.sound] == ["images/1.jpg", "images/2.jpg"]
+    assert [photo.file for photo in report.valid] == ["images/1.jpg", "images/2.jpg"]
     assert report.counts() == {Defect.OUTSIDE: 2}
     assert report.findings[0].detail.startswith(f"Expected a file below {tmp_path / 'set'}, but {tmp_path}/3.jpg lies ")
 
@@ -253,7 +253,7 @@ def test_names_without_suffix_or_in_another_case(tmp_path: Path) -> None:
     source = open_source(str(write_table(tmp_path, text, "00.jpg", "a/01.jpg", "v1.5.jpeg")))
     assert [row.name for row in rows_of(source)] == ["00.jpg", "a/01.jpg", "v1.5.jpeg", "00.jpg"]
     assert source.notes == (
-        "3 of 4 photos are listed under another name than the only file that fits has, such as '00' for '00.jpg'.",
+        "The names of 3 of 4 photos differ from those of their only matching files, such as '00' for '00.jpg'.",
     )
     assert audit_source(source).counts() == {Defect.REPEATED: 1}
 

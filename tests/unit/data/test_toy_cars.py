@@ -145,7 +145,7 @@ def test_an_obstacle_that_hides_too_much_is_left_out(share: float, drawn: bool) 
     assert (np.asarray(mask) == 0).mean() == pytest.approx(share if drawn else 0)
 
 
-def test_colour_does_not_tell_the_class() -> None:
+def test_color_does_not_tell_the_class() -> None:
     """Every class is painted in all colours: over many photos, the mean colours of the classes are close."""
     means = [
         np.mean([pixels(draw_photo(name, seed=2, number=number)).mean(axis=(0, 1)) for number in range(24)], axis=0)

@@ -43,14 +43,19 @@ def test_a_damaged_record_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("split", "data", "seen", "said"),
     [
-        ("test", None, Seen(0, 0), "test photos, which it had never seen"),
-        ("test", None, Seen(3, 0), "test photos, 3 of which it was trained on"),
-        ("test", "b", Seen(3, 2), "test photos of b, 3 of which it was trained on and 2 of which chose its best epoch"),
-        ("test", "b", None, "test photos of b; whether it had seen any of them in training was not checked"),
-        ("val", None, None, "validation photos, by which its best epoch was chosen: on new photos expect less"),
-        ("val", "b", Seen(0, 0), "validation photos of b, which it had never seen"),
-        ("train", None, Seen(9, 0), "training photos, from which it has learnt: of new photos it will know fewer"),
-        ("train", "b", Seen(0, 4), "training photos of b, 4 of which chose its best epoch"),
+        ("test", None, Seen(0, 0), "test photos, which the model had never seen"),
+        ("test", None, Seen(3, 0), "test photos, 3 of which the model was trained on"),
+        (
+            "test",
+            "b",
+            Seen(3, 2),
+            "test photos of b, 3 of which the model was trained on and 2 of which chose the best epoch",
+        ),
+        ("test", "b", None, "test photos of b; whether the model had seen any of them in training was not checked"),
+        ("val", None, None, "validation photos, by which the best epoch was chosen: expect less on new photos"),
+        ("val", "b", Seen(0, 0), "validation photos of b, which the model had never seen"),
+        ("train", None, Seen(9, 0), "training photos, on which the model was trained: expect less on new photos"),
+        ("train", "b", Seen(0, 4), "training photos of b, 4 of which chose the best epoch"),
     ],
 )
 def test_never_seen_is_said_only_where_it_was_checked(

@@ -78,7 +78,7 @@ def bomb() -> bytes:
 )
 def test_each_defect_of_a_photo(photo: bytes, defect: Defect) -> None:
     report = audit_rows(row(photo))
-    assert report.sound == ()
+    assert report.valid == ()
     assert report.counts() == {defect: 1}
     (found,) = report.rows()
     assert (found["file"], found["defect"]) == ("train/A/1.jpg", str(defect))
@@ -105,7 +105,7 @@ def test_pillow_alone_would_take_a_cut_jpeg_for_whole() -> None:
 def test_photos_that_are_sound(photo: bytes) -> None:
     report = audit_rows(row(photo))
     assert report.findings == ()
-    assert report.sound[0].sha256 == sha256_of(photo)
+    assert report.valid[0].sha256 == sha256_of(photo)
 
 
 def test_jpegs_that_the_strict_decoder_cannot_do_are_left_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,11 +118,11 @@ def test_jpegs_that_the_strict_decoder_cannot_do_are_left_to_pillow(monkeypatch:
 def test_size_and_box_are_those_of_the_upright_photo() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn
-    (photo,) = audit_rows(row(encoded(PHOTO, exif=exif), box=(-3, 10, 70, 90))).sound
+    (photo,) = audit_rows(row(encoded(PHOTO, exif=exif), box=(-3, 10, 70, 90))).valid
     assert PHOTO.size == (96, 64)
     assert (photo.width, photo.height) == (64, 96)
     assert photo.box == (0, 10, 64, 90)
-    assert audit_rows(row(WHOLE, box=(96, 0, 99, 9))).sound[0].box is None
+    assert audit_rows(row(WHOLE, box=(96, 0, 99, 9))).valid[0].box is None
 
 
 def test_each_defect_of_a_row(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_each_defect_of_a_row(tmp_path: Path) -> None:
         row(tmp_path, ""),
         row(tmp_path, ""),
     )
-    assert report.sound == ()
+    assert report.valid == ()
     assert report.counts() == {
         Defect.OUTSIDE: 4,
         Defect.MISSING: 3,
@@ -154,27 +154,27 @@ def test_each_defect_of_a_row(tmp_path: Path) -> None:
 
 
 def test_a_test_half_without_labels_is_sound() -> None:
-    assert audit_rows(row(WHOLE, label=None, split="test")).sound[0].label is None
+    assert audit_rows(row(WHOLE, label=None, split="test")).valid[0].label is None
 
 
 def test_of_a_repeated_row_the_first_stays() -> None:
     report = audit_rows(row(WHOLE), row(WHOLE, "été.jpg"), row(WHOLE), row(WHOLE, "été.jpg"))
-    assert [photo.file for photo in report.sound] == ["train/A/1.jpg", "été.jpg"]
+    assert [photo.file for photo in report.valid] == ["train/A/1.jpg", "été.jpg"]
     assert report.counts() == {Defect.REPEATED: 2}
 
 
 def test_of_a_file_with_two_labels_nothing_stays() -> None:
     report = audit_rows(row(WHOLE), row(WHOLE, label=1), row(WHOLE), row(WHOLE, "2.jpg"))
-    assert [photo.file for photo in report.sound] == ["2.jpg"]
+    assert [photo.file for photo in report.valid] == ["2.jpg"]
     assert report.counts() == {Defect.REPEATED: 3}
     assert "'A', 'B'" in report.findings[0].detail
 
 
 def test_a_row_without_a_label_contradicts_nothing() -> None:
     report = audit_rows(row(WHOLE, label=""), row(WHOLE, "2.jpg"))
-    assert [photo.file for photo in report.sound] == ["2.jpg"]
+    assert [photo.file for photo in report.valid] == ["2.jpg"]
     report = audit_rows(row(WHOLE), row(WHOLE, label=""))
-    assert (len(report.sound), report.counts()) == (1, {Defect.REPEATED: 1})
+    assert (len(report.valid), report.counts()) == (1, {Defect.REPEATED: 1})
 
 
 def test_photos_are_told_and_kept_in_order() -> None:
@@ -222,7 +222,7 @@ def test_memory_holds_rows_not_photos() -> None:
     source = Source(description="", revision="", classes=CLASSES, fingerprint="", total=60, rows=rows, photo_root=None)
     tracemalloc.start()
     try:
-        assert len(audit_source(source).sound) == 60
+        assert len(audit_source(source).valid) == 60
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -254,11 +254,11 @@ def test_real_messy_photos(real_photos: Path) -> None:
         (entry["file"], defect) for kind, defect in expected.items() for entry in truth[kind]
     }
     with (real_photos / "messy" / "annotations.csv").open(encoding="utf-8", newline="") as file:
-        assert len(report.sound) + len(report.findings) == len(list(csv.DictReader(file)))
+        assert len(report.valid) + len(report.findings) == len(list(csv.DictReader(file)))
 
 
 def test_real_photos_have_no_defect(real_photos: Path) -> None:
     report = audit_source(open_source(str(real_photos / "devkit_sample")))
     assert report.findings == ()
-    assert len(report.sound) == 784
-    assert np.mean([photo.box == (0, 0, photo.width, photo.height) for photo in report.sound]) == 1
+    assert len(report.valid) == 784
+    assert np.mean([photo.box == (0, 0, photo.width, photo.height) for photo in report.valid]) == 1

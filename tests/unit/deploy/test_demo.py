@@ -193,7 +193,7 @@ def test_not_sure_and_not_a_known_car_read_well(browser: Any, site: Site, tmp_pa
         take_away(tab)
         hand_in(tab, paint(tmp_path / "black.png", BLACK))
         assert headline(tab, "unknown") == "Not a car this model knows"
-        assert "95% of the photos" in tab.locator(".said").inner_text()
+        assert "95% of the validation photos" in tab.locator(".said").inner_text()
         assert tab.locator(".facts").count() == 0
 
 
@@ -210,9 +210,9 @@ def test_what_is_no_photo_gets_one_sentence(browser: Any, site: Site, tmp_path: 
         "large.jpg": "large.jpg has 50 MB, and 50 MB are the most. Choose a smaller photo.",
     }
     judged = {
-        "notes.jpg": "Expected a photo in notes.jpg, and it is no image.",
-        "cut.png": "Expected a whole photo in cut.png, but it breaks off",
-        "giant.png": "Expected a photo of at most 150 megapixels in giant.png, and it is larger.",
+        "notes.jpg": "Expected a photo in notes.jpg, but it is not an image.",
+        "cut.png": "Expected a whole photo in cut.png, but it is truncated",
+        "giant.png": "Expected a photo of at most 150 megapixels in giant.png, but it is larger.",
     }
     with opened(browser, site) as tab:
         for name, sentence in refused.items():
@@ -289,7 +289,7 @@ def test_examples_are_checked_at_the_start(tmp_path: Path) -> None:
         paint(tmp_path / f"{number:02d}.png", RED)
     assert [Path(path).stem for path in find_examples(tmp_path)] == [f"{number:02d}" for number in range(24)]
     (tmp_path / "00.png").write_text("milk, eggs")
-    with pytest.raises(PhotoError, match=r"00\.png, and it is no image"):
+    with pytest.raises(PhotoError, match=r"00\.png, but it is not an image"):
         find_examples(tmp_path)
 
 
@@ -554,7 +554,7 @@ def test_the_licence_of_a_space_is_the_models(tmp_path: Path) -> None:
 def test_a_space_overwrites_nothing_and_takes_no_run(tmp_path: Path, small_model: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
-    with pytest.raises(UsageError, match="full holds something"):
+    with pytest.raises(UsageError, match="full is not empty"):
         write_space(str(small_model), tmp_path / "full")
     for model in (str(tmp_path / "full"), "gone.onnx", "runs/best.safetensors"):
         with pytest.raises(UsageError, match="twincar export RUN"):

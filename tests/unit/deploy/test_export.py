@@ -115,7 +115,7 @@ def test_what_a_killed_export_left_is_cleared_even_where_the_next_is_refused(sma
 
 
 def test_explaining_a_class_the_model_does_not_know_is_told(small_run: Path) -> None:
-    with pytest.raises(LabelError, match="near are Aurora Falcon"):
+    with pytest.raises(LabelError, match="similar names are Aurora Falcon"):
         Classifier.load(small_run).explain(PHOTOS[0], target="Aurora Falcon Sedan 2013")
 
 

@@ -37,7 +37,7 @@ from twincar.core.preprocess import Preprocessing
 from twincar.deploy.server.app import create_app
 from twincar.deploy.server.limits import Limits
 from twincar.deploy.server.requests import label_of
-from twincar.deploy.server.schema import Answer, ModelAnswer, PredictResponse
+from twincar.deploy.server.schema import ModelAnswer, PredictionItem, PredictResponse
 from twincar.deploy.server.server import TimeoutProtocol, serve, server
 from twincar.deploy.server.settings import HttpSettings
 from twincar.inference.classifier import Classifier, Question
@@ -186,7 +186,7 @@ def test_forms_and_json_get_the_answers_of_the_classifier(client: TestClient, cl
 
 
 def test_a_question_is_answered_at_the_level_it_asks_for(client: TestClient, classifier: Classifier) -> None:
-    classifier.confidence = 0.5
+    classifier.min_confidence = 0.5
     photo = jpeg((200, 190, 20))  # equally like both BMWs
     answers = {
         level: client.post("/v1/predict", files=files(photo), data={"level": level}).json()["predictions"][0]
@@ -197,7 +197,7 @@ def test_a_question_is_answered_at_the_level_it_asks_for(client: TestClient, cla
     assert answers["make"]["level_probability"] == pytest.approx(answers["make"]["levels"]["make"][1])
     assert answers["year"]["answer"] == "2012"
     assert all(answer["level"] == level for level, answer in answers.items() if answer["accepted"])
-    classifier.confidence = 1.0
+    classifier.min_confidence = 1.0
     unsure = client.post("/v1/predict", files=files(photo), data={"level": "class"}).json()["predictions"][0]
     assert (unsure["answer"], unsure["reason"]) == ("", "not sure")
 
@@ -214,12 +214,12 @@ def test_explanations_are_those_of_the_classifier(client: TestClient, classifier
     assert found["explanation"]["heatmap"][0][0] == 1.0
     assert found["explanation"]["heatmap"][1][2] == 0.0
     assert found["explanation"]["visible_box"] == [0, 0, 48, 32]
-    Answer.model_validate(found)
+    PredictionItem.model_validate(found)
 
 
 def test_one_batch_holds_photos_with_different_questions(classifier: Classifier) -> None:
     photos = [classifier.prepare(Image.new("RGB", (48, 32), colour), colour) for colour in ("red", "blue")]
-    plain, explained = classifier.answer(photos, [Question(top_k=1), Question(explain=True)])
+    plain, explained = classifier.predict_batch(photos, [Question(top_k=1), Question(explain=True)])
     assert isinstance(plain, Prediction)
     assert isinstance(explained, Explanation)
     assert (len(plain.topk), plain.photo, explained.prediction.photo) == (1, "red", "blue")
@@ -232,10 +232,10 @@ def test_a_photo_that_cannot_be_read_has_its_error_and_others_are_answered(clien
     good, *bad = response.json()["predictions"]
     assert "class_name" in good
     assert [list(item) for item in bad] == [["photo", "error"]] * 3
-    assert [re.search("no image|breaks off|is empty", item["error"])[0] for item in bad] == [  # type: ignore[index]
-        "no image", "breaks off", "is empty",
+    assert [re.search("not an image|truncated|is empty", item["error"])[0] for item in bad] == [  # type: ignore[index]
+        "not an image", "truncated", "is empty",
     ]  # fmt: skip
-    refused(client.post("/v1/predict", files=files(b"no photo")), 422, "no image")
+    refused(client.post("/v1/predict", files=files(b"no photo")), 422, "not an image")
     refused(client.post("/v1/predict", files=files(b"no photo", b"none")), 422, "none of these")
 
 
@@ -345,7 +345,7 @@ def test_what_takes_too_long_is_given_up(classifier: Classifier) -> None:
     with ask_app(classifier, answer_seconds=0.05) as client:
         refused(client.post("/v1/predict", files=files(jpeg())), 504, "an answer within")
         engine.gate.set()
-        assert client.app.state.service.batching.taken == 0  # type: ignore[attr-defined]
+        assert client.app.state.service.batching.in_flight == 0  # type: ignore[attr-defined]
         assert client.post("/v1/predict", files=files(jpeg())).status_code in (200, 504)
 
 
@@ -516,7 +516,7 @@ def test_the_page_asks_nobody_else_and_tells_every_address_and_field(client: Tes
     api = client.get("/openapi.json").json()
     assert set(api["paths"]) == {"/v1/predict", "/v1/model", "/healthz", "/readyz", "/metrics"}
     content = api["paths"]["/v1/predict"]["post"]["requestBody"]["content"]
-    for schema in (*(kind["schema"] for kind in content.values()), api["components"]["schemas"]["Answer"]):
+    for schema in (*(kind["schema"] for kind in content.values()), api["components"]["schemas"]["PredictionItem"]):
         assert all(f"<code>{name}</code>" in page for name in schema["properties"])
     assert all(f"<code>{path}</code>" in page for path in api["paths"])
     assert not re.findall(r"""(?:src|href)=["']?(?:https?:)?//""", page)
@@ -633,7 +633,7 @@ def test_told_to_stop_it_drains_and_finishes_what_is_under_way(exported: Path) -
         errors = started.communicate(timeout=30)[1]
     assert started.returncode == 0
     *requests, last = errors.splitlines()
-    assert last == "Stopped; every request that was under way is answered."
+    assert last == "Stopped; every request in progress was answered."
     assert all(re.match(r"\d{4}-\S+ 127\.0\.0\.1 (GET|POST) /", line) for line in requests), errors
 
 

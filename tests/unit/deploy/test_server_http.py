@@ -355,9 +355,9 @@ def test_who_lets_others_in_without_a_key_is_told(
 def test_one_photo_is_not_photos(classifier: Classifier) -> None:
     app = create_app(classifier, name="cars")
     with TestClient(app) as client:
-        app.state.service.batching.taken = 128
+        app.state.service.batching.in_flight = 128
         refused(client.post("/v1/predict", files=files(jpeg())), 503, "room for 1 photo, but 128 of 128 places")
-        app.state.service.batching.taken = 0
+        app.state.service.batching.in_flight = 0
 
 
 def test_libraries_write_no_lines_of_their_own(

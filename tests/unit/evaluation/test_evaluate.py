@@ -151,7 +151,7 @@ def test_a_run_without_a_record_of_its_photos_does_not_say_what_it_has_seen(smal
     ignored = shutil.ignore_patterns("reports", "trained_on.csv")
     evaluation = evaluate(Path(shutil.copytree(small_run, tmp_path / "run", ignore=ignored)), split="test")
     assert evaluation.seen is None
-    assert evaluation.described == "test photos; whether it had seen any of them in training was not checked"
+    assert evaluation.described == "test photos; whether the model had seen any of them in training was not checked"
 
 
 def test_unknown_classes_are_refused(small_run: Path, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_photo_that_cannot_be_read_is_told(small_run: Path, tmp_path: Path) ->
     source = write_class_folders(tmp_path / "s", {"train": 4, "test": 1})
     other = prepare(str(source), tmp_path / "p", val_share=0.25)
     other.path(other.split("test")[0]).write_bytes(b"gone")
-    with pytest.raises(PhotoError, match="no image"):
+    with pytest.raises(PhotoError, match="not an image"):
         evaluate(small_run, split="test", data_folder=other.folder)
 
 

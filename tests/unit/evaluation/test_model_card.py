@@ -21,7 +21,7 @@ from twincar.evaluation.report.artifacts import Corruptions, Metrics, OpenSet
 from twincar.metrics.classification import Interval
 from twincar.metrics.reliability import UnknownGroup
 from twincar.models.calibration import Calibration
-from twincar.models.license import Licence, with_license
+from twincar.models.license import License, with_license
 from twincar.models.spec import ModelSpec
 
 MEASURED = TypeAdapter(Metrics).validate_python(METRICS)
@@ -48,7 +48,7 @@ def card_of(spec: ModelSpec, licence: str | None = None, **changes: Any) -> Mode
         metrics=MEASURED,
         corruptions=None,
         open_set=None,
-        licence=Licence.of(with_license(spec, licence) if licence else spec),
+        licence=License.of(with_license(spec, licence) if licence else spec),
         loads_in_timm=True,
     )
     return replace(card, **changes)
@@ -114,7 +114,7 @@ def test_what_was_not_measured_is_not_told() -> None:
 
 def test_validation_photos_are_called_what_they_are() -> None:
     text = card_of(spec_of("toycars:0"), metrics=replace(MEASURED, split="val")).to_markdown()
-    assert "by which its best epoch was chosen" in text
+    assert "by which the best epoch was chosen" in text
     assert HubCard(text).data.eval_results[0].dataset_split == "validation"
 
 

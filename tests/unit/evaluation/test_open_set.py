@@ -56,7 +56,7 @@ def test_a_data_set_prepared_with_another_split_is_not_taken_for_it(
 
 
 def test_a_split_that_is_not_there_is_told(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"Expected the file .*split\.json, and it is not there"):
+    with pytest.raises(DataError, match=r"Expected the file .*split\.json, but it is not there"):
         prepare(str(source), tmp_path / "data", open_set=tmp_path / "split.json")
     assert not (tmp_path / "data").exists()
 
@@ -68,9 +68,9 @@ def test_a_split_that_is_not_there_is_told(source: Path, tmp_path: Path) -> None
         ([], DataError, "known_classes"),
         ({"known_classes": [0], "unknown_classes": [1]}, DataError, "by difficulty"),
         ({"known_classes": [0, 1], "unknown_classes": {"Hard": [1]}}, DataError, "is both"),
-        ({"known_classes": [0], "unknown_classes": {"Hard": [4]}}, LabelError, "one of 4 classes, from 0, and found 4"),
+        ({"known_classes": [0], "unknown_classes": {"Hard": [4]}}, LabelError, "one of 4 classes, from 0, but found 4"),
         ({"known_classes": [True], "unknown_classes": {}}, DataError, "True"),
-        ({"known_classes": ["Aurora Falkon Sedan 2012"], "unknown_classes": {}}, LabelError, "near are"),
+        ({"known_classes": ["Aurora Falkon Sedan 2012"], "unknown_classes": {}}, LabelError, "similar names are"),
     ],
 )
 def test_a_file_that_is_no_split_is_told(tmp_path: Path, content: object, error: type[Exception], words: str) -> None:

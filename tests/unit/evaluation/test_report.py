@@ -158,7 +158,7 @@ def large_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 def test_the_summary_comes_first(page: Page) -> None:
     text = re.sub(r"\s+", " ", page.text)
-    assert "accuracy is <strong>68.8%</strong> on 16 test photos, which it had never seen." in text
+    assert "accuracy is <strong>68.8%</strong> on 16 test photos, which the model had never seen." in text
     assert text.index("macro-F1") < text.index('id="curves"')
     assert "trained on 48 photos from by hand. Its weights are those of epoch 1 of 1." in text
     assert f"which did not count when the epoch was chosen: 1 of 4 ({FALCON})." in text
@@ -259,7 +259,7 @@ def test_other_photos_have_a_page_of_their_own(page: Page, tmp_path: Path) -> No
     made = report(page.run, data_folder=other)
     assert made.path == folder / "report.html"
     text = re.sub(r"\s+", " ", made.path.read_text())
-    assert "16 test photos of other, 3 of which it was trained on and 1 of which chose its best epoch." in text
+    assert "16 test photos of other, 3 of which the model was trained on and 1 of which chose the best epoch." in text
     assert f"Classes without photos here, which macro-F1 leaves out: 4 of 4 ({FALCON}, a, b and 1 more)." in text
     assert "trained on 48 photos" not in text  # how many are in that data set is no matter here
     assert "twincar train data --config" in text
@@ -416,7 +416,7 @@ def test_a_model_at_chance_is_not_praised(page: Page, monkeypatch: pytest.Monkey
     at_chance = replace(read, chance=Chance(read.accuracy.low, 0.2))
     monkeypatch.setattr("twincar.evaluation.report.page.files.read_metrics", lambda _: at_chance)
     text = Page(page.run, report(page.run, out=page.run / "chance.html").path).text
-    assert "The model is not above chance by more than such a sample varies.</strong>" in text
+    assert "The model is not significantly above chance.</strong>" in text
 
 
 @pytest.mark.parametrize(

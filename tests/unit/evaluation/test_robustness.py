@@ -135,7 +135,7 @@ def test_data_without_labels_or_a_damaged_photo_is_told(small_run: Path, tmp_pat
     source = write_class_folders(tmp_path / "s", {"train": 4, "test": 1})
     data = prepare(str(source), tmp_path / "p", val_share=0.25)
     data.path(data.split("test")[0]).write_bytes(b"gone")
-    with pytest.raises(PhotoError, match="no image"):
+    with pytest.raises(PhotoError, match="not an image"):
         measure_robustness(small_run, split="test", data_folder=data.folder)
     shutil.rmtree(source / "test")
     other = prepare(str(source), tmp_path / "q", val_share=0.25)

@@ -116,7 +116,7 @@ def test_a_photo_of_ones_own(run: Path, tmp_path: Path) -> None:
 
 def test_names_in_any_spelling_and_what_is_refused(run: Path) -> None:
     assert compare(run, ["borealis C/V van 2009", SUV.upper()], split="test").pairs[0].first == VAN
-    with pytest.raises(LabelError, match="near are Aurora Falcon Coupe 2012"):
+    with pytest.raises(LabelError, match="similar names are Aurora Falcon Coupe 2012"):
         compare(run, ["Aurora Falcon Cope 2012", SUV])
     with pytest.raises(UsageError, match="two different classes, and found 'Borealis C-V Van 2009' twice"):
         compare(run, [VAN, "borealis c/v van 2009"])

@@ -115,7 +115,7 @@ def test_the_results_of_another_command_are_not_touched(model: Path, photos: Pat
     ):
         with pytest.raises(UsageError, match=words):
             predict_many(**{"photos": [str(photos)], "out": out, "model": model, **changes})
-    with pytest.raises(UsageError, match="holds something else already"):
+    with pytest.raises(UsageError, match="already holds something else"):
         predict_many([str(photos)], str(photos), model=model)
 
 
@@ -162,7 +162,7 @@ def test_a_damaged_list_or_request_is_told(name: str, text: str, model: Path, ph
     with pytest.raises(KeyboardInterrupt):
         predict_many([str(photos)], str(out), model=model, on_photo=stop)
     (out / name).write_text(text)
-    with pytest.raises(DataError, match=f"{name}, and it is damaged"):
+    with pytest.raises(DataError, match=f"{name}, but it is damaged"):
         predict_many([str(photos)], str(out), model=model)
 
 
@@ -207,7 +207,7 @@ def test_a_name_that_is_no_text_has_its_row(model: Path, tmp_path: Path) -> None
     Path(os.fsdecode(os.fsencode(folder / "car") + b"\xfe.png")).write_bytes(b"no photo")
     predict_many([str(folder)], str(tmp_path / "out"), model=model)
     broken, row = read_rows(str(tmp_path / "out"))
-    assert "car\\udcfe.png, and it is no image" in broken["error"]
+    assert "car\\udcfe.png, but it is not an image" in broken["error"]
     assert (row["photo"], row["answer"]) == (f"file://{folder}/car%FF.png", "BMW M3 Sedan 2012")
     assert predict_many([row["photo"]], str(tmp_path / "again"), model=model).failed == 0
 

@@ -75,7 +75,7 @@ def test_a_bad_photo_among_many_gives_one_error(classifier: Classifier) -> None:
     listed = classifier.predict(photos)
     assert [answer.accepted for answer in listed[16:18]] == [answers[16].accepted, False]
     assert isinstance(listed[17], Failure)
-    assert listed[17].to_dict() == {"photo": "bytes", "error": "Expected a photo in the photo, and it is no image."}
+    assert listed[17].to_dict() == {"photo": "bytes", "error": "Expected a photo in the photo, but it is not an image."}
     sure = [[answer.confidence for answer in found if isinstance(answer, Prediction)] for found in (listed, answers)]
     assert len(sure[0]) == 39
     assert sure[0] == pytest.approx(sure[1], abs=1e-5)
@@ -128,7 +128,7 @@ def test_make_model_body_and_year_are_told_one_by_one() -> None:
 
 def test_why_there_is_no_answer() -> None:
     photo = draw_car(0, 0)
-    unsure = bmw_classifier([0.3, 0.2, 0.3, 0.2], confidence=0.9).predict(photo)
+    unsure = bmw_classifier([0.3, 0.2, 0.3, 0.2], min_confidence=0.9).predict(photo)
     assert (unsure.accepted, unsure.reason, unsure.answer) == (False, "not sure", None)
     sure = [0.97, 0.01, 0.01, 0.01]  # of the largest logit, log 0.97 is 0.03 less than the scale
     unknown = bmw_classifier(sure, scale=5.9).predict(photo)
@@ -149,8 +149,8 @@ def test_what_is_not_calibrated_accepts_nothing(
     calibrated = bmw_classifier([0.97, 0.01, 0.01, 0.01])
     bare = replace(calibrated.spec, calibration=Calibration())
     monkeypatch.setattr("twincar.inference.classifier.open_engine", lambda *_, **__: (calibrated.engine, bare))
-    classifier = Classifier.load(tmp_path / "theirs.pth", confidence=0)
-    assert "theirs.pth is not calibrated: it names the likeliest classes, but no answer is accepted" in caplog.text
+    classifier = Classifier.load(tmp_path / "theirs.pth", min_confidence=0)
+    assert "theirs.pth is not calibrated: it names the most likely classes, but no answer is accepted" in caplog.text
     found = classifier.predict(draw_car(0, 0))
     assert (found.accepted, found.reason, found.answer) == (False, "not calibrated", None)
     assert found.top1.name == BMWS[0]
@@ -169,9 +169,9 @@ def test_names_and_backbone_that_contradict_those_of_the_model_are_refused(tmp_p
     model = write_model(tmp_path / "model.onnx")
     own = tuple(COLOUR_CLASSES)
     assert Classifier.load(model, classes=ClassNames(own), backbone="colours").class_names == own
-    with pytest.raises(UsageError, match=r"names of its own, such as 'BMW M3 Sedan 2012' in place of 'Fiat"):
+    with pytest.raises(UsageError, match=r"has its own, such as 'BMW M3 Sedan 2012' instead of 'Fiat"):
         Classifier.load(model, classes=ClassNames(("Fiat 500 2012", *own[1:])))
-    with pytest.raises(UsageError, match=r"such as 'nothing' in place of 'Fiat 500 2012'\. Leave --classes out"):
+    with pytest.raises(UsageError, match=r"such as 'nothing' instead of 'Fiat 500 2012'\. Leave --classes out"):
         Classifier.load(model, classes=ClassNames((*own, "Fiat 500 2012")))
     with pytest.raises(UsageError, match=r"model\.onnx is a colours\. Leave --backbone out"):
         Classifier.load(model, backbone="tf_efficientnetv2_b0")
@@ -188,17 +188,17 @@ def test_the_temperature_is_used() -> None:
 @given(st.integers(0, 10_000), st.floats(0.2, 0.95))
 def test_one_answer_and_the_many_of_an_evaluation_end_at_the_same_level(seed: int, confidence: float) -> None:
     probabilities = np.random.default_rng(seed).dirichlet(np.full(4, 0.5)) * 0.999 + 0.00025
-    classifier = bmw_classifier(list(probabilities), confidence=confidence)
+    classifier = bmw_classifier(list(probabilities), min_confidence=confidence)
     answer = classifier.predict(draw_car(0, 0)).answer
     calibrated = classifier.spec.calibration.probabilities(classifier.engine.logits(np.zeros((1, 1))))
-    shares = {name: level.likeliest(calibrated)[1] for name, level in classifier.levels.items()}
+    shares = {name: level.most_likely(calibrated)[1] for name, level in classifier.levels.items()}
     place = most_specific(shares, confidence)[0]
     assert (answer.level if answer else None) == (ANSWERED[place] if place >= 0 else None)
 
 
-@pytest.mark.parametrize("name", ["confidence", "false_rejection"])
+@pytest.mark.parametrize("name", ["min_confidence", "false_rejection"])
 def test_a_share_out_of_range_is_told(name: str) -> None:
-    with pytest.raises(UsageError, match=rf"{name} to be a share from 0 to 1, and found 1\.5"):
+    with pytest.raises(UsageError, match=rf"{name} to be a share from 0 to 1, but found 1\.5"):
         bmw_classifier([0.25] * 4, **{name: 1.5})
 
 
@@ -213,7 +213,7 @@ def test_what_is_no_model_is_told(tmp_path: Path) -> None:
 
 
 def test_an_answer_needs_a_candidate(classifier: Classifier) -> None:
-    with pytest.raises(UsageError, match="top_k to be at least 1, and found 0"):
+    with pytest.raises(UsageError, match="top_k to be at least 1, but found 0"):
         classifier.predict(draw_car(0, 0), top_k=0)
 
 

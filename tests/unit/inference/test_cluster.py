@@ -85,5 +85,5 @@ def test_a_cluster_that_is_not_there_and_work_that_fails_are_told() -> None:
 
     with pytest.raises(ClusterError, match=r"^no room for [01]$"):
         list(map_on_cluster(fail, range(2), LOCAL))
-    with pytest.raises(ClusterError, match=r"Expected a Ray cluster at '127\.0\.0\.1:1', and found none"):
+    with pytest.raises(ClusterError, match=r"Expected a Ray cluster at '127\.0\.0\.1:1', but found none"):
         list(map_on_cluster(fail, range(2), "127.0.0.1:1"))

@@ -380,6 +380,6 @@ def test_chance_by_hand_and_what_is_above_it() -> None:
     assert (chance.accuracy, chance.macro_f1) == (0.75, pytest.approx((0.6 + 1 / 3) / 2))
     said = [chance.judge(Interval(value, low, 1)) for value, low in ((0.9, 0.8), (0.8, 0.6), (0.75, 0.5))]
     assert said == [
-        "The model is above chance.", "The model is not above chance by more than such a sample varies.",
+        "The model is above chance.", "The model is not significantly above chance.",
         "The model is no better than chance.",
     ]  # fmt: skip

@@ -17,7 +17,7 @@ from twincar.cli import app
 from twincar.core.labels import stanford_cars
 from twincar.models.bundled import MODEL
 from twincar.models.engines.open import compute_logits, open_engine
-from twincar.models.license import Licence
+from twincar.models.license import License
 
 CARD = MODEL.with_name("CARD.md")
 
@@ -33,7 +33,7 @@ def test_it_is_small_and_whole() -> None:
 
 def test_its_header_holds_its_licence(tmp_path: Path) -> None:
     _, spec = open_engine(MODEL)
-    assert (spec.license, Licence.of(spec).id) == ("cc-by-nc-4.0", "cc-by-nc-4.0")
+    assert (spec.license, License.of(spec).id) == ("cc-by-nc-4.0", "cc-by-nc-4.0")
     assert spec.license_notice == MODEL.with_name("LICENSE").read_text(encoding="utf-8")
     copy = shutil.copyfile(MODEL, tmp_path / "model.onnx")
     write_license(copy)
@@ -47,7 +47,7 @@ def test_it_answers_where_no_model_is_named(tmp_path: Path) -> None:
     Image.fromarray(rng.integers(0, 256, (120, 180, 3), np.uint8)).save(tmp_path / "noise.jpg")
     result = CliRunner().invoke(app, ["predict", "--json", str(tmp_path / "noise.jpg")])
     assert result.exit_code == 0, result.output
-    assert "No model named: answering with the bundled model: 196 cars up to 2012" in result.stderr
+    assert "No model named: using the bundled model: 196 cars up to 2012" in result.stderr
     assert json.loads(result.stdout)["class_name"] in stanford_cars()
     assert twincar.load().class_names == stanford_cars()
 

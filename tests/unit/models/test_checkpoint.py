@@ -157,7 +157,7 @@ def test_weights_that_unpack_to_more_than_they_hold_are_refused(tmp_path: Path) 
             packed.writestr(part.filename, plain.read(part))
     assert (tmp_path / "small.pth").stat().st_size < 100_000
     assert read_state_dict(tmp_path / "plain.pth")[0]["a"].shape == (10_000_000,)
-    with pytest.raises(CheckpointError, match="unpacks to more than it holds"):
+    with pytest.raises(CheckpointError, match="it is compressed"):
         read_state_dict(tmp_path / "small.pth")
 
 
@@ -184,7 +184,7 @@ def test_weights_of_another_kind_are_refused(tmp_path: Path, change: Callable[[t
 def test_bare_weights_are_no_model(tmp_path: Path) -> None:
     state = {name: tensor.contiguous() for name, tensor in build_network(SPEC).state_dict().items()}
     save_file(state, tmp_path / "w.safetensors")
-    with pytest.raises(CheckpointError, match="bare weights"):
+    with pytest.raises(CheckpointError, match="no TwinCar header"):
         open_network(tmp_path / "w.safetensors")
     with pytest.raises(UsageError, match="there is none"):
         open_network(tmp_path / "none.safetensors")

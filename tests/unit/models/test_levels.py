@@ -24,7 +24,7 @@ PROBABILITIES = np.array([[0.30, 0.05, 0.05, 0.25, 0.15, 0.10, 0.10]], np.float3
 
 def likeliest(level: str, probabilities: np.ndarray = PROBABILITIES) -> tuple[str, float]:
     found = levels_of(CLASSES)[level]
-    groups, shares = found.likeliest(probabilities)
+    groups, shares = found.most_likely(probabilities)
     return found.groups[groups[0]], float(shares[0])
 
 
@@ -49,14 +49,14 @@ def test_a_class_whose_name_does_not_tell_is_no_answer_at_that_level() -> None:
     assert likeliest("class", only_odd) == ("Oddity", pytest.approx(0.98))
     assert likeliest("make", only_odd) == ("Oddity", pytest.approx(0.98))  # its only word is taken for the make
     assert likeliest("body", only_odd) == ("Sedan", pytest.approx(0.02))
-    assert levels_of(ClassNames(("One", "Two")))["year"].likeliest(np.full((1, 2), 0.5, np.float32))[1] == 0
+    assert levels_of(ClassNames(("One", "Two")))["year"].most_likely(np.full((1, 2), 0.5, np.float32))[1] == 0
 
 
 @pytest.mark.parametrize(
     ("minimum", "level"), [(0.3, "class"), (0.35, "model"), (0.5, "make and body"), (0.6, "make"), (0.7, "body")]
 )
 def test_the_most_specific_level_that_is_probable_enough(minimum: float, level: str) -> None:
-    shares = {name: found.likeliest(PROBABILITIES)[1] for name, found in levels_of(CLASSES).items()}
+    shares = {name: found.most_likely(PROBABILITIES)[1] for name, found in levels_of(CLASSES).items()}
     assert ANSWERED[most_specific(shares, minimum)[0]] == level
     assert most_specific(shares, 0.81)[0] == -1
 
@@ -71,7 +71,7 @@ def test_sums_are_those_of_a_loop_and_never_contradict_each_other(seed: int) -> 
             members = [k for k in range(len(CLASSES)) if level.group_of[k] == group]
             np.testing.assert_allclose(sums[:, group], probabilities[:, members].sum(axis=1), rtol=1e-5)
     make, model = (
-        levels_of(CLASSES)["make"].likeliest(probabilities)[1],
-        levels_of(CLASSES)["model"].likeliest(probabilities)[1],
+        levels_of(CLASSES)["make"].most_likely(probabilities)[1],
+        levels_of(CLASSES)["model"].most_likely(probabilities)[1],
     )
     assert (make >= model - 1e-6).all()

@@ -10,7 +10,7 @@ import pytest
 from twincar.core.errors import CheckpointError, UsageError
 from twincar.core.labels import ClassNames
 from twincar.core.preprocess import Preprocessing
-from twincar.models.license import Licence, with_license
+from twincar.models.license import License, with_license
 from twincar.models.spec import ModelSpec
 
 SPEC = ModelSpec(
@@ -24,7 +24,7 @@ SPEC = ModelSpec(
 def test_it_is_read_back_with_its_notice() -> None:
     spec = replace(with_license(SPEC, "cc-by-4.0"), license_notice="By Ana.")
     assert ModelSpec.from_header(spec.to_header(), "the file") == spec
-    assert Licence.of(spec).id == "cc-by-4.0"
+    assert License.of(spec).id == "cc-by-4.0"
     assert with_license(spec, "cc-by-4.0") == spec
     assert with_license(spec, "mit").license_notice == ""
 
@@ -33,7 +33,7 @@ def test_a_model_that_tells_none_is_read() -> None:
     header = json.loads(SPEC.to_header())
     del header["license"], header["license_notice"]
     assert ModelSpec.from_header(json.dumps(header), "the file") == SPEC
-    assert Licence.of(SPEC).id is None
+    assert License.of(SPEC).id is None
 
 
 @pytest.mark.parametrize("found", ["mit\nsdk: docker", "a b", "x" * 65, "<b>", ["mit"], None, 1])

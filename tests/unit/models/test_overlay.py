@@ -36,7 +36,7 @@ def test_a_contrast_is_orange_for_the_one_and_blue_for_the_other() -> None:
     np.testing.assert_array_equal(contrast_overlay(photo, 0 * signed, (0, 0, 100, 60)), photo)
 
 
-def test_the_colours_are_those_of_turbo() -> None:
+def test_the_colors_are_those_of_turbo() -> None:
     values = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
     assert abs(turbo(values) - mpl.colormaps["turbo"](values)[..., :3]).max() < 0.03
 

@@ -26,11 +26,11 @@ SCRIPT = Path(__file__).with_name("training_job.py")
 BATCH = 8
 
 
-def places_of(part: Shard, photos: int) -> list[list[int]]:
+def places_of(shard: Shard, photos: int) -> list[list[int]]:
     """Places in the epoch that a process takes, batch by batch."""
-    sampler = EpochSampler(np.zeros(photos, np.int64), batch_size=BATCH, balanced=False, seed=0, part=part)
+    sampler = EpochSampler(np.zeros(photos, np.int64), batch_size=BATCH, balanced=False, seed=0, shard=shard)
     places = [place for *_, place in sampler]
-    size = BATCH // part.count
+    size = BATCH // shard.count
     assert len(places) == len(sampler)
     return [places[first : first + size] for first in range(0, len(places), size)]
 
@@ -51,7 +51,7 @@ def test_the_parts_of_a_batch_are_the_batch(count: int, taken_of_last: int) -> N
 
 def test_the_photos_of_the_parts_are_those_one_process_would_take() -> None:
     labels = np.repeat([0, 1, 2], [20, 9, 3])  # 32
-    samplers = [EpochSampler(labels, batch_size=BATCH, balanced=True, seed=5, part=Shard(r, 2)) for r in range(2)]
+    samplers = [EpochSampler(labels, batch_size=BATCH, balanced=True, seed=5, shard=Shard(r, 2)) for r in range(2)]
     alone = EpochSampler(labels, batch_size=BATCH, balanced=True, seed=5)
     for sampler in (*samplers, alone):
         sampler.set_epoch(3)
@@ -59,7 +59,7 @@ def test_the_photos_of_the_parts_are_those_one_process_would_take() -> None:
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(small_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="multiple of 6, twice the number of devices, and found 8"):
+    with pytest.raises(UsageError, match="multiple of 6, twice the number of devices, but found 8"):
         train(small_config(small_data), tmp_path / "run", devices=3)
     assert not (tmp_path / "run").exists()
 
@@ -71,7 +71,7 @@ def test_what_torchrun_has_started_is_what_counts(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
     assert devices_and_nodes(None, None) == (3, 2)
     assert shard_of_process(3, 2).count == 6
-    with pytest.raises(UsageError, match="the 6 processes that torchrun has started, and found 2 times 2"):
+    with pytest.raises(UsageError, match="the 6 processes that torchrun has started, but found 2 times 2"):
         shard_of_process(*devices_and_nodes(2, None))
 
 

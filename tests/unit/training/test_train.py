@@ -194,7 +194,7 @@ def test_classes_that_validation_lacks_are_told_and_recorded(
     data = replace(data, annotations=tuple(kept))
     _announce(config, data, trainer)
     names = f"'{data.classes[1]}', '{data.classes[2]}'"
-    assert f"Of 2 of the 4 classes there is no validation photo ({names}): the best epoch is chosen" in caplog.text
+    assert f"2 of the 4 classes have no validation photos ({names}): the best epoch is chosen" in caplog.text
     assert _provenance(config, data)["not_validated"] == [data.classes[1], data.classes[2]]
 
 
@@ -274,7 +274,7 @@ def test_a_killed_loader_ends_the_training_and_the_run_goes_on(small_data: Path,
     assert "Traceback" not in told
     last = told.splitlines()[-1]
     assert last.startswith("twincar: A process that loads photos was killed")
-    assert last.endswith(f"go on with --resume {tmp_path / 'run'}.")
+    assert last.endswith(f"resume with --resume {tmp_path / 'run'}.")
     assert start(command_line, ["train", "--resume", tmp_path / "run"]).finish()[0] == 0
     whole, run = (RunFolder.open(tmp_path / name) for name in ("whole", "run"))
     assert without_seconds(run.read_history()) == without_seconds(whole.read_history())

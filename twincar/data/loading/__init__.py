@@ -1,1 +1,1 @@
-"""Prepared photos to batches: decoding, augmentation and the cache."""
+"""Loading batches of prepared photos: decoding, augmentation and the cache."""

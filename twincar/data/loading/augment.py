@@ -1,16 +1,15 @@
-"""Variation of the training photos: random crop, mirror image, rotation, colour and blur.
+"""Augmentation of the training photos: random crop, flip, rotation, colour and blur.
 
-Same distributions as torchvision's RandomResizedCrop, RandomHorizontalFlip, RandomRotation, ColorJitter and
-RandomApply(GaussianBlur(3)) in that order, so the strengths of a published recipe mean here what they mean there; the
-pixel work is OpenCV's, on `uint8`. The sampled parameters (`AugmentParams`) are kept apart from what they do to the
-pixels, so that tests compare both with torchvision, and a sample depends on nothing but its random generator.
+The distributions are those of torchvision's RandomResizedCrop, RandomHorizontalFlip, RandomRotation, ColorJitter and
+RandomApply(GaussianBlur(3)), in that order, so that the strengths of a published recipe have the same meaning here. The
+pixels are processed by OpenCV, as `uint8`. Sampling the parameters (`AugmentParams`) is separate from applying them, so
+that tests can compare both with torchvision, and a sample depends only on its random generator.
 
-TrivialAugment, where it is asked for, is torchvision's.
+TrivialAugment, if it is configured, is torchvision's own.
 
-Crop and scale are one antialiased resize, near Pillow's; mirror image and rotation are one pick of nearest pixels, as
-torchvision's rotation is. From a photo that `fit_photo` has made ready for all its
-crops, as the cache keeps it, all four are that one pick. Brightness, contrast and saturation are one affine map of RGB
-wherever nothing is clipped between them.
+Crop and scale are one antialiased resize, close to Pillow's; flip and rotation sample nearest neighbours once, as in
+torchvision's rotation. For a photo that `fit_photo` has prepared for all its crops, as in the cache, all four are that
+one step. Brightness, contrast and saturation are one affine map of RGB wherever nothing is clipped between them.
 
 Shapes: H×W is the output, h×w the photo.
 """
@@ -36,23 +35,23 @@ Size = tuple[int, int]
 """Width and height, pixels."""
 
 _BLUR_SIGMA = (0.1, 2.0)  # torchvision's default range, pixels
-_CROP_ATTEMPTS = 10  # as in torchvision, before the largest fitting centre crop is taken
-_NUMBERS = 4 * _CROP_ATTEMPTS + 13  # uniform numbers that one draw takes at most
-_FIT_RANGE = 1.5  # widest by narrowest crop that one fitted picture serves; beyond, the small ones would be blurred
-_MARGIN = 1.1  # smoothed for a crop this much larger: nearest pixels leave up to 16% more of a wave than Pillow
-_TAPER = 0.35  # the smallest smoothing that leaves no more aliasing than Pillow at every shrink that is tested
-_LUMA = (0.299, 0.587, 0.114)  # gray of red, green and blue: ITU-R 601, as in Pillow
+_CROP_ATTEMPTS = 10  # as in torchvision, before falling back to the largest centre crop that fits
+_NUMBERS = 4 * _CROP_ATTEMPTS + 13  # most uniform numbers that one sample needs
+_FIT_RANGE = 1.5  # largest ratio of widest to narrowest crop for one fitted photo; beyond it, small crops would blur
+_MARGIN = 1.1  # smooth for a crop this much larger: nearest neighbour leaves up to 16% more of a wave than Pillow
+_TAPER = 0.35  # the smallest smoothing that leaves no more aliasing than Pillow at every scale that is tested
+_LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in gray: ITU-R 601, as in Pillow
 
-# Data-loader workers are the parallelism; threads of OpenCV's own under them only get in each other's way.
+# The data-loader workers run in parallel already; OpenCV's own threads would only slow each other down.
 cv2.setNumThreads(0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentParams:
-    """One outcome of the augmentation's dice."""
+    """Sampled parameters of the augmentation of one photo."""
 
     left: int
-    """Crop, pixels of the photo."""
+    """Crop in pixels of the photo, with `top`, `width` and `height`."""
     top: int
     width: int
     height: int
@@ -64,59 +63,59 @@ class AugmentParams:
     blur_sigma: float
     """Standard deviation of the blur, output pixels; 0 is none."""
     trivial_seed: int | None = None
-    """Of TrivialAugment's own dice; None is without it."""
+    """Seed of TrivialAugment; None is without it."""
 
 
 def sample_params(config: AugmentConfig, rng: np.random.Generator, width: int, height: int) -> AugmentParams:
-    """Throw the dice for a photo of width×height pixels."""
-    dice = _UniformStream(rng)
-    left, top, crop_width, crop_height = _draw_crop(config, dice, width, height)
+    """Sample the parameters for a photo of width×height pixels."""
+    stream = _UniformStream(rng)
+    left, top, crop_width, crop_height = _sample_crop(config, stream, width, height)
     return AugmentParams(
         left=left,
         top=top,
         width=crop_width,
         height=crop_height,
-        mirrored=dice.uniform(0, 1) < config.flip,
-        angle=dice.uniform(-config.rotation, config.rotation),
-        jitter=_draw_jitter(config, dice),
-        blur_sigma=dice.uniform(*_BLUR_SIGMA) if dice.uniform(0, 1) < config.blur else 0.0,
-        trivial_seed=dice.integer(2**31) if config.trivial_augment else None,
+        mirrored=stream.uniform(0, 1) < config.flip,
+        angle=stream.uniform(-config.rotation, config.rotation),
+        jitter=_sample_jitter(config, stream),
+        blur_sigma=stream.uniform(*_BLUR_SIGMA) if stream.uniform(0, 1) < config.blur else 0.0,
+        trivial_seed=stream.integer(2**31) if config.trivial_augment else None,
     )
 
 
-def augment_photo(what: AugmentParams, photo: Pixels, *, full: Size, height: int, width: int) -> Pixels:
+def augment_photo(params: AugmentParams, photo: Pixels, *, full: Size, height: int, width: int) -> Pixels:
     """Make the training input, H×W×3, from a decoded RGB photo, h×w×3.
 
     Args:
-        what: the outcome of the dice.
-        photo: the photo; it may have been decoded smaller than it is.
-        full: the size of the photo that `what` was drawn for.
+        params: the sampled parameters.
+        photo: the photo; it may have been decoded at a reduced size.
+        full: the full size of the photo, for which `params` was sampled.
         height: H, pixels.
         width: W, pixels.
     """
-    return _finish(what, _turn(what, _resize(_crop(photo, what, full), height, width), height, width))
+    return _finish(params, _rotate(params, _resize(_crop(photo, params, full), height, width), height, width))
 
 
-def augment_fitted(what: AugmentParams, photo: Pixels, *, full: Size, height: int, width: int) -> Pixels:
-    """As `augment_photo`, from what `fit_photo` made of the photo: what must be smoothed is smooth already."""
-    return _finish(what, _turn(what, _crop(photo, what, full), height, width))
+def augment_fitted(params: AugmentParams, photo: Pixels, *, full: Size, height: int, width: int) -> Pixels:
+    """As `augment_photo`, for a photo that `fit_photo` has resized and smoothed already."""
+    return _finish(params, _rotate(params, _crop(photo, params, full), height, width))
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What a photo must become for `augment_fitted`: sampled for its smallest crop, smoothed for its largest."""
+    """How a photo must be resized for `augment_fitted`: sampled for its smallest crop, smoothed for its largest."""
 
     width: int
-    """Pixels at which the narrowest crop is as wide as the network's input."""
+    """Width in pixels at which the narrowest crop is as wide as the network's input."""
     height: int
-    """Pixels at which the lowest crop is as high as the network's input."""
+    """Height in pixels at which the lowest crop is as high as the network's input."""
     reach_x: float
-    """How far Pillow's triangle would reach to each side in resizing the widest crop, pixels of this picture."""
+    """Half width of Pillow's triangle filter in resizing the widest crop, pixels of the fitted photo."""
     reach_y: float
 
 
 def fit_of(config: AugmentConfig, full: Size, *, height: int, width: int) -> Fit | None:
-    """How to make a photo ready; None where its crops differ too much in size to be served by one picture.
+    """How to fit a photo; None if its crops differ too much in size for one fitted photo.
 
     Args:
         config: the strengths.
@@ -136,7 +135,7 @@ def fit_of(config: AugmentConfig, full: Size, *, height: int, width: int) -> Fit
 
 
 def fit_photo(photo: Pixels, fit: Fit) -> Pixels:
-    """Resize an RGB photo as `fit` says, h×w×3; it may have been decoded smaller than it is."""
+    """Resize an RGB photo, h×w×3, as `fit` says; it may have been decoded at a reduced size."""
     rows = _triangles(photo.shape[0], fit.height, fit.reach_y)
     columns = _triangles(photo.shape[1], fit.width, fit.reach_x)
     resized = np.tensordot(columns, np.tensordot(rows, photo.astype(np.float32), (1, 0)), (1, 1))
@@ -144,7 +143,7 @@ def fit_photo(photo: Pixels, fit: Fit) -> Pixels:
 
 
 def _triangles(old: int, new: int, reach: float) -> NDArray[np.float32]:
-    """Weights, new×old, of a resize as Pillow's BILINEAR, but with triangles of this reach, pixels of the new."""
+    """Weights, new×old, of a resize like Pillow's BILINEAR, with triangles of this half width in new pixels."""
     centres = (np.arange(new) + 0.5) * old / new - 0.5
     reach_old = max(1.0, reach * old / new)
     weights = np.maximum(0, 1 - abs(np.arange(old) - centres[:, None]) / reach_old)
@@ -152,7 +151,7 @@ def _triangles(old: int, new: int, reach: float) -> NDArray[np.float32]:
 
 
 class _UniformStream:
-    """Uniform numbers, drawn all at once: a call of the generator for each costs more than the arithmetic."""
+    """A stream of uniform numbers, drawn all at once: one call of the generator for each would cost more time."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.numbers = iter(rng.random(_NUMBERS).tolist())
@@ -165,15 +164,15 @@ class _UniformStream:
         return int(next(self.numbers) * (high + 1))
 
 
-def _draw_crop(config: AugmentConfig, dice: _UniformStream, width: int, height: int) -> tuple[int, int, int, int]:
-    """Left, top, width, height; area and logarithm of the proportions are uniform."""
+def _sample_crop(config: AugmentConfig, stream: _UniformStream, width: int, height: int) -> tuple[int, int, int, int]:
+    """Left, top, width, height; area and logarithm of the aspect ratio are uniform."""
     low, high = config.crop_ratio
     for _ in range(_CROP_ATTEMPTS):
-        area = width * height * dice.uniform(*config.crop_scale)
-        ratio = math.exp(dice.uniform(math.log(low), math.log(high)))
+        area = width * height * stream.uniform(*config.crop_scale)
+        ratio = math.exp(stream.uniform(math.log(low), math.log(high)))
         crop_width, crop_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < crop_width <= width and 0 < crop_height <= height:
-            return dice.integer(width - crop_width), dice.integer(height - crop_height), crop_width, crop_height
+            return stream.integer(width - crop_width), stream.integer(height - crop_height), crop_width, crop_height
     crop_width, crop_height = width, height
     if width / height < low:
         crop_height = round(width / low)
@@ -183,7 +182,7 @@ def _draw_crop(config: AugmentConfig, dice: _UniformStream, width: int, height: 
 
 
 def _crop_range(config: AugmentConfig, full: Size) -> tuple[float, float, float, float]:
-    """The narrowest and widest, lowest and highest crop that `_draw_crop` can give."""
+    """Width of the narrowest and widest, height of the lowest and highest crop that `_sample_crop` can return."""
     width, height = full
     smallest, (low, high) = config.crop_scale[0] * width * height, config.crop_ratio
     widest, highest = min(width, height * high), min(height, width / low)
@@ -192,29 +191,29 @@ def _crop_range(config: AugmentConfig, full: Size) -> tuple[float, float, float,
     return max(1.0, narrowest), max(1.0, widest), max(1.0, lowest), max(1.0, highest)
 
 
-def _draw_jitter(config: AugmentConfig, dice: _UniformStream) -> tuple[tuple[str, float], ...]:
+def _sample_jitter(config: AugmentConfig, stream: _UniformStream) -> tuple[tuple[str, float], ...]:
     strengths = {"brightness": config.brightness, "contrast": config.contrast, "saturation": config.saturation}
-    values = {name: dice.uniform(max(0.0, 1 - strength), 1 + strength) for name, strength in strengths.items()}
-    values["hue"] = dice.uniform(-config.hue, config.hue)
+    values = {name: stream.uniform(max(0.0, 1 - strength), 1 + strength) for name, strength in strengths.items()}
+    values["hue"] = stream.uniform(-config.hue, config.hue)
     strengths["hue"] = config.hue
-    order = sorted(values, key=lambda _: dice.uniform(0, 1))
+    order = sorted(values, key=lambda _: stream.uniform(0, 1))
     return tuple((name, values[name]) for name in order if strengths[name])
 
 
-def _crop(photo: Pixels, what: AugmentParams, full: Size) -> Pixels:
-    """The part of the photo that was drawn, to whole pixels of the photo as it is."""
+def _crop(photo: Pixels, params: AugmentParams, full: Size) -> Pixels:
+    """The sampled crop of the photo, rounded to whole pixels of the photo as it was decoded."""
     x, y = photo.shape[1] / full[0], photo.shape[0] / full[1]
-    left = min(photo.shape[1] - 1, round(what.left * x))
-    top = min(photo.shape[0] - 1, round(what.top * y))
-    right = max(left + 1, round((what.left + what.width) * x))
-    bottom = max(top + 1, round((what.top + what.height) * y))
+    left = min(photo.shape[1] - 1, round(params.left * x))
+    top = min(photo.shape[0] - 1, round(params.top * y))
+    right = max(left + 1, round((params.left + params.width) * x))
+    bottom = max(top + 1, round((params.top + params.height) * y))
     return photo[top:bottom, left:right]
 
 
 def _resize(crop: Pixels, height: int, width: int) -> Pixels:
-    """Linear where it grows; where it shrinks, without more aliasing than Pillow's BILINEAR, which is antialiased.
+    """Enlarge linearly; shrink with no more aliasing than Pillow's BILINEAR, which is antialiased.
 
-    Up to half the size, three taps of smoothing and linear interpolation are twice as quick as Pillow's triangles.
+    Down to half the size, three taps of smoothing and linear interpolation are twice as fast as Pillow's triangles.
     """
     shrink_x, shrink_y = crop.shape[1] / width, crop.shape[0] / height
     if max(shrink_x, shrink_y) <= 2:
@@ -228,46 +227,46 @@ def _resize(crop: Pixels, height: int, width: int) -> Pixels:
 
 
 def _smoothing(shrink: float) -> NDArray[np.float32]:
-    """Three taps that, with linear interpolation after them, reach as far as Pillow's triangle at a shrink of 2.
+    """Three taps that, followed by linear interpolation, are as wide as Pillow's triangle at a shrink factor of 2.
 
-    Below, they are a little wider than its, because three taps stop less of what lies beyond Nyquist's frequency.
+    Below 2 they are slightly wider than the triangle, because three taps stop less above the Nyquist frequency.
     """
     side = max(0.0, shrink - 1) ** _TAPER / 4
     return np.array([side, 1 - 2 * side, side], np.float32)
 
 
-def _turn(what: AugmentParams, crop: Pixels, height: int, width: int) -> Pixels:
-    """Mirror and turn about the centre, and scale to H×W."""
-    if not what.angle:
+def _rotate(params: AugmentParams, crop: Pixels, height: int, width: int) -> Pixels:
+    """Flip and rotate about the centre, and scale to H×W."""
+    if not params.angle:
         resized = np.asarray(cv2.resize(crop, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-        return np.asarray(cv2.flip(resized, 1), np.uint8) if what.mirrored else resized
-    # Where in the crop each pixel of the output comes from; coordinates are of pixel centres.
+        return np.asarray(cv2.flip(resized, 1), np.uint8) if params.mirrored else resized
+    # The source position in the crop of each output pixel, in coordinates of pixel centres.
     x, y = crop.shape[1] / width, crop.shape[0] / height
-    cosine, sine = math.cos(math.radians(what.angle)), math.sin(math.radians(what.angle))
-    side = -1 if what.mirrored else 1
+    cosine, sine = math.cos(math.radians(params.angle)), math.sin(math.radians(params.angle))
+    side = -1 if params.mirrored else 1
     linear = np.array([[side * x * cosine, -side * x * sine], [y * sine, y * cosine]])
     centre = np.array([(crop.shape[1] - 1) / 2, (crop.shape[0] - 1) / 2])
     offset = centre - linear @ np.array([(width - 1) / 2, (height - 1) / 2])
     source = np.hstack([linear, offset[:, None]])
-    # Four bytes moved as one number: a third quicker than three, the way there and back included.
+    # Moving four bytes as one number is a third faster than moving three, both conversions included.
     pixels = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2RGBA)).view(np.float32)[..., 0]
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
     picked = np.asarray(cv2.warpAffine(pixels, source, (width, height), flags=flags))
     return np.asarray(cv2.cvtColor(picked[..., None].view(np.uint8), cv2.COLOR_RGBA2RGB), np.uint8)
 
 
-def _finish(what: AugmentParams, image: Pixels) -> Pixels:
-    """Colour and blur."""
-    image = _vary_colour(what, image)
-    if what.blur_sigma:
-        image = np.asarray(cv2.GaussianBlur(image, (3, 3), what.blur_sigma), np.uint8)
-    if what.trivial_seed is not None:
-        image = _trivially_augment(image, what.trivial_seed)
+def _finish(params: AugmentParams, image: Pixels) -> Pixels:
+    """Apply colour jitter, blur and TrivialAugment."""
+    image = _jitter_color(params, image)
+    if params.blur_sigma:
+        image = np.asarray(cv2.GaussianBlur(image, (3, 3), params.blur_sigma), np.uint8)
+    if params.trivial_seed is not None:
+        image = _apply_trivial_augment(image, params.trivial_seed)
     return np.ascontiguousarray(image)
 
 
-def _trivially_augment(image: Pixels, seed: int) -> Pixels:
-    """torchvision's own, whose dice are torch's global ones: these are left as they were."""
+def _apply_trivial_augment(image: Pixels, seed: int) -> Pixels:
+    """Apply torchvision's TrivialAugment, which uses torch's global generator; its state is restored."""
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         planes = _trivial_augment()(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1))
@@ -276,21 +275,21 @@ def _trivially_augment(image: Pixels, seed: int) -> Pixels:
 
 @cache
 def _trivial_augment() -> Callable[[torch.Tensor], torch.Tensor]:
-    from torchvision.transforms import v2  # deferred: it takes a second, and most trainings do without
+    from torchvision.transforms import v2  # deferred: the import takes a second, and most runs do not need it
 
     transform: Callable[[torch.Tensor], torch.Tensor] = v2.TrivialAugmentWide()
     return transform
 
 
 class _Affine(NamedTuple):
-    """RGB becomes scale·RGB + gray·(its gray) + offset, in each channel alike; two in a row are one again."""
+    """Maps RGB to scale·RGB + gray·(gray value) + offset, the same in each channel; closed under composition."""
 
     scale: float
     gray: float
     offset: float
 
     def after(self, first: _Affine) -> _Affine:
-        """This map of what `first` gives."""
+        """The composition: first `first`, then this map."""
         gray = self.scale * first.gray + self.gray * (first.scale + first.gray)
         return _Affine(self.scale * first.scale, gray, (self.scale + self.gray) * first.offset + self.offset)
 
@@ -307,23 +306,23 @@ class _Affine(NamedTuple):
 
 
 _SAME = _Affine(1.0, 0.0, 0.0)
-_CUT = -0.5  # Pillow cuts fractions off after each enhancement: half a value in the mean
+_CUT = -0.5  # Pillow truncates fractions after each enhancement, on average half a value
 
 
-def _vary_colour(what: AugmentParams, image: Pixels) -> Pixels:
+def _jitter_color(params: AugmentParams, image: Pixels) -> Pixels:
     pending = _SAME
-    for name, value in what.jitter:
+    for name, value in params.jitter:
         if name == "hue":
-            image, pending = _turn_hue(pending(image), value), _SAME
+            image, pending = _shift_hue(pending(image), value), _SAME
             continue
         pending = _affine(name, value, image, pending).after(pending)
-        if value > 1:  # this may clip, and clipping belongs before what follows; up to 1 nothing leaves 0..255
+        if value > 1:  # values may be clipped, which must happen before the next step; up to 1 all stay in 0..255
             image, pending = pending(image), _SAME
     return pending(image)
 
 
 def _affine(name: str, factor: float, image: Pixels, pending: _Affine) -> _Affine:
-    """Pillow's enhancement as a map; `pending` is still to be applied to the image before it."""
+    """Pillow's enhancement as an affine map; `pending` is a map to be applied to the image before it."""
     if name == "brightness":
         return _Affine(factor, 0.0, _CUT)
     if name == "saturation":
@@ -333,11 +332,11 @@ def _affine(name: str, factor: float, image: Pixels, pending: _Affine) -> _Affin
     return _Affine(factor, 0.0, (1 - factor) * round(mean) + _CUT)
 
 
-def _turn_hue(image: Pixels, turns: float) -> Pixels:
-    """In HSV of eight bits each, as torchvision: hue goes round at 256 by itself, a turn counts as 255 steps."""
+def _shift_hue(image: Pixels, turns: float) -> Pixels:
+    """Shift the hue in 8-bit HSV, as torchvision does: hue wraps at 256 by overflow, and a turn counts 255 steps."""
     hsv = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL), np.uint8)
     height, width, _ = hsv.shape
-    row = np.zeros(3 * width, np.uint8)  # adding whole rows is several times quicker than adding to every third value
+    row = np.zeros(3 * width, np.uint8)  # adding whole rows is several times faster than adding to every third value
     row[::3] = int(turns * 255) % 256
     flat = hsv.reshape(height, 3 * width)
     np.add(flat, row, out=flat)

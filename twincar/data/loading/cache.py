@@ -1,8 +1,8 @@
-"""Training photos kept decoded in one memory-mapped file, so that an epoch touches no JPEG.
+"""Cache of decoded training photos: one memory-mapped file, so that an epoch decodes no JPEG.
 
-Each photo lies there as `fit_photo` leaves it: no larger than its smallest crop needs. The file depends on the data's
-hash and on all that decides those pixels, which its name and first line tell; its last 32 bytes are the SHA-256 of all
-before. It takes its name only once it is whole, so a build that is killed leaves nothing that could be used.
+Each photo is stored as `fit_photo` returns it, no larger than its smallest crop needs. The file's name and first line
+identify the data and all settings on which the pixels depend; its last 32 bytes are the SHA-256 of the rest. It is
+renamed only when it is complete, so a build that is killed leaves no file that could be used.
 
     first line    JSON: what the pixels depend on; padded with spaces to `_HEADER` bytes
     photos        one after another, h×w×3 uint8, in the order of the annotations
@@ -37,15 +37,15 @@ from twincar.data.loading.augment import Fit, fit_of, fit_photo
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 2  # to be raised when `fit_photo` or the decoding changes what the pixels are
+_FORMAT = 2  # raise it when `fit_photo` or the decoding changes the pixels
 _HEADER = 4096
 _DIGEST = hashlib.sha256().digest_size
 Decode = Callable[[int, Fit], NDArray[np.uint8]]
-"""From the photo's place in the annotations and what it must become to its pixels, RGB, of at least that detail."""
+"""Decodes a photo, given its index in the annotations and its fit, to RGB pixels of at least that resolution."""
 
 
 class PhotoCache:
-    """Photos ready for `augment_fitted`, by their place in the annotations."""
+    """Photos ready for `augment_fitted`, by their index in the annotations."""
 
     def __init__(self, path: Path, sizes: Sequence[tuple[int, int]]) -> None:
         self.path = path
@@ -53,12 +53,12 @@ class PhotoCache:
         self.starts = list(accumulate((3 * width * height for width, height in sizes), initial=_HEADER))
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        """RGB, h×w×3, not writable."""
+        """The pixels of a photo, RGB, h×w×3, read-only."""
         width, height = self.sizes[index]
         return self._bytes[self.starts[index] : self.starts[index + 1]].reshape(height, width, 3)
 
     def __reduce__(self) -> tuple[type[PhotoCache], tuple[Path, Sequence[tuple[int, int]]]]:
-        return PhotoCache, (self.path, self.sizes)  # a worker that is spawned maps the file anew
+        return PhotoCache, (self.path, self.sizes)  # a spawned worker maps the file itself
 
     @cached_property
     def _bytes(self) -> NDArray[np.uint8]:
@@ -73,12 +73,12 @@ def open_cache(
     preprocessing: Preprocessing,
     decode: Decode,
 ) -> PhotoCache:
-    """The cache of these photos, built first where it is missing or damaged; its size is logged before.
+    """Open the cache of these photos; it is built first if it is missing or damaged, after logging its size.
 
     Raises:
-        UsageError: the crops differ too much in size for one picture to serve them all.
+        UsageError: the crops differ too much in size for one fitted photo.
         PhotoError: a photo cannot be decoded.
-        StorageError: the disk has too little room, or cannot be written to.
+        StorageError: the disk has too little space, or cannot be written to.
     """
     fits = _fits(annotations, augment, preprocessing)
     header = _header(data, annotations, augment, preprocessing)
@@ -103,7 +103,7 @@ def _fits(annotations: Sequence[Annotation], augment: AugmentConfig, preprocessi
         fit = fit_of(augment, full, height=preprocessing.height, width=preprocessing.width)
         if fit is None:
             raise UsageError(
-                "A cache holds each photo once for all its crops, and these differ too much in size with "
+                "A cache holds each photo once for all its crops, but these differ too much in size with "
                 f"augment.crop_scale {augment.crop_scale} and augment.crop_ratio {augment.crop_ratio}. "
                 "Narrow them, or train without --cache."
             )
@@ -114,7 +114,7 @@ def _fits(annotations: Sequence[Annotation], augment: AugmentConfig, preprocessi
 def _header(
     data: PreparedData, annotations: Sequence[Annotation], augment: AugmentConfig, preprocessing: Preprocessing
 ) -> bytes:
-    """All that the pixels depend on, and which photos these are."""
+    """The first line of the file: which photos these are, and all that the pixels depend on."""
     depends_on = {
         "twincar cache": _FORMAT,
         "data": data.manifest["sha256"][ANNOTATIONS],
@@ -128,7 +128,7 @@ def _header(
 
 
 def _is_whole(path: Path, header: bytes, size: int) -> bool:
-    """Whether the file is there, ours, and as it was written."""
+    """Whether the file exists, has this header, and matches its hash."""
     if not path.exists():
         return False
     with path.open("rb") as file:
@@ -138,7 +138,7 @@ def _is_whole(path: Path, header: bytes, size: int) -> bool:
                 digest.update(block)
             if file.read() == digest.digest():
                 return True
-    log.warning("The cache %s is damaged; it is built anew.", path)
+    log.warning("The cache %s is damaged; it is built again.", path)
     return False
 
 
@@ -152,7 +152,7 @@ def _announce(path: Path, size: int, photos: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if free < size:
         raise StorageError(
-            f"Expected {size / 1e9:.2f} GB free for the cache of decoded photos in {path.parent}, and found "
+            f"Expected {size / 1e9:.2f} GB free for the cache of decoded photos in {path.parent}, but found "
             f"{free / 1e9:.2f} GB. Make room, or train without --cache."
         )
     log.info("Building the cache of %d decoded photos, %.2f GB: %s", photos, size / 1e9, path)

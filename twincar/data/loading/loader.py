@@ -1,10 +1,11 @@
-"""From a prepared data set to batches of photos.
+"""Data loaders: from a prepared data set to batches of photos.
 
-Every random choice (which photo next, how it is varied) follows from the seed, the epoch and the place in the epoch
-alone. So a run that is resumed at an epoch's start goes on as if it had never stopped, whatever the number of workers.
+Every random choice (the order of the photos, their augmentation) depends only on the seed, the epoch and the index in
+the epoch. So a run that resumes at the start of an epoch continues exactly as if it had not stopped, with any number of
+workers.
 
-Shapes: N photos of H×W pixels; what leaves here is uint8, N×3×H×W (in memory N×H×W×3, the order the network computes
-in), with int64 labels, N.
+Shapes: N photos of H×W pixels. Batches are uint8, N×3×H×W (channels last in memory, as the network computes), with
+int64 labels, N.
 """
 
 from __future__ import annotations
@@ -30,28 +31,28 @@ from twincar.data.loading.cache import open_cache
 from twincar.data.loading.decode import decode_reduced
 
 Key = tuple[int, int, int]
-"""What the sampler asks for: index of the photo, epoch, place in the epoch."""
+"""Key of a training sample: index of the photo, epoch, index in the epoch."""
 Sample = tuple[Pixels, int]
-"""H×W×3 and the label."""
+"""The photo, H×W×3, and its label."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """What one of several processes that train together takes of every batch."""
+    """The part of every batch that one of several training processes takes."""
 
     rank: int = 0
-    """Number of the process, from 0."""
+    """Index of the process, from 0."""
     count: int = 1
-    """How many there are."""
+    """Number of processes."""
 
 
 _ALL = Shard()
 
 
 class TrainingPhotos(Dataset[Sample]):
-    """Labelled photos, each time varied anew; indexed by the keys of `EpochSampler`.
+    """Labelled photos with random augmentation, indexed by the keys of `EpochSampler`.
 
-    With `cache` the photos are decoded once, into a file below the data, before the first of them is asked for.
+    With `cache` all photos are decoded once, into a file below the data, when the data set is created.
 
     Raises:
         UsageError, PhotoError, StorageError: the cache cannot be built; see `open_cache`.
@@ -79,14 +80,14 @@ class TrainingPhotos(Dataset[Sample]):
         return len(self.paths)
 
     def __getitem__(self, key: Key) -> Sample:
-        index, epoch, place = key
+        index, epoch, position = key
         full, label = self.sizes[index], int(self.labels[index])
         height, width = self.preprocessing.height, self.preprocessing.width
-        drawn = sample_params(self.augment, np.random.default_rng((self.seed, epoch, place)), *full)
+        params = sample_params(self.augment, np.random.default_rng((self.seed, epoch, position)), *full)
         if self.cache:
-            return augment_fitted(drawn, self.cache[index], full=full, height=height, width=width), label
-        photo = self._decode(index, min(drawn.height / height, drawn.width / width))
-        return augment_photo(drawn, photo, full=full, height=height, width=width), label
+            return augment_fitted(params, self.cache[index], full=full, height=height, width=width), label
+        photo = self._decode(index, min(params.height / height, params.width / width))
+        return augment_photo(params, photo, full=full, height=height, width=width), label
 
     def _decode_for(self, index: int, fit: Fit) -> Pixels:
         width, height = self.sizes[index]
@@ -98,7 +99,7 @@ class TrainingPhotos(Dataset[Sample]):
 
 
 class EvaluationPhotos(Dataset[Sample]):
-    """Labelled photos as evaluation and prediction see them."""
+    """Labelled photos without augmentation, preprocessed as in evaluation and prediction."""
 
     def __init__(self, data: PreparedData, annotations: Sequence[Annotation], preprocessing: Preprocessing) -> None:
         self.paths = [data.path(annotation) for annotation in annotations]
@@ -115,13 +116,13 @@ class EvaluationPhotos(Dataset[Sample]):
 class EpochSampler(Sampler[Key]):
     """Keys of one epoch, in an order that depends on the seed and the epoch only.
 
-    `balanced` draws with replacement so that every class comes equally often in the mean (WeightedRandomSampler, by
-    counts of the labels; no photo is opened); otherwise every photo comes once. With `repeats` an epoch is as many such
-    passes.
+    `balanced` samples with replacement so that every class is equally frequent on average (WeightedRandomSampler with
+    the counts of the labels; no photo is opened); otherwise every photo comes once. With `repeats` an epoch has that
+    many passes.
 
-    Several processes go through the same batches, each taking its part. A part is as many photos from the front of the
-    batch as from the back, mirrored, so that photo i and photo N-1-i, which may be mixed with each other, are in one.
-    Of a last batch that is short so many photos are left out that all parts are equally large.
+    Several processes iterate over the same batches, and each takes its shard. A shard has as many photos from the front
+    of the batch as from its back, mirrored, so that photos i and N-1-i, which may be mixed with each other, are in the
+    same shard. In a short last batch, as many photos are left out as makes all shards equally large.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class EpochSampler(Sampler[Key]):
         balanced: bool,
         seed: int,
         repeats: int = 1,
-        part: Shard = _ALL,
+        shard: Shard = _ALL,
     ) -> None:
         self.labels = labels
         self.total = repeats * len(labels)
@@ -140,7 +141,7 @@ class EpochSampler(Sampler[Key]):
         self.batch_size = batch_size
         self.balanced = balanced
         self.seed = seed
-        self.part = part
+        self.shard = shard
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -148,25 +149,25 @@ class EpochSampler(Sampler[Key]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._places())
+        return len(self._positions())
 
     def __iter__(self) -> Iterator[Key]:
         generator = torch.Generator().manual_seed(int(np.random.default_rng((self.seed, self.epoch)).integers(2**62)))
         order = self._order(generator)
-        for place in self._places():
-            yield order[place], self.epoch, place
+        for position in self._positions():
+            yield order[position], self.epoch, position
 
-    def _places(self) -> list[int]:
-        """The places of an epoch that this process takes, batch by batch."""
-        total = self.total
-        if self.part.count == 1:
+    def _positions(self) -> list[int]:
+        """The indices in an epoch that this process takes, batch by batch."""
+        total, shard = self.total, self.shard
+        if shard.count == 1:
             return list(range(total))
-        places = []
+        positions = []
         for first in range(0, total, self.batch_size):
-            half = min(self.batch_size, total - first) // (2 * self.part.count)  # of a part
-            front, end = first + self.part.rank * half, first + 2 * half * self.part.count - self.part.rank * half
-            places += [*range(front, front + half), *range(end - half, end)]
-        return places
+            half = min(self.batch_size, total - first) // (2 * shard.count)  # of a shard
+            front, end = first + shard.rank * half, first + 2 * half * shard.count - shard.rank * half
+            positions += [*range(front, front + half), *range(end - half, end)]
+        return positions
 
     def _order(self, generator: torch.Generator) -> Sequence[int]:
         if not self.balanced:
@@ -177,7 +178,7 @@ class EpochSampler(Sampler[Key]):
 
 
 class PhotoLoader(DataLoader[Any]):
-    """A DataLoader that raises a photo's own error, in place of one wrapped in a worker's traceback."""
+    """A DataLoader that raises a photo's own error, instead of one wrapped in a worker's traceback."""
 
     def __iter__(self) -> Any:
         for batch in super().__iter__():
@@ -197,43 +198,43 @@ def training_loader(
     workers: int,
     repeats: int = 1,
     cache: bool = False,
-    part: Shard = _ALL,
+    shard: Shard = _ALL,
 ) -> PhotoLoader:
-    """Batches of the training photos, or this process's part of them; the last one may be short.
+    """Batches of the training photos, or this process's shard of them; the last one may be short.
 
-    For `cache` see `TrainingPhotos`; `batch_size` is that of all processes together, for `repeats` and `part` see
+    For `cache` see `TrainingPhotos`; `batch_size` counts all processes together; for `repeats` and `shard` see
     `EpochSampler`.
     """
     annotations = data.split("train")
     photos = TrainingPhotos(data, annotations, augment, preprocessing, seed, cache=cache)
     sampler = EpochSampler(
-        photos.labels, batch_size=batch_size, balanced=balanced, seed=seed, repeats=repeats, part=part
+        photos.labels, batch_size=batch_size, balanced=balanced, seed=seed, repeats=repeats, shard=shard
     )
-    return _loader(photos, batch_size // part.count, workers, sampler)
+    return _loader(photos, batch_size // shard.count, workers, sampler)
 
 
 def evaluation_loader(
-    data: PreparedData, split: str, *, preprocessing: Preprocessing, batch_size: int, workers: int, part: Shard = _ALL
+    data: PreparedData, split: str, *, preprocessing: Preprocessing, batch_size: int, workers: int, shard: Shard = _ALL
 ) -> PhotoLoader:
-    """Batches of a split's photos in the order of the annotations; of several processes each takes every n-th photo."""
-    annotations = data.split(split)[part.rank :: part.count]
+    """Batches of a split's photos in the order of the annotations; each of n processes takes every n-th photo."""
+    annotations = data.split(split)[shard.rank :: shard.count]
     return _loader(EvaluationPhotos(data, annotations, preprocessing), batch_size, workers, None)
 
 
 def labels_of(annotations: Sequence[Annotation]) -> NDArray[np.int64]:
-    """Labels of labelled photos; N.
+    """The labels of photos, N.
 
     Raises:
-        ValueError: one of them has no label.
+        ValueError: a photo has no label.
     """
     labels = [annotation.label for annotation in annotations]
     if any(label is None for label in labels):
-        raise ValueError("every photo must have a label here")
+        raise ValueError("every photo must have a label")
     return np.array(labels, np.int64)
 
 
 def default_workers() -> int:
-    """Loader processes: leave most cores to the network where it runs on the CPU, else use up to eight."""
+    """Number of loader processes: half the cores, because the network may need the others, and at most eight."""
     return max(1, min(8, available_cores() // 2))
 
 
@@ -245,21 +246,21 @@ def _loader(
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=_as_it_is,
+        collate_fn=_unchanged,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         worker_init_fn=_start_worker,
     )
 
 
-def _start_worker(number: int) -> None:  # noqa: ARG001  # the same for all
+def _start_worker(number: int) -> None:  # noqa: ARG001  # torch passes the worker's number
     tune_glibc_malloc()
 
 
 class _Batches(Dataset[Any]):
-    """Puts each photo into its batch at once: photos that wait for one another are slow, fresh memory every time.
+    """Writes each photo into its batch at once: collating single photos later would allocate and copy each of them.
 
-    Hands a photo's error on as a value: raised in a worker, it would reach the user as a traceback.
+    The error of a photo is returned as a value: raised in a worker, it would reach the user as a traceback.
     """
 
     def __init__(self, photos: TrainingPhotos | EvaluationPhotos) -> None:
@@ -273,12 +274,12 @@ class _Batches(Dataset[Any]):
         images = np.empty((len(keys), size.height, size.width, 3), np.uint8)
         labels = np.empty(len(keys), np.int64)
         try:
-            for place, key in enumerate(keys):
-                images[place], labels[place] = self.photos[key]
+            for position, key in enumerate(keys):
+                images[position], labels[position] = self.photos[key]
         except PhotoError as error:
             return error
         return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(labels)
 
 
-def _as_it_is(batch: object) -> object:
+def _unchanged(batch: object) -> object:
     return batch

@@ -1,11 +1,11 @@
-"""Where photos come from: four kinds of source and the embedded toy cars, all of one shape.
+"""Sources of photos: four kinds and the embedded toy cars, with one common interface.
 
-base.py      Source and SourceRow, the shape
-hub.py       a hub data set; parquet.py reads its files, also from a folder
+base.py      Source and SourceRow, the interface
+hub.py       a data set on the hub; parquet.py reads its files, also from a folder
 devkit.py    the original release of Stanford Cars
-folders.py   a folder a class
+folders.py   one folder per class
 table.py     a CSV file
-toy.py       toy cars, drawn on the spot
+toy.py       toy cars, which are drawn when they are needed
 """
 
 from __future__ import annotations
@@ -53,36 +53,36 @@ def open_source(
     labels_from: int | None = None,
     allow_untrained: bool = False,
 ) -> Source:
-    """Recognise a source and read what it lists; photos are not looked at yet.
+    """Recognise a source and read its list of photos; the photos themselves are not read yet.
 
-    A validation split of the source's own comes with the split 'train'.
+    The source's own validation split, if there is one, comes with the split 'train'.
 
     Args:
         spec: `hub:owner/name[@revision]`, a folder (parquet files, the original release, `annotations.csv`, or class
             folders below `train/`, `val/`, `test/` or alone), a CSV file, or `toycars[:SEED]`.
-        splits: Names of the splits to read; only those are fetched.
+        splits: Names of the splits to read; only those are downloaded.
         classes_file: What the numbers in the label column of a CSV file mean, see `read_class_file`.
-        labels_from: Whether the class numbers of a CSV file count from 0 or from 1, where nothing there proves it.
-        allow_untrained: Also take a source with classes that have no place in its training split, or without such a
-            split; they come last.
+        labels_from: Whether the class numbers of a CSV file count from 0 or from 1, if the file does not show it.
+        allow_untrained: Also accept a source without a training split, or with classes that this split lacks; they come
+            last.
 
     Raises:
         UsageError: `spec` has none of the forms, or an argument does not go with it.
         DataError: the source is not complete.
-        HubError: a hub data set cannot be had.
+        HubError: a data set on the hub cannot be downloaded.
         LabelError: its class names do not fit together.
     """
     asked = asked_splits(splits)
     kind, _, rest = spec.partition(":")
     path = Path(spec).expanduser().resolve()
     table = path if path.is_file() and path.suffix.casefold() in _TABLE_SUFFIXES else _table_in(path)
-    # Most kinds bring libraries of their own, so only the one that is asked for is imported.
+    # Most kinds need libraries of their own, so only the module that is needed is imported.
     if classes_file is not None and (table is None or kind in ("hub", "toycars")):
         raise UsageError(
-            f"A class list ({classes_file}) goes with a CSV file, and the source is {spec!r}; leave it out."
+            f"A class list ({classes_file}) goes with a CSV file, but the source is {spec!r}; leave it out."
         )
     if labels_from is not None and (table is None or kind in ("hub", "toycars")):
-        raise UsageError(f"Expected a CSV file with --labels-from, and the source is {spec!r}; leave it out.")
+        raise UsageError(f"Expected a CSV file with --labels-from, but the source is {spec!r}; leave it out.")
     if kind == "hub":
         from twincar.data.sources.hub import open_hub
 
@@ -95,8 +95,8 @@ def open_source(
         return open_table(table, asked, classes_file, labels_from=labels_from, allow_untrained=allow_untrained)
     if spec and path.is_dir():
         return _open_folder(path, asked, allow_untrained=allow_untrained)
-    found = "which is another kind of file" if path.is_file() else "which is no file or folder here"
-    raise UsageError(f"Expected a source ({'; '.join(_FORMS)}), and found {spec!r}, {found}.")
+    found = "which is another kind of file" if path.is_file() else "which is not an existing file or folder"
+    raise UsageError(f"Expected a source ({'; '.join(_FORMS)}), but found {spec!r}, {found}.")
 
 
 def _open_folder(folder: Path, splits: tuple[str, ...], *, allow_untrained: bool) -> Source:
@@ -112,7 +112,7 @@ def _open_folder(folder: Path, splits: tuple[str, ...], *, allow_untrained: bool
 
 
 def _table_in(folder: Path) -> Path | None:
-    """The CSV file of a folder that is described by one."""
+    """The CSV file that describes a folder, if there is one."""
     if (folder / MANIFEST).is_file():
-        raise UsageError(f"Expected a source of photos, and {folder} is prepared already: train on it as it is.")
+        raise UsageError(f"Expected a source of photos, but {folder} is prepared already: train on it as it is.")
     return next((folder / name for name in _TABLES if (folder / name).is_file()), None)

@@ -1,4 +1,4 @@
-"""What every source of photos looks like to the rest of the package."""
+"""The common interface of all sources of photos."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from twincar.core.labels import ClassNames, shorten
 from twincar.data.dataset import SPLITS, Box, is_outside
 
 OnPhoto = Callable[[int, int], None]
-"""Called with the photos done and the photos there are."""
+"""Progress callback: called with the number of photos done and their total."""
 
 OPTIONAL_SPLITS = ("val", "test")
-"""Splits that a source may lack without a complaint; any other that is asked for must be there."""
+"""Splits that a source may lack; any other requested split must exist."""
 _SPLIT_SPELLINGS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
@@ -26,57 +26,57 @@ _SPLIT_SPELLINGS = {
 SPLIT_WORDS = {
     word + end: split for split, words in _SPLIT_SPELLINGS.items() for word in words for end in ("", "_set", "set")
 }
-"""What sources call their splits, and what we call them; see `split_of`."""
+"""The spellings of splits in sources, and their names in TwinCar; see `split_of`."""
 _NO_LABEL = frozenset({"", "-1", "-1.0", "nan", "none", "null", "na", "n/a", "<na>", "#n/a"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceRow:
-    """One photo as its source lists it; nothing of it has been checked."""
+    """One photo as its source lists it, unchecked."""
 
     name: str
-    """Its place below the photo folder, with forward slashes."""
+    """Path relative to the photo folder, with forward slashes."""
     label: int | str | None
-    """Index of its class; the text found where that names no class; None where the source keeps the label back."""
+    """Index of its class; the text of the label if it names no class; None if the source has no label."""
     split: str
     photo: Path | bytes
-    """The file, or its bytes where the source has no files."""
+    """The file, or its bytes if the source has no files."""
     box: Box | None = None
     fault: PhotoError | None = None
-    """What is wrong with the row, where reading the list has shown it already."""
+    """The error of the row, if reading the list has found one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Photos with labels, wherever they come from."""
+    """A list of photos with labels, of any origin."""
 
     description: str
-    """What the user calls it, with a folder's whole path."""
+    """Its name as the user gave it, with the full path of a folder."""
     revision: str
-    """Commit of a hub data set; empty for other sources."""
+    """Commit of a data set on the hub; empty for other sources."""
     classes: ClassNames
     fingerprint: str
-    """Changes when the source does, as far as can be told without reading photos."""
+    """A hash that changes when the source changes, as far as can be seen without reading the photos."""
     total: int
     """Number of rows."""
     rows: Callable[[], Iterable[SourceRow]]
-    """The rows, one after the other; memory never holds all photos."""
+    """Iterates over the rows; memory never holds all photos."""
     photo_root: Path | None
-    """The folder the names of the rows start from; None where the rows bring bytes."""
+    """The folder that the names of the rows are relative to; None if the rows hold bytes."""
     notes: tuple[str, ...] = ()
-    """What was concluded while reading it, a sentence each, for the user to confirm."""
+    """Conclusions drawn while reading it, one sentence each, for the user to confirm."""
     malformed_lines: tuple[int, ...] = ()
     """Lines of a table that have more or fewer cells than its header; `audit` lists them, `prepare` refuses them."""
     class_lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """The classes as each split or file of the source names and orders them, where they do so on their own."""
+    """The class names of each split or file in its own order, if the source has more than one list of classes."""
     skipped: Mapping[str, int] = field(default_factory=dict)
-    """Files and folders that were found and are no rows, by reason; see `listing.Skip`."""
+    """Counts of skipped files and folders by reason; see `listing.Skip`."""
     make: Callable[[Path, OnPhoto | None], Source] | None = None
-    """For a source that draws its photos: does so in a folder, and gives the source of what it drew."""
+    """For a source that draws its photos: draws them in a folder, and returns the source of that folder."""
 
 
 def asked_splits(splits: Iterable[str]) -> tuple[str, ...]:
-    """The splits to read, in our words; a validation split of the source's own comes with 'train'.
+    """The splits to read, by their names in TwinCar; the source's own validation split comes with 'train'.
 
     Raises:
         UsageError: there are none.
@@ -90,38 +90,38 @@ def asked_splits(splits: Iterable[str]) -> tuple[str, ...]:
 
 
 def split_of(word: str) -> str | None:
-    """What we call a split that a source calls `word`, such as `Training`, `test-set` or `valid`."""
+    """The split that a source means by `word`, such as `Training`, `test-set` or `valid`; None if it is not known."""
     return SPLIT_WORDS.get(re.sub(r"[\s-]+", "_", word.strip()).casefold())
 
 
 def unnamed_split(splits: Sequence[str]) -> str:
-    """What photos are for where nothing says it: training, unless one other split alone is asked for."""
+    """The split of photos for which the source names none: training, unless only one other split is requested."""
     return splits[0] if len(splits) == 1 else "train"
 
 
 def is_no_label(text: str) -> bool:
-    """Whether a label says that there is none: empty, -1, or a word that pandas and spreadsheets write for a gap."""
+    """Whether a label is missing: empty, -1, or a word that pandas and spreadsheets write for a missing value."""
     return text.strip().casefold() in _NO_LABEL
 
 
 def check_split_words(splits: Iterable[str]) -> None:
-    """For sources that have no splits but train, val and test.
+    """Check the splits for sources that can only have train, val and test.
 
     Raises:
-        UsageError: another split is asked for.
+        UsageError: another split is requested.
     """
     unknown = [split for split in splits if split not in SPLITS]
     if unknown:
-        raise UsageError(f"Expected splits out of {', '.join(SPLITS)}, and found {shorten(unknown)}.")
+        raise UsageError(f"Expected splits out of {', '.join(SPLITS)}, but found {shorten(unknown)}.")
 
 
 def file_key(name: str) -> str:
-    """What two spellings of one file name have in common: systems store 'é' as one sign or as two."""
+    """A key that is equal for all spellings of a file name: systems store 'é' as one code point or as two."""
     return unicodedata.normalize("NFC", name)
 
 
 def no_training_photos(where: str | Path) -> DataError:
-    """For a source that was to be trained on and has nothing for that."""
+    """The error for a source without training photos."""
     return DataError(
         f"Expected labelled training photos in {where}, but there are none. "
         "To prepare test photos only, for evaluate --data, add --split test."
@@ -129,7 +129,7 @@ def no_training_photos(where: str | Path) -> DataError:
 
 
 def malformed_rows(where: str | Path, lines: Sequence[int], total: int) -> DataError:
-    """For a table in which cells would be lost, or lie in the wrong column."""
+    """The error for a table whose cells would be lost or be in the wrong columns."""
     first = ", ".join(map(str, lines[:6])) + (f" and {len(lines) - 6} more" if len(lines) > 6 else "")
     return DataError(
         f"Expected as many cells in every row of {where} as in its first line, but {len(lines)} of {total} rows have "
@@ -143,17 +143,17 @@ def classes_of_all(
 ) -> ClassNames:
     """The classes of the training split; with `allow_untrained`, followed by those that only other splits have.
 
-    That the training split has classes that others lack is no harm.
+    The training split may have classes that other splits lack.
 
     Raises:
-        DataError: a class of another split has nothing to learn from, and that is not allowed.
+        DataError: a class of another split is not in the training split, and that is not allowed.
     """
     names = list(train.names) if train else []
     for split, listed in others.items():
         missing = [name for name in listed if train is None or train.find(name) is None]
         if missing and not allow_untrained:
             raise DataError(
-                f"Expected every class of the split '{split}' in the training split too, and {len(missing)} "
+                f"Expected every class of the split '{split}' in the training split too, but {len(missing)} "
                 f"are not: {shorten(missing)}. Add training photos of them, or take them out of '{split}'."
             )
         names += [name for name in missing if not names or ClassNames(tuple(names)).find(name) is None]
@@ -161,7 +161,7 @@ def classes_of_all(
 
 
 def row_fingerprint(rows: Sequence[SourceRow], *parts: str) -> str:
-    """Fingerprint of a source of files: names, labels and boxes, and each file's size and time of change."""
+    """Fingerprint of a source of files: a hash of names, labels, boxes, file sizes and modification times."""
     lines = [f"{row.name}\t{row.label}\t{row.split}\t{row.box}\t{_state_of(row)}" for row in rows]
     return sha256_of("\n".join([*parts, *sorted(lines)]).encode("utf-8", "surrogateescape"))
 

@@ -1,6 +1,6 @@
-"""The rows of a CSV file: its encoding, what separates its cells, which column is which.
+"""Read the rows of a CSV file: recognize its encoding, its separator and its columns.
 
-Read are UTF-8, with or without a byte order mark, and UTF-16 with one; commas, semicolons and tabs.
+Encodings are UTF-8, with or without a byte order mark, and UTF-16 with one; separators are comma, semicolon and tab.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ _SEPARATORS = ",;\t"
 
 @dataclass(frozen=True, kw_only=True)
 class CsvRow:
-    """One row that holds anything."""
+    """One row that is not empty."""
 
     line: int
-    """Where it ends; the first is 1."""
+    """The line on which it ends, from 1."""
     cells: Mapping[str, str]
-    """By the name of our column."""
+    """Cells by TwinCar's name of the column."""
     fault: str = ""
-    """Why its cells cannot be told apart, in which case there are none here."""
+    """Why the cells cannot be assigned to columns; `cells` is then empty."""
 
 
 def read_rows(path: Path) -> list[CsvRow]:
     """The rows of a file whose first line names the columns filename and label.
 
     Raises:
-        DataError: it cannot be read, is no CSV, or lacks a column or has it twice.
+        DataError: it cannot be read, is not CSV, or lacks a column or has it twice.
     """
     text = read_text(path)
-    # strict: a quote that is never closed would otherwise swallow the rest of the file in silence.
+    # strict: an unclosed quote would otherwise silently swallow the rest of the file.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
     try:
         header = next((row for row in reader if row), [])
         columns = _columns(header, path)
         return [_as_row(cells, header, columns, reader.line_num) for cells in reader if any(map(str.strip, cells))]
     except csv.Error as error:
-        raise DataError(f"Expected CSV in {path}, and line {reader.line_num} cannot be read: {error}.") from None
+        raise DataError(f"Expected CSV in {path}, but line {reader.line_num} cannot be read: {error}.") from None
 
 
 def read_text(path: Path) -> str:
@@ -64,22 +64,22 @@ def read_text(path: Path) -> str:
     try:
         data = read_bounded(path)
     except OSError as error:
-        raise DataError(f"Expected a text file at {path}, and it cannot be read: {error.strerror}.") from None
+        raise DataError(f"Expected a text file at {path}, but it cannot be read: {error.strerror}.") from None
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         raise DataError(
-            f"Expected {'UTF-16' if encoding == 'utf-16' else 'UTF-8'} text in {path}, and byte {error.start} is not; "
+            f"Expected {'UTF-16' if encoding == 'utf-16' else 'UTF-8'} text in {path}, but byte {error.start} is not; "
             "save it as UTF-8."
         ) from None
     if "\0" in text:
-        raise DataError(f"Expected text in {path}, but it holds zero bytes; save it as UTF-8.")
+        raise DataError(f"Expected text in {path}, but it contains zero bytes; save it as UTF-8.")
     return text
 
 
 def _separator(text: str) -> str:
-    """The one by which the first line names our columns, else the most frequent one there."""
+    """The separator for which the first line has the known columns, else the most frequent one in it."""
     first = text.lstrip("\r\n").partition("\n")[0]
 
     def fit(separator: str) -> tuple[int, int]:
@@ -90,23 +90,23 @@ def _separator(text: str) -> str:
 
 
 def _columns(header: list[str], path: Path) -> dict[str, int]:
-    """The place of each of our columns."""
-    places: dict[str, int] = {}
-    for place, name in enumerate(header):
+    """The index of each known column."""
+    indices: dict[str, int] = {}
+    for index, name in enumerate(header):
         column = _COLUMN_OF.get(_plain(name))
-        if column in places:
+        if column in indices:
             raise DataError(
-                f"Expected one column {column} in the first line of {path}, but {header[places[column]]!r} and "
+                f"Expected one column {column} in the first line of {path}, but {header[indices[column]]!r} and "
                 f"{name!r} both mean it. Rename the one that is not meant."
             )
         if column:
-            places[column] = place
-    if not {"filename", "label"} <= places.keys():
+            indices[column] = index
+    if not {"filename", "label"} <= indices.keys():
         raise DataError(
-            f"Expected the columns filename and label in the first line of {path}, and found "
+            f"Expected the columns filename and label in the first line of {path}, but found "
             f"{shorten(header, 6) or 'an empty file'}."
         )
-    return places
+    return indices
 
 
 def _plain(name: str) -> str:
@@ -114,9 +114,9 @@ def _plain(name: str) -> str:
 
 
 def _as_row(cells: list[str], header: list[str], columns: Mapping[str, int], line: int) -> CsvRow:
-    # Blank cells at the end, beyond the last name, hold nothing that could be lost.
-    named = max(place for place, name in enumerate(header) if name.strip()) + 1
+    # Blank cells at the end, beyond the last named column, may be dropped.
+    named = max(index for index, name in enumerate(header) if name.strip()) + 1
     if named <= len(cells) and not any(map(str.strip, cells[len(header) :])):
-        return CsvRow(line=line, cells={column: cells[place] for column, place in columns.items()})
+        return CsvRow(line=line, cells={column: cells[index] for column, index in columns.items()})
     fault = f"Expected {len(header)} cells in line {line}, but there are {len(cells)}: {shorten(cells, 8)}."
     return CsvRow(line=line, cells={}, fault=fault)

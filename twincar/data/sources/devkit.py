@@ -2,7 +2,7 @@
 
     cars_meta.mat                        the class names, in the order of their numbers, which count from 1
     cars_train_annos.mat                 photos, boxes and classes of the training half
-    cars_test_annos_withlabels.mat       the same of the test half; a separate download
+    cars_test_annos_withlabels.mat       the same for the test half; a separate download
     cars_test_annos.mat                  the test half without classes
     cars_train/ or cars_train/cars_train/, cars_test/ likewise        the photos
 
@@ -11,7 +11,7 @@ Or the later release of the same photos under other names:
     cars_annos.mat                       class names, photos, boxes, classes, and which photos are for testing
     car_ims/ or car_ims/car_ims/         the photos
 
-Boxes there are pixels counted from 1, the last one included; here they count from 0, the last one excluded.
+Boxes in these files count pixels from 1 and include the last; `Box` counts from 0 and excludes the last.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _ANNOTATIONS = {
     "test": ("cars_test_annos_withlabels.mat", "cars_test_annos.mat"),
 }
 _BOX = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
-_PLACES = ("", "devkit", "car_devkit/devkit", "car_devkit", "cars_devkit/devkit", "cars_devkit")
+_FOLDERS = ("", "devkit", "car_devkit/devkit", "car_devkit", "cars_devkit/devkit", "cars_devkit")
 
 
 def find_in_release(folder: Path, *names: str) -> Path | None:
-    """The first of `names` that is there, in the places where the release and its mirrors put them."""
-    places = [folder / place / name for name in names for place in _PLACES]
-    return next((path for path in places if path.is_file()), None)
+    """The first of `names` that exists, in the folders where the release and its mirrors put them."""
+    candidates = [folder / inner / name for name in names for inner in _FOLDERS]
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def open_devkit(folder: Path, splits: tuple[str, ...]) -> Source:
@@ -52,12 +52,12 @@ def open_devkit(folder: Path, splits: tuple[str, ...]) -> Source:
     check_split_words(splits)
     meta = find_in_release(folder, META)
     if meta is None:
-        raise DataError(f"Expected {META} in {folder} or in its devkit folder, and it is not there.")
+        raise DataError(f"Expected {META} in {folder} or in its devkit folder, but it is not there.")
     classes = ClassNames(tuple(read_class_names(meta)))
     lists = {split: find_in_release(folder, *names) for split, names in _ANNOTATIONS.items() if split in splits}
     for split, path in lists.items():
         if path is None and (split == "train" or "train" not in splits):
-            raise DataError(f"Expected {_ANNOTATIONS[split][0]} beside {meta}, and it is not there.")
+            raise DataError(f"Expected {_ANNOTATIONS[split][0]} beside {meta}, but it is not there.")
     found = {split: path for split, path in lists.items() if path}
     rows = [row for split, path in found.items() for row in _rows_of(folder, split, path, classes)]
     return Source(
@@ -75,14 +75,14 @@ def open_merged(folder: Path, splits: tuple[str, ...]) -> Source:
     """Read the list of the later release, whose photos are in `car_ims/`.
 
     Raises:
-        DataError: the photos are not there, the file is damaged, or a class number is out of range.
+        DataError: the photos are missing, the file is damaged, or a class number is out of range.
     """
     check_split_words(splits)
     path = find_in_release(folder, MERGED) or folder / MERGED
-    root = next((place for place in (folder / "car_ims", folder) if (place / "car_ims").is_dir()), None)
+    root = next((parent for parent in (folder / "car_ims", folder) if (parent / "car_ims").is_dir()), None)
     if root is None:
         raise DataError(
-            f"Expected the photos that {path} lists in {folder / 'car_ims'}, and there is no such folder. Those in "
+            f"Expected the photos that {path} lists in {folder / 'car_ims'}, but there is no such folder. Those in "
             "cars_train and cars_test have other numbers: they need cars_train_annos.mat and cars_meta.mat of the "
             "original release."
         )
@@ -113,14 +113,14 @@ def open_merged(folder: Path, splits: tuple[str, ...]) -> Source:
 
 
 def read_class_names(meta: Path) -> list[str]:
-    """The class names of a `cars_meta.mat`, in their order.
+    """The class names in a `cars_meta.mat`, in their order.
 
     Raises:
-        DataError: the file is something else.
+        DataError: the file is of another kind.
     """
     names = _load(meta, "class_names")
     if not all(isinstance(name, str) for name in names):
-        raise DataError(f"Expected names in the variable 'class_names' of {meta}, and found other values.")
+        raise DataError(f"Expected names in the variable 'class_names' of {meta}, but found other values.")
     return [canonical_name(name) for name in names]
 
 
@@ -134,7 +134,7 @@ def _rows_of(folder: Path, split: str, path: Path, classes: ClassNames) -> list[
         x1, y1, x2, y2, *number = _numbers(entry, name, path, (*_BOX, *["class"] * labelled))
         rows.append(
             SourceRow(
-                # An absolute name stays one, which the audit finds to lead out of the folder.
+                # An absolute name stays absolute; the audit then reports that it leads out of the folder.
                 name=name if is_outside(name) else f"{photos.relative_to(folder).as_posix()}/{name}",
                 label=_label(number[0], name, path, classes) if number else None,
                 split=split,
@@ -146,11 +146,11 @@ def _rows_of(folder: Path, split: str, path: Path, classes: ClassNames) -> list[
 
 
 def _entries(path: Path, fields: Iterable[str]) -> list[Any]:
-    """The photos that a file lists, at least one; each has these fields."""
+    """The photos that a file lists, at least one, checked to have these fields."""
     entries = _load(path, "annotations")
     found = list(entries[0]) if entries and isinstance(entries[0], dict) else []
     if not set(fields) <= set(found):
-        raise DataError(f"Expected file names and boxes in {path}, and found the fields {shorten(found, 8) or 'none'}.")
+        raise DataError(f"Expected file names and boxes in {path}, but found the fields {shorten(found, 8) or 'none'}.")
     return entries
 
 
@@ -162,30 +162,30 @@ def _numbers(entry: Any, name: str, path: Path, fields: Iterable[str]) -> list[i
 
 
 def _label(number: int, name: str, path: Path, classes: ClassNames) -> int:
-    """Index from 0 of a class number that counts from 1."""
+    """The index, from 0, of a class number that counts from 1."""
     if not 1 <= number <= len(classes):
         raise DataError(
-            f"Expected class numbers from 1 to {len(classes)} in {path}, and {name} has {number}. "
+            f"Expected class numbers from 1 to {len(classes)} in {path}, but {name} has {number}. "
             "Take the file from the same release as cars_meta.mat."
         )
     return number - 1
 
 
 def _photo_folder(folder: Path, split: str) -> Path:
-    """Unpacking the release's archives nests the folder in one of the same name, or not."""
+    """The folder of photos, which unpacking may nest in another one of the same name."""
     name = f"cars_{split}"
     for photos in (folder / name / name, folder / name):
         if photos.is_dir():
             return photos
-    ways_out = f"Unpack {name}.tgz there" + ("." if split == "train" else ", or leave the split out (--split train).")
-    raise DataError(f"Expected the photos of '{split}' in {folder / name}, and there is no such folder. {ways_out}")
+    advice = f"Unpack {name}.tgz there" + ("." if split == "train" else ", or leave the split out (--split train).")
+    raise DataError(f"Expected the photos of '{split}' in {folder / name}, but there is no such folder. {advice}")
 
 
 def _load(path: Path, variable: str) -> list[Any]:
     try:
         found = read_variable(path, variable)
     except KeyError:
-        raise DataError(f"Expected the variable '{variable}' in {path}, and it is not there.") from None
+        raise DataError(f"Expected the variable '{variable}' in {path}, but it is not there.") from None
     except (OSError, ValueError) as error:
-        raise DataError(f"Expected a MATLAB file of Stanford Cars at {path}, and it cannot be read: {error}") from None
+        raise DataError(f"Expected a MATLAB file of Stanford Cars at {path}, but it cannot be read: {error}") from None
     return found if isinstance(found, list) else [found]

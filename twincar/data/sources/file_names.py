@@ -1,4 +1,4 @@
-"""From the name of a photo in a table to the file on the disk, which may be spelled another way."""
+"""Find the file on disk for the name of a photo in a table; the two may be spelled differently."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from twincar.data.sources.base import file_key
 
 @dataclass(frozen=True)
 class FoundName:
-    """Where a photo is."""
+    """The result of looking up a name."""
 
     name: str
-    """Below the photo folder, as the disk has it; as it is listed where there is no such file."""
+    """Path below the photo folder as spelled on disk; the listed name if there is no such file."""
     exists: bool = False
     respelled: bool = False
-    """Listed without its suffix, or in another case."""
+    """Whether it is listed without its suffix or in another case."""
     others: tuple[str, ...] = ()
-    """Where there is no such file, those that may be meant."""
+    """If there is no such file, the files that may be meant."""
 
 
 @dataclass(frozen=True)
 class PhotoNames:
-    """Looks up names below a folder."""
+    """Looks up names of photos below a folder."""
 
     root: Path
     _folders: dict[str, tuple[Mapping[str, list[str]], Mapping[str, list[str]]]] = field(default_factory=dict)
 
     def find(self, name: str) -> FoundName:
-        """The file of this name, or the only photo whose name differs by its case or by a suffix that is not listed."""
+        """The file of this name, or the only photo that differs in case or has a suffix that the list omits."""
         if not name or is_outside(name):
             return FoundName(name)
-        # Some systems store 'é' as one sign and some as two, whatever the list says.
+        # Systems store 'é' as one code point or as two, independently of the list.
         spellings = (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
         if exact := next((spelling for spelling in spellings if _is_file(self.root / spelling)), None):
             return FoundName(exact, exists=True)
@@ -47,10 +47,10 @@ class PhotoNames:
         by_name, by_stem = self._listed(folder)
         has_suffix = PurePosixPath(last).suffix.casefold() in PHOTO_SUFFIXES
         fitting = by_name.get(_key(last)) or ([] if has_suffix else by_stem.get(_key(last))) or []
-        places = [f"{folder}/{found}" if folder else found for found in fitting]
-        if len(places) == 1:
-            return FoundName(places[0], exists=True, respelled=True)
-        return FoundName(name, others=tuple(places or by_stem.get(_key(PurePosixPath(last).stem), ())))
+        paths = [f"{folder}/{found}" if folder else found for found in fitting]
+        if len(paths) == 1:
+            return FoundName(paths[0], exists=True, respelled=True)
+        return FoundName(name, others=tuple(paths or by_stem.get(_key(PurePosixPath(last).stem), ())))
 
     def _listed(self, folder: str) -> tuple[Mapping[str, list[str]], Mapping[str, list[str]]]:
         """The photos of a folder, by their names and by their names without a suffix; read once."""
@@ -64,7 +64,7 @@ class PhotoNames:
 
 
 def name_below(folder: Path, name: str) -> str:
-    """An absolute name from `folder` on, where the file lies below it; any other as it is."""
+    """Make an absolute name relative to `folder` if the file lies below it; any other name is returned as it is."""
     path = Path(name)
     if not path.is_absolute():
         return name
@@ -77,7 +77,7 @@ def name_below(folder: Path, name: str) -> str:
 def _resolved(folder: Path) -> Path:
     try:
         return folder.resolve()
-    except (OSError, ValueError, RuntimeError):  # too long, with a zero byte, a circle of links
+    except (OSError, ValueError, RuntimeError):  # too long, with a zero byte, or a loop of links
         return folder
 
 

@@ -1,7 +1,7 @@
-"""A folder a class: below `train/`, `val/` and `test/`, or all in one tree that is taken for training photos.
+"""Class folders: below `train/`, `val/` and `test/`, or all in one tree that is taken for training photos.
 
-Which folder means what is decided in layouts.py. Photos in folders below a class folder belong to the class, unless
-these may be classes themselves: several of them, and no photo beside them.
+layouts.py decides what each folder means. Photos in subfolders of a class folder belong to the class, unless these may
+be classes themselves: several subfolders without a photo beside them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from twincar.data.sources.base import (
 from twincar.data.sources.layouts import class_folders, class_name, no_class_folders, read_boxes, split_folders
 
 _Tree = Mapping[Path, list[Path]]
-"""The class folders of one split, and the photos of each."""
+"""The class folders of one split, with the photos of each."""
 
 
 def open_folders(folder: Path, splits: tuple[str, ...], *, allow_untrained: bool = False) -> Source:
     """Read the names of folders and photos; for `allow_untrained` see `classes_of_all`.
 
     Raises:
-        DataError: no class folders, an empty one, or a class that has no training folder.
+        DataError: there are no class folders, one is empty, or a class has no training folder.
         LabelError: two folders of one split are spellings of one class.
     """
     check_split_words(splits)
@@ -68,20 +68,20 @@ def open_folders(folder: Path, splits: tuple[str, ...], *, allow_untrained: bool
 
 
 def _trees(folder: Path, splits: tuple[str, ...], skipped: Skipped) -> tuple[Mapping[str, Path], dict[str, _Tree]]:
-    """The folder of each split, and the class folders of those that are wanted; one tree alone is one split."""
+    """The folder of each split, and the class folders of the requested ones; a single tree is one split."""
     tops = split_folders(folder, skipped) or {unnamed_split(splits): folder}
     trees: dict[str, _Tree] = {
         split: class_folders(folder, top, skipped) for split, top in tops.items() if split in splits
     }
     if not trees:
         raise DataError(
-            f"Expected a folder for the split {shorten(splits)} in {folder}, but those are {shorten(tops)}."
+            f"Expected a folder for the split {shorten(splits)} in {folder}, but its splits are {shorten(tops)}."
         )
     return tops, trees
 
 
 def _class_lists(tops: Mapping[str, Path], trees: Mapping[str, _Tree]) -> dict[str, tuple[str, ...]]:
-    """The classes of each split that has any; every split goes through ClassNames, which refuses two spellings."""
+    """The classes of each split that has any, checked by ClassNames, which refuses two spellings of one class."""
     names = {
         split: tuple(_class_of(tops[split], path) for path in tree if not is_no_label(path.name))
         for split, tree in trees.items()
@@ -111,14 +111,14 @@ def _rows_of(
 
 def _lost_boxes(split: str, boxes: Mapping[str, Box], rows: list[SourceRow]) -> list[str]:
     lost = boxes.keys() - {row.name.rpartition("/")[2] for row in rows if row.split == split}
-    return [f"{len(lost)} of {len(boxes)} boxes for {split} fit no photo, such as {min(lost)}."] if lost else []
+    return [f"{len(lost)} of {len(boxes)} boxes for {split} match no photo, such as {min(lost)}."] if lost else []
 
 
 def _notes(trees: list[tuple[Path, _Tree]]) -> list[str]:
-    """What the folders were taken for, where that is not plain."""
+    """How the folders were interpreted, if that is not obvious."""
     deep = [(top, path) for top, tree in trees for path in tree if path.parent != top]
     if not deep:
         return []
     top, path = deep[0]
-    place = path.relative_to(top).as_posix()
-    return [f"Folders of makes, models and years: {place} is the class {_class_of(top, path)!r}."]
+    example = path.relative_to(top).as_posix()
+    return [f"Folders of makes, models and years: {example} is the class {_class_of(top, path)!r}."]

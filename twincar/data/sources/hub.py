@@ -1,4 +1,4 @@
-"""A hub data set: the parquet files of the splits asked for, fetched once and kept in the hub's cache."""
+"""A data set on the hub: the parquet files of the requested splits, downloaded once into the hub's cache."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from twincar.core.hub import Repository, fetch
 from twincar.data.sources.base import SPLIT_WORDS, Source
 from twincar.data.sources.parquet import open_parquet
 
-_WAYS_OUT = "Or fetch its parquet files elsewhere and give their folder, or begin with the embedded data set 'toycars'."
+_WAYS_OUT = "Or download its parquet files elsewhere and give their folder, or start with the embedded 'toycars'."
 
 
 def open_hub(spec: str, splits: tuple[str, ...], *, allow_untrained: bool = False) -> Source:
-    """Fetch the data set `hub:owner/name[@revision]`, or take it from the cache; see `open_parquet`.
+    """Download the data set `hub:owner/name[@revision]`, unless it is in the cache; see `open_parquet`.
 
     Raises:
         UsageError: `spec` has another form.
-        HubError: the hub cannot be reached, knows no such data set, refuses it, or sends something else.
-        DataError: it has other files there.
+        HubError: the hub cannot be reached, knows no such data set, denies access, or sends other data.
+        DataError: it has other files.
         StorageError: the cache cannot be written.
     """
     repository = Repository.parse(spec, "dataset")

@@ -1,10 +1,10 @@
-"""Which folder means which split and which class, in the ways in which photos are kept in folders.
+"""Folder layouts: which folder stands for which split and which class.
 
 train/CLASS/ and test/CLASS/        also training/, testing/, test_set/, val/, valid/, validation/
 CLASS/                              one tree, all for training
-MAKE/MODEL/YEAR/                    the class is 'MAKE MODEL YEAR'; known by the years
-car_data/car_data/train/CLASS/      folders that hold one folder only, above the splits; a copy of Stanford Cars by
-                                    classes has its boxes beside them, in anno_train.csv and anno_test.csv
+MAKE/MODEL/YEAR/                    the class is 'MAKE MODEL YEAR'; recognized by the years
+car_data/car_data/train/CLASS/      single folders above the splits; a copy of Stanford Cars in class folders has its
+                                    boxes beside them, in anno_train.csv and anno_test.csv
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from twincar.data.sources.csv_file import read_text
 log = logging.getLogger(__name__)
 
 _YEAR = re.compile(r"(18|19|20)\d\d")
-_DEEPEST = 5  # folders one in another that are looked at for photos
+_DEEPEST = 5  # levels of folders that are searched for photos
 
 
 def split_folders(folder: Path, skipped: Skipped) -> Mapping[str, Path]:
-    """The tree of each split; empty where no folder is named after one.
+    """The folder tree of each split; empty if no folder has the name of a split.
 
-    Photos beside the splits are counted in `skipped`: nobody knows what they are for.
+    Photos beside the splits are counted in `skipped`, because their split is unknown.
 
     Raises:
-        DataError: two folders mean one split.
+        DataError: two folders stand for one split.
     """
     top = _below_wrappings(folder)
     found: dict[str, Path] = {}
@@ -43,7 +43,7 @@ def split_folders(folder: Path, skipped: Skipped) -> Mapping[str, Path]:
     for tree in folders:
         split = split_of(tree.name)
         if split in found:
-            raise DataError(f"Expected one folder for the split '{split}', and found {found[split]} and {tree}.")
+            raise DataError(f"Expected one folder for the split '{split}', but found {found[split]} and {tree}.")
         if split:
             found[split] = tree
     if found:
@@ -56,14 +56,14 @@ def split_folders(folder: Path, skipped: Skipped) -> Mapping[str, Path]:
 
 
 def class_folders(folder: Path, tree: Path, skipped: Skipped) -> dict[Path, list[Path]]:
-    """The folders of one split that mean a class each, and the photos of each.
+    """The class folders of one split, with the photos of each.
 
-    They are the folders in it, with the photos in all folders below them, or the years of a tree of makes and models.
+    They are its subfolders, with all photos below them, or the year folders in a tree of makes and models.
 
     Args:
         folder: the source.
         tree: the folder of the split, or the source itself.
-        skipped: counts what is left out.
+        skipped: counts what is skipped.
 
     Raises:
         DataError: a class folder is empty, or holds folders that may be classes themselves.
@@ -77,8 +77,8 @@ def class_folders(folder: Path, tree: Path, skipped: Skipped) -> dict[Path, list
         return {}
     if empty:
         raise DataError(
-            f"Expected photos in every class folder of {tree}, and {len(empty)} of {len(found)} have none: "
-            f"{shorten(empty)}. Fill them, or delete them if these classes are not meant to be there."
+            f"Expected photos in every class folder of {tree}, but {len(empty)} of {len(found)} have none: "
+            f"{shorten(empty)}. Add photos, or delete these folders."
         )
     for photo in loose:
         skipped.add(Skip.NO_CLASS, str(photo))
@@ -88,20 +88,20 @@ def class_folders(folder: Path, tree: Path, skipped: Skipped) -> dict[Path, list
 
 
 def class_name(tree: Path, folder: Path) -> str:
-    """What the class of a class folder is called: the folder, with those above it in a tree of makes."""
+    """The class name of a class folder: its path below the tree, joined by spaces."""
     return " ".join(folder.relative_to(tree).parts)
 
 
 def read_boxes(folder: Path, tree: Path, split: str) -> dict[str, Box]:
-    """Boxes by file name, of an `anno_train.csv` or `anno_test.csv` above the tree of that split, if there is one.
+    """Boxes by file name, from an `anno_train.csv` or `anno_test.csv` in or above the tree of that split, if any.
 
-    Its columns are name, left, top, right, bottom and class, without a header; they count from 1, the last included.
+    Its columns are name, left, top, right, bottom and class, without a header; pixels count from 1, the last included.
 
     Raises:
-        DataError: a line has something else.
+        DataError: a line has other content.
     """
-    above = [place for place in (tree, *tree.parents) if place.is_relative_to(folder)]
-    path = next((file for place in above if (file := place / f"anno_{split}.csv").is_file()), None)
+    above = [parent for parent in (tree, *tree.parents) if parent.is_relative_to(folder)]
+    path = next((file for parent in above if (file := parent / f"anno_{split}.csv").is_file()), None)
     boxes: dict[str, Box] = {}
     if path is None:
         return boxes
@@ -112,14 +112,14 @@ def read_boxes(folder: Path, tree: Path, split: str) -> dict[str, Box]:
             boxes[name] = (x1 - 1, y1 - 1, x2, y2)
     except (csv.Error, ValueError):
         raise DataError(
-            f"Expected a name and five whole numbers in every line of {path}, but line {reader.line_num} has something "
-            "else. Mend it, or take the file out: it is needed for boxes only."
+            f"Expected a name and five whole numbers in every line of {path}, but line {reader.line_num} has other "
+            "content. Correct it, or remove the file: it is needed for boxes only."
         ) from None
     return boxes
 
 
 def no_class_folders(folder: Path) -> DataError:
-    """For a folder that is no data set: what it holds, and what to do about it."""
+    """The error for a folder that is not a data set: what it holds, and what to do."""
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     loose = look_into(folder, Skipped())[1]
     prepared = [path for path in entries if (path / MANIFEST).is_file()]
@@ -127,29 +127,29 @@ def no_class_folders(folder: Path) -> DataError:
     if not entries:
         found = "the folder is empty"
     elif prepared:
-        found = f"{prepared[0]} in it is prepared already: give that to twincar train"
+        found = f"{prepared[0]} in it is prepared already: use that for twincar train"
     elif tables:
-        found = f"found {shorten(path.name for path in entries)}; give {tables[0]} itself if it lists the photos"
+        found = f"found {shorten(path.name for path in entries)}; give the path of {tables[0]} if it lists the photos"
     elif loose:
-        found = f"{len(loose)} photos lie in it without a folder that names their class"
+        found = f"it has {len(loose)} photos without a folder that names their class"
     else:
         found = f"found {shorten(path.name for path in entries)}"
     return DataError(
         f"Expected a data set in {folder} (parquet files, cars_meta.mat, annotations.csv, or a folder of photos "
-        f"for each class), and {found}."
+        f"for each class), but {found}."
     )
 
 
 def _count_unread(tree: Path, skipped: Skipped) -> None:
-    """Count the photos of a folder beside those of the splits, and warn of them."""
+    """Count the photos in a folder beside the splits, and log a warning."""
     photos = 0
     for photo in photos_below(tree, Skipped(), within=[tree.parent]):
         skipped.add(Skip.OTHER_FOLDER, str(photo))
         photos += 1
     if photos:
         log.warning(
-            "%s is not read: its name means no split (train, val or test), and it holds %d photo%s. Rename it if they "
-            "belong to one.",
+            "%s is not read, because its name is not that of a split (train, val or test), but it has %d photo%s. "
+            "Rename it if they belong to a split.",
             tree,
             photos,
             "s" * (photos != 1),
@@ -157,17 +157,17 @@ def _count_unread(tree: Path, skipped: Skipped) -> None:
 
 
 def _check_unambiguous(folder: Path, photos: list[Path]) -> None:
-    """Refuse a class folder that may be a folder of classes."""
+    """Raise an error for a class folder that may be a folder of classes."""
     below = {photo.relative_to(folder).parts[0] for photo in photos if photo.parent != folder}
     if len(below) > 1 and not any(photo.parent == folder for photo in photos):
         raise DataError(
-            f"Expected the photos of a class in {folder}, but found folders only, which may be classes themselves: "
+            f"Expected the photos of a class in {folder}, but it has only folders, which may be classes themselves: "
             f"{shorten(sorted(below))}. Put the folders of all classes side by side, or list the photos in a CSV file."
         )
 
 
 def _below_wrappings(folder: Path) -> Path:
-    """Down through folders that hold one folder only, if the splits lie there; else the folder itself."""
+    """Descend through folders that contain a single folder, if the splits lie below; else the folder itself."""
     top = folder
     for _ in range(_DEEPEST):
         inside, photos = look_into(top, Skipped())
@@ -180,14 +180,14 @@ def _below_wrappings(folder: Path) -> Path:
 
 
 def _years(tree: Path, folders: list[Path]) -> list[Path]:
-    """The folders of years, all as deep, of a tree of makes and models; none if there are no photos at all."""
+    """The year folders, all at one depth, of a tree of makes and models; none if there are no photos at all."""
     deeper = [found for folder in folders for found in _folders_of_photos(folder)]
     depths = {len(folder.relative_to(tree).parts) for folder in deeper}
     if len(depths) > 1 or not all(_YEAR.fullmatch(folder.name) for folder in deeper):
         first = deeper[0].relative_to(tree)
         raise DataError(
             f"Expected the photos of each class directly in its folder in {tree}, but they lie deeper, such as in "
-            f"{first.as_posix()}. Give the folder that holds the class folders, or name one folder a class, such as "
+            f"{first.as_posix()}. Give the folder that contains the class folders, or make one folder a class, such as "
             f"{' '.join(first.parts)!r}."
         )
     return deeper

@@ -1,8 +1,8 @@
-"""MATLAB files of version 5 to 7, as far as lists of photos and classes need them: text, numbers, cells and structures.
+"""A reader for MATLAB files of version 5 to 7, limited to text, numbers, cells and structures.
 
-SciPy's reader is not used because it trusts the file: a changed byte makes it crash the process or fill the memory.
-Here nothing is read outside the file, made larger than its bytes, or nested deeper than such lists are. The format is
-told in "MAT-File Format" by The MathWorks.
+SciPy's reader is not used because it trusts the file: a changed byte can crash the process or fill the memory. This
+reader never reads outside the file, allocates more than its bytes, or recurses deeper than lists of photos need. The
+format is described in "MAT-File Format" by The MathWorks.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def read_variable(path: Path, name: str) -> Any:
 
     Raises:
         OSError: there is no such file.
-        ValueError: it is no such file, is damaged, or holds something else.
+        ValueError: the file is not of this format, is damaged, or has data of other kinds.
         KeyError: it has no such variable.
     """
     data = read_bounded(path)
     order = {b"IM": "<", b"MI": ">"}.get(data[126:_HEADER])
     if order is None:
-        raise ValueError("it is no MATLAB file of version 5 to 7")
+        raise ValueError("it is not a MATLAB file of version 5 to 7")
     for element in _Elements(data, order, _HEADER):
         if element.kind == _COMPRESSED:
             element = next(iter(_Elements(_decompressed(element.data), order, 0)))
@@ -49,65 +49,65 @@ def read_variable(path: Path, name: str) -> Any:
 
 @dataclass(frozen=True)
 class _Element:
-    """A piece of data and what kind it is."""
+    """A data element and its type."""
 
     kind: int
     data: bytes
 
 
 class _Elements:
-    """Reads one element after another."""
+    """Reads data elements in sequence."""
 
     def __init__(self, data: bytes, order: str, start: int) -> None:
-        self._data, self._order, self._place = data, order, start
+        self._data, self._order, self._offset = data, order, start
 
     def __iter__(self) -> Iterator[_Element]:
-        while self._place < len(self._data):
+        while self._offset < len(self._data):
             yield self.take()
 
     def take(self) -> _Element:
-        """The next one, whose padding to 8 bytes is skipped."""
+        """Read the next element and skip its padding to 8 bytes."""
         first, size = self._tag()
         kind, small = first & 0xFFFF, first >> 16
         if small:  # its size and its data are within the tag
-            size, start = small, self._place + 4
-            self._place += 8
+            size, start = small, self._offset + 4
+            self._offset += 8
         else:
-            start = self._place + 8
-            self._place = start + size + (0 if kind == _COMPRESSED else -size % 8)
+            start = self._offset + 8
+            self._offset = start + size + (0 if kind == _COMPRESSED else -size % 8)
         if start + size > len(self._data) or (small and size > 4):
-            raise ValueError("it breaks off")
+            raise ValueError("it is truncated")
         return _Element(kind, self._data[start : start + size])
 
     def numbers(self) -> list[Any]:
-        """The next one as numbers."""
+        """Read the next element as numbers."""
         element = self.take()
         form = _NUMBERS.get(element.kind)
         if form is None or len(element.data) % struct.calcsize(form):
-            raise ValueError(f"it has data of the kind {element.kind} where numbers belong")
+            raise ValueError(f"it has data of type {element.kind} where numbers belong")
         count = len(element.data) // struct.calcsize(form)
         return list(struct.unpack(f"{self._order}{count}{form}", element.data))
 
     def text(self) -> str:
-        """The next one as characters."""
+        """Read the next element as text."""
         element = self.take()
         encoding = _ENCODINGS.get(element.kind)
         if encoding is None:
-            raise ValueError(f"it has data of the kind {element.kind} where text belongs")
+            raise ValueError(f"it has data of type {element.kind} where text belongs")
         if encoding in ("utf-16", "utf-32"):
             encoding += "-le" if self._order == "<" else "-be"
         return element.data.decode(encoding)
 
     def _tag(self) -> tuple[int, int]:
-        if self._place + 8 > len(self._data):
-            raise ValueError("it breaks off")
-        first, size = struct.unpack_from(f"{self._order}II", self._data, self._place)
+        if self._offset + 8 > len(self._data):
+            raise ValueError("it is truncated")
+        first, size = struct.unpack_from(f"{self._order}II", self._data, self._offset)
         return first, size
 
 
 @dataclass(frozen=True)
 class _Matrix:
-    """An array of any class; only its head has been read."""
+    """An array of any class, of which only the header has been read."""
 
     kind: int
     dimensions: list[int]
@@ -117,7 +117,7 @@ class _Matrix:
 
     @classmethod
     def of(cls, data: bytes, order: str) -> _Matrix:
-        """From the data of its element; empty data is an empty array."""
+        """Read the header from the data of an element; empty data is an empty array."""
         elements = _Elements(data, order, 0)
         if not data:
             return cls(_NUMERIC.start, [0], "", elements, order)
@@ -127,7 +127,7 @@ class _Matrix:
         return cls(flags[0] & 0xFF, dimensions, elements.text(), elements, order)
 
     def value(self, depth: int) -> Any:
-        """As `read_variable` gives it; what may be nested in it is at most so deep."""
+        """The value as `read_variable` returns it; arrays may be nested at most `depth` deep."""
         count = math.prod(self.dimensions)
         if depth == 0:
             raise ValueError("it is nested too deeply")
@@ -148,7 +148,7 @@ class _Matrix:
     def _next(self, depth: int) -> Any:
         element = self.rest.take()
         if element.kind != _MATRIX:
-            raise ValueError(f"it has data of the kind {element.kind} where an array belongs")
+            raise ValueError(f"it has data of type {element.kind} where an array belongs")
         return _Matrix.of(element.data, self.order).value(depth - 1)
 
     def _field_names(self) -> list[str]:
@@ -159,18 +159,18 @@ class _Matrix:
 
 
 def _rows_of(text: str, rows: int) -> str | list[str]:
-    """Characters lie column by column."""
+    """The rows of a character array, which is stored column by column."""
     return text if rows <= 1 else [text[row::rows] for row in range(min(rows, len(text)))]
 
 
 def _decompressed(data: bytes) -> bytes:
-    squeezed = zlib.decompressobj()
+    decompressor = zlib.decompressobj()
     try:
-        found = squeezed.decompress(data, _MOST)
+        found = decompressor.decompress(data, _MOST)
     except zlib.error as error:
         raise ValueError(f"it is damaged ({error})") from None
-    if squeezed.unconsumed_tail:
+    if decompressor.unconsumed_tail:
         raise ValueError(f"it holds more than {_MOST >> 20} MiB")
     if not found:
-        raise ValueError("it breaks off")
+        raise ValueError("it is truncated")
     return found

@@ -1,4 +1,4 @@
-"""Parquet files as the hub keeps data sets: photos as bytes, class names in the schema.
+"""Parquet files in the format of data sets on the hub: photos as bytes, class names in the schema.
 
 data/<split>-00000-of-00002.parquet     columns image (struct of bytes and path) and label (index from 0)
 """
@@ -32,7 +32,7 @@ from twincar.data.sources.base import (
 
 _FILE_NAME = re.compile(r"(?P<split>\w+)(-[^.]*)?\.parquet")
 _SHARD = re.compile(r"-\d+-of-(\d+)\.parquet")
-_BATCH = 1  # photos in memory at once: a few bytes may stand for many large ones, and more at once is no quicker
+_BATCH = 1  # rows read at once: a few bytes can decompress to many large photos, and more rows are not faster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +42,13 @@ class _Part:
     path: Path
     split: str
     names: tuple[str, ...]
-    """Its own class names, in the order of its own labels."""
+    """The file's own class names, in the order of its labels."""
     total: int
+    """Number of rows."""
 
 
 def holds_parquet(folder: Path) -> bool:
-    """Whether there is a parquet file named after a split, directly in `folder` or in its `data/`."""
+    """Whether `folder` or its `data/` has a parquet file that is named after a split."""
     return bool(_files_by_split(folder))
 
 
@@ -62,7 +63,7 @@ def _files_by_split(folder: Path) -> dict[str, list[Path]]:
 def open_parquet(
     folder: Path, splits: tuple[str, ...], *, description: str, revision: str = "", allow_untrained: bool = False
 ) -> Source:
-    """Read a folder that holds such files, directly or in `data/`; for `allow_untrained` see `classes_of_all`.
+    """Read a folder with such files, directly or in `data/`; for `allow_untrained` see `classes_of_all`.
 
     Raises:
         DataError: a file is missing, damaged, or has no photos with labels.
@@ -77,7 +78,7 @@ def open_parquet(
         found = f"found those of {', '.join(sorted(files))}" if files else "found none of them"
         raise DataError(
             f"Expected the parquet files of {shorten(missing)} in {description} (data/{missing[0]}-*.parquet), "
-            f"and {found}. Look up what its splits are called."
+            f"but {found}. Look up what its splits are called."
         )
     chosen = {split: files[split] for split in splits if split in files}
     parts = [_read_part(path, split) for split, paths in chosen.items() for path in _all_shards(paths)]
@@ -100,13 +101,13 @@ def open_parquet(
 
 
 def _all_shards(paths: list[Path]) -> list[Path]:
-    """The files of one split, which say in their names how many there are."""
+    """The files of one split, checked against the number of files in their names."""
     for path in paths:
         shard = _SHARD.search(path.name)
         if shard and int(shard[1]) != len(paths):
             raise DataError(
-                f"Expected {int(shard[1])} files such as {path.name} in {path.parent}, and found {len(paths)}. "
-                "Fetch the missing ones, or delete what is left of another download."
+                f"Expected {int(shard[1])} files such as {path.name} in {path.parent}, but found {len(paths)}. "
+                "Download the missing ones, or delete leftovers of another download."
             )
     return paths
 
@@ -120,14 +121,14 @@ def _read_part(path: Path, split: str) -> _Part:
         raise _damaged(path, error) from None
     if not _holds_photos(types.get("image", pa.null())) or not pa.types.is_integer(types.get("label", pa.null())):
         found = shorten((f"{name} ({kind})" for name, kind in types.items()), 6)
-        raise DataError(f"Expected the columns image (struct) and label (whole numbers) in {path}, and found {found}.")
+        raise DataError(f"Expected the columns image (struct) and label (whole numbers) in {path}, but found {found}.")
     names = tuple(canonical_name(name) for name in _names_in(schema.metadata or {}, path))
     _check_numbers(path, len(names))
     return _Part(path=path, split=split, names=names, total=total)
 
 
 def _check_numbers(path: Path, classes: int) -> None:
-    """Numbers that count from 1 would make every car another one."""
+    """Check that class numbers count from 0; counted from 1, every photo would get the wrong class."""
     try:
         with pq.ParquetFile(path) as file:
             batches = file.iter_batches(1 << 16, columns=["label"])
@@ -158,7 +159,7 @@ def _names_in(metadata: Mapping[bytes, bytes], path: Path) -> list[str]:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(
-            f"Expected the names of the classes in the schema of {path}, and found none. Write the file with the "
+            f"Expected the names of the classes in the schema of {path}, but found none. Write the file with the "
             "'datasets' library and a ClassLabel column, or give the photos as class folders or with a CSV file."
         )
     return names
@@ -182,15 +183,15 @@ def _rows_of(parts: list[_Part], classes: ClassNames) -> Iterator[SourceRow]:
 
 
 def _label(number: int | None, labels: list[int | None]) -> int | str | None:
-    if number is None or number == -1:  # as data sets write it that keep their labels back
+    if number is None or number == -1:  # data sets that do not publish their labels write -1
         return None
     return labels[number] if 0 <= number < len(labels) else str(number)
 
 
 def _cells_of(path: Path) -> Iterator[tuple[dict[str, Any] | None, int | None]]:
-    """Image and label of each row, read a batch at a time."""
+    """Image and label of each row, read in batches."""
     try:
-        # Pre-buffering would keep all that has been read until the end of the file.
+        # Pre-buffering would keep all data in memory until the end of the file.
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
             for batch in file.iter_batches(_BATCH, columns=["image", "label"]):
                 for image, label in zip(batch.column("image"), batch.column("label"), strict=True):
@@ -203,14 +204,14 @@ def _plain(image: pa.StructScalar, path: Path) -> dict[str, Any] | None:
     data = image["bytes"] if image.is_valid else None
     if data is not None and data.is_valid and len(data.as_buffer()) > MAX_BYTES:
         raise DataError(
-            f"Expected photos of at most {MAX_BYTES >> 20} MiB in {path}, and found a larger one. Take it out."
+            f"Expected photos of at most {MAX_BYTES >> 20} MiB in {path}, but found a larger one. Remove it."
         )
     found: dict[str, Any] | None = image.as_py()
     return found
 
 
 def _file_name(path: str | None, photo: bytes, number: int) -> str:
-    """A name for a photo of a parquet file: the last part of its path, or its number where it has none."""
+    """A file name for a photo: the last part of its path, or its number if it has no path."""
     name = _safe(PurePosixPath((path or "").replace("\\", "/")).name)
     if name:
         return name
@@ -218,9 +219,9 @@ def _file_name(path: str | None, photo: bytes, number: int) -> str:
 
 
 def _safe(name: str) -> str:
-    """`name` as one part of a path on any system; what a data set says must not lead out of its folder."""
+    """`name` as one part of a path on any system, so that no name leads out of the folder."""
     return re.sub(r'[\\/:*?"<>|\x00-\x1f]', "-", name).strip(". ")[:100]
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(f"Expected a parquet file at {path}, and it is damaged: {error}. Delete it and fetch it again.")
+    return DataError(f"Expected a parquet file at {path}, but it is damaged: {error}. Delete it and download it again.")

@@ -1,7 +1,7 @@
 """A CSV file that lists photos: filename,label[,split][,x1,y1,x2,y2].
 
-A label is a class name, or a class number where a class list says what the numbers mean. Boxes count pixels from
-0, the last one excluded. Without a split column all photos are for training.
+A label is a class name, or a class number together with a class list. Boxes count pixels from 0, the last one excluded.
+Without a split column all photos are for training.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _NUMBER = re.compile(r"-?\d{1,9}(\.0)?")  # '3.0' is what a column of numbers wi
 
 @dataclass(frozen=True, kw_only=True)
 class _Line:
-    """One line of the file, before its label means anything."""
+    """One line of the file, before its label is looked up."""
 
     name: str
     label: str
-    """Empty where the file says in any way that there is none."""
+    """Empty if it is missing, in any of the spellings of `is_no_label`."""
     split: str
     box: Box | None
 
@@ -54,14 +54,14 @@ def open_table(
     labels_from: int | None = None,
     allow_untrained: bool = False,
 ) -> Source:
-    """Read a CSV file; its photos lie beside it, or beside it in `images/` or `photos/`.
+    """Read a CSV file; its photos lie beside it, or in `images/` or `photos/` beside it.
 
-    Where labels are numbers and nothing proves whether the first class is 0 or 1, `labels_from` has to tell. For
+    If labels are numbers and the file does not show whether the first class is 0 or 1, `labels_from` must be given. For
     `allow_untrained` see `classes_of_all`.
 
     Raises:
-        UsageError: `classes_file` is not there, or `labels_from` is needed, not needed, or contradicted.
-        DataError: a column is missing, a split has no known name, or numbers for labels without a class list.
+        UsageError: `classes_file` does not exist, or `labels_from` is needed, not needed, or contradicted.
+        DataError: a column is missing, a split has an unknown name, or labels are numbers without a class list.
     """
     check_split_words(splits)
     class_list = classes_file or next((p for name in _CLASS_LISTS if (p := path.parent / name).is_file()), None)
@@ -72,7 +72,7 @@ def open_table(
     if malformed and not lines:
         raise malformed_rows(path, [row.line for row in malformed], len(rows))
     listed = read_class_file(class_list) if class_list else None
-    numbers = _numbers_in(all_lines)  # of all splits: what they mean must not depend on those that are asked for
+    numbers = _numbers_in(all_lines)  # of all splits: their meaning must not depend on the requested splits
     if numbers and listed is None:
         raise _no_class_list(path)
     if labels_from is not None and not numbers:
@@ -82,8 +82,8 @@ def open_table(
     root = _photo_root(path.parent, lines)
     names = PhotoNames(root)
     found = [names.find(name_below(root, line.name)) for line in lines]
-    sound = [_as_source_row(root, line, at, classes, first) for line, at in zip(lines, found, strict=True)]
-    listed_rows = [*sound, *map(_malformed_row, malformed)]
+    wellformed = [_as_source_row(root, line, at, classes, first) for line, at in zip(lines, found, strict=True)]
+    listed_rows = [*wellformed, *map(_malformed_row, malformed)]
     return Source(
         description=str(path),
         revision="",
@@ -98,15 +98,15 @@ def open_table(
 
 
 def read_class_file(path: Path) -> ClassNames:
-    """The class names in a text file (one a line), a `classes.json` or a `cars_meta.mat`, in their order.
+    """The class names in a text file (one per line), a `classes.json` or a `cars_meta.mat`, in their order.
 
     Raises:
         UsageError: there is no such file.
-        DataError: the file is something else.
+        DataError: the file is of another kind.
         LabelError: a class is listed twice.
     """
     if not path.is_file():
-        raise UsageError(f"Expected a class list at {path}, and there is no such file.")
+        raise UsageError(f"Expected a class list at {path}, but there is no such file.")
     if path.suffix == ".mat":
         from twincar.data.sources.devkit import read_class_names  # deferred: few need it
 
@@ -115,15 +115,15 @@ def read_class_file(path: Path) -> ClassNames:
         rows = read_json(path)
         listed = rows if isinstance(rows, list) else []
         names = [row.get("name", "") if isinstance(row, dict) else row for row in listed]
-        if any(isinstance(row, dict) and row.get("index", place) != place for place, row in enumerate(listed)):
+        if any(isinstance(row, dict) and row.get("index", number) != number for number, row in enumerate(listed)):
             raise DataError(
-                f"Expected the classes in {path} in the order of their index, from 0, but it is another. Sort them, or "
-                "take the indices out if the order is what counts."
+                f"Expected the classes in {path} in the order of their index, from 0, but it differs. Sort them, "
+                "or remove the indices if the order is right."
             )
     else:
         names = [line for line in read_text(path).splitlines() if line.strip()]
     if not names or not all(isinstance(name, str) and name.strip() for name in names):
-        raise DataError(f"Expected class names in {path}, one a line or as classes.json lists them, and found none.")
+        raise DataError(f"Expected class names in {path}, one per line or as classes.json lists them, but found none.")
     return ClassNames(tuple(canonical_name(name) for name in names))
 
 
@@ -133,7 +133,7 @@ def _as_line(row: CsvRow, path: Path, splits: Sequence[str]) -> _Line:
     split = split_of(word)
     if split is None:
         raise DataError(
-            f"Expected train, val or test in the column split of {path}, and line {row.line} has {word.strip()!r}."
+            f"Expected train, val or test in the column split of {path}, but line {row.line} has {word.strip()!r}."
         )
     name = cells["filename"].strip().replace("\\", "/")
     label = cells["label"].strip()
@@ -153,7 +153,7 @@ def _box(cells: Mapping[str, str], path: Path, number: int) -> Box | None:
         x1, y1, x2, y2 = (round(float(side)) for side in sides)
     except (ValueError, OverflowError):
         raise DataError(
-            f"Expected pixels in the columns {', '.join(BOX)} of {path}, and line {number} has {', '.join(sides)}."
+            f"Expected pixels in the columns {', '.join(BOX)} of {path}, but line {number} has {', '.join(sides)}."
         ) from None
     return (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else None
 
@@ -166,14 +166,14 @@ def _numbers_in(lines: Iterable[_Line]) -> set[int]:
 
 def _no_class_list(path: Path) -> DataError:
     return DataError(
-        f"Expected class names in the column label of {path}, and found numbers. Say what they mean: "
-        "give a class list (--classes FILE: one name a line, classes.json or cars_meta.mat), or put "
+        f"Expected class names in the column label of {path}, but found numbers. Say what they mean: "
+        "give a class list (--classes FILE: one name per line, classes.json or cars_meta.mat), or put "
         "classes.txt beside the CSV file."
     )
 
 
 def _first_number(path: Path, numbers: set[int], classes: int, asked: int | None) -> tuple[int, list[str]]:
-    """The number of the first class, 0 or 1, and how that is known where nobody has told it."""
+    """The number of the first class, 0 or 1, and a note on how it was inferred if the user has not given it."""
     found = f"{min(numbers)} to {max(numbers)} for {classes} classes"
     if asked is None and 0 not in numbers and max(numbers) != classes:
         raise UsageError(
@@ -244,23 +244,23 @@ def _malformed_row(row: CsvRow) -> SourceRow:
 
 
 def _photo_root(folder: Path, lines: Iterable[_Line]) -> Path:
-    """Beside the file or in a folder there, wherever more of the photos are; beside it where names are absolute."""
+    """The folder of the file or a subfolder, wherever most of the photos are; the former if names are absolute."""
     names = [line.name for line in lines if not is_outside(line.name)]
 
-    def photos_there(root: Path) -> int:
+    def count_photos(root: Path) -> int:
         known = PhotoNames(root)
         return sum(known.find(name).exists for name in names) if root.is_dir() else -1
 
-    return max((folder / place for place in _PHOTO_FOLDERS), key=photos_there)
+    return max((folder / inner for inner in _PHOTO_FOLDERS), key=count_photos)
 
 
 def _respelled(lines: Sequence[_Line], found: Sequence[FoundName]) -> list[str]:
-    """How many names are not spelled as on the disk."""
+    """A note on the names that are spelled differently on disk."""
     pairs = [(line.name, at.name) for line, at in zip(lines, found, strict=True) if at.respelled]
     if not pairs:
         return []
     listed, name = pairs[0]
     return [
-        f"{len(pairs)} of {len(lines)} photos are listed under another name than the only file that fits has, such as "
+        f"The names of {len(pairs)} of {len(lines)} photos differ from those of their only matching files, such as "
         f"{listed!r} for {name!r}."
     ]

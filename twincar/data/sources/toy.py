@@ -1,4 +1,4 @@
-"""The embedded data set as a source: its photos are drawn where the prepared data set will be."""
+"""The embedded toy cars as a source: the photos are drawn in the folder of the prepared data set."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from twincar.data.toy.cars import CLASS_NAMES, draw_data_set
 
 
 def open_toycars(seed_text: str, splits: tuple[str, ...]) -> Source:
-    """The toy cars drawn with a seed.
+    """The toy cars, drawn with a seed.
 
     Raises:
-        UsageError: the seed is no whole number.
+        UsageError: the seed is not a whole number.
     """
     check_split_words(splits)
     if not seed_text.isdecimal():
-        raise UsageError(f"Expected toycars or toycars:SEED with a whole number, and found 'toycars:{seed_text}'.")
+        raise UsageError(f"Expected toycars or toycars:SEED with a whole number, but found 'toycars:{seed_text}'.")
     seed = int(seed_text)
     source = Source(
         description=f"toycars:{seed}",
@@ -36,7 +36,7 @@ def open_toycars(seed_text: str, splits: tuple[str, ...]) -> Source:
     def make(folder: Path, on_photo: OnPhoto | None) -> Source:
         draw_data_set(folder, seed=seed, on_photo=on_photo)
         drawn = open_table(folder / "photos.csv", splits)
-        (folder / "photos.csv").unlink()  # annotations.csv will say the same and more
+        (folder / "photos.csv").unlink()  # annotations.csv has the same content and more
         return replace(source, classes=drawn.classes, total=drawn.total, rows=drawn.rows, photo_root=drawn.photo_root)
 
     return replace(source, make=make)

@@ -1,7 +1,7 @@
-"""Cars that the package draws itself: twelve pairs of twins that differ in one small part. Torch-free.
+"""Draw the toy cars: twelve pairs of twins that differ in one small part. Torch-free.
 
-Each photo is drawn from a random stream of its own, so it depends neither on how many others are drawn nor on their
-order. Of each, the car's box and the pixels of the part that tells it from its twin are known. H, W: a photo's size.
+Each photo has its own random stream, so it does not depend on the number or order of the others. The box of each car is
+known, and so are the pixels of the part that distinguishes it from its twin. H, W: a photo's size.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from twincar.core.files import write_json, write_text
 from twincar.core.photos import read_photo
 from twincar.data.toy.parts import BODIES, Design, Face, Light, Paint, car_faces, part_faces, project, shadow_faces
 from twincar.data.toy.scenes import FINER, PAINTS, draw_obstacle, draw_place
-from twincar.data.toy.shapes import Array, Colour, shaded
+from twincar.data.toy.shapes import Array, Color, shaded
 
 WIDTH = 192
-"""Of every photo, pixels; the height, about 85 to 140, goes with the car's."""
+"""Width of every photo, pixels; the height, about 85 to 140, depends on the car."""
 PHOTOS_PER_CLASS: Mapping[str, int] = MappingProxyType({"train": 88, "test": 16})
-"""By split; the photos to validate on are split off the training ones later."""
+"""Photos per class by split; the validation photos are taken from the training split later."""
 _LENS = 5  # width in pixels of the widest blur
 _JPEG_QUALITY = 92
 _TINTS = np.array([[1, 1, 1], [1, 1, 1], [0.92, 0.95, 1.0], [1.06, 0.94, 0.8], [0.72, 0.74, 0.88]])  # day to dusk
@@ -50,7 +50,7 @@ class TwinPair:
 
 @dataclass(frozen=True, kw_only=True)
 class ToyPhoto:
-    """A drawn photo and what is known of it."""
+    """A drawn photo with its ground truth."""
 
     image: Image.Image  # RGB, W×H
     box: tuple[int, int, int, int]  # the car's x1, y1, x2, y2 in pixels, half-open
@@ -59,7 +59,7 @@ class ToyPhoto:
 
 @dataclass(frozen=True)
 class Part:
-    """What tells the car in a drawn photo from its twin."""
+    """The part that distinguishes the car in a drawn photo from its twin."""
 
     car: str
     twin: str
@@ -113,13 +113,13 @@ def draw_photo(class_name: str, *, seed: int, split: str = "train", number: int 
         ValueError: there is no such class.
     """
     if class_name not in _DESIGN:
-        raise ValueError(f"Expected one of CLASS_NAMES, such as {CLASS_NAMES[0]!r}, and found {class_name!r}.")
+        raise ValueError(f"Expected one of CLASS_NAMES, such as {CLASS_NAMES[0]!r}, but found {class_name!r}.")
     stream = zlib.crc32(f"{split}/{class_name}".encode())
     return photograph(class_name, np.random.default_rng([seed, stream, number]))
 
 
 def draw_empty_place(rng: np.random.Generator) -> Image.Image:
-    """A photo of a place where cars stand, without one; RGB, W×H."""
+    """Draw a photo of a scene without its car; RGB, W×H."""
     camera, height = _aim_camera(rng, _corners_of_both(TWIN_PAIRS[rng.integers(len(TWIN_PAIRS))]))
     image = Image.new("RGB", (WIDTH * FINER, height * FINER))
     draw_place(rng, image, camera)
@@ -136,15 +136,15 @@ def draw_data_set(
     """Draw a data set below `out`; the same arguments give the same files.
 
         photos/<split>/<class name>/0000.jpg    the photos
-        masks/<split>/<class name>/0000.png     of each the `part_mask`
-        photos.csv                              of each filename (below photos/), label, split, x1, y1, x2, y2
+        masks/<split>/<class name>/0000.png     the `part_mask` of each photo
+        photos.csv                              filename (below photos/), label, split, x1, y1, x2, y2 of each photo
         toycars.json                            seed, photos_per_class and the twin pairs; written last
 
     Args:
-        out: A folder; made if it is not there.
-        seed: Of everything random.
-        photos_per_class: How many photos each class gets, by split.
-        on_photo: Called after each photo with the number of those done and of all.
+        out: A folder; created if it does not exist.
+        seed: Seed of everything random.
+        photos_per_class: Number of photos of each class, by split.
+        on_photo: Called after each photo with the number of photos done and their total.
 
     Raises:
         StorageError: the disk is full or `out` cannot be written to.
@@ -175,12 +175,12 @@ def draw_data_set(
 
 
 def read_part(folder: Path, file: str, class_name: str) -> Part | None:
-    """What tells the car of one photo from its twin, or None where the photo was not drawn here.
+    """The part that distinguishes the car of a photo from its twin; None if the photo is not a toy photo.
 
     Args:
         folder: of a data set drawn by `draw_data_set`, or of any other.
-        file: the photo's place below `photos/`.
-        class_name: of its car.
+        file: path of the photo below `photos/`.
+        class_name: class of its car.
     """
     mask = folder / "masks" / Path(file).with_suffix(".png")
     pair = _PAIR.get(class_name)
@@ -215,7 +215,7 @@ def photograph(class_name: str, rng: np.random.Generator) -> ToyPhoto:
 
 @cache
 def _corners_of_both(pair: TwinPair) -> Array:
-    """The corners of both cars, N×3: framed by these, a photo does not tell the class by its frame."""
+    """The corners of both cars, N×3; both frame the photo, so that the framing does not reveal the class."""
     return np.concatenate([face.corners for name in (pair.first, pair.second) for face in car_faces(_DESIGN[name])])
 
 
@@ -227,9 +227,9 @@ def _choose_paint(rng: np.random.Generator) -> Paint:
 
 
 def _aim_camera(rng: np.random.Generator, car: Array) -> tuple[Array, int]:
-    """A camera with all corners of a car, N×3, well in view, and the height of its photos in pixels.
+    """A camera that has all corners of a car, N×3, well in view, and the height of its photos in pixels.
 
-    The camera is 3×4 and takes (x, y, z, 1) in metres to (column, row, 1)·w in the pixels that are drawn in.
+    The camera is 3×4 and maps (x, y, z, 1) in metres to (column, row, 1)·w in pixels of the drawing.
     """
     yaw, pitch, roll = np.radians([rng.uniform(36, 54), rng.uniform(2, 6), rng.uniform(-4, 4)])
     distance, side = rng.uniform(8, 13), rng.choice([-1.0, 1.0])
@@ -251,7 +251,7 @@ def _aim_camera(rng: np.random.Generator, car: Array) -> tuple[Array, int]:
 
 
 def _draw_faces(image: Image.Image, camera: Array, faces: Sequence[Face], paint: Paint | None = None) -> None:
-    """Draw faces in their order, without paint all in 255."""
+    """Draw faces in their order; without paint, all have the value 255."""
     if not faces:
         return
     numbers = project(camera, np.concatenate([face.corners for face in faces])).ravel().tolist()
@@ -269,20 +269,20 @@ def _box(corners: Array) -> tuple[int, int, int, int]:
     return int(left), int(top), int(right), int(bottom)
 
 
-def _put_before(image: Image.Image, mask: Image.Image, shapes: list[tuple[Array, Colour]]) -> None:
-    """Draw shapes over a photo and its mask, unless they hide more than 30 % of the mask."""
+def _put_before(image: Image.Image, mask: Image.Image, shapes: list[tuple[Array, Color]]) -> None:
+    """Draw shapes over a photo and its mask, unless they hide more than 30% of the mask."""
     left = mask.copy()
     for corners, _ in shapes:
         ImageDraw.Draw(left).polygon(corners.ravel().tolist(), fill=0)
     if left.histogram()[255] < 0.7 * mask.histogram()[255]:
         return
     mask.paste(left)
-    for corners, colour in shapes:
-        ImageDraw.Draw(image).polygon(corners.ravel().tolist(), fill=colour)
+    for corners, color in shapes:
+        ImageDraw.Draw(image).polygon(corners.ravel().tolist(), fill=color)
 
 
 def _expose(rng: np.random.Generator, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Time of day, lens and sensor: tint, blur and noise."""
+    """Simulate time of day, lens and sensor by tint, blur and noise."""
     tint = _TINTS[rng.integers(len(_TINTS))] * rng.uniform(0.85, 1.1)
     blurred = cv2.GaussianBlur(pixels, (_LENS, _LENS), rng.uniform(0.1, 0.8))
     grain = rng.uniform(1, 4) * rng.standard_normal((*pixels.shape[:2], 1), dtype=np.float32)

@@ -1,7 +1,6 @@
-"""Pictures that are no cars, drawn to see whether a model says so: noise, text, plain colours, scenes. Torch-free.
+"""Draw far-OOD images, to measure whether a model rejects them: noise, text, plain colours, scenes. Torch-free.
 
-Each picture is drawn from a random stream of its own, so it depends neither on how many others are drawn nor on their
-order. H×W pixels.
+Each image has its own random stream, so it does not depend on the number or order of the others. H×W pixels.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from twincar.data.toy.cars import draw_empty_place
-from twincar.data.toy.shapes import Colour, shaded
+from twincar.data.toy.shapes import Color, shaded
 
 WIDTH, HEIGHT = 256, 192
-"""Of every picture, pixels; a place without a car has the size of a toy car's photo."""
+"""Size of every image, pixels; a scene without a car has the size of a toy photo."""
 _CONSONANTS, _VOWELS = list("bcdfghjklmnprstvwz"), list("aeiou")
-_PAPERS: tuple[tuple[Colour, Colour], ...] = (
+_PAPERS: tuple[tuple[Color, Color], ...] = (
     ((252, 252, 248), (24, 24, 28)),
     ((244, 236, 214), (70, 50, 36)),
     ((28, 32, 40), (214, 222, 226)),
@@ -27,9 +26,9 @@ _PAPERS: tuple[tuple[Colour, Colour], ...] = (
 
 
 def non_car_images(count: int, seed: int = 0) -> Iterator[tuple[str, Image.Image]]:
-    """So many pictures that show no car, each with its kind, a key of `KINDS`; the kinds come in turn.
+    """Draw `count` RGB images without a car, each with its kind, a key of `KINDS`; the kinds alternate.
 
-    The same seed gives the same pictures; of a larger count they are the first. All are RGB.
+    The same seed gives the same images, and a larger count begins with the images of a smaller one.
     """
     for number in range(count):
         kind = list(KINDS)[number % len(KINDS)]
@@ -37,7 +36,7 @@ def non_car_images(count: int, seed: int = 0) -> Iterator[tuple[str, Image.Image
 
 
 def _noise(rng: np.random.Generator) -> Image.Image:
-    """Grain from single pixels to blotches, coloured or grey, some of it black and white, some in blocks."""
+    """Noise of different cell sizes, coloured or gray, sometimes black and white or in blocks."""
     channels = rng.choice([1, 3])
     cell = int(rng.choice([1, 1, 2, 8, 32]))
     grain = rng.normal(128, rng.uniform(20, 90), (HEIGHT // cell, WIDTH // cell, channels))
@@ -49,7 +48,7 @@ def _noise(rng: np.random.Generator) -> Image.Image:
 
 
 def _text(rng: np.random.Generator) -> Image.Image:
-    """A page of made-up words: a heading now and then, ragged lines, columns of numbers on some."""
+    """A page of invented words, sometimes with a heading or rows of numbers."""
     paper, ink = _PAPERS[rng.integers(len(_PAPERS))]
     image = Image.new("RGB", (WIDTH, HEIGHT), paper)
     draw, size = ImageDraw.Draw(image), int(rng.integers(8, 22))
@@ -76,7 +75,7 @@ def _words(rng: np.random.Generator, count: int) -> str:
 
 
 def _plain(rng: np.random.Generator) -> Image.Image:
-    """One colour, or two to four of them that run into one another from corner to corner."""
+    """A single colour, or a gradient of two to four colours."""
     corners = rng.integers(0, 256, (2, 2, 3))
     if rng.random() < 0.4:
         corners[:] = corners[0, 0]
@@ -88,13 +87,13 @@ def _plain(rng: np.random.Generator) -> Image.Image:
 
 
 def _scene(rng: np.random.Generator) -> Image.Image:
-    """A place without a car, a room, or a still life of plain shapes."""
+    """A scene without a car, a room, or a picture of plain shapes."""
     return (draw_empty_place, _room, _shapes)[rng.integers(3)](rng)
 
 
 def _room(rng: np.random.Generator) -> Image.Image:
     """A wall and a floor with a window, a picture, a table and a lamp."""
-    wall, floor, wood = (_colour(rng, low, high) for low, high in ((150, 240), (80, 180), (60, 150)))
+    wall, floor, wood = (_color(rng, low, high) for low, high in ((150, 240), (80, 180), (60, 150)))
     image = Image.new("RGB", (WIDTH, HEIGHT), wall)
     draw, skirting = ImageDraw.Draw(image), int(rng.uniform(0.6, 0.8) * HEIGHT)
     draw.rectangle((0, skirting, WIDTH, HEIGHT), fill=floor)
@@ -102,7 +101,7 @@ def _room(rng: np.random.Generator) -> Image.Image:
         draw.line((x, HEIGHT, WIDTH / 2 + 0.6 * (x - WIDTH / 2), skirting), fill=shaded(floor, 0.85), width=2)
     for left in (int(rng.integers(8, 40)), int(rng.integers(150, 190))):
         width, height, top = int(rng.integers(36, 60)), int(rng.integers(36, 70)), int(rng.integers(10, 40))
-        draw.rectangle((left, top, left + width, top + height), fill=_colour(rng, 90, 255), outline=wood, width=4)
+        draw.rectangle((left, top, left + width, top + height), fill=_color(rng, 90, 255), outline=wood, width=4)
         if rng.random() < 0.5:
             draw.line((left + width / 2, top, left + width / 2, top + height), fill=wood, width=3)
             draw.line((left, top + height / 2, left + width, top + height / 2), fill=wood, width=3)
@@ -114,7 +113,7 @@ def _room(rng: np.random.Generator) -> Image.Image:
     for x in (left + 6, right - 14):
         draw.rectangle((x, top, x + 8, HEIGHT - 12), fill=shaded(wood, 0.7))
     draw.rectangle((left, top, right, top + 9), fill=wood)
-    lamp, shade = int(rng.integers(left + 20, right - 20)), _colour(rng, 150, 255)
+    lamp, shade = int(rng.integers(left + 20, right - 20)), _color(rng, 150, 255)
     draw.rectangle((lamp - 2, top - 40, lamp + 2, top), fill=shaded(wood, 0.6))
     draw.polygon((lamp - 18, top - 34, lamp + 18, top - 34, lamp + 9, top - 62, lamp - 9, top - 62), fill=shade)
     return image
@@ -122,22 +121,22 @@ def _room(rng: np.random.Generator) -> Image.Image:
 
 def _shapes(rng: np.random.Generator) -> Image.Image:
     """Rectangles, ellipses and triangles strewn over a plain ground."""
-    image = Image.new("RGB", (WIDTH, HEIGHT), _colour(rng, 0, 256))
+    image = Image.new("RGB", (WIDTH, HEIGHT), _color(rng, 0, 256))
     draw = ImageDraw.Draw(image)
     for _ in range(rng.integers(4, 16)):
         x, y = rng.uniform((0, 0), (WIDTH, HEIGHT))
         wide, high = rng.uniform(8, 70, 2)
-        colour = _colour(rng, 0, 256)
+        color = _color(rng, 0, 256)
         if rng.random() < 1 / 3:
-            draw.polygon((x, y - high, x + wide, y + high, x - wide, y + high), fill=colour)
+            draw.polygon((x, y - high, x + wide, y + high, x - wide, y + high), fill=color)
         elif rng.random() < 1 / 2:
-            draw.rectangle((x - wide, y - high, x + wide, y + high), fill=colour)
+            draw.rectangle((x - wide, y - high, x + wide, y + high), fill=color)
         else:
-            draw.ellipse((x - wide, y - high, x + wide, y + high), fill=colour)
+            draw.ellipse((x - wide, y - high, x + wide, y + high), fill=color)
     return image
 
 
-def _colour(rng: np.random.Generator, low: int, high: int) -> Colour:
+def _color(rng: np.random.Generator, low: int, high: int) -> Color:
     red, green, blue = rng.integers(low, high, 3).tolist()
     return red, green, blue
 
@@ -145,4 +144,4 @@ def _colour(rng: np.random.Generator, low: int, high: int) -> Colour:
 KINDS: Mapping[str, Callable[[np.random.Generator], Image.Image]] = MappingProxyType(
     {"noise": _noise, "text": _text, "plain": _plain, "scene": _scene}
 )
-"""What is drawn, by its name."""
+"""The kinds of images and the functions that draw them."""

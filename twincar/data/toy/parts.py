@@ -1,4 +1,4 @@
-"""What a toy car is made of: its body and its parts, as flat coloured faces in space. Torch-free.
+"""The body and the parts of a toy car, as flat coloured faces in space. Torch-free.
 
 A car stands on the road in metres: x forwards from its middle, y towards its near flank, z up. Its body is the profile
 of bonnet, roof and tail drawn out across its width; every part on it is a flat shape laid on that skin. Faces are in
@@ -30,7 +30,7 @@ from twincar.data.toy.shapes import (
     TYRE,
     WHEELS,
     Array,
-    Colour,
+    Color,
     disc,
     oval,
     shaded,
@@ -44,7 +44,7 @@ FLANK_LIGHT = (0.50, 0.66, 0.80, 0.92, 0.98, 1.14, 1.0)
 
 
 class Light(NamedTuple):
-    """Factors on a colour: on a face, the share it takes of each light; on a car, how strong each is."""
+    """Factors on a colour: for a face, the share of each light that it receives; for a car, the strength of each."""
 
     even: float = 0.0
     front: float = 0.0
@@ -56,7 +56,7 @@ class Face(NamedTuple):
     """A flat piece of a car."""
 
     corners: Array  # N×3, metres
-    colour: Colour | Literal["body", "glass"]  # the two names stand for the car's own colours
+    color: Color | Literal["body", "glass"]  # the two names stand for the car's own colours
     light: Light = Light(even=1.0)
     normal: tuple[float, float, float] | None = None  # where one is given, the face is seen from that side only
 
@@ -65,14 +65,14 @@ class Face(NamedTuple):
 class Paint:
     """The colours of one car and the light it stands in."""
 
-    body: Colour
-    glass: Colour
+    body: Color
+    glass: Color
     light: Light
 
-    def on(self, face: Face) -> Colour:
+    def on(self, face: Face) -> Color:
         """The colour in which `face` appears."""
-        colour = face.colour if isinstance(face.colour, tuple) else (self.body if face.colour == "body" else self.glass)
-        return shaded(colour, sum(share * light for share, light in zip(face.light, self.light, strict=True)))
+        color = face.color if isinstance(face.color, tuple) else (self.body if face.color == "body" else self.glass)
+        return shaded(color, sum(share * light for share, light in zip(face.light, self.light, strict=True)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +196,7 @@ def part_faces(design: Design, part: str) -> tuple[Face, ...]:
     return tuple(Face(body.nose(s, z=body.face), c) for s, c in {"grille": GRILLES, "badge": BADGES}[part][name])
 
 
-def shadow_faces(body: Body, ground: Colour) -> list[Face]:
+def shadow_faces(body: Body, ground: Color) -> list[Face]:
     """The shadow under a car, soft at its rim."""
     foot = disc(1.0, corners=40)
     foot = np.column_stack([np.sign(foot) * np.abs(foot) ** 0.4, np.zeros(len(foot))])
@@ -207,11 +207,11 @@ def shadow_faces(body: Body, ground: Colour) -> list[Face]:
     ]
 
 
-def _tyres(body: Body, *slices: tuple[float, Colour]) -> Iterator[Face]:
+def _tyres(body: Body, *slices: tuple[float, Color]) -> Iterator[Face]:
     for x in body.axles:
         tyre = disc(WHEEL_RADIUS, middle=(x, WHEEL_RADIUS), corners=28)
-        for across, colour in slices:
-            yield Face(body.flank(tyre, across=across), colour)
+        for across, color in slices:
+            yield Face(body.flank(tyre, across=across), color)
 
 
 def _shell(body: Body) -> Iterator[Face]:
@@ -236,8 +236,8 @@ def _deck(body: Body) -> Iterator[Face]:
     for row in (-0.75, -0.15) if body.roofless else ():
         for y in (-0.4, 0.4):
             back = oval(0.56, 0.7, (y, body.belt + 0.06))
-            for x_back, colour, light in ((row - 0.08, INK, Light(even=1.0)), (row, LEATHER, Light(top=1.0))):
-                yield Face(np.column_stack([np.full(len(back), x_back), back]), colour, light)
+            for x_back, color, light in ((row - 0.08, INK, Light(even=1.0)), (row, LEATHER, Light(top=1.0))):
+                yield Face(np.column_stack([np.full(len(back), x_back), back]), color, light)
 
 
 def _windscreen(body: Body) -> Iterator[Face]:

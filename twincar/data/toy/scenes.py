@@ -1,4 +1,4 @@
-"""What stands around a toy car: sky, horizon, road, and now and then something before the car. Torch-free."""
+"""The scene around a toy car: sky, horizon, road, and sometimes an obstacle before the car. Torch-free."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from twincar.data.toy.parts import project
-from twincar.data.toy.shapes import Array, Colour, disc, shaded
+from twincar.data.toy.shapes import Array, Color, disc, shaded
 
 FINER = 3
-"""Everything is drawn this many times larger, then reduced, for smooth edges."""
+"""Factor by which everything is drawn larger and then reduced, for smooth edges."""
 PAINTS = np.array([
     (206, 40, 44), (38, 84, 168), (236, 236, 232), (176, 182, 190), (58, 62, 70), (34, 110, 92),
     (240, 178, 44), (232, 112, 44), (112, 178, 214), (124, 42, 66), (206, 192, 160), (92, 150, 82),
 ])  # fmt: skip
-"""Of cars and coats."""
+"""Colours of cars and coats."""
 
 
 class _Skyline:
-    """Draws what stands on the horizon, in pixels along it and above it."""
+    """Draws objects on the horizon, in pixels along it and above it."""
 
     def __init__(self, image: Image.Image, camera: Array) -> None:
         self.draw, self.width = ImageDraw.Draw(image), image.width
@@ -34,15 +34,15 @@ class _Skyline:
     def at(self, x: float, up: float) -> tuple[float, float]:
         return x, self.row + self.slope * x - up
 
-    def fill(self, colour: Colour, *points: tuple[float, float]) -> None:
-        self.draw.polygon([number for point in points for number in self.at(*point)], fill=colour)
+    def fill(self, color: Color, *points: tuple[float, float]) -> None:
+        self.draw.polygon([number for point in points for number in self.at(*point)], fill=color)
 
-    def block(self, colour: Colour, left: float, low: float, right: float, high: float) -> None:
-        self.fill(colour, (left, low), (right, low), (right, high), (left, high))
+    def block(self, color: Color, left: float, low: float, right: float, high: float) -> None:
+        self.fill(color, (left, low), (right, low), (right, high), (left, high))
 
-    def ball(self, colour: Colour, x: float, up: float, radius: float) -> None:
+    def ball(self, color: Color, x: float, up: float, radius: float) -> None:
         column, row = self.at(x, up)
-        self.draw.ellipse((column - radius, row - radius, column + radius, row + radius), fill=colour)
+        self.draw.ellipse((column - radius, row - radius, column + radius, row + radius), fill=color)
 
 
 def _houses(rng: np.random.Generator, sky: _Skyline) -> None:
@@ -77,10 +77,10 @@ def _trees(rng: np.random.Generator, sky: _Skyline) -> None:
 
 def _hills(rng: np.random.Generator, sky: _Skyline) -> None:
     x = np.linspace(0, sky.width, 24)
-    for height, colour in ((110, (150, 172, 190)), (60, (126, 158, 130)), (26, (112, 146, 92))):
+    for height, color in ((110, (150, 172, 190)), (60, (126, 158, 130)), (26, (112, 146, 92))):
         wave = np.sin(x / rng.uniform(50, 110) + rng.uniform(0, 6)) + 0.6 * np.sin(x / 31 + rng.uniform(0, 6))
         ridge = zip(x.tolist(), (height * (0.6 + 0.25 * wave)).tolist(), strict=True)
-        sky.fill(colour, (0, -3), *ridge, (sky.width, -3))
+        sky.fill(color, (0, -3), *ridge, (sky.width, -3))
 
 
 def _sea(rng: np.random.Generator, sky: _Skyline) -> None:
@@ -97,10 +97,10 @@ def _studio(rng: np.random.Generator, sky: _Skyline) -> None:
 @dataclass(frozen=True, kw_only=True)
 class _Place:
     skyline: Callable[[np.random.Generator, _Skyline], None]
-    verge: Colour
-    road: Colour
-    zenith: Colour = (104, 164, 222)
-    haze: Colour = (214, 230, 240)
+    verge: Color
+    road: Color
+    zenith: Color = (104, 164, 222)
+    haze: Color = (214, 230, 240)
 
 
 _PLACES = (
@@ -112,8 +112,8 @@ _PLACES = (
 )
 
 
-def draw_place(rng: np.random.Generator, image: Image.Image, camera: Array) -> Colour:
-    """Draw what is behind the car, and give the colour of the ground it stands on."""
+def draw_place(rng: np.random.Generator, image: Image.Image, camera: Array) -> Color:
+    """Draw the background of the car, and return the colour of the ground."""
     place = _PLACES[rng.integers(len(_PLACES))]
     verge, road = shaded(place.verge, rng.uniform(0.85, 1.1)), shaded(place.road, rng.uniform(0.8, 1.15))
     sky, width, height = _Skyline(image, camera), image.width, image.height
@@ -124,17 +124,17 @@ def draw_place(rng: np.random.Generator, image: Image.Image, camera: Array) -> C
     image.paste(air)
     sky.fill(verge, (0, 0), (width, 0), (width, -2 * height), (0, -2 * height))
     # The road runs along the car: its kerb and its white line are edges that cross the photo.
-    for y, colour in ((-1.75, shaded(road, 1.3)), (-1.6, road), (1.75, shaded(road, 1.45)), (1.9, road)):
+    for y, color in ((-1.75, shaded(road, 1.3)), (-1.6, road), (1.75, shaded(road, 1.45)), (1.9, road)):
         (x0, y0), (x1, y1) = project(camera, np.array([[-1.0, y, 0.0], [1.0, y, 0.0]]))
         slope = (y1 - y0) / (x1 - x0)
         edge = (0, y0 - slope * x0, width, y0 + slope * (width - x0))
-        sky.draw.polygon((*edge, width, 2 * height, 0, 2 * height), fill=colour)
+        sky.draw.polygon((*edge, width, 2 * height, 0, 2 * height), fill=color)
     place.skyline(rng, sky)
     return road
 
 
-def draw_obstacle(rng: np.random.Generator, box: tuple[int, int, int, int]) -> list[tuple[Array, Colour]]:
-    """Seldom, a pole, a bush or a passer-by before the car: polygons in the pixels they are drawn in."""
+def draw_obstacle(rng: np.random.Generator, box: tuple[int, int, int, int]) -> list[tuple[Array, Color]]:
+    """Sometimes a pole, a bush or a pedestrian before the car: polygons in pixels of the drawing."""
     kind = rng.integers(20)
     x, foot = FINER * rng.uniform(box[0], box[2]), FINER * (box[3] + rng.uniform(0, 6))
     unit = FINER * (box[2] - box[0]) / 40
@@ -151,5 +151,5 @@ def draw_obstacle(rng: np.random.Generator, box: tuple[int, int, int, int]) -> l
         trunk = np.array([(-1.1, 6), (1.1, 6), (1.5, 13), (0.8, 14.5), (-0.8, 14.5), (-1.5, 13)])
         head = disc(1.1, middle=(0, 15.8))
         person = ((legs, trousers), (trunk, coat), (head, (206, 160, 130)))
-        return [(shape * (unit, -unit) + (x, foot), colour) for shape, colour in person]
+        return [(shape * (unit, -unit) + (x, foot), color) for shape, color in person]
     return []

@@ -1,4 +1,4 @@
-"""Flat shapes in a plane, and what a car's parts are made of: lamps, grilles, badges, decals, wheels. Torch-free."""
+"""Flat shapes in a plane, and the parts of a car made of them: lamps, grilles, badges, decals, wheels. Torch-free."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Colour = tuple[int, int, int]
-Shape = tuple[Array, Colour]  # corners in a plane, N×2, and their colour
+Color = tuple[int, int, int]
+Shape = tuple[Array, Color]  # corners in a plane, N×2, and their colour
 
 INK, TYRE = (22, 23, 27), (44, 44, 49)
 CHROME, STEEL, LENS = (226, 229, 234), (150, 154, 162), (252, 249, 226)
 AMBER, RED, PLATE, LEATHER = (244, 152, 40), (196, 26, 30), (240, 240, 232), (132, 88, 58)
 
 
-def shaded(colour: Colour, light: float) -> Colour:
-    """The colour under `light`, where 1 leaves it as it is."""
-    red, green, blue = (min(255, max(0, round(channel * light))) for channel in colour)
+def shaded(color: Color, light: float) -> Color:
+    """The colour under `light`; a light of 1 leaves it unchanged."""
+    red, green, blue = (min(255, max(0, round(channel * light))) for channel in color)
     return red, green, blue
 
 
@@ -40,7 +40,7 @@ def slab(left: float, low: float, right: float, high: float) -> Array:
 
 
 def star(points: int, outer: float, inner: float) -> Array:
-    """A star with so many points, first one up, N×2; radii of its points and of what lies between."""
+    """A star, N×2, with the first point up, of the radius `outer`, and the corners between of `inner`."""
     radius = np.where(np.arange(2 * points) % 2 == 0, outer, inner)
     return disc(1.0, corners=2 * points, turn=np.pi / 2) * radius[:, None]
 
@@ -50,11 +50,11 @@ def corners_of(*points: tuple[float, float]) -> Array:
     return np.array(points)
 
 
-def spokes(count: int, width: float, colour: Colour) -> list[Shape]:
+def spokes(count: int, width: float, color: Color) -> list[Shape]:
     """The spokes of a wheel, the first one up."""
     spoke = corners_of((0.0, -width / 2), (0.28, -0.4 * width), (0.28, 0.4 * width), (0.0, width / 2))
     turns = np.pi / 2 + 2 * np.pi * np.arange(count) / count
-    return [(spoke @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]), colour) for a in turns]
+    return [(spoke @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]), color) for a in turns]
 
 
 # The parts around their own middle, in metres: those of the nose in (y, z), the wheels in (x, z).

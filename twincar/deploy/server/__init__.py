@@ -1,17 +1,17 @@
-"""A trained model behind HTTP: many clients, one model, bounded memory and time; the only user of FastAPI and uvicorn.
+"""The HTTP server: many clients, one model, bounded memory and time; the only user of FastAPI and uvicorn.
 
-limits.py    what one request and all together may take
-settings.py  who may ask, from where, what is logged
-access.py    the API key
-intake.py    the body of a request → photos and the question about them; nothing is ever fetched or opened
-batching.py  photos of all requests → answers, in batches
-schema.py    what goes in and comes out, for the OpenAPI description
-counters.py  what `/metrics` tells
-request_log.py  an id, a count and a line for every request
-app.py       the addresses
-quiet.py     libraries that write to standard error by themselves
-strict_http.py  HTTP without what can be read in two ways
-server.py    the process: socket, slow clients, stopping
+limits.py       limits on one request and on all together
+settings.py     access, CORS, logging
+access.py       the API key
+requests.py     parses the body of a request; nothing is ever fetched or opened
+batching.py     decodes the photos of all requests and predicts for them in batches
+schema.py       requests and responses, for the OpenAPI description
+counters.py     the metrics for Prometheus
+request_log.py  gives every request an id, counts and logs it
+app.py          the routes
+quiet.py        silences libraries that write to standard error
+strict_http.py  refuses ambiguous HTTP
+server.py       the process: socket, slow clients, shutdown
 """
 
 from __future__ import annotations

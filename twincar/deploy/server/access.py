@@ -1,4 +1,4 @@
-"""The API key: where it comes from, and the check that a request carries it."""
+"""The API key: reading it, and checking that a request carries it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _BASIC = HTTPBasic(auto_error=False, description="For browsers: any name, and th
 
 
 def read_api_key(path: Path | None, environment: Mapping[str, str]) -> str:
-    """The key in a file, else that in the environment, else none.
+    """The key in a file, else that in the environment, else an empty string.
 
     Raises:
-        UsageError: the file cannot be read, or what is there is no key. An empty one is refused, too: whoever sets a
-            key would be wrong to think that it is asked for.
+        UsageError: the file cannot be read, or the key is not valid. An empty key is an error too, because whoever sets
+            one expects that it is required.
     """
     if path is not None:
         text, source = _read(path), str(path)
@@ -58,7 +58,7 @@ def _read(path: Path) -> str:
 
 
 class RequireKey:
-    """A dependency of routes: refuses a request without the key, before its body is read."""
+    """A FastAPI dependency that refuses a request without the key before its body is read."""
 
     def __init__(self, key: str) -> None:
         self._key = key.encode()
@@ -69,11 +69,11 @@ class RequireKey:
         header: Annotated[str | None, Depends(_HEADER)],
         basic: Annotated[HTTPBasicCredentials | None, Depends(_BASIC)],
     ) -> None:
-        """See whether one of the three ways carries it."""
+        """Check the three ways in which a request may carry the key."""
         carried = (bearer and bearer.credentials, header, basic and basic.password)
         if any([hmac.compare_digest(text.encode(), self._key) for text in carried if text]):
             return
         found = "another one" if any(carried) else "none"
         message = f"Expected the API key (Authorization: Bearer KEY, or X-API-Key: KEY), but the request has {found}."
-        # The one way that makes a browser ask its user; Chromium does not when others stand beside it.
+        # Only this scheme makes a browser ask its user, and Chromium does not if other schemes are offered too.
         raise Refusal(401, "no key", message, {"WWW-Authenticate": 'Basic realm="TwinCar"'})

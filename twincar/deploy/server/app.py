@@ -1,13 +1,11 @@
-"""The addresses of the server.
+"""The routes of the server. Each GET route answers HEAD, too.
 
-Of each GET address there is a HEAD, too.
-
-POST /v1/predict   photos in, answers out
-GET  /v1/model     what model this is
-GET  /healthz      whether the process can go on (restart it if not)
-GET  /readyz       whether it can take another photo now (send it elsewhere if not)
+POST /v1/predict   predictions for photos
+GET  /v1/model     a description of the model
+GET  /healthz      whether the process works (restart it if not)
+GET  /readyz       whether it can take another photo now (use another server if not)
 GET  /metrics      for Prometheus
-GET  /docs         how to use it, to read and to try; /openapi.json is the same for programs
+GET  /docs         documentation to read and try; /openapi.json is the same for programs
 """
 
 from __future__ import annotations
@@ -49,7 +47,7 @@ _REFUSED = {
     408: "The request did not arrive in time.",
     413: "Too many bytes, photos or pixels.",
     415: "Neither a form nor JSON.",
-    422: "Something unknown was asked, or no photo could be read.",
+    422: "The request has an unknown option, or no photo could be read.",
     500: "Something went wrong inside the server.",
     503: "Too many photos are waiting; `Retry-After` says for how many seconds to wait.",
     504: "There was no answer in time.",
@@ -63,9 +61,9 @@ def create_app(
 
     Args:
         classifier: the model.
-        name: what clients see of where it comes from.
-        limits: on requests; see `Limits` for what they are unless given.
-        settings: who may ask, from where; see `HttpSettings`.
+        name: the name of the model for clients.
+        limits: limits on requests; see `Limits` for the defaults.
+        settings: access and CORS; see `HttpSettings`.
     """
     settings = settings or HttpSettings()
     service = Service(classifier, name, limits or Limits(), bool(settings.api_key))
@@ -73,9 +71,9 @@ def create_app(
         title="TwinCar",
         version=__version__,
         summary="Tells look-alike cars apart: from a photo to make, model, body and year.",
-        docs_url=None,  # FastAPI's own page fetches its scripts from elsewhere
+        docs_url=None,  # FastAPI's own page loads its scripts from the internet
         redoc_url=None,
-        openapi_url=None,  # FastAPI's own route would need no key
+        openapi_url=None,  # FastAPI's own route would not require the key
         servers=[{"url": settings.root_path}] if settings.root_path else None,
         lifespan=service.running,
     )
@@ -86,13 +84,13 @@ def create_app(
         app.add_exception_handler(kind, _as_json)
     app.include_router(_routes(service, settings.api_key))
     unwell = {"response_model": State, "responses": {503: {"description": "No; `status` says why.", "model": State}}}
-    _get(app, "/healthz", service.healthz, summary="Whether the process can go on", **unwell)
+    _get(app, "/healthz", service.healthz, summary="Whether the process works", **unwell)
     _get(app, "/readyz", service.readyz, summary="Whether there is room for a photo now", **unwell)
     return app
 
 
 def _add_middleware(app: FastAPI, counters: Counters, settings: HttpSettings) -> None:
-    """From the innermost to the outermost."""
+    """Add the middleware, from the innermost to the outermost."""
     if settings.allow_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -107,7 +105,7 @@ def _add_middleware(app: FastAPI, counters: Counters, settings: HttpSettings) ->
 
 
 def _routes(service: Service, api_key: str) -> APIRouter:
-    """All that needs the key, where there is one."""
+    """The routes that require the key, if there is one."""
     router = APIRouter(dependencies=[Depends(RequireKey(api_key))] if api_key else None)
     without_key = {401: "The API key is missing or wrong."} if api_key else {}
     responses = _described(without_key)
@@ -118,7 +116,7 @@ def _routes(service: Service, api_key: str) -> APIRouter:
         responses=_described({**_REFUSED, **without_key}),
         openapi_extra={"requestBody": _request_body()},
     )(service.predict)
-    about = {"summary": "What model this is", "response_model": ModelAnswer, "responses": responses}
+    about = {"summary": "A description of the model", "response_model": ModelAnswer, "responses": responses}
     _get(router, "/v1/model", service.model, **about)
     about = {"summary": "Counters for Prometheus", "response_class": PlainTextResponse, "responses": responses}
     _get(router, "/metrics", service.metrics, **about)
@@ -128,7 +126,7 @@ def _routes(service: Service, api_key: str) -> APIRouter:
 
 
 def _get(router: APIRouter | FastAPI, path: str, handler: Callable[..., Any], **about: Any) -> None:
-    """Answer GET and, as HTTP asks for and FastAPI does not do by itself, HEAD."""
+    """Route GET and HEAD, which HTTP requires and FastAPI does not add by itself."""
     router.get(path, **about)(handler)
     router.head(path, include_in_schema=False)(handler)
 
@@ -138,13 +136,13 @@ def _described(refused: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
 
 
 class Service:
-    """One model and what is counted about it; its public coroutines are the addresses."""
+    """One model and its counters; the public coroutines are the handlers of the routes."""
 
     def __init__(self, classifier: Classifier, name: str, limits: Limits, needs_key: bool = False) -> None:
         engine = classifier.engine.name
-        self.counters = Counters(lambda: self.batching.taken, model=name, engine=engine)
+        self.counters = Counters(lambda: self.batching.in_flight, model=name, engine=engine)
         self.draining = False
-        """Whether it is about to stop."""
+        """Whether the server is shutting down."""
         self.batching = Batching(classifier, limits, self.counters.batches.observe)
         self._about = _describe(classifier, name, limits)
         self._limits = limits
@@ -153,56 +151,56 @@ class Service:
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
-        """Compute while the server is up."""
+        """Run the batching while the server is up."""
         await self.batching.start()
         yield
         await self.batching.stop()
 
     def drain(self) -> None:
-        """Say from now on that clients should go elsewhere; they are answered all the same."""
+        """Report from now on that the server is not ready; requests are still answered."""
         self.draining = True
 
     async def predict(self, request: Request) -> Response:
-        """One photo or several, as files of a form or as base64 in JSON, with the same question about each.
+        """One photo or several, as files of a form or as base64 in JSON, with the same options for all.
 
-        A photo that cannot be read gets an item with `error` in its place; the others are answered.
+        The item of a photo that cannot be read has an `error`; the others are answered.
         """
         if request.query_params:
-            message = "Expected what is asked in the form (-F top_k=3) or in the JSON, and found it in the address."
+            message = "Expected the options in the form (-F top_k=3) or in the JSON, but found them in the address."
             raise Refusal(422, "not understood", message)
         self.batching.check_room()
-        with self._held.account() as take:
-            body = await read_body(request, self._limits, take)
+        with self._held.reserve() as reserve:
+            body = await read_body(request, self._limits, reserve)
             items = await self._in_time(request.headers.get("content-type", ""), body)
         self.counters.count(items)
         return _response(items)
 
     async def refused(self, _: Request, refusal: Exception) -> Response:
-        """Tell why there is no answer."""
+        """The response to a refused request."""
         assert isinstance(refusal, Refusal)
         self.counters.rejected.labels(refusal.reason).inc()
         return JSONResponse({"error": str(refusal)}, refusal.status, refusal.headers)
 
     async def model(self) -> Response:
-        """Its classes with make, model, body and year, its input, how far it can be trusted, where it comes from."""
+        """Its classes with make, model, body and year, its input, its calibration and its provenance."""
         return JSONResponse(self._about)
 
     async def healthz(self) -> Response:
-        """503 if it must be started anew."""
-        return _state(self.batching.alive, "ok", "what computes has ended")
+        """503 if the process must be restarted."""
+        return _state(self.batching.alive, "ok", "the batching task has ended")
 
     async def readyz(self) -> Response:
-        """503 while the queue is full, and from SIGTERM on."""
+        """503 while the queue is full, and after SIGTERM."""
         if self.draining:
             return _state(False, "", "stopping")
-        return _state(self.batching.alive and self.batching.taken < self._limits.queue, "ready", "queue full")
+        return _state(self.batching.alive and self.batching.in_flight < self._limits.queue, "ready", "queue full")
 
     async def metrics(self) -> Response:
-        """Build, requests by status, seconds, answers by outcome, failed photos, batches, photos waiting."""
+        """Build, requests by status, seconds, answers by outcome, failed photos, batches, photos in flight."""
         return Response(self.counters.to_text(), media_type=CONTENT_TYPE_LATEST)
 
     async def docs(self, request: Request) -> Response:
-        """How to use it."""
+        """The documentation as a page."""
         page = pages.render(
             "serving.html.jinja",
             title=f"TwinCar: {self._about['name']}",
@@ -214,35 +212,35 @@ class Service:
         return HTMLResponse(page)
 
     async def openapi(self, request: Request) -> Response:
-        """The same for programs."""
+        """The OpenAPI description."""
         return JSONResponse(request.app.openapi())
 
     async def root(self, request: Request) -> Response:
-        """What a browser asks for first."""
+        """Redirect to the documentation."""
         prefix = request.scope["root_path"]
-        return RedirectResponse(f"{prefix}/docs" if prefix else "docs")  # the latter keeps a prefix it knows nothing of
+        return RedirectResponse(f"{prefix}/docs" if prefix else "docs")  # relative: it keeps an unknown prefix
 
     async def _in_time(self, content_type: str, body: bytes) -> Sequence[Item]:
         try:
             async with asyncio.timeout(self._limits.answer_seconds):
-                return await self._answers(content_type, body)
+                return await self._predict_all(content_type, body)
         except TimeoutError:
             seconds = f"{self._limits.answer_seconds:.0f} seconds"
-            raise Refusal(504, "too slow", f"Expected an answer within {seconds}, and there was none.") from None
+            raise Refusal(504, "too slow", f"Expected an answer within {seconds}, but there was none.") from None
 
-    async def _answers(self, content_type: str, body: bytes) -> Sequence[Item]:
+    async def _predict_all(self, content_type: str, body: bytes) -> Sequence[Item]:
         uploads, question = await self.batching.in_thread(parse_body, content_type, body, self._limits)
-        with self.batching.places(len(uploads)):
-            return await asyncio.gather(*(self._answer(upload, question) for upload in uploads))
+        with self.batching.reserve(len(uploads)):
+            return await asyncio.gather(*(self._predict_one(upload, question) for upload in uploads))
 
-    async def _answer(self, upload: Upload | Failure, question: Question) -> Item:
+    async def _predict_one(self, upload: Upload | Failure, question: Question) -> Item:
         if isinstance(upload, Failure):
             return upload
-        return await self.batching.answer(upload.label, upload.data, question)
+        return await self.batching.predict(upload.label, upload.data, question)
 
 
 class _Prefix:
-    """Says under which prefix a proxy publishes the server; a path may have lost it on the way, or not."""
+    """Sets the prefix under which a proxy publishes the server, whether the proxy strips it from paths or not."""
 
     def __init__(self, app: ASGIApp, root_path: str) -> None:
         self.app = app
@@ -254,27 +252,27 @@ class _Prefix:
 
 
 def _response(items: Sequence[Item]) -> JSONResponse:
-    """The answers; an error if not one photo could be read."""
+    """The response with all items; an error status if no photo could be read."""
     failures = [item for item in items if isinstance(item, Failure)]
     body: dict[str, Any] = {"predictions": [item.to_dict() for item in items]}
     if len(failures) < len(items):
         return JSONResponse(body)
     too_large = all(failure.error.defect == Defect.TOO_LARGE for failure in failures)
-    several = "Expected photos, and none of these could be read; see each."
+    several = "Expected photos, but none of these could be read; see each."
     message = str(failures[0].error) if len(failures) == 1 else several
     return JSONResponse({"error": message, **body}, 413 if too_large else 422)
 
 
 async def _as_json(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, HTTPException):
-        message = f"{HTTPStatus(error.status_code).phrase}. What there is: {request.scope['root_path']}/docs"
+        message = f"{HTTPStatus(error.status_code).phrase}. See {request.scope['root_path']}/docs"
         headers = dict(error.headers or {})
         if headers.get("Allow") == "GET":
-            headers["Allow"] = "GET, HEAD"  # which is a route of its own here
+            headers["Allow"] = "GET, HEAD"  # HEAD is a separate route
         return JSONResponse({"error": message}, error.status_code, headers)
-    # This is answered outside of all middleware.
+    # This response does not pass the middleware.
     headers = {REQUEST_ID: request.state.request_id}
-    return JSONResponse({"error": "Something went wrong inside the server; its log tells what."}, 500, headers)
+    return JSONResponse({"error": "Something went wrong inside the server; see its log."}, 500, headers)
 
 
 def _state(good: bool, yes: str, no: str) -> JSONResponse:
@@ -294,7 +292,7 @@ def _describe(classifier: Classifier, name: str, limits: Limits) -> dict[str, An
         "calibration": {
             "temperature": spec.calibration.temperature,
             "photos": spec.calibration.photos,
-            "confidence": classifier.confidence,
+            "confidence": classifier.min_confidence,
             "false_rejection": classifier.false_rejection,
         },
         "provenance": dict(spec.provenance),
@@ -309,7 +307,7 @@ def _describe(classifier: Classifier, name: str, limits: Limits) -> dict[str, An
 
 
 def _request_body() -> dict[str, Any]:
-    """Of `predict`, which reads its body itself, to refuse what is too large before it is in memory."""
+    """The description of the body of `predict`, which reads it itself to refuse a large one before it is in memory."""
     picture = io.BytesIO()
     Image.new("L", (48, 32), 128).save(picture, "PNG")
     photo = base64.b64encode(picture.getvalue()).decode()

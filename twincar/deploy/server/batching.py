@@ -1,7 +1,7 @@
-"""Photos of all requests → answers: decoded by a few threads, computed in batches by one.
+"""Dynamic batching: photos of all requests are decoded by several threads and predicted in batches by one.
 
-While a batch is computed, the photos that become ready meanwhile make the next one; so batches grow with the load, and
-a photo that is alone is not kept waiting. Nothing here waits for photos that nobody has sent.
+The photos that become ready while a batch is computed make the next batch, so batches grow with the load, and a single
+photo does not wait for others.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from twincar.inference.results import Explanation, Failure, Prediction
 
 Result = TypeVar("Result")
 Item = Prediction | Explanation | Failure
-"""What comes of a photo."""
+"""The result for one photo."""
 
-_BATCH = 16  # photos; more of them are no quicker on a CPU, and all wait for the last
-_WAIT = 0.005  # seconds a batch that could start waits for photos that are being decoded
+_BATCH = 16  # largest batch; larger ones are not faster on a CPU, and all photos wait for the last
+_WAIT = 0.005  # seconds that a batch waits for photos that are being decoded
 
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A photo that is ready to be computed."""
+    """A preprocessed photo that waits for its batch."""
 
     photo: PreparedPhoto
     question: Question
-    answer: asyncio.Future[Prediction | Explanation]
+    result: asyncio.Future[Prediction | Explanation]
 
 
 class Batching:
-    """One model and the photos that wait for it; lives in one event loop."""
+    """One model and its queue of photos, in one event loop."""
 
     def __init__(self, classifier: Classifier, limits: Limits, on_batch: Callable[[int], None]) -> None:
         """Take a model.
 
         Args:
-            classifier: answers a batch at a time.
-            limits: on photos that wait, and on their pixels.
+            classifier: predicts one batch at a time.
+            limits: on the photos in flight, and on their pixels.
             on_batch: called with the number of photos of every batch.
         """
-        self.taken = 0
-        """Places that are taken."""
+        self.in_flight = 0
+        """Photos that wait or are worked on."""
         self._classifier = classifier
         self._limits = limits
         self._on_batch = on_batch
@@ -60,11 +60,11 @@ class Batching:
         self._loop: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin to compute."""
+        """Start computing batches."""
         self._loop = asyncio.create_task(self._compute_batches())
 
     async def stop(self) -> None:
-        """End; nothing may be under way."""
+        """Stop; no photo may be in flight."""
         if self._loop:
             self._loop.cancel()
             with suppress(asyncio.CancelledError):
@@ -74,40 +74,40 @@ class Batching:
 
     @property
     def alive(self) -> bool:
-        """Whether answers can come."""
+        """Whether batches are being computed."""
         return self._loop is not None and not self._loop.done()
 
     def check_room(self, photos: int = 1) -> None:
-        """See whether so many more photos may wait.
+        """Check that the queue has room for more photos.
 
         Raises:
-            Refusal: they may not.
+            Refusal: it has not.
         """
-        if self.taken + photos > self._limits.queue:
-            taken = f"{self.taken} of {self._limits.queue} places are taken"
-            message = f"Expected room for {count_photos(photos)}, but {taken}."
+        if self.in_flight + photos > self._limits.queue:
+            found = f"{self.in_flight} of {self._limits.queue} places are taken"
+            message = f"Expected room for {count_photos(photos)}, but {found}."
             raise Refusal(503, "queue full", f"{message} Try again in a second.", RETRY)
 
     @contextmanager
-    def places(self, photos: int) -> Iterator[None]:
-        """Keep places for photos.
+    def reserve(self, photos: int) -> Iterator[None]:
+        """Reserve room in the queue for photos.
 
         Raises:
-            Refusal: there are not as many.
+            Refusal: there is not enough.
         """
         self.check_room(photos)
-        self.taken += photos
+        self.in_flight += photos
         try:
             yield
         finally:
-            self.taken -= photos
+            self.in_flight -= photos
 
     async def in_thread(self, work: Callable[..., Result], *arguments: object) -> Result:
-        """Do what takes longer than the event loop may stand still."""
+        """Run work that would block the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work, *arguments)
 
-    async def answer(self, label: str, data: bytes, question: Question) -> Item:
-        """Decode one photo, and compute it together with others."""
+    async def predict(self, label: str, data: bytes, question: Question) -> Item:
+        """Decode one photo, and predict for it in a batch with others."""
         self._decoding += 1
         try:
             photo = await self.in_thread(self._prepare, label, data)
@@ -117,7 +117,7 @@ class Batching:
             self._decoding -= 1
         waiting = _Waiting(photo, question, asyncio.get_running_loop().create_future())
         self._ready.put_nowait(waiting)
-        return await waiting.answer
+        return await waiting.result
 
     def _prepare(self, label: str, data: bytes) -> PreparedPhoto:
         image = decode_photo(data, label, max_pixels=self._limits.photo_pixels)
@@ -126,23 +126,23 @@ class Batching:
     async def _compute_batches(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            batch = [waiting for waiting in await self._gather() if not waiting.answer.done()]
-            if not batch:  # whoever asked has given up
+            batch = [waiting for waiting in await self._gather() if not waiting.result.done()]
+            if not batch:  # all these requests were cancelled
                 continue
             self._on_batch(len(batch))
             try:
-                answers = await loop.run_in_executor(self._computer, self._compute, batch)
-            except Exception as error:  # of the engine's own kinds; those who asked are told, the next batch is tried
+                predictions = await loop.run_in_executor(self._computer, self._compute, batch)
+            except Exception as error:  # any error of the engine fails these requests, but not the next batch
                 for waiting in batch:
-                    if not waiting.answer.done():
-                        waiting.answer.set_exception(error)
+                    if not waiting.result.done():
+                        waiting.result.set_exception(error)
                 continue
-            for waiting, answer in zip(batch, answers, strict=True):
-                if not waiting.answer.done():
-                    waiting.answer.set_result(answer)
+            for waiting, prediction in zip(batch, predictions, strict=True):
+                if not waiting.result.done():
+                    waiting.result.set_result(prediction)
 
     async def _gather(self) -> Sequence[_Waiting]:
-        """The next batch: all that are ready, and those that become so in a moment."""
+        """The next batch: all photos that are ready, and those that become ready within a moment."""
         batch = [await self._ready.get()]
         with suppress(TimeoutError):
             async with asyncio.timeout(_WAIT):
@@ -151,4 +151,6 @@ class Batching:
         return batch
 
     def _compute(self, batch: Sequence[_Waiting]) -> list[Prediction | Explanation]:
-        return self._classifier.answer([waiting.photo for waiting in batch], [waiting.question for waiting in batch])
+        return self._classifier.predict_batch(
+            [waiting.photo for waiting in batch], [waiting.question for waiting in batch]
+        )

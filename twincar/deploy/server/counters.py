@@ -1,4 +1,4 @@
-"""What `/metrics` reports, in Prometheus' text format and by its conventions for names, units and labels."""
+"""The metrics of the server, in Prometheus' text format and by its conventions for names, units and labels."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from twincar.core.errors import Defect
 from twincar.core.version import __version__
 from twincar.deploy.server.limits import Reason
 from twincar.inference.results import Explanation, Failure, Prediction
+from twincar.inference.results import Reason as NoAnswer
 from twincar.models.levels import LevelName
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCHES = (1, 2, 4, 8, 16)
 _ACCEPTED, _NOT_SURE, _REJECTED = "accepted", "not_sure", "rejected"
-_DEFECTS = (Defect.EMPTY, Defect.NOT_AN_IMAGE, Defect.TOO_LARGE, Defect.TRUNCATED)  # what an upload may have
+_DEFECTS = (Defect.EMPTY, Defect.NOT_AN_IMAGE, Defect.TOO_LARGE, Defect.TRUNCATED)  # that an upload may have
 
 
 class Counters:
-    """Of one server; counting begins anew with every one."""
+    """The counters of one server, which start at 0."""
 
     def __init__(self, waiting: Callable[[], int], *, model: str, engine: str) -> None:
-        """Begin to count; every label is there from the start, so that rates are right from the first one on.
+        """Create the counters; every label exists from the start, so that rates are right from the first event.
 
         Args:
-            waiting: tells how many photos wait or are worked on.
-            model: name of what computes the answers.
-            engine: what computes it.
+            waiting: returns the number of photos that wait or are worked on.
+            model: name of the model.
+            engine: name of the inference engine.
         """
         self.registry = every = CollectorRegistry()
         about = "What runs here."
@@ -40,7 +41,7 @@ class Counters:
         self.answers = Counter("twincar_answers", about, ["outcome", "level"], registry=every)
         self.failed = Counter("twincar_failed_photos", "Photos that could not be read.", ["reason"], registry=every)
         self.batches = Histogram("twincar_batch_photos", "Photos computed at a time.", buckets=_BATCHES, registry=every)
-        about = "Requests that were turned away."
+        about = "Requests that were refused."
         self.rejected = Counter("twincar_rejected_requests", about, ["reason"], registry=every)
         about = "Photos that wait or are worked on."
         Gauge("twincar_queue_photos", about, registry=every).set_function(waiting)
@@ -55,7 +56,7 @@ class Counters:
             self.rejected.labels(reason)
 
     def count(self, items: Sequence[Prediction | Explanation | Failure]) -> None:
-        """Count what came of the photos of a request."""
+        """Count the results of a request."""
         for item in items:
             if isinstance(item, Failure):
                 self.failed.labels(item.error.defect.value).inc()
@@ -64,8 +65,8 @@ class Counters:
             if prediction.answer:
                 self.answers.labels(_ACCEPTED, prediction.answer.level).inc()
             else:
-                self.answers.labels(_NOT_SURE if prediction.reason == "not sure" else _REJECTED, "").inc()
+                self.answers.labels(_NOT_SURE if prediction.reason == NoAnswer.NOT_SURE else _REJECTED, "").inc()
 
     def to_text(self) -> bytes:
-        """All of them, as they are now."""
+        """The current values in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""What a request may take, and what all of them together may: bytes, photos, pixels, seconds."""
+"""Limits on one request and on all together: bytes, photos, pixels, seconds."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from starlette.requests import ClientDisconnect, Request
 from twincar.core.errors import TwinCarError
 
 Reason = Literal["too large", "queue full", "memory full", "slow client", "too slow", "not understood", "no key"]
-"""Why a request got no answer, for the counters."""
+"""Why a request was refused, for the counters."""
 
 _MIB = 2**20
 RETRY = {"Retry-After": "1"}
-"""Header: seconds after which another try is worth it."""
+"""Header: seconds after which the client should try again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one request may take, unless said otherwise."""
+    """Limits on one request, unless the field says otherwise."""
 
     request_bytes: int = 32 * _MIB
     photo_bytes: int = 16 * _MIB
@@ -30,17 +30,17 @@ class Limits:
     """Pixels; decoding takes up to 20 bytes for each for a moment."""
     photos: int = 32
     held_bytes: int = 256 * _MIB
-    """Of all requests' bodies together."""
+    """Bytes of the bodies of all requests together."""
     queue: int = 128
     """Photos of all requests together that wait or are worked on."""
     upload_seconds: float = 30.0
-    """For a request to arrive whole."""
+    """Seconds for a request to arrive completely."""
     answer_seconds: float = 30.0
-    """From there to its answer."""
+    """Seconds from then to its response."""
 
 
 class Refusal(TwinCarError):
-    """A request that gets no answer; never leaves the server but as JSON."""
+    """A refused request; the server sends it as JSON."""
 
     def __init__(self, status: int, reason: Reason, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -55,44 +55,44 @@ def count_photos(count: int) -> str:
 
 
 class ByteBudget:
-    """Bounds the bytes of all bodies that are in memory at one time."""
+    """Limits the bytes of all request bodies that are in memory at one time."""
 
     def __init__(self, most: int) -> None:
         self._free = most
 
     @contextmanager
-    def account(self) -> Iterator[Callable[[int], None]]:
-        """Yield the function that takes a number of bytes; all are given back at the end.
+    def reserve(self) -> Iterator[Callable[[int], None]]:
+        """Yield a function that reserves a number of bytes; all are released at the end.
 
         Raises:
-            Refusal: (that function) no room is left.
+            Refusal: (by that function) there is no room.
         """
-        taken = 0
+        reserved = 0
 
-        def take(count: int) -> None:
-            nonlocal taken
+        def reserve(count: int) -> None:
+            nonlocal reserved
             if count > self._free:
-                message = "Expected room for another upload, and the server holds as many as it can: try again."
+                message = "Expected room for another upload, but the server holds as many as it can: try again."
                 raise Refusal(503, "memory full", message, RETRY)
             self._free -= count
-            taken += count
+            reserved += count
 
         try:
-            yield take
+            yield reserve
         finally:
-            self._free += taken
+            self._free += reserved
 
 
-async def read_body(request: Request, limits: Limits, take: Callable[[int], None]) -> bytes:
+async def read_body(request: Request, limits: Limits, reserve: Callable[[int], None]) -> bytes:
     """The body of a request.
 
     Args:
-        request: of which nothing was read yet.
-        limits: on its bytes and seconds. An announced length that is too much is refused before anything is read.
-        take: called with the number of bytes before they are kept.
+        request: a request of which nothing has been read yet.
+        limits: on its bytes and seconds. A declared length above the limit is refused before anything is read.
+        reserve: called with the number of bytes before they are kept.
 
     Raises:
-        Refusal: too large, too slow, or the client has gone.
+        Refusal: the body is too large or too slow, or the client has disconnected.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced[:20]) > limits.request_bytes:
@@ -103,16 +103,16 @@ async def read_body(request: Request, limits: Limits, take: Callable[[int], None
             async for chunk in request.stream():
                 if len(body) + len(chunk) > limits.request_bytes:
                     raise _too_large(limits)
-                take(len(chunk))
+                reserve(len(chunk))
                 body += chunk
     except TimeoutError:
-        message = f"Expected the whole request within {limits.upload_seconds:.0f} seconds, and part of it is missing."
+        message = f"Expected the whole request within {limits.upload_seconds:.0f} seconds, but part of it is missing."
         raise Refusal(408, "slow client", message, {"Connection": "close"}) from None
     except ClientDisconnect:
-        raise Refusal(400, "slow client", "Expected the whole request, and the client has gone.") from None
+        raise Refusal(400, "slow client", "Expected the whole request, but the client has disconnected.") from None
     return bytes(body)
 
 
 def _too_large(limits: Limits) -> Refusal:
-    message = f"Expected a request of at most {limits.request_bytes // _MIB} MiB, and found more. Send fewer photos."
+    message = f"Expected a request of at most {limits.request_bytes // _MIB} MiB, but found more. Send fewer photos."
     return Refusal(413, "too large", message)

@@ -1,4 +1,4 @@
-"""What clients send must not write into the log by way of a library: it is counted, and they are told."""
+"""Silence libraries that log what clients send; errors in photos are counted and reported to the clients instead."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _LIBTIFF = re.compile(r"/\S*libtiff[-.\w]*\.so[.\d]*$", re.MULTILINE)
 
 
 def quiet_libraries() -> None:
-    """Silence the warnings of Pillow and the errors of libtiff, for the whole process; both are raised as well.
+    """Silence the warnings of Pillow and the errors of libtiff for the whole process; both raise errors as well.
 
-    By now Pillow, which brings libtiff, has been imported.
+    Pillow, which contains libtiff, must have been imported before.
     """
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    with suppress(OSError, AttributeError):  # elsewhere than on Linux, or with a Pillow that was built otherwise
+    with suppress(OSError, AttributeError):  # not on Linux, or another build of Pillow
         for path in set(_LIBTIFF.findall(Path("/proc/self/maps").read_text(encoding="utf-8"))):
             ctypes.CDLL(path).TIFFSetErrorHandler(None)  # it writes to the file descriptor, past Python

@@ -1,4 +1,4 @@
-"""Every request gets an id, is counted, and is logged in one line."""
+"""Give every request an id, count it, and log it in one line."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from twincar.deploy.server.counters import Counters
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = "X-Request-ID"
-_SANE_ID = re.compile(r"[\w.:+/=-]{1,128}", re.ASCII)  # of a proxy in front, so that both logs can be joined
+_SANE_ID = re.compile(r"[\w.:+/=-]{1,128}", re.ASCII)  # the id of a proxy is kept, so that both logs can be joined
 _PATH = 200  # characters of a path that are logged
 
 
 class RequestLog:
-    """The outermost middleware: it sees whatever the others answer."""
+    """The outermost middleware, which sees every response."""
 
     def __init__(self, app: ASGIApp, counters: Counters, access_log: bool) -> None:
         self.app = app
@@ -29,7 +29,7 @@ class RequestLog:
         self.access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Handle a request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -38,7 +38,7 @@ class RequestLog:
         request_id = sent if _SANE_ID.fullmatch(sent) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
 
-        async def noting(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -46,10 +46,10 @@ class RequestLog:
             await send(message)
 
         try:
-            await self.app(scope, receive, noting)
+            await self.app(scope, receive, send_with_id)
         finally:
             seconds = time.perf_counter() - start
-            route = getattr(scope.get("route"), "path", "other")  # what a client makes up must not become a label
+            route = getattr(scope.get("route"), "path", "other")  # an arbitrary path must not become a label
             self.counters.requests.labels(route, status).inc()
             self.counters.seconds.labels(route).observe(seconds)
             if self.access_log:
@@ -57,7 +57,7 @@ class RequestLog:
 
 
 def _line(scope: Scope, status: int, seconds: float, request_id: str) -> str:
-    """Time, client, request, status, seconds, id; without the query, where people put secrets."""
+    """Time, client, request, status, seconds, id; without the query, which may contain secrets."""
     client = (scope.get("client") or ("-",))[0]
     path = scope["raw_path"].decode("latin-1")[:_PATH]
     when = datetime.now().astimezone().isoformat(timespec="milliseconds")

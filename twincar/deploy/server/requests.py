@@ -1,6 +1,6 @@
-"""The body of a request → photos and the question about them.
+"""Parse the body of a request into photos and options.
 
-Photos are bytes from here on: no name, path or address that a client sends is ever opened or fetched.
+Photos are bytes: no name, path or address that a client sends is ever opened or fetched.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from twincar.inference.results import Failure
 
 Asking = TypeVar("Asking", bound=Asked)
 
-_LABEL = 100  # characters of a file name that an answer repeats
+_LABEL = 100  # characters of a file name that a response repeats
 _SPARE_VALUES = 64  # in JSON, beyond those of the photos
 _DATA_URL = re.compile(r"data:[^,]{0,1000};base64,", re.IGNORECASE)  # a media type and its parameters (RFC 2397)
 _STANDARD = bytes.maketrans(b"-_", b"+/")  # from the alphabet for addresses (RFC 4648, section 5)
@@ -37,18 +37,18 @@ _JSON, _FORM = "application/json", "multipart/form-data"
 
 @dataclass(frozen=True)
 class Upload:
-    """A photo as it came."""
+    """An uploaded photo."""
 
     label: str
-    """What its answer calls it."""
+    """Its name in the response."""
     data: bytes
 
 
 def parse_body(content_type: str, body: bytes, limits: Limits) -> tuple[list[Upload | Failure], Question]:
-    """Photos, or what is wrong with one of them, in their order, and the question about all.
+    """The photos (or failures), in their order, and the options for all.
 
     Raises:
-        Refusal: it is of another kind, broken, has no photos or too many, or asks for something unknown.
+        Refusal: the body is of another type or damaged, has no photos or too many, or has an unknown option.
     """
     kind, parameters = parse_options_header(content_type)
     if kind == _FORM.encode():
@@ -57,15 +57,15 @@ def parse_body(content_type: str, body: bytes, limits: Limits) -> tuple[list[Upl
         uploads, asked = _from_json(body, limits)
     else:
         found = repr(_printable(content_type)) if content_type else "none"
-        raise Refusal(415, "not understood", f"Expected a Content-Type of {_FORM} or {_JSON}, and found {found}.")
+        raise Refusal(415, "not understood", f"Expected a Content-Type of {_FORM} or {_JSON}, but found {found}.")
     if not uploads:
-        raise Refusal(422, "not understood", "Expected at least one photo, and found none: curl -F photos=@car.jpg ...")
+        raise Refusal(422, "not understood", "Expected at least one photo, but found none: curl -F photos=@car.jpg ...")
     question = Question(top_k=asked.top_k, level=asked.level, explain=asked.explain)
     return [_checked(upload, limits) for upload in uploads], question
 
 
 def label_of(name: str, otherwise: str) -> str:
-    """A file name as answers repeat it: its last part, printable, of bounded length."""
+    """A file name for the response: its last part, printable, of limited length."""
     return _printable(re.split(r"[/\\]", name)[-1]) or otherwise
 
 
@@ -83,7 +83,7 @@ class _Part:
 
     @property
     def names(self) -> tuple[str, str | None]:
-        """Of the field, and of the file where it is one."""
+        """The name of the field, and of the file if it is one."""
         header = self.headers.get("content-disposition", b"")
         _, options = parse_options_header(header)
         file = options.get(b"filename")
@@ -92,13 +92,13 @@ class _Part:
 
 
 def _extended_name(header: bytes) -> str | None:
-    """The file name of a part that has only `filename*=` (RFC 8187), which forms should not use, but programs do."""
+    """The file name of a part with only `filename*=` (RFC 8187), which some programs send although forms should not."""
     found = _EXTENDED_NAME.search(header)
     return unquote(found[1].decode(errors="replace"), errors="replace") if found else None
 
 
 class _Form:
-    """Takes a form apart, and stops at the first part too many."""
+    """Parses a form, and stops at the first part above the limit."""
 
     def __init__(self, most: int) -> None:
         self.parts: list[_Part] = []
@@ -120,8 +120,8 @@ class _Form:
         )
         parser.write(body)
         parser.finalize()
-        if self.parts and not self._ended:  # the parser does not mind, but the last photo may be half there
-            raise FormParserError("it has no end")
+        if self.parts and not self._ended:  # the parser accepts that, but the last photo may be cut off
+            raise FormParserError("it is truncated")
         return self.parts
 
     def _end(self) -> None:
@@ -151,7 +151,7 @@ def _from_form(boundary: bytes, body: bytes, limits: Limits) -> tuple[list[Uploa
     try:
         parts = _Form(limits.photos + len(Asked.model_fields)).parse(boundary, body)
     except (FormParserError, ValueError) as error:
-        raise Refusal(400, "not understood", f"Expected a whole form, and it is damaged: {error}.") from None
+        raise Refusal(400, "not understood", f"Expected a whole form, but it is damaged: {error}.") from None
     uploads: list[Upload | Failure] = []
     fields: dict[str, str] = {}
     for part in parts:
@@ -159,7 +159,7 @@ def _from_form(boundary: bytes, body: bytes, limits: Limits) -> tuple[list[Uploa
         if file is not None:
             uploads.append(Upload(label_of(file, f"photo {len(uploads) + 1}"), bytes(part.data)))
         elif name == "photos":
-            raise Refusal(422, "not understood", "Expected photos as files, and found text: curl -F photos=@car.jpg")
+            raise Refusal(422, "not understood", "Expected photos as files, but found text: curl -F photos=@car.jpg")
         else:
             fields[name] = part.data[:_LABEL].decode(errors="replace")
     if len(uploads) > limits.photos:
@@ -168,9 +168,9 @@ def _from_form(boundary: bytes, body: bytes, limits: Limits) -> tuple[list[Uploa
 
 
 def _from_json(body: bytes, limits: Limits) -> tuple[list[Upload | Failure], PhotosAsJson]:
-    # Base64 has neither of these characters. A megabyte of '[],' is forty in memory: it is refused unparsed.
+    # Base64 has none of these characters. A megabyte of '[],' takes forty in memory, so it is refused unparsed.
     if sum(body.count(character) for character in (b",", b"[", b"{")) > 2 * limits.photos + _SPARE_VALUES:
-        message = f"Expected an object with at most {limits.photos} photos, and found more values than that can have."
+        message = f"Expected an object with at most {limits.photos} photos, but found more values than that can have."
         raise Refusal(413, "too large", message)
     asked = _understood(lambda: PhotosAsJson.model_validate_json(body))
     if len(asked.photos) > limits.photos:
@@ -182,18 +182,18 @@ def _from_base64(text: str, label: str) -> Upload | Failure:
     data = text[match.end() :] if (match := _DATA_URL.match(text)) else text
     try:
         standard = data.encode("ascii").translate(_STANDARD, _SPACE)
-        padding = b"=" * (-len(standard) % 4)  # which is often left away where the alphabet is that of addresses
+        padding = b"=" * (-len(standard) % 4)  # often omitted in the URL-safe alphabet
         return Upload(label, base64.b64decode(standard + padding, validate=True))
     except (binascii.Error, ValueError):
         found = "an address; nothing is fetched" if _ADDRESS.match(text) else "something else"
-        message = f"Expected the bytes of {label} as base64, and found {found}."
+        message = f"Expected the bytes of {label} as base64, but found {found}."
         return Failure(label, PhotoError(Defect.NOT_AN_IMAGE, message))
 
 
 def _checked(upload: Upload | Failure, limits: Limits) -> Upload | Failure:
     if isinstance(upload, Failure) or len(upload.data) <= limits.photo_bytes:
         return upload
-    message = f"Expected a photo of at most {limits.photo_bytes // 2**20} MiB in {upload.label}, and it is larger."
+    message = f"Expected a photo of at most {limits.photo_bytes // 2**20} MiB in {upload.label}, but it is larger."
     return Failure(upload.label, PhotoError(Defect.TOO_LARGE, message))
 
 
@@ -204,12 +204,12 @@ def _understood(read: Callable[[], Asking]) -> Asking:
         first = error.errors(include_url=False, include_context=False)[0]
         status = 400 if first["type"] == "json_invalid" else 422
         where = ".".join(str(part) for part in first["loc"])[:_LABEL]
-        told = first["msg"].removeprefix("Value error, ")
-        reason = f"{told[:1].lower()}{told[1:]}"
+        message = first["msg"].removeprefix("Value error, ")
+        reason = f"{message[:1].lower()}{message[1:]}"
         raise Refusal(
             status, "not understood", f"Expected a valid request, but see {where or 'body'}: {reason}."
         ) from None
 
 
 def _too_many(most: int) -> Refusal:
-    return Refusal(413, "too large", f"Expected at most {count_photos(most)} a request, and found more.")
+    return Refusal(413, "too large", f"Expected at most {count_photos(most)} per request, but found more.")

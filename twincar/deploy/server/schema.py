@@ -1,6 +1,6 @@
-"""What goes in and comes out as JSON; the OpenAPI description is made from it.
+"""The JSON of requests and responses, from which the OpenAPI description is made.
 
-Predictions have the keys of `Prediction.to_dict` and its relatives; a test holds the two together.
+Predictions have the keys of `Prediction.to_dict`, `Explanation.to_dict` and `Failure.to_dict`; a test compares them.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ class _Strict(BaseModel):
 
 
 class Asked(_Strict):
-    """What is asked about every photo of a request."""
+    """The options for all photos of a request."""
 
-    top_k: Annotated[int, Field(ge=1, le=_MOST_CANDIDATES, description="Candidates a photo.")] = 5
+    top_k: Annotated[int, Field(ge=1, le=_MOST_CANDIDATES, description="Number of candidates per photo.")] = 5
     level: Annotated[
         LevelName | None,
-        Field(description="The level to answer at; unless given, the most specific one that is probable enough."),
+        Field(description="The level of the answer; by default the most specific one that is probable enough."),
     ] = None
-    explain: Annotated[bool, Field(description="Also tell where the model looked (Grad-CAM++).")] = False
+    explain: Annotated[bool, Field(description="Also return a Grad-CAM++ heatmap.")] = False
 
 
 class PhotosAsJson(Asked):
@@ -34,7 +34,7 @@ class PhotosAsJson(Asked):
 
     photos: Annotated[
         list[str],
-        Field(description="Each the bytes of a photo file as base64, bare or as a data: address. Nothing is fetched."),
+        Field(description="The bytes of each photo file as base64, plain or as a data: URL. Nothing is fetched."),
     ]
 
 
@@ -55,36 +55,36 @@ class CandidateItem(_Strict):
 
 
 class ExplanationItem(_Strict):
-    """Where the model looked."""
+    """A Grad-CAM++ heatmap for one class."""
 
     target: Annotated[str, Field(description="The class that is explained.")]
-    heatmap: Annotated[list[list[float]], Field(description="Rows of cells, from 0 to 1: what speaks for that class.")]
+    heatmap: Annotated[list[list[float]], Field(description="Rows of cells, from 0 to 1: the evidence for the class.")]
     visible_box: Annotated[
         tuple[float, float, float, float],
-        Field(description="What the cells cover: left, top, right, bottom, pixels of the upright photo."),
+        Field(description="The area of the heatmap: left, top, right, bottom, pixels of the upright photo."),
     ]
 
 
-class Answer(_Strict):
-    """The answer for one photo."""
+class PredictionItem(_Strict):
+    """The prediction for one photo."""
 
     photo: Annotated[str, Field(description="Its file name, or its number.")]
     accepted: Annotated[bool, Field(description="Whether there is an answer.")]
     reason: Annotated[
         str, Field(description="Why there is none: 'not sure', 'not a car this model knows' or 'not calibrated'.")
     ]
-    answer: Annotated[str, Field(description="What is answered, such as 'BMW Sedan'; empty if nothing is.")]
-    level: Annotated[str, Field(description="How specific that is.")]
+    answer: Annotated[str, Field(description="The answer, such as 'BMW Sedan'; empty if there is none.")]
+    level: Annotated[str, Field(description="The level of the answer.")]
     level_probability: float | None
-    alternatives: Annotated[list[str], Field(description="Classes it may be, where the answer is a group of them.")]
-    class_name: Annotated[str, Field(description="The likeliest class, whether or not it is sure enough.")]
-    confidence: Annotated[float, Field(description="Its probability, calibrated.")]
+    alternatives: Annotated[list[str], Field(description="The most likely classes, if the answer is a group.")]
+    class_name: Annotated[str, Field(description="The most likely class, whether or not it is probable enough.")]
+    confidence: Annotated[float, Field(description="Its calibrated probability.")]
     make: str
     model: str
     body: str
     year: int | None
     levels: Annotated[
-        dict[str, tuple[str, float]], Field(description="The likeliest make, model, body and year, each for itself.")
+        dict[str, tuple[str, float]], Field(description="The most likely make, model, body and year, independently.")
     ]
     topk: list[CandidateItem]
     explanation: ExplanationItem | None = None
@@ -98,22 +98,22 @@ class Unreadable(_Strict):
 
 
 class PredictResponse(_Strict):
-    """One item a photo, in their order."""
+    """One item per photo, in their order."""
 
-    predictions: list[Answer | Unreadable]
+    predictions: list[PredictionItem | Unreadable]
 
 
 class Refused(BaseModel):
-    """Why there is no answer, in one sentence."""
+    """Why the request was refused, in one sentence."""
 
     error: str
-    predictions: Annotated[
-        list[Unreadable] | None, Field(description="Where there were photos and none could be read.")
-    ] = None
+    predictions: Annotated[list[Unreadable] | None, Field(description="The photos, if none of them could be read.")] = (
+        None
+    )
 
 
 class ModelClass(_Strict):
-    """One answer there can be."""
+    """One class of the model."""
 
     index: int
     name: str
@@ -124,7 +124,7 @@ class ModelClass(_Strict):
 
 
 class ModelInput(_Strict):
-    """How a photo becomes the network's input."""
+    """The preprocessing."""
 
     height: Annotated[int, Field(description="Pixels.")]
     width: Annotated[int, Field(description="Pixels.")]
@@ -133,16 +133,16 @@ class ModelInput(_Strict):
 
 
 class ModelCalibration(_Strict):
-    """How far answers are trusted."""
+    """The calibration and the thresholds of answers."""
 
     temperature: float
-    photos: Annotated[int, Field(description="Validation photos it was fitted on; 0 if it was not.")]
-    confidence: Annotated[float, Field(description="How probable an answer has to be to be given.")]
-    false_rejection: Annotated[float, Field(description="Share of known cars that may be turned away as unknown.")]
+    photos: Annotated[int, Field(description="Validation photos it was fitted on; 0 if the model is not calibrated.")]
+    confidence: Annotated[float, Field(description="Least probability with which an answer is given.")]
+    false_rejection: Annotated[float, Field(description="Share of known cars that may be rejected as unknown.")]
 
 
 class RequestLimits(_Strict):
-    """What a request may hold."""
+    """Limits on one request."""
 
     request_bytes: int
     photo_bytes: int
@@ -151,10 +151,10 @@ class RequestLimits(_Strict):
 
 
 class ModelAnswer(_Strict):
-    """What there is to know of the model."""
+    """A description of the model."""
 
     name: str
-    version: Annotated[str, Field(description="Of TwinCar.")]
+    version: Annotated[str, Field(description="Version of TwinCar.")]
     engine: str
     arithmetic: str
     backbone: str
@@ -167,6 +167,6 @@ class ModelAnswer(_Strict):
 
 
 class State(_Strict):
-    """How the server is."""
+    """The state of the server."""
 
     status: str

@@ -1,4 +1,4 @@
-"""The process: its socket, clients that are too slow or too many, and how it stops."""
+"""The server process: its socket, limits on slow and many clients, and its shutdown."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from twincar.inference.classifier import Classifier
 logger = logging.getLogger(__name__)
 
 _HEAD_BYTES = 16 * 1024  # of a request's line and headers
-_HEAD_SECONDS = 10.0  # for them to arrive, and for what is left of a request that was turned away
-_READING_SECONDS = 30.0  # for a client to take its answer
+_HEAD_SECONDS = 10.0  # for them to arrive, and for the rest of a refused request
+_READING_SECONDS = 30.0  # for a client to read its response
 _CONNECTIONS = 512  # at one time
-_NO_LOGIN = "There is no login: whoever reaches port %d of this machine can ask. --api-key-file FILE asks for a key."
+_NO_LOGIN = "There is no login: whoever reaches port %d of this machine can use it. --api-key-file FILE requires a key."
 
 
 class TimeoutProtocol(H11Protocol):
-    """Uvicorn's HTTP, with an end to patience: it has none for slow headers, slow readers, and idle connections."""
+    """Uvicorn's HTTP protocol with time limits for slow headers, slow readers and idle connections."""
 
     conn: StrictConnection
     head_seconds = _HEAD_SECONDS
@@ -52,15 +52,15 @@ class TimeoutProtocol(H11Protocol):
         self.conn = StrictConnection(h11.SERVER, self.config.h11_max_incomplete_event_size or _HEAD_BYTES)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a request."""
+        """Wait for a request."""
         super().connection_made(transport)
         if len(self.connections) > self.most_connections:
-            self._turn_away("503 Service Unavailable", "Too many connections are open. Try again in a second.", RETRY)
+            self._reject("503 Service Unavailable", "Too many connections are open. Try again in a second.", RETRY)
         else:
             self._wait_at_most(self.head_seconds)
 
     def data_received(self, data: bytes) -> None:
-        """Go on waiting while no request is whole enough to be under way."""
+        """Keep the time limit until the headers of a request are complete."""
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             self._wait_no_more()
@@ -68,31 +68,31 @@ class TimeoutProtocol(H11Protocol):
             self._wait_at_most(self.head_seconds)
 
     def pause_writing(self) -> None:
-        """Wait for the client to read."""
+        """Limit the time in which the client must read."""
         super().pause_writing()
         self._wait_at_most(self.reading_seconds)
 
     def resume_writing(self) -> None:
-        """It has read."""
+        """The client has read."""
         super().resume_writing()
         self._wait_no_more()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Cancel the time limit."""
         self._wait_no_more()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """Wait for another request; uvicorn's own timer ends that, unless bytes go on coming."""
+        """Wait for another request; uvicorn's own timer limits that, unless bytes keep coming."""
         self._wait_no_more()
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # its parent's text
-        """Answer what is no HTTP, or ambiguous."""
-        general = "Expected a valid HTTP request with headers of at most 16 KB, but this is none."
-        self._turn_away("400 Bad Request", self.conn.fault or general)
+        """Respond to a request that is not valid HTTP, or ambiguous."""
+        general = "Expected a valid HTTP request with headers of at most 16 KB, but this is not one."
+        self._reject("400 Bad Request", self.conn.fault or general)
 
-    def _turn_away(self, status: str, message: str, more: Mapping[str, str] | None = None) -> None:
+    def _reject(self, status: str, message: str, more: Mapping[str, str] | None = None) -> None:
         body = json.dumps({"error": message})
         headers = {"Content-Type": "application/json", "Content-Length": len(body), "Connection": "close"}
         lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in {**headers, **(more or {})}.items())]
@@ -110,14 +110,14 @@ class TimeoutProtocol(H11Protocol):
 
 
 class DrainingServer(uvicorn.Server):
-    """Uvicorn's server, which on SIGTERM answers on until load balancers have seen that it is not ready any more."""
+    """Uvicorn's server, which after SIGTERM keeps serving until load balancers have seen that it is not ready."""
 
     def __init__(self, config: uvicorn.Config, grace_period: float, on_drain: Callable[[], None]) -> None:
         """Prepare to run.
 
         Args:
             config: uvicorn's.
-            grace_period: seconds from SIGTERM to the end of listening; a second signal ends it at once.
+            grace_period: seconds from SIGTERM until it stops listening; a second signal ends that at once.
             on_drain: called at SIGTERM.
         """
         if not config.loaded:
@@ -128,7 +128,7 @@ class DrainingServer(uvicorn.Server):
         self._stop_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain on SIGTERM; on Ctrl-C somebody waits for the end."""
+        """Drain on SIGTERM; stop at once on Ctrl-C."""
         if sig != signal.SIGTERM:
             super().handle_exit(sig, frame)
         elif self._stop_at is not None:
@@ -136,10 +136,10 @@ class DrainingServer(uvicorn.Server):
         else:
             self._stop_at = time.monotonic() + self._grace_period
             self._on_drain()
-            self.config.encoded_headers.append((b"connection", b"close"))  # clients come again, elsewhere
+            self.config.encoded_headers.append((b"connection", b"close"))  # so that clients reconnect elsewhere
 
     async def on_tick(self, counter: int) -> bool:
-        """See, ten times a second, whether to stop."""
+        """Check, ten times a second, whether to stop."""
         return await super().on_tick(counter) or (self._stop_at is not None and time.monotonic() >= self._stop_at)
 
 
@@ -152,31 +152,31 @@ def serve(
     queue: int = 128,
     settings: HttpSettings | None = None,
 ) -> None:
-    """Answer over HTTP until the process is told to stop; what is under way is then finished.
+    """Serve over HTTP until the process is stopped; requests in progress are then finished.
 
     Args:
         classifier: the model.
-        name: what clients see of where it comes from.
+        name: the name of the model for clients.
         host: address to listen on.
-        port: to listen on; 0 takes a free one.
-        queue: photos that may wait or be worked on at one time; further ones are turned away.
-        settings: who may ask, from where, what is logged; see `HttpSettings`.
+        port: port to listen on; 0 chooses a free one.
+        queue: photos that may wait or be worked on at one time; further ones are refused.
+        settings: access, CORS and logging; see `HttpSettings`.
 
     Raises:
-        UsageError: nothing can listen there.
-        KeyboardInterrupt: Ctrl-C, once all is finished; on SIGTERM it returns.
+        UsageError: the address or port is not available.
+        KeyboardInterrupt: after Ctrl-C, once all requests are finished; after SIGTERM it returns.
     """
     settings = settings or HttpSettings()
     limits = Limits()
     limits = replace(limits, queue=queue, photos=min(limits.photos, queue))
     quiet_libraries()
-    # Else there is a time beside every counter, for which Prometheus' text format has no place.
+    # Otherwise every counter has a creation time, which Prometheus' text format does not support.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     app = create_app(classifier, name=name, limits=limits, settings=settings)
     if is_loopback(host):
         app.add_middleware(LoopbackHosts)
     made = server(app, limits, settings=settings)
-    before = signal.signal(signal.SIGTERM, made.handle_exit)  # from before clients may come
+    before = signal.signal(signal.SIGTERM, made.handle_exit)  # before clients can connect
     try:
         with _listen(host, port) as bound:
             where = f"[{host}]" if ":" in host else host
@@ -187,7 +187,7 @@ def serve(
             made.run([bound])
     finally:
         signal.signal(signal.SIGTERM, before)
-    logger.info("Stopped; every request that was under way is answered.")
+    logger.info("Stopped; every request in progress was answered.")
 
 
 def server(
@@ -197,7 +197,7 @@ def server(
     settings: HttpSettings | None = None,
 ) -> DrainingServer:
     """A uvicorn server for an application of `create_app`."""
-    for log in ("uvicorn", "uvicorn.error", "python_multipart"):  # what clients do wrong is in the counters
+    for log in ("uvicorn", "uvicorn.error", "python_multipart"):  # errors of clients are counted, not logged
         logging.getLogger(log).setLevel(logging.ERROR)
     config = uvicorn.Config(
         app,
@@ -220,11 +220,11 @@ def _listen(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
-        bound.listen()  # from here on clients may come; they are answered as soon as the loop runs
+        bound.listen()  # clients can connect from here on; they are answered as soon as the loop runs
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"Expected to listen on port {port} of {host}, and cannot: {reason}. Choose another --port (0 takes a free "
-            "one) or --host."
+            f"Expected to listen on port {port} of {host}, but that failed: {reason}. Choose another --port (0 takes a "
+            "free one) or --host."
         ) from None
     return bound

@@ -1,4 +1,4 @@
-"""How the server presents itself to clients: who may ask, from which pages, at which prefix, what it logs."""
+"""Settings of the server: access, CORS, prefix, logging and shutdown."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ _ORIGIN = re.compile(r"https?://[^/?#*\s]+")
 
 @dataclass(frozen=True, kw_only=True)
 class HttpSettings:
-    """Everything about the server that is neither the model nor a limit.
+    """All settings of the server except the model and the limits.
 
     Raises:
-        UsageError: a prefix or an origin that no client would ever match.
+        UsageError: the prefix or an origin is not valid.
     """
 
     root_path: str = ""
     """Prefix under which a proxy publishes the server, such as '/cars'; the proxy may strip it or not."""
     allow_origins: tuple[str, ...] = ()
-    """Origins whose pages may read answers (CORS), such as 'https://cars.example'; '*' for all."""
+    """Origins whose pages may read responses (CORS), such as 'https://cars.example'; '*' for all."""
     api_key: str = field(default="", repr=False)
-    """What every request but probes must carry; empty if anybody may ask."""
+    """The key that every request except health probes must carry; empty if none is required."""
     access_log: bool = True
     """Whether a line is logged for each request."""
     grace_period: float = 5.0
-    """Seconds from SIGTERM, when `/readyz` turns 503, to the end of listening."""
+    """Seconds from SIGTERM, when `/readyz` becomes 503, until the server stops listening."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root_path", self.root_path.rstrip("/"))

@@ -1,7 +1,7 @@
-"""HTTP/1.1 without what two programs may read in two ways: the ground of request smuggling behind a proxy.
+"""Refuse ambiguous HTTP/1.1, which makes request smuggling behind a proxy possible.
 
-h11 refuses most of it by itself. What is left, RFC 9112 allows a server to read leniently: both framings in one request
-(section 6.1), folded headers (5.2), lines that end without a carriage return (2.2). No client in use sends these.
+h11 refuses most of it by itself. This module refuses what RFC 9112 allows a server to accept: both framings in one
+request (section 6.1), folded headers (5.2), lines without a carriage return (2.2). No client in use sends these.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _LENIENT = re.compile(rb"(?<!\r)\n|\n[ \t]")
 
 
 class StrictConnection(h11.Connection):
-    """A connection of a server that refuses ambiguous requests; `fault` says why."""
+    """A server connection that refuses ambiguous requests; `fault` says why."""
 
     fault = ""
 
@@ -23,7 +23,7 @@ class StrictConnection(h11.Connection):
         """The next event.
 
         Raises:
-            h11.RemoteProtocolError: what came is not HTTP, or ambiguous.
+            h11.RemoteProtocolError: the request is not valid HTTP, or ambiguous.
         """
         if self.their_state is h11.IDLE:
             received, _ = self.trailing_data

@@ -1,7 +1,7 @@
-"""The bundled model: what answers where no model is named.
+"""The bundled model, which is used if no model is named.
 
-An EfficientNetV2-S, trained from random weights on box crops of Stanford Cars 196, its weights stored as int8. Beside
-it `CARD.md` tells on what, how, how good it is and what it has never seen; `LICENSE` is that of the weights.
+An EfficientNetV2-S, trained from random weights on box crops of Stanford Cars 196, with weights stored as int8.
+`CARD.md` beside it describes its training, its accuracy and its limits; `LICENSE` is the licence of the weights.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 MODEL = Path(__file__).with_name("cars196.onnx")
-"""An exported model; all that answering needs is in it."""
+"""An exported model, which needs no other file."""
 
 WHAT = "the bundled model: 196 cars up to 2012, for non-commercial use"
-"""As messages call it."""
+"""Its name in messages."""

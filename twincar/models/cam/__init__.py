@@ -1,1 +1,1 @@
-"""Class activation maps and how they are drawn. Torch-free."""
+"""Class activation maps, occlusion and overlays. Torch-free."""

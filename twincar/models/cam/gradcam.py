@@ -3,17 +3,17 @@
 Grad-CAM++ is by Chattopadhyay et al., 2018, https://arxiv.org/abs/1710.11063; the contrast is Finer-CAM by Zhang et
 al., 2025, https://arxiv.org/abs/2501.11309.
 
-After the last feature map A come only the mean over its cells and a small classifier, so the gradient of a class's
-score Y is the same in every cell and follows from the classifier's weights: no backward pass is needed. With the score
+The last feature map A is followed only by the mean over its cells and a small head, so the gradient of a class's score
+Y is the same in every cell and follows from the head's weights: no backward pass is needed. With the score
 passed through an exponential, its higher derivatives are powers of the first (section 3.2), and
 
     alpha_k = g_k² / (2 g_k² + g_k³ Σ_ab A_k,ab)     with g_k = ∂Y / ∂A_k,ij    (equation 19)
     w_k     = Σ_ij alpha_k relu(g_k)                                            (equation 5)
     map_ij  = relu(Σ_k w_k A_k,ij)                                              (equation 2 with these weights)
 
-Finer-CAM explains the difference of two scores, Y - Y', in place of one. With Grad-CAM's weights, g_k - g'_k as they
-are, the map is the exact share of each cell in that difference where the classifier is linear, and the map for the
-other class against this one is its negative: one signed map tells both directions.
+Finer-CAM explains the difference of two scores, Y - Y', instead of one. With Grad-CAM's weights, g_k - g'_k, the map is
+the exact contribution of each cell to that difference if the head is linear, and the map of the other class against
+this one is its negative: one signed map shows both directions.
 
 Shapes: N photos, C channels of an h×w feature map, K classes, D units of a hidden layer, H×W pixels.
 """
@@ -34,27 +34,27 @@ _EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """The classifier behind the pooling: one linear layer, or two with a ReLU between them."""
+    """The weights of the classification head after pooling: one linear layer, or two with a ReLU between them."""
 
     layers: tuple[tuple[Floats, Floats], ...]
-    """Weight and bias of each: (K×C, K), or (D×C, D) and (K×D, K)."""
+    """Weight and bias of each layer: (K×C, K), or (D×C, D) and (K×D, K)."""
 
     @classmethod
     def from_arrays(cls, arrays: Sequence[Floats]) -> HeadWeights:
-        """Of weight, bias, weight, bias, ... in the order of the layers.
+        """From weight, bias, weight, bias, ... in the order of the layers.
 
         Raises:
-            ValueError: they are not one such layer, or two that fit.
+            ValueError: they are not one or two layers that fit together.
         """
         layers = tuple(zip(arrays[::2], arrays[1::2], strict=True))
         units = [weight.shape[-1] for weight, _ in layers[1:]]
         fits = all(weight.ndim == 2 and bias.shape == weight.shape[:1] for weight, bias in layers)
         if len(layers) not in (1, 2) or not fits or units != [len(bias) for _, bias in layers[:-1]]:
-            raise ValueError("the classifier's weights do not fit together")
+            raise ValueError("the weights of the head do not fit together")
         return cls(layers)
 
     def gradient(self, pooled: Floats, targets: NDArray[np.int64]) -> Floats:
-        """Derivative of each photo's target logit by the pooled features: N×C, of features N×C and targets N."""
+        """Gradient of each photo's target logit by the pooled features, N×C, from features N×C and targets N."""
         last: Floats = self.layers[-1][0][targets]
         if len(self.layers) == 1:
             return last
@@ -65,11 +65,11 @@ class HeadWeights:
 
 
 def grad_cam_plus_plus(features: Floats, head: HeadWeights, targets: NDArray[np.int64]) -> Floats:
-    """Where the network looked for one class a photo: maps, N×h×w, each scaled to 0 to 1.
+    """Grad-CAM++ maps for one class per photo, N×h×w, each scaled to 0 to 1.
 
     Args:
         features: the feature map before pooling, N×C×h×w.
-        head: the classifier behind it.
+        head: the classification head.
         targets: the class to explain for each photo, N.
     """
     cells = features.shape[2] * features.shape[3]
@@ -80,16 +80,16 @@ def grad_cam_plus_plus(features: Floats, head: HeadWeights, targets: NDArray[np.
 def contrastive_cam(
     features: Floats, head: HeadWeights, targets: NDArray[np.int64], others: NDArray[np.int64]
 ) -> Floats:
-    """What speaks for one class a photo (above 0) and for another (below 0): signed maps, N×h×w, in logits.
+    """Signed maps, N×h×w, in logits: evidence for one class per photo is above 0, for another class below 0.
 
-    With a linear classifier the cells of a map add up to the difference of the two logits, but for that of the biases.
-    The positive part is Finer-CAM's map, with its comparison strength at 1.
+    With a linear head, the cells of a map sum to the difference of the two logits, except that of the biases. The
+    positive part is Finer-CAM's map with a comparison strength of 1.
 
     Args:
         features: the feature map before pooling, N×C×h×w.
-        head: the classifier behind it.
+        head: the classification head.
         targets: the one class for each photo, N.
-        others: the class it is told from, N.
+        others: the class it is compared with, N.
     """
     cells = features.shape[2] * features.shape[3]
     pooled: Floats = features.mean(axis=(2, 3))
@@ -99,7 +99,7 @@ def contrastive_cam(
 
 
 def weigh_features(features: Floats, gradient: Floats) -> Floats:
-    """Equations 19, 5 and 2: maps, N×h×w, of features, N×C×h×w, and their gradient, N×C, the same in every cell."""
+    """Equations 19, 5 and 2: maps, N×h×w, from features, N×C×h×w, and their gradient, N×C, equal in every cell."""
     squared = gradient**2
     denominator = 2 * squared + squared * gradient * features.sum(axis=(2, 3))
     alpha = np.where(gradient != 0, squared / (denominator + _EPSILON), 0)
@@ -109,7 +109,7 @@ def weigh_features(features: Floats, gradient: Floats) -> Floats:
 
 
 def scale_maps(maps: Floats) -> Floats:
-    """Each map, N×h×w, shifted and scaled to reach from 0 to 1; a flat map becomes 0."""
+    """Scale each map, N×h×w, to the range 0 to 1; a constant map becomes 0."""
     lowest = maps.min(axis=(1, 2), keepdims=True)
     span = maps.max(axis=(1, 2), keepdims=True) - lowest
     scaled: Floats = (maps - lowest) / np.where(span > 0, span, 1)
@@ -117,7 +117,7 @@ def scale_maps(maps: Floats) -> Floats:
 
 
 def resize_map(heat: Floats, height: int, width: int) -> Floats:
-    """A map, h×w, over H×W pixels, smoothly; never beyond its own lowest and highest value."""
+    """Resize a map, h×w, smoothly to H×W pixels; values stay between its minimum and maximum."""
     picture = Image.fromarray(heat.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
     resized: Floats = np.asarray(picture, np.float32).clip(heat.min(), heat.max())
     return resized

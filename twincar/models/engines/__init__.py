@@ -1,1 +1,1 @@
-"""What computes a model: torch, onnxruntime or OpenVINO behind one interface."""
+"""Inference engines: torch, onnxruntime and OpenVINO behind one interface."""

@@ -1,6 +1,6 @@
-"""Engines: uint8 photos in, logits and feature maps out; torch, onnxruntime and OpenVINO behind one small interface.
+"""The interface of inference engines: from uint8 photos to logits and feature maps.
 
-Importing this module imports none of them; opening a model imports the one it takes.
+Importing this module imports no engine; opening a model imports the one that it needs.
 
 Shapes: N photos with V views each of H×W pixels, K classes, C channels of an h×w feature map.
 """
@@ -23,9 +23,9 @@ from twincar.models.cam.gradcam import HeadWeights
 from twincar.models.spec import ModelSpec
 
 OPENVINO_MODEL, OPENVINO_HEADER = "model.xml", "twincar.json"
-"""The files that make a folder an OpenVINO model of ours."""
+"""The files of an exported OpenVINO folder."""
 HEAD_OUTPUT = "head."
-"""How the names of the outputs begin that are the classifier's weights."""
+"""Prefix of the outputs of an exported model that are the weights of its head."""
 
 
 class Engine(ABC):
@@ -36,7 +36,7 @@ class Engine(ABC):
     @cached_property
     @abstractmethod
     def head(self) -> HeadWeights:
-        """The classifier's weights, for Grad-CAM++."""
+        """The weights of the classification head, for Grad-CAM++."""
 
     @abstractmethod
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -54,31 +54,31 @@ class Engine(ABC):
 
 @contextmanager
 def damaged(path: Path, expected: str = "a whole model", found: str = "it cannot be opened") -> Iterator[None]:
-    """Turn whatever an engine raises while it opens a file into one error; each has kinds of its own."""
+    """Raise any error in opening a file as one `CheckpointError`; each engine has its own classes of errors."""
     try:
         yield
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(f"Expected {expected} in {path}, and {found}: {_reason(error)}") from None
+        raise CheckpointError(f"Expected {expected} in {path}, but {found}: {_reason(error)}") from None
 
 
 @contextmanager
 def engine_errors() -> Iterator[None]:
-    """Likewise while it computes: a file may be whole and still not compute what its header says."""
+    """The same for errors in computing: a file may be whole but not compute what its header says."""
     try:
         yield
     except Exception as error:
         raise CheckpointError(
-            f"Expected a model that answers as its header says, and it does not: {_reason(error)} Export it again."
+            f"Expected a model that computes what its header says, but it failed: {_reason(error)} Export it again."
         ) from None
 
 
 def check_shapes(shapes: Mapping[str, Sequence[Any]], spec: ModelSpec) -> None:
-    """See that a model's input and outputs are those its header promises, as far as the file tells.
+    """Check that a model's input and outputs have the shapes in its header, as far as the file declares them.
 
     Raises:
-        ValueError: they are not.
+        ValueError: they do not.
     """
     size, classes = [spec.preprocessing.height, spec.preprocessing.width, 3], len(spec.classes)
     expected: dict[str, list[int | None]] = {

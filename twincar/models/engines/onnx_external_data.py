@@ -1,9 +1,9 @@
-"""What an ONNX file says of where its weights lie, read without any library of ONNX's: predicting needs none.
+"""Detect external data in an ONNX file, without the onnx package, which prediction does not need otherwise.
 
-An ONNX file may name other files that hold its tensors, by any path. Ours never do, so that such a file is not opened.
-Parsers of protocol buffers differ in what they make of an encoding that no writer produces: some drop the bits of a tag
-above the 32nd, so that a field which is unknown to one is `external_data` to another. So only the canonical encoding is
-read (https://protobuf.dev/programming-guides/encoding): each number in as few bytes as it needs, no groups.
+An ONNX file may name other files that hold its tensors, by any path. Files that TwinCar exports never do, and a file
+that does is not opened. Parsers of protocol buffers differ in how they read encodings that no writer uses: some drop
+the bits of a tag above the 32nd, so that an unknown field for one is `external_data` for another. So only the canonical
+encoding is accepted (https://protobuf.dev/programming-guides/encoding): shortest numbers, and no groups.
 The message types and their numbers are those of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-# Of each kind of message, the fields that are messages which can hold a tensor.
+# For each type of message, the fields whose messages can contain a tensor.
 _NODE, _GRAPH, _ATTRIBUTE, _TENSOR, _SPARSE = "node", "graph", "attribute", "tensor", "sparse tensor"
 _FIELDS: Mapping[str, Mapping[int, str]] = {
     "model": {7: _GRAPH, 20: "training", 25: "function"},
@@ -30,16 +30,16 @@ _DEEPEST = 64  # graphs within graphs
 
 
 def names_other_files(data: bytes) -> bool:
-    """Whether any tensor of an ONNX file lies outside of it.
+    """Whether any tensor of an ONNX file is stored in another file.
 
     Raises:
-        ValueError: it is no such file, or is not encoded canonically.
+        ValueError: it is not an ONNX file, or is not encoded canonically.
     """
     return _names_others(memoryview(data), "model", _DEEPEST)
 
 
 def _names_others(message: memoryview, kind: str, depth: int) -> bool:
-    """A field that is there twice is looked at twice, whichever of the two a parser keeps, or merges into the other."""
+    """A repeated field is checked every time, because parsers differ in which one they keep."""
     if depth == 0:
         raise ValueError("it is nested too deeply")
     inner = _FIELDS[kind]
@@ -53,39 +53,39 @@ def _names_others(message: memoryview, kind: str, depth: int) -> bool:
 
 def _fields_of(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
     """Number and value of each field."""
-    place = 0
-    while place < len(message):
-        key, place = _varint(message, place, _TAG_BITS)
+    offset = 0
+    while offset < len(message):
+        key, offset = _varint(message, offset, _TAG_BITS)
         field, wire = key >> 3, key & 7
         if field == 0:
-            raise ValueError("it is no protocol buffer")
+            raise ValueError("it is not a protocol buffer")
         if wire == _VARINT:
-            value, place = _varint(message, place, _NUMBER_BITS)
+            value, offset = _varint(message, offset, _NUMBER_BITS)
             yield field, value
             continue
         if wire == _LENGTH:
-            size, place = _varint(message, place, _LENGTH_BITS)
+            size, offset = _varint(message, offset, _LENGTH_BITS)
         elif wire in (_FIXED64, _FIXED32):
             size = 8 if wire == _FIXED64 else 4
         else:
-            raise ValueError("it is no protocol buffer, or has groups")
-        if place + size > len(message):
-            raise ValueError("it breaks off")
-        yield field, message[place : place + size]
-        place += size
+            raise ValueError("it is not a protocol buffer, or has groups")
+        if offset + size > len(message):
+            raise ValueError("it is truncated")
+        yield field, message[offset : offset + size]
+        offset += size
 
 
-def _varint(message: memoryview, place: int, bits: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and the place behind it."""
+def _varint(message: memoryview, offset: int, bits: int) -> tuple[int, int]:
+    """A number of seven bits per byte, and the offset after it."""
     number = 0
     for shift in range(0, bits, 7):
-        if place >= len(message):
-            raise ValueError("it breaks off")
-        byte = message[place]
-        place += 1
+        if offset >= len(message):
+            raise ValueError("it is truncated")
+        byte = message[offset]
+        offset += 1
         number |= (byte & 0x7F) << shift
         if byte < 0x80:
             if (shift and not byte) or number >> bits:
                 break
-            return number, place
-    raise ValueError("a number in it takes more bytes than it needs, or than it may have")
+            return number, offset
+    raise ValueError("a number in it has more bytes than it needs, or than it may have")

@@ -38,7 +38,7 @@ class OnnxRuntimeEngine(Engine):
 
         Raises:
             UsageError: there is no such file.
-            CheckpointError: it is damaged, or no model of ours.
+            CheckpointError: it is damaged, or was not exported by TwinCar.
         """
         session = _open_session(path, optimise=True)
         spec = _spec_of(session, path)
@@ -49,7 +49,7 @@ class OnnxRuntimeEngine(Engine):
 
     @cached_property
     def head(self) -> HeadWeights:
-        """The classifier's weights, which are constant outputs of the file."""
+        """The weights of the classification head, which are constant outputs of the model."""
         names = [output.name for output in self._session.get_outputs() if output.name.startswith(HEAD_OUTPUT)]
         height, width = self._session.get_inputs()[0].shape[1:3]
         with engine_errors():
@@ -71,17 +71,17 @@ class OnnxRuntimeEngine(Engine):
 
 
 def read_onnx_spec(path: Path) -> ModelSpec:
-    """The header of an exported file; see `OnnxRuntimeEngine.open` for what is raised."""
+    """The header of an exported file; raises the same errors as `OnnxRuntimeEngine.open`."""
     return _spec_of(_open_session(path, optimise=False), path)
 
 
 def _open_session(path: Path, *, optimise: bool) -> onnxruntime.InferenceSession:
     if not path.is_file():
-        raise UsageError(f"Expected an exported model at {path}, and there is no such file.")
+        raise UsageError(f"Expected an exported model at {path}, but there is no such file.")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = compute_threads()
-    # Threads that spin while they wait take the cores from whatever else is busy, such as decoding the next photos.
+    # Threads that spin while they wait take cores from other work, such as decoding the next photos.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -91,17 +91,17 @@ def _open_session(path: Path, *, optimise: bool) -> onnxruntime.InferenceSession
 
 
 def check_self_contained(path: Path) -> None:
-    """See that opening a file will open no other.
+    """Check that an ONNX file does not refer to other files.
 
     Raises:
-        CheckpointError: it names files that hold its weights, or is no ONNX file.
+        CheckpointError: it has external data, or is not an ONNX file.
     """
     with damaged(path, "a whole ONNX file"):
         others = names_other_files(path.read_bytes())
     if others:
         raise CheckpointError(
-            f"Expected a model whose weights are all in {path}, and it names other files. They were not opened, "
-            "because they can be any on this computer; export the model into one file."
+            f"Expected a model whose weights are all in {path}, but it names other files. They were not opened, "
+            "because they can be any file on this computer; export the model into one file."
         )
 
 
@@ -110,7 +110,7 @@ def _spec_of(session: onnxruntime.InferenceSession, path: Path) -> ModelSpec:
         header = session.get_modelmeta().custom_metadata_map.get(HEADER_KEY)
     if header is None:
         raise CheckpointError(
-            f"Expected a model that TwinCar exported in {path}, and it is another's: it has no class names and no "
-            "preprocessing. Make one: twincar export RUN"
+            f"Expected a model that TwinCar exported in {path}, but it has no class names and no preprocessing. "
+            "Make one: twincar export RUN"
         )
     return ModelSpec.from_header(header, str(path))

@@ -1,4 +1,4 @@
-"""Opens a model of any kind with the engine that fits, and computes logits."""
+"""Open a model of any kind with the engine that fits, and compute logits."""
 
 from __future__ import annotations
 
@@ -24,19 +24,18 @@ _BATCH = 64
 def open_engine(
     path: Path, engine: EngineName = "auto", *, classes: ClassNames | None = None, backbone: str = ""
 ) -> tuple[Engine, ModelSpec]:
-    """Open a model for answering.
+    """Open a model for inference.
 
     Args:
-        path: a run folder, a `.safetensors` file of ours, published weights (`.pth`), or an exported model: an `.onnx`
-            file or an OpenVINO folder.
-        engine: 'auto' takes torch for the first three, OpenVINO for its folder, and for an `.onnx` file onnxruntime,
-            unless its arithmetic is int8, which OpenVINO computes several times quicker, and OpenVINO is installed.
-        classes: names for published weights, which carry none; those of Stanford Cars unless given.
-        backbone: of published weights; that of the published model unless given.
+        path: a run folder, a `.safetensors` file of a run, third-party weights (`.pth`), or an exported model: an
+            `.onnx` file or an OpenVINO folder.
+        engine: 'auto' is torch for the first three, OpenVINO for its folder, and onnxruntime for an `.onnx` file; for
+            one in int8 it is OpenVINO if that is installed, because it is several times faster.
+        classes: class names of third-party weights, which have none; by default those of Stanford Cars.
+        backbone: backbone of third-party weights; by default that of the published model.
 
     Raises:
-        UsageError: nothing is there, that engine does not open such a model, or the model has other names or another
-            backbone of its own.
+        UsageError: there is no such model, the engine cannot open it, or the model has its own class names or backbone.
         CheckpointError: the model is damaged, not safe to open, or does not fit.
         MissingExtraError: the engine is not installed.
     """
@@ -45,12 +44,12 @@ def open_engine(
         pairs = zip_longest(classes.names, spec.classes.names, fillvalue="nothing")
         other, own = next((other, own) for other, own in pairs if other != own)
         raise UsageError(
-            f"Expected --classes with weights that carry no names, but {path} has names of its own, such as {own!r} in "
-            f"place of {other!r}. Leave --classes out."
+            f"Expected --classes with weights without class names, but {path} has its own, such as {own!r} instead of "
+            f"{other!r}. Leave --classes out."
         )
     if backbone and backbone != spec.backbone:
         raise UsageError(
-            f"Expected --backbone with weights that do not name their own, but {path} is a {spec.backbone}. "
+            f"Expected --backbone with weights that do not name one, but {path} is a {spec.backbone}. "
             "Leave --backbone out."
         )
     return opened, spec
@@ -65,8 +64,8 @@ def _open(path: Path, engine: EngineName, classes: ClassNames | None, backbone: 
     _check_engine(path, engine, "torch")
     if find_spec("torch") is None:
         raise MissingExtraError(
-            f"Opening {path} needs torch: pip install 'twincar[train]'. Without torch use an exported model "
-            "(twincar export RUN, where torch is), such as model.onnx."
+            f"Opening {path} needs torch: pip install 'twincar[train]'. Without torch, use an exported model such as "
+            "model.onnx (twincar export RUN, where torch is installed)."
         )
     from twincar.models.engines.torch_engine import TorchEngine, open_network
 
@@ -119,4 +118,4 @@ def _openvino_engine(path: Path) -> tuple[Engine, ModelSpec]:
 
 def _check_engine(path: Path, engine: EngineName, *fitting: EngineName) -> None:
     if engine not in ("auto", *fitting):
-        raise UsageError(f"Expected --engine auto or {' or '.join(fitting)} for {path}, and found {engine!r}.")
+        raise UsageError(f"Expected --engine auto or {' or '.join(fitting)} for {path}, but found {engine!r}.")

@@ -1,4 +1,4 @@
-"""An exported model on OpenVINO, on the CPU: a folder of ours (`model.xml model.bin twincar.json`), or an `.onnx` file.
+"""OpenVINO on the CPU: runs an exported folder (`model.xml model.bin twincar.json`) or an `.onnx` file.
 
 Shapes: N photos of H×W pixels, K classes, C channels of an h×w feature map.
 """
@@ -36,7 +36,7 @@ _IR_STARTS = (b"<?xml", b"<net")
 
 
 class OpenVinoEngine(Engine):
-    """A model for OpenVINO's CPU device, compiled when it is first asked for an output."""
+    """A model for OpenVINO's CPU device, compiled at its first use."""
 
     name: ClassVar[EngineName] = "openvino"
 
@@ -49,8 +49,8 @@ class OpenVinoEngine(Engine):
         """Open an exported folder or `.onnx` file.
 
         Raises:
-            UsageError: nothing is there.
-            CheckpointError: it is damaged, or no model of ours.
+            UsageError: there is no such model.
+            CheckpointError: it is damaged, or was not exported by TwinCar.
         """
         is_onnx = path.suffix == ".onnx"
         spec = read_onnx_spec(path) if is_onnx else _read_spec(path)
@@ -64,7 +64,7 @@ class OpenVinoEngine(Engine):
 
     @cached_property
     def head(self) -> HeadWeights:
-        """The classifier's weights, which are constant outputs of the model."""
+        """The weights of the classification head, which are constant outputs of the model."""
         names = [output.any_name for output in self._model.outputs if output.any_name.startswith(HEAD_OUTPUT)]
         height, width = (size.get_length() for size in list(self._model.inputs[0].partial_shape)[1:3])
         with engine_errors():
@@ -72,20 +72,20 @@ class OpenVinoEngine(Engine):
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits, N×K, of photos, N×H×W×3."""
-        return _run(self._answering, images)[0]
+        return _run(self._logits_model, images)[0]
 
     def logits_and_features(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Logits, N×K, and the feature map before pooling, N×C×h×w, of photos, N×H×W×3."""
-        logits, features = _run(self._explaining, images)
+        logits, features = _run(self._features_model, images)
         return logits, features
 
-    # OpenVINO computes and hands over every output of a model, so each use has a model with its own outputs only.
+    # OpenVINO computes and copies every output of a model, so each use has a model with only the outputs it needs.
     @cached_property
-    def _answering(self) -> openvino.CompiledModel:
+    def _logits_model(self) -> openvino.CompiledModel:
         return self._compile(["logits"])
 
     @cached_property
-    def _explaining(self) -> openvino.CompiledModel:
+    def _features_model(self) -> openvino.CompiledModel:
         return self._compile(["logits", "features"])
 
     def _compile(self, names: list[str]) -> openvino.CompiledModel:
@@ -104,22 +104,22 @@ def save_openvino(onnx_model: bytes, path: Path, *, half: bool) -> None:
     model = _core().read_model(onnx_model)
     try:
         openvino.save_model(model, path, compress_to_fp16=half)
-    except RuntimeError as error:  # which tells no reason
+    except RuntimeError as error:  # it gives no reason
         raise StorageError(
-            f"OpenVINO could not write the model, most likely for want of room: {str(error).strip()}. What was there "
+            f"OpenVINO could not write the model, most likely for lack of space: {str(error).strip()}. What was there "
             "before is unchanged; make room or choose another folder, and try again."
         ) from error
 
 
 @cache
 def _core() -> openvino.Core:
-    """One for the process: it must outlive what was read and compiled through it."""
+    """One core per process: it must outlive the models that it has read and compiled."""
     return openvino.Core()
 
 
 @cache
 def _frontends() -> FrontEndManager:
-    """Likewise. Left to itself, OpenVINO tells a file's format by its content, and some formats name other files."""
+    """The same for the frontends. By default OpenVINO detects formats by content, and some formats name other files."""
     return FrontEndManager()
 
 
@@ -129,16 +129,16 @@ def _read_onnx(path: Path) -> openvino.Model:
 
 
 def _read_ir(folder: Path) -> openvino.Model:
-    """From OpenVINO's own format, whose weights are the file beside it of the same name; it cannot name others."""
+    """Read OpenVINO's own format, whose weights are in the file of the same name; it cannot name other files."""
     reader = _frontends().load_by_framework("ir")
     return reader.convert(reader.load(folder / OPENVINO_MODEL))
 
 
 def _check_ir(folder: Path) -> None:
-    """See that a folder's model is what its name says.
+    """Check that a folder's model is in OpenVINO's own format.
 
     Raises:
-        CheckpointError: it is no XML.
+        CheckpointError: it is not XML.
     """
     with damaged(folder), (folder / OPENVINO_MODEL).open("rb") as file:
         start = file.read(len(_IR_STARTS[0]))
@@ -151,12 +151,12 @@ def _check_ir(folder: Path) -> None:
 
 
 def _shape_of(port: Any) -> list[int | None]:
-    """None for a size that is open, such as the number of photos."""
+    """The shape of a port; None for a dynamic size, such as the number of photos."""
     return [size.get_length() if size.is_static else None for size in port.partial_shape]
 
 
 def _options(arithmetic: Arithmetic) -> dict[str, Any]:
-    """Left to itself, OpenVINO computes in bf16 wherever the CPU can; answers are to be those the export checked."""
+    """By default OpenVINO uses bf16 wherever the CPU can; results must be those that the export has checked."""
     bf16 = arithmetic == "bf16" and "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32"}
 
@@ -166,7 +166,7 @@ def _read_spec(folder: Path) -> ModelSpec:
         text = (folder / OPENVINO_HEADER).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UsageError(
-            f"Expected {OPENVINO_HEADER} beside {OPENVINO_MODEL} in {folder}, and it is not there. "
+            f"Expected {OPENVINO_HEADER} beside {OPENVINO_MODEL} in {folder}, but it is not there. "
             "Export the model again: twincar export RUN --format openvino"
         ) from None
     except (OSError, UnicodeDecodeError) as error:

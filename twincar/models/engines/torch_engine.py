@@ -1,4 +1,4 @@
-"""A network on torch, on the GPU where there is one.
+"""Torch, on the GPU if there is one.
 
 Shapes: N photos of H×W pixels, K classes, C channels of an h×w feature map.
 """
@@ -26,7 +26,7 @@ from twincar.models.spec import ModelSpec
 
 
 class TorchEngine(Engine):
-    """A network of ours, in evaluation mode."""
+    """A `CarNet` in evaluation mode."""
 
     name: ClassVar[EngineName] = "torch"
 
@@ -36,7 +36,7 @@ class TorchEngine(Engine):
 
     @cached_property
     def head(self) -> HeadWeights:
-        """The linear layers of the classifier."""
+        """The linear layers of the classification head."""
         layers = [layer for layer in self.network.head.modules() if isinstance(layer, nn.Linear)]
         return HeadWeights(tuple((_array(layer.weight.detach()), _array(layer.bias.detach())) for layer in layers))
 
@@ -56,16 +56,16 @@ class TorchEngine(Engine):
 
 
 def open_network(path: Path, *, classes: ClassNames | None = None, backbone: str = "") -> tuple[CarNet, ModelSpec]:
-    """Load a network from a run folder, a `.safetensors` file of ours, or published weights (`.pth`).
+    """Load a network from a run folder, a `.safetensors` file of a run, or third-party weights (`.pth`).
 
     Raises:
-        UsageError: nothing is there.
+        UsageError: there is no such model.
         CheckpointError: it is damaged, not safe to open, or does not fit.
     """
     if path.is_dir():
         run = RunFolder.open(path)
         if not run.best.exists():
-            run.read_history()  # says so if no epoch was finished
+            run.read_history()  # raises an error if no epoch is finished
         return load_model(run.best)
     if path.suffix in (".pth", ".pt"):
         return load_published_model(path, classes or ClassNames(stanford_cars()), backbone or PUBLISHED_BACKBONE)
