@@ -11,6 +11,7 @@ DATA is a prepared data set.
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import os
 import random
@@ -202,7 +203,9 @@ def run(arguments: list[str], *, kill_at: int | None = None, moments: Path | Non
     chosen = {} if kill_at is None else {KILL_AT: str(kill_at)}
     told = {} if moments is None else {MOMENTS: str(moments)}
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **chosen, **told}
-    code, said = forked.start(child, arguments, environment=environment).finish()
+    # Run as a program this module is `__main__`, by which name another process cannot find the function.
+    by_name = importlib.import_module("tests.robustness.survival").child
+    code, said = forked.start(by_name, arguments, environment=environment).finish()
     if "Traceback" in said:
         print(said, file=sys.stderr)
     return code
