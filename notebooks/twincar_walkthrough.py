@@ -86,9 +86,8 @@ def gallery(pictures, titles, columns=4):
 # reason. The result is one folder: photos, `annotations.csv`, class names, and a manifest with hashes.
 
 # %%
-from twincar.data.prepare import prepare
 
-data = prepare(DATA, OUT / "data")
+data = twincar.prepare(DATA, OUT / "data")
 print(f"{len(data.classes)} classes;", ", ".join(f"{n} {split}" for split, n in data.manifest["photos"].items()))
 
 # %% [markdown]
@@ -109,7 +108,6 @@ gallery([Image.open(data.path(photo)) for photo in chosen], [data.classes[photo.
 # recommends an action for each, and writes a page to look at and a list for `twincar prepare --exclude`.
 
 # %%
-from twincar.auditing.audit import deep_audit
 
 messy = OUT / "messy"
 for photo in [*train_photos[:400:10], *data.split("test")[:200:10]]:
@@ -125,7 +123,7 @@ leak.parent.mkdir(exist_ok=True)
 Image.open(three).resize((150, 100)).save(leak, quality=60)
 (messy / "train" / other.parent.name / "notes.jpg").write_text("no photo at all")
 
-audit = deep_audit(str(messy), OUT / "audit")
+audit = twincar.audit(str(messy), OUT / "audit")
 print("unusable:", {str(defect): count for defect, count in audit.data.unsound.counts().items()})
 pd.DataFrame(audit.rows)[["file", "reason", "action", "detail"]]
 
@@ -136,10 +134,9 @@ pd.DataFrame(audit.rows)[["file", "reason", "action", "detail"]]
 # the recipe on one photo. Normalisation by mean and standard deviation is inside the network.
 
 # %%
-from twincar.core.config import TrainConfig
 from twincar.data.loading.augment import augment_photo, sample_params
 
-config = TrainConfig.resolve(recipe=RECIPE, flags={"data": str(data.folder), **QUICK})
+config = twincar.TrainConfig.resolve(recipe=RECIPE, flags={"data": str(data.folder), **QUICK})
 size = {"height": config.image_height, "width": config.image_width}
 pixels = np.asarray(Image.open(data.path(chosen[3])).convert("RGB"))
 full = pixels.shape[1], pixels.shape[0]
@@ -155,9 +152,8 @@ gallery([pixels, *varied], ["the photo", *(f"as seen, {place}" for place in rang
 # best macro-F1 on the validation photos are kept; then a temperature is fitted to calibrate the probabilities.
 
 # %%
-from twincar.training.train import train
 
-trained = train(config, OUT / "run")
+trained = twincar.train(config, OUT / "run")
 run = trained.run
 history = pd.DataFrame(trained.history).set_index("epoch")
 history[["train_loss", "val_loss", "train_acc", "val_acc", "val_f1_macro", "val_top5"]].round(3)
@@ -174,9 +170,8 @@ show(plots.training_curves(trained.history)["curve_accuracy_f1"])
 # where there are few photos. Test-time augmentation averages over mirrored and wider views.
 
 # %%
-from twincar.evaluation.evaluate import evaluate
 
-evaluation = evaluate(run.path, split="test", tta=True)
+evaluation = twincar.evaluate(run.path, split="test", tta=True)
 print(f"{evaluation.photos} photos: accuracy {evaluation.accuracy}, macro-F1 {evaluation.macro_f1}")
 pd.DataFrame({"plain": evaluation.metrics, "with TTA": evaluation.tta}).round(3)
 
@@ -209,9 +204,8 @@ pd.DataFrame([vars(level) for level in evaluation.levels]).round(3).astype(objec
 # plausible need not be faithful to the network: `twincar explain --score` compares them with baselines.
 
 # %%
-from twincar.explanation.explain import explain
 
-explanation = explain(run.path, split="test", count=8)
+explanation = twincar.explain(run.path, split="test", count=8)
 show(explanation.grid)
 
 # %% [markdown]
@@ -222,9 +216,8 @@ show(explanation.grid)
 # map. `comparison.page` is an HTML page of the pairs.
 
 # %%
-from twincar.explanation.compare import compare
 
-comparison = compare(run.path, split="test", count=1)
+comparison = twincar.compare(run.path, split="test", count=1)
 pair = comparison.pairs[0]
 print(f"{pair.first} was taken for {pair.second} in {pair.first_as_second} of {pair.photos_first} photos,")
 print(f"the other way round in {pair.second_as_first} of {pair.photos_second}.")
@@ -237,9 +230,8 @@ show(comparison.page.parent / pair.pngs[0])
 # it gets its final name it is loaded as a user would load it and compared with the network on validation photos.
 
 # %%
-from twincar.deploy.export import export
 
-exported = export(run.path)
+exported = twincar.export(run.path)
 compared = exported.comparison
 print(f"{exported.path.name}, {exported.bytes / 1e6:.1f} MB")
 print(f"{compared.equal_answers:.1%} equal answers on {compared.photos} validation photos")
@@ -305,9 +297,8 @@ print(subprocess.run(command, capture_output=True, text=True, check=True).stdout
 # confident mistakes with their heat maps. It opens anywhere, without network or server.
 
 # %%
-from twincar.evaluation.report.page import report
 
-page = report(run.path)
+page = twincar.report(run.path)
 print(f"{page.path.name}: {page.bytes / 1e6:.1f} MB")
 
 # %% [markdown]

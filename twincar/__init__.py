@@ -11,20 +11,79 @@ Importing this package imports neither torch nor matplotlib; `load` imports torc
 from __future__ import annotations
 
 import os
+import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twincar.core.errors import TwinCarError
+from twincar.core.errors import MissingExtraError, TwinCarError
 from twincar.core.version import __version__
 
 if TYPE_CHECKING:
+    from twincar.auditing.audit import audit
+    from twincar.core.config import TrainConfig
+    from twincar.data.prepare import prepare
+    from twincar.deploy.export import export
+    from twincar.deploy.publish import push
+    from twincar.deploy.pull import pull
+    from twincar.evaluation.calibrate import calibrate
+    from twincar.evaluation.evaluate import evaluate
+    from twincar.evaluation.report.page import report
+    from twincar.explanation.compare import compare
+    from twincar.explanation.explain import explain
+    from twincar.inference.batch import predict_many
     from twincar.inference.classifier import Classifier
     from twincar.inference.results import Explanation, Failure, Prediction
+    from twincar.training.train import resume, train
 
 # onnxruntime sends usage data to its vendor unless this is set before it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = ["Classifier", "Explanation", "Failure", "Prediction", "TwinCarError", "__version__", "load"]
+__all__ = [
+    "Classifier",
+    "Explanation",
+    "Failure",
+    "Prediction",
+    "TrainConfig",
+    "TwinCarError",
+    "__version__",
+    "audit",
+    "calibrate",
+    "compare",
+    "evaluate",
+    "explain",
+    "export",
+    "load",
+    "predict_many",
+    "prepare",
+    "pull",
+    "push",
+    "report",
+    "resume",
+    "train",
+]
+
+_LAZY = {
+    "Classifier": "inference.classifier",
+    "Explanation": "inference.results",
+    "Failure": "inference.results",
+    "Prediction": "inference.results",
+    "TrainConfig": "core.config",
+    "audit": "auditing.audit",
+    "calibrate": "evaluation.calibrate",
+    "compare": "explanation.compare",
+    "evaluate": "evaluation.evaluate",
+    "explain": "explanation.explain",
+    "export": "deploy.export",
+    "predict_many": "inference.batch",
+    "prepare": "data.prepare",
+    "pull": "deploy.pull",
+    "push": "deploy.publish",
+    "report": "evaluation.report.page",
+    "resume": "training.train",
+    "train": "training.train",
+}
+"""The module of each public name that is imported at its first use, because it needs more than Python."""
 
 
 def load(model: str | Path | None = None, *, revision: str | None = None) -> Classifier:
@@ -46,9 +105,28 @@ def load(model: str | Path | None = None, *, revision: str | None = None) -> Cla
 if not TYPE_CHECKING:  # a type checker would otherwise accept any name
 
     def __getattr__(name: str) -> Any:
-        """Import the public classes at their first use, because they need numpy and Pillow."""
-        if name not in __all__:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from twincar.inference import classifier as predict
+        """Import a public name at its first use.
 
-        return getattr(predict, name)
+        Raises:
+            AttributeError: there is no such name.
+            MissingExtraError: a package that it needs is not installed; the message says how to install it.
+        """
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            found = getattr(import_module(f"twincar.{_LAZY[name]}"), name)
+        except ModuleNotFoundError as error:
+            missing = error.name or ""
+            if missing.partition(".")[0] in ("", "twincar"):
+                raise
+            from twincar.core.extras import how_to_install
+
+            raise MissingExtraError(
+                f"twincar.{name} needs {missing}, but it is not installed: {how_to_install(missing)}"
+            ) from None
+        setattr(sys.modules[__name__], name, found)  # so that this is asked once
+        return found
+
+    def __dir__() -> list[str]:
+        """The public names, for completion."""
+        return sorted(__all__)

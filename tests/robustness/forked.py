@@ -19,7 +19,10 @@ from typing import TextIO
 
 _CONTEXT = get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    [f"twincar.{name}" for name in ("cli", "quickstart", "compare", "export", "deep_audit", "predict_many", "publish")]
+    [
+        *("twincar.cli", "twincar.quickstart", "twincar.training.train", "twincar.evaluation.report.page"),
+        *("twincar.explanation.compare", "twincar.auditing.audit", "twincar.inference.batch", "twincar.deploy.publish"),
+    ]
 )
 
 

@@ -42,12 +42,12 @@ from twincar.data.validate import AuditReport, audit_source
 
 log = logging.getLogger(__name__)
 
-__all__ = ["COLUMNS", "AuditedData", "DeepAudit", "OnPhoto", "deep_audit"]
+__all__ = ["COLUMNS", "AuditedData", "DeepAudit", "OnPhoto", "audit"]
 
 OnPhoto = Callable[[int, int], None]
 
 
-def deep_audit(
+def audit(
     spec: str,
     out: Path | None = None,
     *,
@@ -79,9 +79,9 @@ def deep_audit(
     _check_unedited(out)
     with working_folder(out / "photos") as scratch:
         data = _open(spec, classes_file, labels_from, scratch, on_photo)
-        audit = _examine(data, out, model, folds, on_photo)
-        _write(audit)
-    return audit
+        found = _examine(data, out, model, folds, on_photo)
+        _write(found)
+    return found
 
 
 def _name_of(spec: str) -> str:

@@ -165,10 +165,11 @@ def _audit_deeply(
     as_csv: bool,
     as_json: bool,
 ) -> None:
-    from twincar.auditing.audit import COLUMNS, deep_audit
+    from twincar.auditing.audit import COLUMNS
+    from twincar.auditing.audit import audit as audit_deeply
 
     with progress("Looking at photos") as on_photo:
-        audit = deep_audit(
+        found = audit_deeply(
             source,
             out,
             model=model,
@@ -178,12 +179,12 @@ def _audit_deeply(
             on_photo=on_photo,
         )
     if as_json:
-        print_json(audit.to_dict())
+        print_json(found.to_dict())
     elif as_csv:
-        print_csv(audit.rows, COLUMNS)
+        print_csv(found.rows, COLUMNS)
     else:
-        print_deep_audit(audit)
-    if not audit.is_sound:
+        print_deep_audit(found)
+    if not found.is_sound:
         raise typer.Exit(1)
 
 

@@ -15,8 +15,9 @@ from colour_model import GREEN, RED, paint, write_model
 from conftest import small_config
 from PIL import Image
 
+import twincar
 from twincar.auditing import label_review as label_audit
-from twincar.auditing.audit import COLUMNS, AuditedData, DeepAudit, deep_audit
+from twincar.auditing.audit import COLUMNS, AuditedData, DeepAudit
 from twincar.auditing.duplicates import Group, Pair
 from twincar.auditing.findings import rows_of_group
 from twincar.auditing.label_review import Photos, judge_labels
@@ -66,7 +67,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def audit(source: Path, tmp_path_factory: pytest.TempPathFactory) -> DeepAudit:
-    return deep_audit(str(source), tmp_path_factory.mktemp("audits") / "cars")
+    return twincar.audit(str(source), tmp_path_factory.mktemp("audits") / "cars")
 
 
 EXPECTED = {
@@ -120,7 +121,7 @@ def test_prepare_leaves_out_what_should_go(audit: DeepAudit, source: Path, tmp_p
     assert not {file for file, row in left_out.items() if row["defect"] == "excluded"} & {
         p.file for p in data.annotations
     }
-    again = deep_audit(str(data.folder), tmp_path / "again")
+    again = twincar.audit(str(data.folder), tmp_path / "again")
     assert (again.groups, again.data.invalid.findings) == ([], ())
     assert prepare(str(source), tmp_path / "clean", exclude=audit.folder / "findings.csv").manifest == data.manifest
     with pytest.raises(UsageError, match="was made with exclude"):
@@ -137,11 +138,11 @@ def test_a_change_of_mind_counts(audit: DeepAudit, source: Path, tmp_path: Path)
 
 def test_an_edited_list_is_not_written_over(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    deep_audit(str(source), out)
-    deep_audit(str(source), out)  # as it was written: nothing is lost
+    twincar.audit(str(source), out)
+    twincar.audit(str(source), out)  # as it was written: nothing is lost
     (out / "findings.csv").write_text("file\n0-1.png\n")
     with pytest.raises(UsageError, match="has been edited"):
-        deep_audit(str(source), out)
+        twincar.audit(str(source), out)
     assert (out / "findings.csv").read_text() == "file\n0-1.png\n"
 
 
@@ -149,14 +150,14 @@ def test_an_audit_that_ends_before_its_list_is_there_bars_no_new_one(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, changed = tmp_path / "out", shutil.copytree(source, tmp_path / "changed")
-    deep_audit(str(source), out)
+    twincar.audit(str(source), out)
     (changed / "exact.png").unlink()
     with monkeypatch.context() as patch:
         patch.setattr("twincar.auditing.audit.write_json", lambda *written: write_json(*written) or interrupt())
         with pytest.raises(KeyboardInterrupt):
-            deep_audit(str(changed), out)
+            twincar.audit(str(changed), out)
     assert "exact.png" in (out / "findings.csv").read_text()  # the list before is whole
-    deep_audit(str(changed), out)
+    twincar.audit(str(changed), out)
     assert "exact.png" not in (out / "findings.csv").read_text()
 
 
@@ -192,7 +193,7 @@ def test_a_class_without_training_photos_is_a_finding(tmp_path: Path) -> None:
         for name in names:
             (tmp_path / "s" / split / name).mkdir(parents=True)
             draw(name, 0 if split == "train" else 1).save(tmp_path / "s" / split / name / "1.jpg")
-    issues = deep_audit(str(tmp_path / "s"), tmp_path / "out").class_issues
+    issues = twincar.audit(str(tmp_path / "s"), tmp_path / "out").class_issues
     assert [(issue.reason, "no photos of 1 of 2" in issue.detail) for issue in issues] == [("class set", True)]
 
 
@@ -211,7 +212,7 @@ def test_classes_in_another_order_are_a_finding(tmp_path: Path) -> None:
         table = pa.table({"image": images, "label": list(range(len(names)))}, schema=schema)
         (tmp_path / "source").mkdir(exist_ok=True)
         pq.write_table(table, tmp_path / "source" / f"{split}.parquet")
-    audit = deep_audit(str(tmp_path / "source"), tmp_path / "out")
+    audit = twincar.audit(str(tmp_path / "source"), tmp_path / "out")
     (issue,) = audit.class_issues
     assert issue.reason == "class order"
     assert "test.parquet numbers 2 of its 2 classes differently from train.parquet" in issue.detail
@@ -220,7 +221,7 @@ def test_classes_in_another_order_are_a_finding(tmp_path: Path) -> None:
 
 def test_folds_need_a_run(source: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--model RUN with --folds"):
-        deep_audit(str(source), tmp_path / "out", folds=3)
+        twincar.audit(str(source), tmp_path / "out", folds=3)
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +239,7 @@ def run(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_only_photos_the_run_has_not_seen_are_judged(run: Path, source: Path, tmp_path: Path) -> None:
     data = PreparedData.open(run.parent / "data")
-    audit = deep_audit(str(run.parent / "data"), tmp_path / "out", model=run)
+    audit = twincar.audit(str(run.parent / "data"), tmp_path / "out", model=run)
     assert audit.judgement
     judged = [data.annotations[place] for place in audit.judgement.photos.tolist()]
     # Of the six test photos one is a mirrored copy of a training photo.
@@ -248,7 +249,7 @@ def test_only_photos_the_run_has_not_seen_are_judged(run: Path, source: Path, tm
     page = (audit.folder / "audit.html").read_text(encoding="utf-8")
     assert f"{len(judged)} photos (" in page
     # The same from the raw source, whose photos are the same bytes.
-    raw = deep_audit(str(source), tmp_path / "raw", model=run).judgement
+    raw = twincar.audit(str(source), tmp_path / "raw", model=run).judgement
     assert raw
     assert len(raw.photos) == len(judged)
 
@@ -293,14 +294,14 @@ def test_an_exported_model_judges_labels(tmp_path: Path) -> None:
         (tmp_path / "cars" / car).mkdir(parents=True)
         for number, colour in enumerate(colours):
             paint(tmp_path / "cars" / car / f"{number}.png", (colour[0], colour[1], 10 * (number % 6)))
-    judgement = deep_audit(str(tmp_path / "cars"), tmp_path / "out", model=str(model)).judgement
+    judgement = twincar.audit(str(tmp_path / "cars"), tmp_path / "out", model=str(model)).judgement
     assert judgement
     assert len(judgement.photos) == 13
     assert "judged by colours; which of them it was trained on is not known" in judgement.told[0]
     suspects = [judgement.photos[place] for place in judgement.errors.photos]
     assert suspects == [6]
     with pytest.raises(UsageError, match="Expected a run with --folds"):
-        deep_audit(str(tmp_path / "cars"), tmp_path / "other", model=str(model), folds=3)
+        twincar.audit(str(tmp_path / "cars"), tmp_path / "other", model=str(model), folds=3)
 
 
 def test_folds_that_cannot_be(run: Path, tmp_path: Path) -> None:

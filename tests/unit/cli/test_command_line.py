@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -25,6 +26,7 @@ import twincar
 from tests.robustness.forked import command_line, start
 from twincar.cli import app, main
 from twincar.cli.output import print_csv
+from twincar.core.errors import MissingExtraError
 from twincar.data.exclusions import read_exclusions
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}
@@ -50,9 +52,23 @@ def test_help_and_version_import_neither_torch_nor_matplotlib() -> None:
 
 
 def test_public_names_are_frozen() -> None:
-    names = ["Classifier", "Explanation", "Failure", "Prediction", "TwinCarError", "__version__", "load"]
-    assert sorted(twincar.__all__) == names
-    assert all(hasattr(twincar, name) for name in names)
+    names = [
+        *("Classifier", "Explanation", "Failure", "Prediction", "TrainConfig", "TwinCarError", "__version__"),
+        *("audit", "calibrate", "compare", "evaluate", "explain", "export", "load", "predict_many", "prepare", "pull"),
+        *("push", "report", "resume", "train"),
+    ]
+    assert sorted(twincar.__all__) == names == dir(twincar)
+    assert all(callable(getattr(twincar, name)) for name in names if name != "__version__")
+    assert not any(isinstance(getattr(twincar, name), types.ModuleType) for name in names)
+
+
+def test_a_public_name_says_which_extra_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(twincar, "train", raising=False)
+    monkeypatch.delitem(sys.modules, "twincar.training.train", raising=False)
+    monkeypatch.setitem(sys.modules, "lightning", None)
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
+    with pytest.raises(MissingExtraError, match=r"twincar.train needs lightning.*pip install 'twincar\[train\]'"):
+        _ = twincar.train
 
 
 FLAGS = {
