@@ -14,7 +14,7 @@ def test_later_layers_win(tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text("recipe: toycars\nepochs: 5\nbatch_size: 16\naugment:\n  flip: 0.25\n")
     config = TrainConfig.resolve(yaml_file=file, flags={"epochs": 3, "seed": None})
-    assert (config.recipe, config.backbone) == ("toycars", "tf_efficientnetv2_b0")  # recipe over default
+    assert (config.recipe, config.backbone) == ("toycars", "tf_efficientnetv2_b0_half")  # recipe over default
     assert (config.batch_size, config.augment.flip) == (16, 0.25)  # file over recipe
     assert config.augment.blur == RECIPES["toycars"]["augment"]["blur"]  # nested settings are merged, not replaced
     assert (config.epochs, config.seed) == (3, 0)  # flag over file; a flag that was not given changes nothing

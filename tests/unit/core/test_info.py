@@ -55,7 +55,7 @@ def test_what_is_missing_is_told_with_the_command_that_brings_it(monkeypatch: py
 def test_engines_that_are_missing_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(info_module, "find_spec", lambda name: object() if name == "onnxruntime" else None)
     assert list(info().engines.values()) == [None, "onnxruntime", "onnxruntime", None]
-    assert "OpenVINO folder: nothing that is installed" in run("info").stdout
+    assert "OpenVINO folder: none is installed" in run("info").stdout
 
 
 def test_no_secret_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

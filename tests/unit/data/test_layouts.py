@@ -123,5 +123,5 @@ def test_folders_that_are_no_data_set_say_what_to_do(tmp_path: Path) -> None:
         open_source(str(tmp_path / "data"))
     (tmp_path / "table").mkdir()
     (tmp_path / "table" / "mine.csv").write_text("filename,label\n")
-    with pytest.raises(DataError, match=r"give mine\.csv itself if it lists the photos"):
+    with pytest.raises(DataError, match=r"give the path of mine\.csv if it lists the photos"):
         open_source(str(tmp_path / "table"))

@@ -190,7 +190,7 @@ def test_a_split_that_lacks_a_class_is_told(tmp_path: Path) -> None:
     shutil.rmtree(source / "test" / CLASSES[3])
     assert prepare(str(source), tmp_path / "out").manifest["notes"] == [
         f"val has no photos of 1 of 4 classes, the best epoch is chosen without them: '{CLASSES[0]}'.",
-        f"test has no photo of 1 of 4 classes, nothing to measure them on: '{CLASSES[3]}'.",
+        f"test has no photos of 1 of 4 classes, nothing to measure them on: '{CLASSES[3]}'.",
     ]
 
 

@@ -375,7 +375,7 @@ def test_a_damaged_file_is_refused_in_one_sentence(exported: dict[str, Exported]
     elif damage == "header":
         onnx.helper.set_model_props(model, {"twincar": '{"format": 1}'})
         onnx.save(model, path)
-    expected = {"cut": "whole ONNX", "other": "another's", "header": "damaged", "gone": "no such file"}[damage]
+    expected = {"cut": "whole ONNX", "other": "has no class names", "header": "damaged", "gone": "no such file"}[damage]
     with pytest.raises((CheckpointError, UsageError), match=expected):
         Classifier.load(path)
 

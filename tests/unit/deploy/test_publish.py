@@ -313,7 +313,7 @@ def test_a_repository_without_a_model_of_ours_is_told(hub_client: HubClient) -> 
     with HubServer({"model.safetensors": b"another's"}, kind="models") as hub:
         hub_client.use(hub)
         for load in (twincar.load, pull):
-            with pytest.raises(HubError, match="and it holds none"):
+            with pytest.raises(HubError, match="but it holds none"):
                 load(REPO)
 
 
