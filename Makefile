@@ -63,7 +63,7 @@ define INSTALL
 $(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "TwinCar needs Python 3.11 to 3.13; name one: make PYTHON=python3.12 ...")'
 $(PYTHON) -m venv $(VENV)
 $(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-compile --requirement $(1)
--$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib  # on all cores; some packages hold files that are no Python
+$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # on all cores; some packages hold files that are not Python
 $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 endef
 
