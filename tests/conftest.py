@@ -25,6 +25,9 @@ from PIL import Image, ImageDraw
 from small_backbone import BACKBONE, register_with_timm
 
 register_with_timm()
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job; what tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 STARTED = Path(__file__).with_name("started")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(STARTED), os.environ.get("PYTHONPATH")]))
 
