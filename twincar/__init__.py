@@ -22,6 +22,7 @@ from twincar.core.version import __version__
 if TYPE_CHECKING:
     from twincar.auditing.audit import audit
     from twincar.core.config import TrainConfig
+    from twincar.core.options import PredictOptions
     from twincar.data.prepare import prepare
     from twincar.deploy.export import export
     from twincar.deploy.publish import push
@@ -43,6 +44,7 @@ __all__ = [
     "Classifier",
     "Explanation",
     "Failure",
+    "PredictOptions",
     "Prediction",
     "TrainConfig",
     "TwinCarError",
@@ -67,6 +69,7 @@ _LAZY = {
     "Classifier": "inference.classifier",
     "Explanation": "inference.results",
     "Failure": "inference.results",
+    "PredictOptions": "core.options",
     "Prediction": "inference.results",
     "TrainConfig": "core.config",
     "audit": "auditing.audit",

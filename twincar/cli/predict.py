@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,21 +20,54 @@ from twincar.cli.options import (
     JsonOption,
     model_or_bundled,
 )
-from twincar.cli.output import print_csv, print_json, print_json_lines, progress
+from twincar.cli.output import print_csv, print_json, print_json_lines, print_table, progress
 from twincar.core.errors import MissingExtraError, UsageError
 from twincar.core.extras import how_to_install
-from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Arithmetic, EngineName, ExportFormat
+from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Arithmetic, EngineName, ExportFormat, PredictOptions
 from twincar.core.user_files import text_name
 from twincar.core.wording import counted, percent
 
 if TYPE_CHECKING:
     from twincar.deploy.export import Exported
     from twincar.inference.batch import BatchResult
+    from twincar.inference.classifier import Classifier
     from twincar.inference.results import Failure, Prediction
-from twincar.cli.output import print_table
 
-if TYPE_CHECKING:
-    from twincar.inference.results import Failure, Prediction
+ImagesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IMAGES...",
+        help="Photos, folders, patterns, or addresses of these, such as s3://bucket/cars; - for a photo or paths "
+        "on stdin.",
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Run folder, .safetensors, exported .onnx or OpenVINO folder, published .pth, or a model on the hub: "
+        "OWNER/NAME[@REVISION].  [default: the bundled model]",
+    ),
+]
+TopKOption = Annotated[int, typer.Option(min=1, help="Candidates a photo.")]
+BackboneOption = Annotated[str, typer.Option(help="Of .pth weights.  [default: efficientnetv2_rw_s]")]
+BatchFolderOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder or address to write Parquet to, for any number of photos; the same command goes on where it "
+        "stopped."
+    ),
+]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[ADDRESS]",
+        help="With --out: answer on the Ray cluster at HOST:PORT, or auto for the one that runs here; without an "
+        "address on this machine, a process a core.",
+    ),
+]
+JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print one JSON object a line; with --out one in all.")]
 
 
 def export(
@@ -69,105 +102,85 @@ def export(
 
 
 def predict(
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="IMAGES...",
-            help="Photos, folders, patterns, or addresses of these, such as s3://bucket/cars; - for a photo or paths "
-            "on stdin.",
-        ),
-    ],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="Run folder, .safetensors, exported .onnx or OpenVINO folder, published .pth, or a model on the hub: "
-            "OWNER/NAME[@REVISION].  [default: the bundled model]",
-        ),
-    ] = None,
+    images: ImagesArgument,
+    model: ModelOption = None,
     engine: Annotated[EngineName, typer.Option(help="What computes; auto is the fastest there.")] = "auto",
-    top_k: Annotated[int, typer.Option(min=1, help="Candidates a photo.")] = 3,
+    top_k: TopKOption = 3,
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored and wider views.")] = False,
     confidence: ConfidenceOption = CONFIDENCE,
     false_rejection: FalseRejectionOption = FALSE_REJECTION,
     classes: ClassesOption = None,
-    backbone: Annotated[str, typer.Option(help="Of .pth weights.  [default: efficientnetv2_rw_s]")] = "",
-    out: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder or address to write Parquet to, for any number of photos; the same command goes on where it "
-            "stopped."
-        ),
-    ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[ADDRESS]",
-            help="With --out: answer on the Ray cluster at HOST:PORT, or auto for the one that runs here; without an "
-            "address on this machine, a process a core.",
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a line; with --out one in all.")
-    ] = False,
+    backbone: BackboneOption = "",
+    out: BatchFolderOption = None,
+    cluster: ClusterOption = None,
+    as_json: JsonLinesOption = False,
     as_csv: CsvOption = False,
 ) -> None:
     """Name the cars in photos; a photo that cannot be read gets an error row and the exit code becomes 1."""
     if cluster is not None and out is None:
         raise UsageError("Expected --cluster with --out: a folder or an address that all its machines reach.")
+    if out is not None and (as_csv or classes or backbone or images == ["-"]):
+        raise UsageError("Expected --out with photos by name, and without --csv, --classes and --backbone.")
+    options = PredictOptions(
+        engine=engine, top_k=top_k, tta=tta, min_confidence=confidence, false_rejection=false_rejection
+    )
     if out is not None:
-        if as_csv or classes or backbone or images == ["-"]:
-            raise UsageError("Expected --out with photos by name, and without --csv, --classes and --backbone.")
-        settings = {"top_k": top_k, "tta": tta, "min_confidence": confidence, "false_rejection": false_rejection}
-        _predict_many(images, out, cluster, model_or_bundled(model), engine, settings, as_json)
-        return
-    from twincar.core.listing import find_photos
-    from twincar.inference.classifier import Classifier
-    from twincar.inference.results import Failure, flat_row
+        failed = _predict_many(images, out, cluster, model_or_bundled(model), options, as_json)
+    else:
+        from twincar.core.listing import find_photos
 
-    photos = _photos_from_stdin() if images == ["-"] else find_photos(images)
-    names = None
-    if classes:
+        photos = _photos_from_stdin() if images == ["-"] else find_photos(images)
+        classifier = _classifier(model_or_bundled(model), options, classes, backbone)
+        predictions = classifier.stream(photos, top_k=top_k, tta=tta)
+        failed = _print_predictions(predictions, top_k, as_json=as_json, as_csv=as_csv)
+    if failed:
+        typer.echo(f"{counted(failed, 'photo')} could not be read.", err=True)
+        raise typer.Exit(1)
+
+
+def _classifier(model: str, options: PredictOptions, class_file: Path | None, backbone: str) -> Classifier:
+    from twincar.inference.classifier import Classifier
+
+    classes = None
+    if class_file:
         from twincar.data.sources import read_class_file  # it knows .mat files, which takes a while to import
 
-        names = read_class_file(classes)
-    classifier = Classifier.load(
-        model_or_bundled(model),
-        engine=engine,
-        classes=names,
+        classes = read_class_file(class_file)
+    return Classifier.load(
+        model,
+        engine=options.engine,
+        classes=classes,
         backbone=backbone,
-        min_confidence=confidence,
-        false_rejection=false_rejection,
+        min_confidence=options.min_confidence,
+        false_rejection=options.false_rejection,
     )
+
+
+def _print_predictions(predictions: Iterable[Prediction | Failure], top_k: int, *, as_json: bool, as_csv: bool) -> int:
+    """Print predictions as they are made; returns the number of photos that could not be read."""
+    from twincar.inference.results import Failure, flat_columns, flat_row
+
     failed = 0
 
-    def counted() -> Iterator[Prediction | Failure]:
+    def counting() -> Iterator[Prediction | Failure]:
         nonlocal failed
-        for answer in classifier.stream(photos, top_k=top_k, tta=tta):
-            failed += isinstance(answer, Failure)
-            yield answer
+        for prediction in predictions:
+            failed += isinstance(prediction, Failure)
+            yield prediction
 
     if as_json:
-        print_json_lines(answer.to_dict() for answer in counted())
+        print_json_lines(prediction.to_dict() for prediction in counting())
     elif as_csv:
-        columns = ["photo", "answer", "level", "reason", "class_name", "confidence", "make", "model", "body", "year"]
-        columns += [f"{what}{place}" for place in range(2, top_k + 1) for what in ("class_name", "probability")]
-        print_csv((flat_row(answer) for answer in counted()), [*columns, "error"])
+        print_csv(map(flat_row, counting()), flat_columns(top_k))
     else:
-        print_answers(counted())
-    _fail_for(failed)
+        print_answers(counting())
+    return failed
 
 
 def _predict_many(
-    images: list[str],
-    out: str,
-    cluster: str | None,
-    model: str,
-    engine: EngineName,
-    settings: dict[str, Any],
-    as_json: bool,
-) -> None:
+    images: list[str], out: str, cluster: str | None, model: str, options: PredictOptions, as_json: bool
+) -> int:
+    """Write the predictions to a folder; returns the number of photos that could not be read."""
     from twincar.models.locate import find_model
 
     try:
@@ -175,20 +188,14 @@ def _predict_many(
     except ModuleNotFoundError as error:  # of the extras that bring Parquet this one is the small one
         raise MissingExtraError(f"Writing Parquet needs {error.name}: {how_to_install('ray')}") from None
 
-    path = find_model(model, engine=engine)
+    path = find_model(model, engine=options.engine)
     with progress("Answering for photos") as on_photo:
-        done = predict_many(images, out, model=path, engine=engine, cluster=cluster, on_photo=on_photo, **settings)
+        done = predict_many(images, out, model=path, options=options, cluster=cluster, on_photo=on_photo)
     if as_json:
         print_json(done.to_dict())
     else:
         print_batch_result(done)
-    _fail_for(done.failed)
-
-
-def _fail_for(photos: int) -> None:
-    if photos:
-        typer.echo(f"{counted(photos, 'photo')} could not be read.", err=True)
-        raise typer.Exit(1)
+    return done.failed
 
 
 def _photos_from_stdin() -> Iterator[str | bytes]:

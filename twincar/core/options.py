@@ -1,7 +1,8 @@
-"""Choices and defaults that several folders of the package share; imports nothing, because `--help` must be fast."""
+"""Choices and defaults that several folders share; imports no other module of the package, so `--help` is fast."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 Head = Literal["mlp", "linear"]
@@ -25,3 +26,19 @@ CONFIDENCE = 0.8
 
 FALSE_REJECTION = 0.05
 """Default share of the photos of known cars that may be rejected as unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """How a model predicts for each of many photos."""
+
+    engine: EngineName = "auto"
+    """The inference engine; see `open_engine`."""
+    top_k: int = 3
+    """Number of candidates in a prediction."""
+    tta: bool = False
+    """Whether to average over the mirror image and a wider view."""
+    min_confidence: float = CONFIDENCE
+    """Least probability with which an answer is given."""
+    false_rejection: float = FALSE_REJECTION
+    """Share of the photos of known cars that may be rejected as unknown."""

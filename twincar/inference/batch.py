@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from pyarrow import parquet
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import sha256_of_file
 from twincar.core.listing import Skipped, find_photos
-from twincar.core.options import CONFIDENCE, FALSE_REJECTION, EngineName
+from twincar.core.options import PredictOptions
 from twincar.core.photos import is_address
 from twincar.core.wording import counted
 from twincar.inference.classifier import Classifier
@@ -45,11 +44,11 @@ class Request:
     """Folders, files and patterns as absolute paths, or addresses."""
     model: str
     """SHA-256 of the model's files."""
-    engine: EngineName
-    top_k: int
-    tta: bool
-    confidence: float
-    false_rejection: float
+    options: PredictOptions
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values by name, for JSON; those of the options are among them."""
+        return {"photos": list(self.photos), "model": self.model, **asdict(self.options)}
 
 
 @dataclass(frozen=True)
@@ -73,11 +72,7 @@ def predict_many(
     out: str,
     *,
     model: Path,
-    engine: EngineName = "auto",
-    top_k: int = 3,
-    tta: bool = False,
-    min_confidence: float = CONFIDENCE,
-    false_rejection: float = FALSE_REJECTION,
+    options: PredictOptions = PredictOptions(),
     cluster: str | None = None,
     on_photo: Callable[[int, int], None] | None = None,
 ) -> BatchResult:
@@ -87,11 +82,7 @@ def predict_many(
         photos: files, folders and patterns, on disk or at addresses; see `find_photos`. They are listed once.
         out: a folder, on disk or at an address.
         model: an exported model, a run folder, or a `.safetensors` file of a run; a copy is kept with the results.
-        engine: the inference engine; see `open_engine`.
-        top_k: number of candidates in a prediction.
-        tta: average over the mirror image and a wider view.
-        min_confidence: least probability with which an answer is given.
-        false_rejection: share of the photos of known cars that may be rejected as unknown.
+        options: the engine, the number of candidates, and when an answer is given.
         cluster: address of a Ray cluster, see `map_on_cluster`; by default this process does the work. The machines of
             the cluster must reach the photos and `out` by the same names.
         on_photo: called with the number of photos done and their total, for a progress bar.
@@ -103,11 +94,11 @@ def predict_many(
         ClusterError: the cluster cannot be reached, or its work failed.
     """
     files = _model_files(model)
-    engine = Classifier.load(model, engine=engine).engine.name  # `auto` may choose another one on other machines
+    engine = Classifier.load(model, engine=options.engine).engine.name  # `auto` may be another one on other machines
     named = tuple(photo if is_address(photo) else str(Path(photo).resolve()) for photo in photos)
-    request = Request(named, _sha256_of(files), engine, top_k, tta, min_confidence, false_rejection)
+    request = Request(named, _sha256_of(files), replace(options, engine=engine))
     results = ResultFolder.at(out)
-    results.begin(json.loads(json.dumps(asdict(request))), files)
+    results.begin(request.to_dict(), files)
     skipped = Skipped()
     count = results.list_photos(find_photos(named, skipped), skipped.to_dict)
     failed = results.failed
@@ -149,11 +140,11 @@ class PartWork:
             CheckpointError: the output of the model is not valid.
             StorageError: the part cannot be written.
         """
-        results, request = ResultFolder(self.folder), self.request
+        results, options = ResultFolder(self.folder), self.request.options
         photos = results.photos_of(part)
-        predictions = list(_classifier(self).stream(photos, top_k=request.top_k, tta=request.tta))
+        predictions = list(_classifier(self).stream(photos, top_k=options.top_k, tta=options.tta))
         failed = sum(isinstance(prediction, Failure) for prediction in predictions)
-        results.write_part(part, _to_parquet(predictions, request.top_k, failed))
+        results.write_part(part, _to_parquet(predictions, options.top_k, failed))
         return {"photos": len(predictions), "failed": failed}
 
 
@@ -183,11 +174,11 @@ _open_files = ExitStack()  # keeps the local copy of a remote model for as long 
 @lru_cache(maxsize=1)
 def _classifier(work: PartWork) -> Classifier:
     """The classifier, loaded once per process."""
-    request = work.request
+    options = work.request.options
     folder = _open_files.enter_context(ResultFolder(work.folder).model_files())
     model = folder if (folder / OPENVINO_MODEL).exists() else next(folder.iterdir())
     return Classifier.load(
-        model, engine=request.engine, min_confidence=request.confidence, false_rejection=request.false_rejection
+        model, engine=options.engine, min_confidence=options.min_confidence, false_rejection=options.false_rejection
     )
 
 

@@ -172,3 +172,10 @@ def flat_row(prediction: Prediction | Failure) -> dict[str, Any]:
     for rank, candidate in enumerate(row.pop("topk", [])[1:], start=2):
         row |= {f"{name}{rank}": value for name, value in candidate.items()}
     return row
+
+
+def flat_columns(top_k: int) -> list[str]:
+    """The columns of a table of `flat_row`s that people read: without those that summarise others."""
+    columns = ["photo", "answer", "level", "reason", "class_name", "confidence", "make", "model", "body", "year"]
+    columns += [f"{name}{rank}" for rank in range(2, top_k + 1) for name in ("class_name", "probability")]
+    return [*columns, "error"]

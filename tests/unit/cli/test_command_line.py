@@ -53,8 +53,20 @@ def test_help_and_version_import_neither_torch_nor_matplotlib() -> None:
 
 def test_public_names_are_frozen() -> None:
     names = [
-        *("Classifier", "Explanation", "Failure", "Prediction", "TrainConfig", "TwinCarError", "__version__"),
-        *("audit", "calibrate", "compare", "evaluate", "explain", "export", "load", "predict_many", "prepare", "pull"),
+        *("Classifier", "Explanation", "Failure", "PredictOptions", "Prediction", "TrainConfig", "TwinCarError"),
+        *(
+            "__version__",
+            "audit",
+            "calibrate",
+            "compare",
+            "evaluate",
+            "explain",
+            "export",
+            "load",
+            "predict_many",
+            "prepare",
+            "pull",
+        ),
         *("push", "report", "resume", "train"),
     ]
     assert sorted(twincar.__all__) == names == dir(twincar)

@@ -16,6 +16,7 @@ from colour_model import BLUE, GREEN, RED, YELLOW, paint, write_model
 from pyarrow import parquet
 
 from twincar.core.errors import DataError, StorageError, UsageError
+from twincar.core.options import PredictOptions
 from twincar.inference import result_store as result_folder
 from twincar.inference.batch import BatchResult, predict_many, read_rows
 from twincar.inference.classifier import Classifier
@@ -76,7 +77,7 @@ def test_the_rows_are_those_of_the_classifier(model: Path, photos: Path, tmp_pat
 
 
 def test_a_folder_of_results_is_read_as_one_table(model: Path, photos: Path, tmp_path: Path) -> None:
-    predict_many([str(photos)], str(tmp_path / "out"), model=model, top_k=2)
+    predict_many([str(photos)], str(tmp_path / "out"), model=model, options=PredictOptions(top_k=2))
     table = parquet.read_table(tmp_path / "out")
     assert table.num_rows == PHOTOS
     assert table.column_names[-3:] == ["class_name2", "probability2", "error"]
@@ -109,7 +110,7 @@ def test_the_results_of_another_command_are_not_touched(model: Path, photos: Pat
     out = str(tmp_path / "out")
     predict_many([str(photos)], out, model=model)
     for changes, words in (
-        ({"top_k": 2}, "top_k was 3 there, and is 2 now"),
+        ({"options": PredictOptions(top_k=2)}, "top_k was 3 there, and is 2 now"),
         ({"photos": [str(photos / "a")]}, "photos was"),
         ({"model": write_model(tmp_path / "other.onnx", sharper=1.01)}, "model was"),
     ):

@@ -46,9 +46,6 @@ class Shard:
     """Number of processes."""
 
 
-_ALL = Shard()
-
-
 class TrainingPhotos(Dataset[Sample]):
     """Labelled photos with random augmentation, indexed by the keys of `EpochSampler`.
 
@@ -133,7 +130,7 @@ class EpochSampler(Sampler[Key]):
         balanced: bool,
         seed: int,
         repeats: int = 1,
-        shard: Shard = _ALL,
+        shard: Shard = Shard(),
     ) -> None:
         self.labels = labels
         self.total = repeats * len(labels)
@@ -198,7 +195,7 @@ def training_loader(
     workers: int,
     repeats: int = 1,
     cache: bool = False,
-    shard: Shard = _ALL,
+    shard: Shard = Shard(),
 ) -> PhotoLoader:
     """Batches of the training photos, or this process's shard of them; the last one may be short.
 
@@ -214,7 +211,13 @@ def training_loader(
 
 
 def evaluation_loader(
-    data: PreparedData, split: str, *, preprocessing: Preprocessing, batch_size: int, workers: int, shard: Shard = _ALL
+    data: PreparedData,
+    split: str,
+    *,
+    preprocessing: Preprocessing,
+    batch_size: int,
+    workers: int,
+    shard: Shard = Shard(),
 ) -> PhotoLoader:
     """Batches of a split's photos in the order of the annotations; each of n processes takes every n-th photo."""
     annotations = data.split(split)[shard.rank :: shard.count]
