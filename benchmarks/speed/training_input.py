@@ -26,9 +26,10 @@ from twincar.core.photos import read_photo_bytes
 from twincar.core.preprocess import Preprocessing
 from twincar.data.dataset import Annotation, PreparedData
 from twincar.data.loading import augment as stages
-from twincar.data.loading.augment import AugmentParams, Pixels, fit_of, sample_params
+from twincar.data.loading.augment import AugmentParams, fit_of, sample_params
 from twincar.data.loading.decode import decode_reduced
 from twincar.data.loading.loader import PhotoLoader, TrainingPhotos, training_loader
+from twincar.data.loading.surroundings import Pixels
 
 GOALS = {"TwinCar": 5, "TwinCar with --cache": 13}
 

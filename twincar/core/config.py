@@ -40,8 +40,11 @@ _STRICT = ConfigDict(extra="forbid")
 class AugmentConfig:
     """Augmentation of the training photos; the defaults are those of the published recipe."""
 
+    box_jitter: tuple[Annotated[float, Field(ge=0, le=0.4)], Annotated[float, Field(ge=0, le=1)]] = (0.0, 0.0)
+    """How far each edge of the car's box (of the photo, if it has none) may move before the random crop, inwards and
+    outwards, as shares of the box's side; the boxes of detectors and people are as loose. (0, 0) is off."""
     crop_scale: tuple[Positive, Positive] = (0.7, 1.0)
-    """Area of the random crop, as a share of the photo's area; lowest and highest."""
+    """Area of the random crop, as a share of the area of the box, or of the photo; lowest and highest."""
     crop_ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
     """Aspect ratio (width by height) of the random crop before it is resized to the network's input."""
     flip: Probability = 0.5

@@ -46,6 +46,7 @@ def test_every_recipe_survives_its_own_yaml(recipe: str) -> None:
         ({"learning_rate": "fast"}, "learning_rate.*number"),
         ({"head": "huge"}, "'mlp' or 'linear'"),
         ({"augment": {"crop_scale": [1.0, 0.5]}}, "rising"),
+        ({"augment": {"box_jitter": [0.5, 0.3]}}, "box_jitter.*less than or equal to 0.4"),
         ({"image_height": 5}, "image_height.*32"),
     ],
 )

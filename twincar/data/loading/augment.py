@@ -1,4 +1,4 @@
-"""Augmentation of the training photos: random crop, flip, rotation, colour and blur.
+"""Augmentation of the training photos: loose box, random crop, flip, rotation, colour and blur.
 
 The distributions are those of torchvision's RandomResizedCrop, RandomHorizontalFlip, RandomRotation, ColorJitter and
 RandomApply(GaussianBlur(3)), in that order, so that the strengths of a published recipe have the same meaning here. The
@@ -9,7 +9,10 @@ TrivialAugment, if it is configured, is torchvision's own.
 
 Crop and scale are one antialiased resize, close to Pillow's; flip and rotation sample nearest neighbours once, as in
 torchvision's rotation. For a photo that `fit_photo` has prepared for all its crops, as in the cache, all four are that
-one step. Brightness, contrast and saturation are one affine map of RGB wherever nothing is clipped between them.
+one step.
+
+With `box_jitter` the random crop is taken from a box whose edges have moved, each on its own. What it shows is the
+photo where there is one, and made up beyond it (`surroundings.py`).
 
 Shapes: H×W is the output, h×w the photo.
 """
@@ -20,7 +23,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -29,18 +31,18 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from twincar.core.config import AugmentConfig
+from twincar.data.loading.color import jitter_color
+from twincar.data.loading.surroundings import FILLS, Fill, Pixels, Rectangle, crop_beyond
 
-Pixels = NDArray[np.uint8]
 Size = tuple[int, int]
 """Width and height, pixels."""
 
 _BLUR_SIGMA = (0.1, 2.0)  # torchvision's default range, pixels
 _CROP_ATTEMPTS = 10  # as in torchvision, before falling back to the largest centre crop that fits
-_NUMBERS = 4 * _CROP_ATTEMPTS + 13  # most uniform numbers that one sample needs
+_NUMBERS = 4 * _CROP_ATTEMPTS + 19  # most uniform numbers that one sample needs
 _FIT_RANGE = 1.5  # largest ratio of widest to narrowest crop for one fitted photo; beyond it, small crops would blur
 _MARGIN = 1.1  # smooth for a crop this much larger: nearest neighbour leaves up to 16% more of a wave than Pillow
 _TAPER = 0.35  # the smallest smoothing that leaves no more aliasing than Pillow at every scale that is tested
-_LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in gray: ITU-R 601, as in Pillow
 
 # The data-loader workers run in parallel already; OpenCV's own threads would only slow each other down.
 cv2.setNumThreads(0)
@@ -51,7 +53,7 @@ class AugmentParams:
     """Sampled parameters of the augmentation of one photo."""
 
     left: int
-    """Crop in pixels of the photo, with `top`, `width` and `height`."""
+    """Crop in pixels of the photo, with `top`, `width` and `height`; it may reach beyond the photo if `fill` is set."""
     top: int
     width: int
     height: int
@@ -64,15 +66,23 @@ class AugmentParams:
     """Standard deviation of the blur, output pixels; 0 is none."""
     trivial_seed: int | None = None
     """Seed of TrivialAugment; None is without it."""
+    fill: Fill | None = None
+    """What the crop shows beyond the photo; None for a crop in it, whose corners are black after a rotation."""
+    fill_seed: int = 0
 
 
-def sample_params(config: AugmentConfig, rng: np.random.Generator, width: int, height: int) -> AugmentParams:
-    """Sample the parameters for a photo of width×height pixels."""
+def sample_params(
+    config: AugmentConfig, rng: np.random.Generator, width: int, height: int, box: Rectangle | None = None
+) -> AugmentParams:
+    """Sample the parameters for a photo of width×height pixels, of which `box` is to be shown; None is all of it."""
     stream = _UniformStream(rng)
-    left, top, crop_width, crop_height = _sample_crop(config, stream, width, height)
+    jittered = any(config.box_jitter)
+    box = box or (0, 0, width, height)
+    x1, y1, x2, y2 = _jitter_box(config.box_jitter, stream, box) if jittered else box
+    left, top, crop_width, crop_height = _sample_crop(config, stream, x2 - x1, y2 - y1)
     return AugmentParams(
-        left=left,
-        top=top,
+        left=x1 + left,
+        top=y1 + top,
         width=crop_width,
         height=crop_height,
         mirrored=stream.uniform(0, 1) < config.flip,
@@ -80,6 +90,8 @@ def sample_params(config: AugmentConfig, rng: np.random.Generator, width: int, h
         jitter=_sample_jitter(config, stream),
         blur_sigma=stream.uniform(*_BLUR_SIGMA) if stream.uniform(0, 1) < config.blur else 0.0,
         trivial_seed=stream.integer(2**31) if config.trivial_augment else None,
+        fill=FILLS[stream.integer(len(FILLS) - 1)] if jittered else None,
+        fill_seed=stream.integer(2**31) if jittered else 0,
     )
 
 
@@ -114,16 +126,17 @@ class Fit:
     reach_y: float
 
 
-def fit_of(config: AugmentConfig, full: Size, *, height: int, width: int) -> Fit | None:
+def fit_of(config: AugmentConfig, full: Size, box: Size | None = None, *, height: int, width: int) -> Fit | None:
     """How to fit a photo; None if its crops differ too much in size for one fitted photo.
 
     Args:
         config: the strengths.
         full: size of the photo.
+        box: size of the part of it that is to be shown; None is all of it.
         height: H, pixels.
         width: W, pixels.
     """
-    narrowest, widest, lowest, highest = _crop_range(config, full)
+    narrowest, widest, lowest, highest = _crop_range(config, box or full)
     if widest > _FIT_RANGE * narrowest or highest > _FIT_RANGE * lowest:
         return None
     return Fit(
@@ -164,6 +177,16 @@ class _UniformStream:
         return int(next(self.numbers) * (high + 1))
 
 
+def _jitter_box(jitter: tuple[float, float], stream: _UniformStream, box: Rectangle) -> Rectangle:
+    """Move each edge of a box by up to `jitter`, inwards and outwards, as shares of its side."""
+    x1, y1, x2, y2 = box
+    inwards, outwards = jitter
+    left, right = (stream.uniform(-inwards, outwards) * (x2 - x1) for _ in range(2))
+    top, bottom = (stream.uniform(-inwards, outwards) * (y2 - y1) for _ in range(2))
+    x1, y1 = round(x1 - left), round(y1 - top)
+    return x1, y1, max(x1 + 1, round(x2 + right)), max(y1 + 1, round(y2 + bottom))
+
+
 def _sample_crop(config: AugmentConfig, stream: _UniformStream, width: int, height: int) -> tuple[int, int, int, int]:
     """Left, top, width, height; area and logarithm of the aspect ratio are uniform."""
     low, high = config.crop_ratio
@@ -181,13 +204,16 @@ def _sample_crop(config: AugmentConfig, stream: _UniformStream, width: int, heig
     return (width - crop_width) // 2, (height - crop_height) // 2, crop_width, crop_height
 
 
-def _crop_range(config: AugmentConfig, full: Size) -> tuple[float, float, float, float]:
-    """Width of the narrowest and widest, height of the lowest and highest crop that `_sample_crop` can return."""
-    width, height = full
-    smallest, (low, high) = config.crop_scale[0] * width * height, config.crop_ratio
+def _crop_range(config: AugmentConfig, box: Size) -> tuple[float, float, float, float]:
+    """Width of the narrowest and widest, height of the lowest and highest crop that can be sampled for a box."""
+    low, high = config.crop_ratio
+    inwards, outwards = config.box_jitter
+    width, height = (side * (1 + 2 * outwards) for side in box)
     widest, highest = min(width, height * high), min(height, width / low)
-    narrowest = min(widest, max(math.sqrt(smallest * low), smallest / height))
-    lowest = min(highest, max(math.sqrt(smallest / high), smallest / width))
+    width, height = (side * (1 - 2 * inwards) for side in box)
+    smallest = config.crop_scale[0] * width * height
+    narrowest = min(width, height * high, max(math.sqrt(smallest * low), smallest / height))
+    lowest = min(height, width / low, max(math.sqrt(smallest / high), smallest / width))
     return max(1.0, narrowest), max(1.0, widest), max(1.0, lowest), max(1.0, highest)
 
 
@@ -205,9 +231,11 @@ def _crop(photo: Pixels, params: AugmentParams, full: Size) -> Pixels:
     x, y = photo.shape[1] / full[0], photo.shape[0] / full[1]
     left = min(photo.shape[1] - 1, round(params.left * x))
     top = min(photo.shape[0] - 1, round(params.top * y))
-    right = max(left + 1, round((params.left + params.width) * x))
-    bottom = max(top + 1, round((params.top + params.height) * y))
-    return photo[top:bottom, left:right]
+    right = max(left + 1, 1, round((params.left + params.width) * x))
+    bottom = max(top + 1, 1, round((params.top + params.height) * y))
+    if params.fill is None:
+        return photo[top:bottom, left:right]
+    return crop_beyond(photo, (left, top, right, bottom), params.fill, params.fill_seed)
 
 
 def _resize(crop: Pixels, height: int, width: int) -> Pixels:
@@ -251,13 +279,14 @@ def _rotate(params: AugmentParams, crop: Pixels, height: int, width: int) -> Pix
     # Moving four bytes as one number is a third faster than moving three, both conversions included.
     pixels = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2RGBA)).view(np.float32)[..., 0]
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-    picked = np.asarray(cv2.warpAffine(pixels, source, (width, height), flags=flags))
+    corners = cv2.BORDER_CONSTANT if params.fill is None else cv2.BORDER_REFLECT_101  # torchvision's are black
+    picked = np.asarray(cv2.warpAffine(pixels, source, (width, height), flags=flags, borderMode=corners))
     return np.asarray(cv2.cvtColor(picked[..., None].view(np.uint8), cv2.COLOR_RGBA2RGB), np.uint8)
 
 
 def _finish(params: AugmentParams, image: Pixels) -> Pixels:
     """Apply colour jitter, blur and TrivialAugment."""
-    image = _jitter_color(params, image)
+    image = jitter_color(image, params.jitter)
     if params.blur_sigma:
         image = np.asarray(cv2.GaussianBlur(image, (3, 3), params.blur_sigma), np.uint8)
     if params.trivial_seed is not None:
@@ -279,65 +308,3 @@ def _trivial_augment() -> Callable[[torch.Tensor], torch.Tensor]:
 
     transform: Callable[[torch.Tensor], torch.Tensor] = v2.TrivialAugmentWide()
     return transform
-
-
-class _Affine(NamedTuple):
-    """Maps RGB to scale·RGB + gray·(gray value) + offset, the same in each channel; closed under composition."""
-
-    scale: float
-    gray: float
-    offset: float
-
-    def after(self, first: _Affine) -> _Affine:
-        """The composition: first `first`, then this map."""
-        gray = self.scale * first.gray + self.gray * (first.scale + first.gray)
-        return _Affine(self.scale * first.scale, gray, (self.scale + self.gray) * first.offset + self.offset)
-
-    def __call__(self, image: Pixels) -> Pixels:
-        if self == _SAME:
-            return image
-        scale, (red, green, blue), offset = self.scale, (self.gray * luma for luma in _LUMA), self.offset
-        rows = [
-            [scale + red, green, blue, offset],
-            [red, scale + green, blue, offset],
-            [red, green, scale + blue, offset],
-        ]
-        return np.asarray(cv2.transform(image, np.array(rows, np.float32)), np.uint8)
-
-
-_SAME = _Affine(1.0, 0.0, 0.0)
-_CUT = -0.5  # Pillow truncates fractions after each enhancement, on average half a value
-
-
-def _jitter_color(params: AugmentParams, image: Pixels) -> Pixels:
-    pending = _SAME
-    for name, value in params.jitter:
-        if name == "hue":
-            image, pending = _shift_hue(pending(image), value), _SAME
-            continue
-        pending = _affine(name, value, image, pending).after(pending)
-        if value > 1:  # values may be clipped, which must happen before the next step; up to 1 all stay in 0..255
-            image, pending = pending(image), _SAME
-    return pending(image)
-
-
-def _affine(name: str, factor: float, image: Pixels, pending: _Affine) -> _Affine:
-    """Pillow's enhancement as an affine map; `pending` is a map to be applied to the image before it."""
-    if name == "brightness":
-        return _Affine(factor, 0.0, _CUT)
-    if name == "saturation":
-        return _Affine(factor, 1 - factor, _CUT)
-    gray = sum(luma * value for luma, value in zip(_LUMA, cv2.mean(image), strict=False))
-    mean = (pending.scale + pending.gray) * gray + pending.offset
-    return _Affine(factor, 0.0, (1 - factor) * round(mean) + _CUT)
-
-
-def _shift_hue(image: Pixels, turns: float) -> Pixels:
-    """Shift the hue in 8-bit HSV, as torchvision does: hue wraps at 256 by overflow, and a turn counts 255 steps."""
-    hsv = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL), np.uint8)
-    height, width, _ = hsv.shape
-    row = np.zeros(3 * width, np.uint8)  # adding whole rows is several times faster than adding to every third value
-    row[::3] = int(turns * 255) % 256
-    flat = hsv.reshape(height, 3 * width)
-    np.add(flat, row, out=flat)
-    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL), np.uint8)

@@ -104,8 +104,8 @@ def _fits(annotations: Sequence[Annotation], augment: AugmentConfig, preprocessi
         if fit is None:
             raise UsageError(
                 "A cache holds each photo once for all its crops, but these differ too much in size with "
-                f"augment.crop_scale {augment.crop_scale} and augment.crop_ratio {augment.crop_ratio}. "
-                "Narrow them, or train without --cache."
+                f"augment.box_jitter {augment.box_jitter}, augment.crop_scale {augment.crop_scale} and "
+                f"augment.crop_ratio {augment.crop_ratio}. Narrow them, or train without --cache."
             )
         fits.append(fit)
     return fits
@@ -122,7 +122,7 @@ def _header(
             "\n".join(annotation.file for annotation in annotations).encode("utf-8", "surrogateescape")
         ),
         "input": [preprocessing.height, preprocessing.width],
-        "crop": [augment.crop_scale, augment.crop_ratio],
+        "crop": [augment.box_jitter, augment.crop_scale, augment.crop_ratio],
     }
     return json.dumps(depends_on).encode().ljust(_HEADER - 1) + b"\n"
 

@@ -26,9 +26,10 @@ from twincar.core.machine import available_cores, tune_glibc_malloc
 from twincar.core.photos import read_photo, read_photo_bytes
 from twincar.core.preprocess import Preprocessing
 from twincar.data.dataset import Annotation, PreparedData
-from twincar.data.loading.augment import Fit, Pixels, augment_fitted, augment_photo, sample_params
+from twincar.data.loading.augment import Fit, augment_fitted, augment_photo, sample_params
 from twincar.data.loading.cache import open_cache
 from twincar.data.loading.decode import decode_reduced
+from twincar.data.loading.surroundings import Pixels
 
 Key = tuple[int, int, int]
 """Key of a training sample: index of the photo, epoch, index in the epoch."""
