@@ -48,8 +48,12 @@ RUN_HERE = {
     *("benchmarks.scale.cluster", "tests.robustness.survival"),
 }
 """Programs that a test below runs at their smallest."""
-ELSEWHERE = {"tests.robustness.fuzz", "benchmarks.quality.bundled_header"}
-"""Of `test_fuzz.py` and `test_bundled.py`."""
+ELSEWHERE = {
+    "tests.robustness.fuzz",
+    "benchmarks.quality.bundled_header",
+    "benchmarks.quality.bundled_detector",
+}
+"""Of `test_fuzz.py`, `test_bundled.py` and `test_bundled_detector.py`."""
 
 
 def run(module: str, *arguments: object) -> str:

@@ -40,7 +40,7 @@ class OnnxRuntimeEngine(Engine):
             UsageError: there is no such file.
             CheckpointError: it is damaged, or was not exported by TwinCar.
         """
-        session = _open_session(path, optimise=True)
+        session = open_session(path)
         spec = _spec_of(session, path)
         with damaged(path):
             shapes = {found.name: found.shape for found in (*session.get_inputs(), *session.get_outputs())}
@@ -72,12 +72,20 @@ class OnnxRuntimeEngine(Engine):
 
 def read_onnx_spec(path: Path) -> ModelSpec:
     """The header of an exported file; raises the same errors as `OnnxRuntimeEngine.open`."""
-    return _spec_of(_open_session(path, optimise=False), path)
+    return _spec_of(open_session(path, optimise=False), path)
 
 
-def _open_session(path: Path, *, optimise: bool) -> onnxruntime.InferenceSession:
+def open_session(
+    path: Path, expected: str = "an exported model", *, optimise: bool = True
+) -> onnxruntime.InferenceSession:
+    """Open an ONNX file for the CPU, without threads that spin.
+
+    Raises:
+        UsageError: there is no such file.
+        CheckpointError: it is not an ONNX file, or refers to other files.
+    """
     if not path.is_file():
-        raise UsageError(f"Expected an exported model at {path}, but there is no such file.")
+        raise UsageError(f"Expected {expected} at {path}, but there is no such file.")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = compute_threads()

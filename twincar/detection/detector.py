@@ -1,0 +1,163 @@
+"""Find the cars in a photo with an ONNX detector. Torch-free.
+
+A detector file has the input `images`, uint8 RGB, N×H×W×3 with fixed H and W, and the outputs `boxes`, N×A×4 (left,
+top, right, bottom, as shares of the input's width and height), and `scores`, N×A×C (probabilities). Normalisation,
+anchors and the decoding of boxes are part of its graph; overlapping boxes are removed here.
+
+Shapes: N = 1 photo, resized to H×W pixels; A boxes before suppression, C classes.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from PIL import Image
+
+from twincar.core.errors import CheckpointError
+from twincar.core.photos import read_photo
+from twincar.detection.cars import Car
+from twincar.detection.header import HEADER_KEY, DetectorHeader
+from twincar.detection.suppression import suppress
+from twincar.models.engines.base import damaged
+from twincar.models.engines.onnxruntime_engine import open_session
+
+BUNDLED = Path(__file__).parent / "bundled" / "cars.onnx"
+"""The bundled detector; `CARD.md` beside it describes its origin and its limits."""
+
+_MAX_IOU = 0.5
+_MOST_CANDIDATES = 1000  # boxes that are compared with each other, the most probable ones
+_MOST_BOXES = 2_000_000  # of a file, A
+_LARGEST_INPUT = 4096  # pixels
+_GREY = (114, 114, 114)
+
+
+def load_detector(path: Path | None = None) -> Detector:
+    """Open a detector file; by default the bundled one, which is opened once per process.
+
+    Raises:
+        UsageError: there is no such file.
+        CheckpointError: it is damaged, or not a detector file.
+    """
+    return _bundled() if path is None else Detector(path)
+
+
+@cache
+def _bundled() -> Detector:
+    return Detector(BUNDLED)
+
+
+class Detector:
+    """Finds cars in photos; one can be used by several threads at once."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a file; raises the errors of `load_detector`."""
+        self._path = path
+        self._session = open_session(path, "a detector")
+        with damaged(path, "a detector"):
+            text = self._session.get_modelmeta().custom_metadata_map.get(HEADER_KEY)
+        if text is None:
+            raise CheckpointError(
+                f"Expected a detector with the metadata {HEADER_KEY!r} in {path}, but it has none. The documentation, "
+                "'Find the cars in a photo', says how to add it."
+            )
+        self.header = DetectorHeader.from_json(text, str(path))
+        with damaged(path, "the documented input and outputs of a detector", "they differ"):
+            self._height, self._width = _checked_shapes(self._session, len(self.header.classes))
+
+    def find(self, photo: Image.Image | NDArray[np.uint8], *, threshold: float | None = None) -> list[Car]:
+        """The cars in a photo, the most prominent first (see `Car.prominence`).
+
+        Args:
+            photo: an image, or an array, height×width×3, uint8.
+            threshold: least probability; by default the one in the file.
+
+        Raises:
+            PhotoError: it is not a photo.
+            CheckpointError: the detector fails, or gives anything but boxes and probabilities.
+        """
+        image = read_photo(photo)
+        boxes, scores, classes = self._candidates(image, self.header.threshold if threshold is None else threshold)
+        cars = []
+        for k in suppress(boxes, scores, _MAX_IOU):
+            left, top, right, bottom = map(float, boxes[k])
+            cars.append(Car(left, top, right, bottom, float(scores[k]), self.header.cars[classes[k]]))
+        return sorted(cars, key=lambda car: -car.prominence)
+
+    def _candidates(
+        self, image: Image.Image, threshold: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp]]:
+        """Boxes in pixels, within the photo, their probabilities, and their classes among `header.cars`."""
+        shares, all_scores = self._run(self._input(image))
+        scores = all_scores[:, [self.header.classes.index(name) for name in self.header.cars]]
+        if not ((scores >= 0) & (scores <= 1)).all():
+            raise self._wrong("scores that are probabilities, 0 to 1", "others, or NaN")
+        best = scores.max(axis=1)
+        chosen = np.flatnonzero(best >= threshold)
+        chosen = chosen[np.argsort(-best[chosen], kind="stable")[:_MOST_CANDIDATES]]
+        if not np.isfinite(shares[chosen]).all():
+            raise self._wrong("boxes that are numbers", "NaN or infinity")
+        width, height = self._covered(image)
+        boxes = np.clip(shares[chosen] * np.tile([self._width / width, self._height / height], 2), 0, 1)
+        inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        if len(chosen) and not inside.any():
+            raise self._wrong(
+                "boxes as left, top, right, bottom in shares of the input, 0 to 1",
+                f"all {len(chosen)} of a photo outside of it or empty",
+            )
+        kept = chosen[inside]
+        pixels = (boxes[inside] * np.tile(image.size, 2)).astype(np.float32)
+        return pixels, best[kept], scores[kept].argmax(axis=1)
+
+    def _covered(self, image: Image.Image) -> tuple[int, int]:
+        """Width and height of the part of the input that the photo covers, from the top left."""
+        if self.header.fit == "squash":
+            return self._width, self._height
+        scale = min(self._width / image.width, self._height / image.height)
+        return max(1, round(image.width * scale)), max(1, round(image.height * scale))
+
+    def _input(self, image: Image.Image) -> NDArray[np.uint8]:
+        resized = image.resize(self._covered(image), Image.Resampling.BILINEAR)
+        if resized.size != (self._width, self._height):
+            canvas = Image.new("RGB", (self._width, self._height), _GREY)
+            canvas.paste(resized)
+            resized = canvas
+        return np.asarray(resized)[None]
+
+    def _run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Boxes, A×4, and scores, A×C."""
+        with damaged(self._path, "a detector that computes boxes and scores", "it failed"):
+            boxes, scores = self._session.run(["boxes", "scores"], {"images": images})
+        classes = len(self.header.classes)
+        if boxes.shape != (1, boxes.size // 4, 4) or scores.shape != (1, boxes.size // 4, classes):
+            raise self._wrong(f"boxes, 1×A×4, and scores, 1×A×{classes}", f"{boxes.shape} and {scores.shape}")
+        return boxes[0], scores[0]
+
+    def _wrong(self, expected: str, found: str) -> CheckpointError:
+        return CheckpointError(
+            f"Expected a detector that computes {expected}, but {self._path} computes {found}. See 'Another detector' "
+            "in the documentation."
+        )
+
+
+def _checked_shapes(session: onnxruntime.InferenceSession, classes: int) -> tuple[int, int]:
+    """Height and width of the input, if all names, types and shapes are as documented."""
+    inputs, outputs = session.get_inputs(), {output.name: output for output in session.get_outputs()}
+    if [(found.name, found.type) for found in inputs] != [("images", "tensor(uint8)")]:
+        raise ValueError(f"its inputs are {[(found.name, found.type) for found in inputs]}, not images of uint8")
+    shape = inputs[0].shape
+    if len(shape) != 4 or shape[3] != 3 or not all(isinstance(n, int) and 1 < n <= _LARGEST_INPUT for n in shape[1:3]):
+        raise ValueError(f"images has the shape {shape}, not N×H×W×3 with numbers for H and W up to {_LARGEST_INPUT}")
+    for name, last in (("boxes", 4), ("scores", classes)):
+        found: Any = outputs.get(name)
+        if found is None or found.type != "tensor(float)":
+            raise ValueError(f"it has no output {name} of float32")
+        if len(found.shape) != 3 or (isinstance(found.shape[2], int) and found.shape[2] != last):
+            raise ValueError(f"{name} has the shape {found.shape}, not N×A×{last}")
+        if isinstance(found.shape[1], int) and found.shape[1] > _MOST_BOXES:
+            raise ValueError(f"{name} has the shape {found.shape}, of more than {_MOST_BOXES} boxes")
+    return shape[1], shape[2]
