@@ -51,7 +51,7 @@ def load_model(path: Path) -> tuple[CarNet, ModelSpec]:
             "third-party weights in a .pth file load with their class names and backbone."
         )
     spec = ModelSpec.from_header(metadata[HEADER_KEY], str(path))
-    return _with_weights(spec, state, path), spec
+    return _with_weights(build_network(spec), spec, state, path), spec
 
 
 def load_published_model(path: Path, classes: ClassNames, backbone: str) -> tuple[CarNet, ModelSpec]:
@@ -61,7 +61,7 @@ def load_published_model(path: Path, classes: ClassNames, backbone: str) -> tupl
     to 224, as in the training of that model.
 
     Raises:
-        UsageError: there is no such file, or `backbone` is not an EfficientNetV2.
+        UsageError: there is no such file, or `backbone` is not a timm network with a feature map.
         CheckpointError: it is damaged, not safe to open, or does not fit `backbone` and `classes`.
     """
     state, _ = read_state_dict(path)
@@ -69,11 +69,10 @@ def load_published_model(path: Path, classes: ClassNames, backbone: str) -> tupl
     preprocessing = Preprocessing(height=224, width=224)
     spec = ModelSpec(backbone=backbone, head=head, classes=classes, preprocessing=preprocessing)
     network = build_network(spec)
-    normalisation = {name: buffer for name, buffer in network.state_dict().items() if name in ("mean", "std")}
-    return _with_weights(spec, rename_timm_weights(state) | normalisation, path), spec
+    normalisation = {"mean": network.mean, "std": network.std}
+    return _with_weights(network, spec, rename_timm_weights(state, network) | normalisation, path), spec
 
 
-def _with_weights(spec: ModelSpec, state: Mapping[str, Any], path: Path) -> CarNet:
-    network = build_network(spec)
+def _with_weights(network: CarNet, spec: ModelSpec, state: Mapping[str, Any], path: Path) -> CarNet:
     fit_weights(network, state, what=f"{spec.backbone} with {len(spec.classes)} classes", source=str(path))
     return network.eval()

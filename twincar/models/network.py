@@ -1,4 +1,4 @@
-"""The network: a timm EfficientNetV2 with a small classification head; normalisation is part of it.
+"""The network: a timm backbone with a small classification head; normalisation is part of it.
 
 Shapes: N photos of H×W pixels, C channels of an h×w feature map, K classes.
 """
@@ -22,6 +22,7 @@ from twincar.models.weights import fit_weights, read_state_dict
 
 log = logging.getLogger(__name__)
 
+_PROBE = (128, 192)  # height and width of the image with which a backbone's feature map is looked at
 _HIDDEN = 512  # hidden units of the head, as in the published model
 
 SCALED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -36,8 +37,12 @@ class CarNet(nn.Module):
     Takes RGB values from 0 to 255 (uint8 or float), N×3×H×W, and returns logits, N×K. The mean and standard deviation
     with which the backbone was trained are buffers, so they are saved with the weights.
 
+    The backbone is any timm network with a feature map, N×C×h×w, before its pooling. What timm computes after the
+    pooling (a normalisation in ConvNeXt, a layer in MobileNetV3) is computed at each cell of the map instead, so that
+    the head is all that follows the pooled map and Grad-CAM++ has its closed form.
+
     Raises:
-        UsageError: `backbone` is not the name of an EfficientNetV2.
+        UsageError: `backbone` is not the name of a timm network, or it has no such feature map.
     """
 
     backbone: Any  # timm's models have attributes that nn.Module does not declare
@@ -48,10 +53,8 @@ class CarNet(nn.Module):
         self, backbone: str, num_classes: int, *, head: Head = "mlp", dropout: float = 0.2, drop_path: float = 0.0
     ) -> None:
         super().__init__()
-        name, scale = SCALED.get(backbone, (backbone, {}))
-        _check_backbone(name)
-        self.backbone = timm.create_model(name, pretrained=False, num_classes=0, drop_path_rate=drop_path, **scale)
-        self.head = _make_head(head, self.backbone.num_features, num_classes, dropout)
+        self.backbone = _make_backbone(backbone, drop_path)
+        self.head = _make_head(head, _channels(self.backbone, backbone), num_classes, dropout)
         for name in ("mean", "std"):
             values = torch.tensor(self.backbone.pretrained_cfg[name]) * 255
             self.register_buffer(name, values.view(1, 3, 1, 1))
@@ -60,7 +63,7 @@ class CarNet(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """The feature map before pooling, N×C×h×w, on which Grad-CAM++ works."""
         normalised = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.backbone.forward_features(normalised)
+        features: Tensor = self.backbone(normalised)
         return features
 
     def classify(self, features: Tensor) -> Tensor:
@@ -91,22 +94,30 @@ def load_pretrained(network: CarNet, source: str, backbone: str) -> None:
         state: Mapping[str, Tensor] = _fetch_pretrained(backbone)
     else:
         weights, _ = read_state_dict(Path(source))
-        state = {name: tensor for name, tensor in weights.items() if not name.startswith("classifier.")}
+        classifier = f"{classifier_name(network)}."
+        state = {name: tensor for name, tensor in weights.items() if not name.startswith(classifier)}
     fit_weights(network.backbone, state, what=f"the backbone {backbone}", source=source)
 
 
-def rename_timm_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the weights of a plain timm model as in `CarNet`, where its `classifier` is the `head`."""
+def classifier_name(network: CarNet) -> str:
+    """What timm calls the last layer of this architecture: 'classifier', 'fc' or 'head.fc'."""
+    name: str = network.backbone.pretrained_cfg["classifier"]
+    return name
+
+
+def rename_timm_weights(state: Mapping[str, Tensor], network: CarNet) -> dict[str, Tensor]:
+    """Rename the weights of a plain timm model as in `CarNet`, where its classifier is the `head`."""
+    classifier = f"{classifier_name(network)}."
     return {
-        name.replace("classifier", "head", 1) if name.startswith("classifier") else f"backbone.{name}": tensor
+        f"head.{name.removeprefix(classifier)}" if name.startswith(classifier) else f"backbone.{name}": tensor
         for name, tensor in state.items()
     }
 
 
 def timm_weights(network: CarNet) -> dict[str, Tensor]:
     """The weights of a network whose head is linear, named as a plain timm model names them."""
-    classifier = {f"classifier.{name}": tensor for name, tensor in network.head.state_dict().items()}
-    return {**network.backbone.state_dict(), **classifier}
+    head = {f"{classifier_name(network)}.{name}": tensor for name, tensor in network.head.state_dict().items()}
+    return {**network.backbone.state_dict(), **head}
 
 
 def weight_groups(
@@ -136,22 +147,54 @@ def _make_head(head: Head, features: int, num_classes: int, dropout: float) -> n
     return nn.Sequential(nn.Linear(features, _HIDDEN), nn.ReLU(), nn.Dropout(dropout), nn.Linear(_HIDDEN, num_classes))
 
 
-def _check_backbone(name: str) -> None:
-    known = timm.list_models("*efficientnetv2*")
-    # A name may have a tag after a dot; timm would download a name with a colon from elsewhere.
-    if name.split(".")[0] in known and (name in known or name in timm.list_pretrained("*efficientnetv2*")):
-        return
-    near = difflib.get_close_matches(name[:100], known, n=3, cutoff=0.3) or known
-    raise UsageError(
-        f"Expected the name of a timm EfficientNetV2, but found {name!r}; similar names are {', '.join(near)}."
+def _make_backbone(backbone: str, drop_path: float) -> Any:
+    """The timm network without pooling and classifier, so that it returns its feature map."""
+    name, scale = SCALED.get(backbone, (backbone, {}))
+    _check_name(name)
+    stochastic_depth = {"drop_path_rate": drop_path} if drop_path else {}  # not every network of timm takes it
+    try:
+        return timm.create_model(name, pretrained=False, num_classes=0, global_pool="", **stochastic_depth, **scale)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:  # what constructors do with unknown options
+        raise _unfit(backbone, str(error).splitlines()[0]) from None
+
+
+def _channels(network: Any, backbone: str) -> int:
+    """The number C of channels of the feature map, found by a forward pass on an oblong image."""
+    height, width = _PROBE
+    try:
+        with torch.inference_mode():
+            shape = tuple(network.eval()(torch.zeros(1, 3, height, width)).shape)
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:  # a fixed size of the input, mostly
+        raise _unfit(backbone, str(error).splitlines()[0]) from None
+    network.train()
+    if len(shape) != 4 or shape[1] != network.head_hidden_size or not 1 < shape[2] < shape[3] < width:
+        raise _unfit(backbone, f"its output for {height}×{width} pixels has the shape {shape}")
+    channels: int = shape[1]
+    return channels
+
+
+def _unfit(backbone: str, why: str) -> UsageError:
+    return UsageError(
+        f"Expected a timm network with a feature map of N×C×h×w before its pooling, for photos of any size, but "
+        f"{backbone} has none ({why}). Networks that have one are the families EfficientNet, EfficientNetV2, "
+        "EfficientNet-Lite, ResNet, ConvNeXt, RegNet and MobileNet."
     )
+
+
+def _check_name(name: str) -> None:
+    # A name may have a tag after a dot; timm would download a name with a colon from elsewhere.
+    known = timm.list_models()
+    if name.split(".")[0] in known and (name in known or name in timm.list_pretrained()):
+        return
+    near = difflib.get_close_matches(name[:100], known, n=3, cutoff=0.3) or timm.list_models("tf_efficientnetv2_*")
+    raise UsageError(f"Expected the name of a timm network, but found {name!r}; similar names are {', '.join(near)}.")
 
 
 def _fetch_pretrained(backbone: str) -> dict[str, Tensor]:
     log.info("Downloading the pretrained weights of %s; without a network it takes a minute to fail.", backbone)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries end in the one sentence below
     try:
-        model = timm.create_model(backbone, pretrained=True, num_classes=0)
+        model = timm.create_model(backbone, pretrained=True, num_classes=0, global_pool="")
     except Exception as error:  # timm and the hub's client raise a dozen classes of errors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PretrainedWeightsError(
