@@ -81,7 +81,7 @@ class TrainConfig:
     """Folder of the prepared data set."""
 
     backbone: str = "tf_efficientnetv2_s.in21k"
-    """Name of any timm EfficientNetV2."""
+    """Name of any timm network with a feature map before its pooling, such as an EfficientNetV2 or a ResNet."""
     pretrained: str = "hub"
     """Where the backbone's initial weights come from: 'hub', 'none', or the path of a local weights file."""
     head: Head = "mlp"
@@ -136,6 +136,12 @@ class TrainConfig:
     """Probability that a batch is mixed at all."""
     mix_until: Probability = 1.0
     """Share of the epochs, from the first, in which batches are mixed; the later ones see unmixed photos."""
+    teachers: tuple[str, ...] = ()
+    """Models whose averaged predictions the network learns to match (knowledge distillation); empty is off."""
+    distill_weight: Probability = 0.7
+    """Share of the teachers in the loss; the rest is that of the labels."""
+    distill_temperature: Positive = 2.0
+    """Temperature that softens the predictions of teachers and student for each other."""
     gradient_clip: Amount = 1.0
     """Largest norm of the gradient; 0 is off."""
     ema_decay: Share = 0.0
@@ -186,7 +192,8 @@ class TrainConfig:
 
     def without_paths(self) -> TrainConfig:
         """The configuration as others may see it: files and folders of this computer by their names only."""
-        return replace(self, data=name_only(self.data), pretrained=name_only(self.pretrained))
+        teachers = tuple(name_only(teacher) for teacher in self.teachers)
+        return replace(self, data=name_only(self.data), pretrained=name_only(self.pretrained), teachers=teachers)
 
 
 _ADAPTER = TypeAdapter(TrainConfig)

@@ -14,7 +14,7 @@ import torch
 
 from twincar.models.checkpoint import build_network
 from twincar.models.engines.torch_engine import TorchEngine, open_network
-from twincar.models.network import CarNet
+from twincar.models.network import CarNet, last_stage
 
 _SEED = 0
 
@@ -29,12 +29,8 @@ def randomised_engines(path: Path) -> dict[str, TorchEngine]:
 
 
 def _cascade(network: CarNet, fresh: CarNet) -> Iterator[tuple[str, CarNet]]:
-    last_stage = f"backbone.blocks.{len(network.backbone.blocks) - 1}."
-    stages = {
-        "classifier": ("head.",),
-        "classifier and last stage": ("head.", "backbone.conv_head.", "backbone.bn2.", last_stage),
-        "all weights": ("",),
-    }
+    last = tuple(f"backbone.{module}." for module in last_stage(network.backbone))
+    stages = {"classifier": ("head.",), "classifier and last stage": ("head.", *last), "all weights": ("",)}
     for name, prefixes in stages.items():
         weights = {key: value for key, value in fresh.state_dict().items() if key.startswith(prefixes)}
         randomised = copy.deepcopy(network)

