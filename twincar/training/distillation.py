@@ -24,7 +24,8 @@ from twincar.models.engines.base import Engine
 from twincar.models.engines.open import open_engine
 from twincar.models.engines.torch_engine import TorchEngine
 from twincar.models.locate import find_model
-from twincar.models.spec import ModelSpec
+from twincar.models.spec import HEADER_KEY, ModelSpec
+from twincar.models.weights import read_state_dict
 
 
 class Teachers:
@@ -82,6 +83,24 @@ def teacher_hashes(models: Sequence[str]) -> dict[str, str]:
     files = [_path(model) for model in models]
     files = [RunFolder(path).best if path.is_dir() else path for path in files]
     return {path.name: sha256_of_file(path) for path in files}
+
+
+def check_same_teachers(run: RunFolder, models: Sequence[str]) -> None:
+    """Check, for a run that is resumed, that its teachers are still the models with which it was started.
+
+    Raises:
+        UsageError: the file of one has changed.
+    """
+    if not models or not run.best.exists():
+        return
+    _, metadata = read_state_dict(run.best)
+    before = ModelSpec.from_header(metadata[HEADER_KEY], str(run.best)).provenance["teachers"]
+    for name, digest in teacher_hashes(models).items():
+        if before.get(name) != digest:
+            raise UsageError(
+                f"Expected the teachers with which {run.path} was started, but {name} has changed. Put it back, or "
+                "start a new run."
+            )
 
 
 def _path(model: str) -> Path:

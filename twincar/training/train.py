@@ -44,7 +44,7 @@ from twincar.models.checkpoint import build_network
 from twincar.models.network import CarNet, load_pretrained
 from twincar.models.spec import NOT_VALIDATED, ModelSpec
 from twincar.training.callbacks import LIGHTNING_PRECISION, AtomicCheckpoints, AveragedWeights, RestoredState
-from twincar.training.distillation import teacher_hashes
+from twincar.training.distillation import check_same_teachers, teacher_hashes
 from twincar.training.distributed import (
     is_first_process,
     is_lost_connection,
@@ -130,6 +130,7 @@ def resume(run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes
     with _only_writer(run):
         if finished := _finished(run, config):  # by the process that held the lock
             return finished
+        check_same_teachers(run, config.teachers)
         tune_glibc_malloc()
         begun = run.last.exists()
         if not begun:

@@ -110,7 +110,7 @@ def lite0() -> Lite0:
 
 def test_converted_weights_compute_the_same_logits(lite0: Lite0, tmp_path: Path) -> None:
     out = tmp_path / "lite0.safetensors"
-    converted = convert_lite_weights(package(tmp_path, lite0), out)
+    _, converted = convert_lite_weights(package(tmp_path, lite0), out)
     assert converted.backbone == "tf_efficientnet_lite0"
     ours = timm.create_model(converted.backbone).eval()
     ours.load_state_dict(load_file(out))
