@@ -10,7 +10,6 @@ Importing this package imports neither torch nor matplotlib; `load` imports torc
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -36,9 +35,6 @@ if TYPE_CHECKING:
     from twincar.inference.classifier import Classifier
     from twincar.inference.results import Explanation, Failure, Prediction
     from twincar.training.train import resume, train
-
-# onnxruntime sends usage data to its vendor unless this is set before it is imported.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "Classifier",

@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -77,6 +78,7 @@ def _every_verb(
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[CurrentStderr()])
     logging.getLogger("twincar").setLevel(logging.ERROR if quiet else logging.INFO)
     logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)  # it warns where triton is not installed
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # Pillow's, below that of TwinCar
     # The hub's library reads this at import. It warns about retries that then succeed, and about missing tokens.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if quiet or not sys.stderr.isatty():

@@ -7,7 +7,6 @@ Shapes: N photos, H×W pixels of the network's input.
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,9 +21,6 @@ from twincar.core.errors import PhotoError
 from twincar.core.photos import Photo, read_photo
 
 _STRIP = 64  # aspect ratio above which a photo is shortened before it is resized
-
-# Pillow warns above 89 megapixels; the limit here is MAX_PIXELS.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when it is imported
 import gradio as gr
 import numpy as np
 from PIL import Image

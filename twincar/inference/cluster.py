@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from twincar.core.errors import ClusterError
+from twincar.core.quiet import quiet_loggers
 
 _TIMEOUT = 10  # seconds for a connection to a cluster
 
@@ -77,8 +78,8 @@ def _connected(address: str) -> Iterator[None]:
         import ray.data
 
         ray.data.DataContext.get_current().enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        yield
+        with quiet_loggers("ray.data", level=logging.CRITICAL):
+            yield
     finally:
         ray.shutdown()
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from twincar.core.errors import PretrainedWeightsError, UsageError
 from twincar.core.options import Head
+from twincar.core.quiet import quiet_loggers
 from twincar.models.weights import fit_weights, read_state_dict
 
 log = logging.getLogger(__name__)
@@ -207,9 +208,9 @@ def _check_name(name: str) -> None:
 
 def _fetch_pretrained(backbone: str) -> dict[str, Tensor]:
     log.info("Downloading the pretrained weights of %s; without a network it takes a minute to fail.", backbone)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its retries end in the one sentence below
     try:
-        model = timm.create_model(backbone, pretrained=True, num_classes=0, global_pool="")
+        with quiet_loggers("huggingface_hub"):  # its retries end in the one sentence below
+            model = timm.create_model(backbone, pretrained=True, num_classes=0, global_pool="")
     except Exception as error:  # timm and the hub's client raise a dozen classes of errors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PretrainedWeightsError(

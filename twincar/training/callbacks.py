@@ -1,8 +1,9 @@
-"""Additions to Lightning's Trainer: averaged weights, and atomic, validated checkpoints."""
+"""Additions to Lightning's Trainer: averaged weights, atomic and validated checkpoints, fewer messages."""
 
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 from twincar.core.errors import CheckpointError, TwinCarError
 from twincar.core.files import write_bytes
 from twincar.core.options import Precision
+from twincar.core.quiet import quiet_loggers
 from twincar.models.weights import read_torch_file
 
 LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
@@ -114,3 +116,12 @@ class RestoredState(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Record that steps, schedule and counters have all been used without an error."""
         self.proved = True
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's own messages and warnings during a training; TwinCar logs what its users need."""
+    with quiet_loggers("lightning.pytorch", "lightning.fabric", "pytorch_lightning"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\.")
+        warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
+        yield

@@ -13,11 +13,9 @@ Shapes: N photos of H×W pixels, K classes.
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import signal
 import sys
-import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,7 +41,13 @@ from twincar.data.training_record import record_seen
 from twincar.models.checkpoint import build_network
 from twincar.models.network import CarNet, load_pretrained
 from twincar.models.spec import NOT_VALIDATED, ModelSpec
-from twincar.training.callbacks import LIGHTNING_PRECISION, AtomicCheckpoints, AveragedWeights, RestoredState
+from twincar.training.callbacks import (
+    LIGHTNING_PRECISION,
+    AtomicCheckpoints,
+    AveragedWeights,
+    RestoredState,
+    quiet_lightning,
+)
 from twincar.training.distillation import check_same_teachers, teacher_hashes
 from twincar.training.distributed import (
     is_first_process,
@@ -198,6 +202,7 @@ def _with_precision(config: TrainConfig, network: CarNet, shard: Shard) -> Train
     return replace(config, precision=precision)
 
 
+@quiet_lightning()
 def _fit(
     config: TrainConfig,
     data: PreparedData,
@@ -270,7 +275,6 @@ def _announce(config: TrainConfig, data: PreparedData, trainer: Trainer) -> None
 def _trainer(
     config: TrainConfig, run: RunFolder, recorder: Recorder, devices: int, nodes: int, *, tensorboard: bool
 ) -> Trainer:
-    _mute_lightning()
     show_progress = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
     callbacks: list[Callback] = [
         recorder,  # before the averaging, which swaps the averaged weights back after validation
@@ -336,12 +340,3 @@ def _provenance(config: TrainConfig, data: PreparedData) -> dict[str, Any]:
         "teachers": teacher_hashes(config.teachers),
         "versions": {"twincar": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
-
-
-def _mute_lightning() -> None:
-    """Silence Lightning's own messages and warnings; TwinCar logs what its users need."""
-    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"lightning\.")
-    warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
-    os.environ.setdefault("LIGHTNING_DISABLE_TIPS", "1")

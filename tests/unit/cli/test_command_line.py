@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import types
+import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -374,3 +375,15 @@ def test_audit_of_real_messy_photos() -> None:
         "decompression_bomb": "too large once decoded", "tiny": "too small",
     }  # fmt: skip
     assert found == {(item["file"], name) for kind, name in names.items() for item in truth[kind]}
+
+
+def test_pillow_does_not_warn_of_photos_that_are_not_too_large() -> None:
+    file = io.BytesIO()
+    Image.new("1", (9_600, 9_600)).save(file, "PNG")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Image.open(file)
+        assert len(caught) == 1
+        run("info")
+        Image.open(file)
+    assert len(caught) == 1

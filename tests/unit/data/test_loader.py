@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -43,6 +44,20 @@ def test_batches_have_the_shape_and_kind_the_network_takes(small_data: Path) -> 
     assert (images.shape, images.dtype) == ((8, 3, 32, 48), torch.uint8)
     assert images.is_contiguous(memory_format=torch.channels_last)  # so the network need not copy them
     assert (labels.shape, labels.dtype) == ((8,), torch.int64)
+
+
+def test_a_worker_leaves_the_other_cores_to_the_others(small_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def threads(_: TrainingPhotos, __: object) -> tuple[np.ndarray, int]:
+        return np.full((32, 48, 3), cv2.getNumThreads(), np.uint8), 0
+
+    monkeypatch.setattr(TrainingPhotos, "__getitem__", threads)
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        images, _ = next(iter(loader(PreparedData.open(small_data), workers=1)))
+        assert (images.max(), cv2.getNumThreads()) == (1, 2)
+    finally:
+        cv2.setNumThreads(before)
 
 
 def test_an_epoch_depends_on_seed_and_epoch_only(small_data: Path) -> None:

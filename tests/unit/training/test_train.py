@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
 import signal
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from twincar.models.calibration_fit import fit_calibration
 from twincar.models.checkpoint import load_model
 from twincar.models.engines.open import compute_logits, open_engine
 from twincar.models.network import CarNet
-from twincar.training.callbacks import AveragedWeights
+from twincar.training.callbacks import AveragedWeights, quiet_lightning
 from twincar.training.mixing import BatchMixer
 from twincar.training.module import TrainingModule, training_size, warmup_cosine
 from twincar.training.recorder import Recorder
@@ -447,3 +449,14 @@ def test_the_same_seed_gives_the_same_weights(small_data: Path, tmp_path: Path) 
         state = load_model(run.best)[0].state_dict()
         digests.add(sha256_of(b"".join(tensor.numpy().tobytes() for tensor in state.values())))
     assert len(digests) == 1
+
+
+def test_lightning_is_quiet_during_a_training_only() -> None:
+    logger, filters = logging.getLogger("lightning.pytorch.utilities.rank_zero"), list(warnings.filters)
+    assert logger.isEnabledFor(logging.WARNING)
+    with quiet_lightning(), warnings.catch_warnings(record=True) as caught:
+        assert not logger.isEnabledFor(logging.WARNING)
+        warnings.warn("The 'train_dataloader' does not have many workers", stacklevel=1)
+    assert caught == []
+    assert logger.isEnabledFor(logging.WARNING)
+    assert warnings.filters == filters

@@ -44,9 +44,6 @@ _FIT_RANGE = 1.5  # largest ratio of widest to narrowest crop for one fitted pho
 _MARGIN = 1.1  # smooth for a crop this much larger: nearest neighbour leaves up to 16% more of a wave than Pillow
 _TAPER = 0.35  # the smallest smoothing that leaves no more aliasing than Pillow at every scale that is tested
 
-# The data-loader workers run in parallel already; OpenCV's own threads would only slow each other down.
-cv2.setNumThreads(0)
-
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentParams:

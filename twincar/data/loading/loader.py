@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -259,6 +260,7 @@ def _loader(
 
 def _start_worker(number: int) -> None:  # noqa: ARG001  # torch passes the worker's number
     tune_glibc_malloc()
+    cv2.setNumThreads(0)  # the workers run in parallel already; OpenCV's own threads would only slow them down
 
 
 class _Batches(Dataset[Any]):

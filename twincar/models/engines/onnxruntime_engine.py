@@ -5,12 +5,12 @@ Shapes: N photos of H×W pixels, K classes, C channels of an h×w feature map.
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from twincar.core.errors import CheckpointError, UsageError
@@ -20,6 +20,9 @@ from twincar.models.cam.gradcam import HeadWeights
 from twincar.models.engines.base import HEAD_OUTPUT, Engine, check_shapes, damaged, engine_errors
 from twincar.models.engines.onnx_external_data import names_other_files
 from twincar.models.spec import HEADER_KEY, ModelSpec
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 _ERRORS_ONLY = 3
 
@@ -86,6 +89,10 @@ def open_session(
     """
     if not path.is_file():
         raise UsageError(f"Expected {expected} at {path}, but there is no such file.")
+    # onnxruntime sends usage data to its vendor unless this is set before it is imported.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = compute_threads()
