@@ -1,4 +1,4 @@
-"""Verbs that share a model: push, pull."""
+"""Commands for the hub: push, pull."""
 
 from __future__ import annotations
 
@@ -7,37 +7,51 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twincar.cli.options import JsonOption, RunArgument
-from twincar.cli.output import print_json, progress
+from twincar.cli.options import JsonOption
+from twincar.cli.output import print_json, print_table, progress
 from twincar.core.wording import counted
 
 if TYPE_CHECKING:
     from twincar.deploy.publish import Pushed
     from twincar.deploy.pull import Pulled
-from twincar.cli.output import print_table
+
+_BUNDLED = "bundled"
+"""The word for the bundled model; elsewhere it is the model if none is named."""
 
 
 def push(
-    run: RunArgument,
-    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where on the hub; made if it is not there.")],
-    private: Annotated[bool, typer.Option("--private", help="Open to its owner only.")] = False,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Run folder, exported .onnx, .safetensors, owner/name on the hub, or 'bundled' for the bundled model.",
+        ),
+    ],
+    repository: Annotated[
+        str, typer.Argument(metavar="OWNER/NAME", help="The repository on the hub; it is created if it does not exist.")
+    ],
+    private: Annotated[bool, typer.Option("--private", help="Visible to its owner only.")] = False,
     licence: Annotated[
         str | None,
-        typer.Option("--license", help="Of the weights, as the hub spells it.  [default: by the data, where known]"),
+        typer.Option(
+            "--license",
+            help="Licence of the weights, by its identifier on the hub.  [default: the model's, or by its data]",
+        ),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Where the data set of the run lies now, if it has moved.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Write the files into this new folder, to look at, and publish nothing.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of the run's data set, if it was moved.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the files to this new folder, and publish nothing.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Publish a run on the hub: model file, weights, classes, calibration, and a card with what was measured."""
+    """Publish a model on the hub, with a model card.
+
+    Of a run: exported model, weights, settings, classes, calibration and results. Of any other model: the file itself,
+    classes and calibration; its card has no results.
+    """
     from twincar.deploy.publish import push
 
+    named = None if model == _BUNDLED and not Path(model).exists() else model
     with progress("Evaluating and exporting") as on_photo:
-        pushed = push(run, repository, private=private, licence=licence, data_folder=data, out=out, on_photo=on_photo)
+        pushed = push(named, repository, private=private, licence=licence, data_folder=data, out=out, on_photo=on_photo)
     if as_json:
         print_json(pushed.to_dict())
     else:
@@ -48,7 +62,7 @@ def pull(
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME[@REVISION]", help="Which model on the hub.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch a model from the hub, whole and checked, and tell where it lies and what it is."""
+    """Download a model from the hub, check it, and print its path and what it is."""
     from twincar.deploy.pull import pull
 
     pulled = pull(repository)
@@ -59,10 +73,13 @@ def pull(
 
 
 def print_pushed(pushed: Pushed) -> None:
-    """What was published and where, or where it can be looked at."""
-    typer.echo(f"Card: accuracy {pushed.accuracy:.3f} on the {pushed.split} photos")
+    """The address of the model, or the folder with its files."""
+    if pushed.accuracy is None:
+        typer.echo("Card: no results, because the model was published without its run")
+    else:
+        typer.echo(f"Card: accuracy {pushed.accuracy:.3f} on the {pushed.split} photos")
     if not pushed.loads_in_timm:
-        typer.echo("Plain timm cannot load it, because its head is not linear; the card says so.")
+        typer.echo("timm alone cannot load it; the card says why.")
     size = f"{counted(len(pushed.files), 'file')}, {sum(pushed.files.values()) / 1e6:.1f} MB"
     if pushed.commit is None:
         typer.echo(f"Written, not published: {pushed.folder} ({size})")
@@ -72,9 +89,9 @@ def print_pushed(pushed: Pushed) -> None:
 
 
 def print_pulled(pulled: Pulled) -> None:
-    """Where a model lies, and what it is."""
+    """The files of a model, and what it is."""
     spec = pulled.spec
-    what = "weights of somebody else's, which tell nothing of themselves"
+    what = "third-party weights without metadata"
     if spec:
         size = f"{spec.preprocessing.height}×{spec.preprocessing.width} pixels"
         what = f"{spec.backbone}, {counted(len(spec.classes), 'class', 'classes')}, {size}"

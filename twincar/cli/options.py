@@ -41,7 +41,6 @@ ModelArgument = Annotated[
         help="Exported .onnx, run folder, .safetensors, or owner/name on the hub.  [default: the bundled model]",
     ),
 ]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a training run, such as runs/cars.")]
 SourceArgument = Annotated[
     str,
     typer.Argument(

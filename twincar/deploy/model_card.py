@@ -1,7 +1,7 @@
-"""The page of a model on the hub: what it is, how good, from what data, under which licence, with the hub's metadata.
+"""The model card, which is the page of a model on the hub: usage, results, data, recipe, limitations and licences.
 
-Metadata is made and read by the hub's own library (`ModelCardData`), so that the hub shows the results. Names of
-classes and of data sets are whatever a user has called them; in the text they are escaped and cannot be markup.
+Its metadata is written by the hub's own library (`ModelCardData`), so that the hub shows the results. Class names and
+names of data sets are chosen by users: they are escaped in the text and cannot be markup.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _EMPTY_LINES = re.compile(r"\n{3,}")
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The data set a model learnt from, as others may know of it."""
+    """The data set that a model was trained on, as it may be published."""
 
     name: str
-    """Without the path it has on this computer."""
+    """Its name, without its path on this computer."""
     hub_name: str | None
     """owner/name, if it is on the hub."""
     revision: str
 
     @classmethod
     def of(cls, spec: ModelSpec) -> DataFacts:
-        """From the provenance of a model."""
+        """The data set in the provenance of a model."""
         data = spec.provenance.get("data") or {}
         source = str(data.get("source") or "unknown")
         hub_name = source.removeprefix("hub:") if source.startswith("hub:") else None
@@ -55,22 +55,53 @@ class DataFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What is known of a training run, beyond the header of its model."""
+
+    config: TrainConfig
+    history: list[Epoch]
+    photos: Mapping[str, int]
+    """Number of photos by split."""
+    metrics: Metrics
+    corruptions: Corruptions | None
+    open_set: OpenSet | None
+
+    @property
+    def base_model(self) -> str | None:
+        """The hub's name of the initial weights; None for random weights and for those of a file."""
+        if self.config.pretrained != "hub":
+            return None
+        pretrained = timm.get_pretrained_cfg(self.config.backbone)
+        return f"timm/{pretrained.architecture}.{pretrained.tag}" if pretrained and pretrained.tag else None
+
+    def to_template(self) -> dict[str, Any]:
+        """The values for the template."""
+        return {
+            **vars(self),
+            "epochs": len(self.history),
+            "best_epoch": int(best_epoch(self.history)["epoch"]),
+            "ending": ending(self.history, epochs=self.config.epochs, patience=self.config.patience),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """All that the page tells."""
+    """The content of a model card."""
 
     repository: str
     """owner/name."""
     spec: ModelSpec
-    config: TrainConfig
-    history: list[Epoch]
-    photos: Mapping[str, int]
-    """By split."""
-    metrics: Metrics
-    corruptions: Corruptions | None
-    open_set: OpenSet | None
-    licence: License
+    is_exported: bool
+    """Whether the repository has an exported model, which is used without torch."""
     loads_in_timm: bool
-    """Whether plain timm can load it."""
+    """Whether timm alone can load it."""
+    run: RunFacts | None
+    """None for a model without its run: results and settings are then not known."""
+
+    @property
+    def licence(self) -> License:
+        """The licences of weights and data."""
+        return License.of(self.spec)
 
     def to_markdown(self) -> str:
         """The text of `README.md`: metadata, then the page."""
@@ -81,13 +112,15 @@ class ModelCard:
             .render(
                 {
                     **vars(self),
+                    **(self.run.to_template() if self.run else {}),
+                    "licence": self.licence,
+                    "notice": _as_code(self.spec.license_notice),
                     "repository": Verbatim(self.repository),
                     "name": self.repository.partition("/")[2],
                     "data": DataFacts.of(self.spec),
-                    "epochs": len(self.history),
-                    "best_epoch": int(best_epoch(self.history)["epoch"]),
-                    "ending": ending(self.history, epochs=self.config.epochs, patience=self.config.patience),
-                    "versions": self.spec.provenance.get("versions") or {},
+                    "recorded": _recorded(self.spec),
+                    "versions": {str(what): str(version) for what, version in _entries(self.spec, "versions").items()},
+                    "validation": _scores(self.spec),
                     "version": __version__,
                 }
             )
@@ -96,54 +129,80 @@ class ModelCard:
         return f"---\n{self.metadata().to_yaml()}\n---\n\n{page}\n"
 
     def metadata(self) -> ModelCardData:
-        """What the hub reads: licence, library, task, data, and the results."""
-        data = DataFacts.of(self.spec)
+        """The metadata for the hub: licence, library, task, data and results."""
+        data, run = DataFacts.of(self.spec), self.run
+        tags = ["twincar", *["onnx"] * self.is_exported, "cars", "fine-grained-classification"]
         return ModelCardData(
             license=self.licence.id,
             license_name=self.licence.name,
             library_name="timm" if self.loads_in_timm else "twincar",
             pipeline_tag=_TASK,
-            tags=["twincar", "onnx", "cars", "fine-grained-classification", *(["timm"] if self.loads_in_timm else [])],
-            base_model=_base_model(self.config),
+            tags=[*tags, *["timm"] * self.loads_in_timm],
+            base_model=run.base_model if run else None,
             datasets=[data.hub_name] if data.hub_name else None,
-            metrics=["accuracy", "f1"],
+            metrics=["accuracy", "f1"] if run else None,
             model_name=self.repository.partition("/")[2],
-            eval_results=self._results(data),
+            eval_results=_results(run.metrics, data) if run else None,
         )
 
-    def _results(self, data: DataFacts) -> list[EvalResult]:
-        metrics = self.metrics
-        values = [
-            ("accuracy", "Accuracy", metrics.accuracy.value),
-            ("f1", "Macro-F1", metrics.macro_f1.value),
-            ("top_5_accuracy", "Top-5 accuracy", metrics.metrics.get("top5")),
-            ("expected_calibration_error", "Expected calibration error", metrics.calibration.after["ece"]),
-        ]
-        return [
-            EvalResult(
-                task_type=_TASK,
-                task_name="Image classification",
-                dataset_type=data.hub_name or slug(data.name),
-                dataset_name=one_line(data.name),
-                dataset_split={"val": "validation"}.get(metrics.split, metrics.split),
-                dataset_revision=data.revision or None,
-                metric_type=kind,
-                metric_name=name,
-                metric_value=round(value, 4),
-            )
-            for kind, name, value in values
-            if value is not None
-        ]
+
+def _results(metrics: Metrics, data: DataFacts) -> list[EvalResult]:
+    """The results in the form in which the hub shows them."""
+    values = [
+        ("accuracy", "Accuracy", metrics.accuracy.value),
+        ("f1", "Macro-F1", metrics.macro_f1.value),
+        ("top_5_accuracy", "Top-5 accuracy", metrics.metrics.get("top5")),
+        ("expected_calibration_error", "Expected calibration error", metrics.calibration.after["ece"]),
+    ]
+    return [
+        EvalResult(
+            task_type=_TASK,
+            task_name="Image classification",
+            dataset_type=data.hub_name or slug(data.name),
+            dataset_name=one_line(data.name),
+            dataset_split={"val": "validation"}.get(metrics.split, metrics.split),
+            dataset_revision=data.revision or None,
+            metric_type=kind,
+            metric_name=name,
+            metric_value=round(value, 4),
+        )
+        for kind, name, value in values
+        if value is not None
+    ]
+
+
+def _entries(spec: ModelSpec, name: str) -> Mapping[Any, Any]:
+    """An object in the provenance, in which a file from elsewhere may have anything."""
+    found = spec.provenance.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _recorded(spec: ModelSpec) -> dict[str, str]:
+    """Settings that are recorded in the provenance, and the precision of the file."""
+    settings = {name: str(spec.provenance[name]) for name in ("recipe", "seed", "epoch") if name in spec.provenance}
+    return {**settings, "precision": spec.arithmetic}
+
+
+def _scores(spec: ModelSpec) -> dict[str, float]:
+    """The scores on the validation photos that are recorded in the provenance, by their names on the card."""
+    recorded = _entries(spec, "validation")
+    named = {"accuracy": recorded.get("val_acc"), "macro-F1": recorded.get("val_f1_macro")}
+    return {name: float(value) for name, value in named.items() if isinstance(value, int | float)}
 
 
 class Verbatim(str):
-    """Text that may stand in Markdown as it is."""
+    """Text that is inserted into Markdown unchanged."""
 
     __slots__ = ()
 
 
+def _as_code(text: str) -> Verbatim:
+    """Text as an indented code block, which Markdown shows literally."""
+    return Verbatim("\n".join(f"    {one_line(line)}" for line in text.strip().splitlines()))
+
+
 def escape_markdown(value: Any) -> Any:
-    """Text that shows in Markdown as it is and does nothing: no link, picture, HTML, table cell or line of its own.
+    """Escape text so that Markdown shows it literally: it cannot make a link, picture, HTML, table cell or line.
 
     >>> escape_markdown("a|b <i>*c*</i>")
     'a\\\\|b \\\\<i\\\\>\\\\*c\\\\*\\\\</i\\\\>'
@@ -156,11 +215,3 @@ def escape_markdown(value: Any) -> Any:
 def one_line(text: str) -> str:
     """Text without line breaks and other control characters."""
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())
-
-
-def _base_model(config: TrainConfig) -> str | None:
-    """What the hub calls the weights a run started from; None for random weights and for those of a file."""
-    if config.pretrained != "hub":
-        return None
-    pretrained = timm.get_pretrained_cfg(config.backbone)
-    return f"timm/{pretrained.architecture}.{pretrained.tag}" if pretrained and pretrained.tag else None

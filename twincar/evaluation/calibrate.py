@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from twincar.core.errors import UsageError
-from twincar.core.files import working_folder, write_bytes, write_text
+from twincar.core.files import working_folder, write_text
 from twincar.data.training_record import count_seen
 from twincar.evaluation.split_predictions import labelled_split, predictions_of
 from twincar.evaluation.subject import Subject
@@ -23,7 +23,7 @@ from twincar.models.calibration import softmax
 from twincar.models.calibration_fit import fit_calibration
 from twincar.models.engines.base import OPENVINO_HEADER
 from twincar.models.engines.open import compute_logits
-from twincar.models.spec import HEADER_KEY, ModelSpec
+from twincar.models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
 
@@ -112,12 +112,9 @@ def _suffix(subject: Subject) -> str:
 def _write(subject: Subject, spec: ModelSpec, out: Path) -> None:
     suffix = _suffix(subject)
     if suffix == ".onnx":
-        import onnx
+        from twincar.models.onnx_header import copy_with_header
 
-        model = onnx.load(subject.path, load_external_data=False)
-        others = {entry.key: entry.value for entry in model.metadata_props}
-        onnx.helper.set_model_props(model, {**others, HEADER_KEY: spec.to_header()})
-        write_bytes(out, model.SerializeToString())
+        copy_with_header(subject.path, out, spec)
     elif suffix:
         from twincar.models.checkpoint import save_model
         from twincar.models.engines.torch_engine import open_network

@@ -21,7 +21,7 @@ from huggingface_hub import ModelCard as HubCard
 from small_backbone import BACKBONE
 from timm.data import create_transform, resolve_data_config
 
-import twincar.deploy.publish
+import twincar.deploy.published_files
 from twincar.cli import app
 from twincar.core.config import TrainConfig, read_yaml
 from twincar.core.errors import HubError, UsageError
@@ -31,7 +31,9 @@ from twincar.core.runs import RunFolder
 from twincar.deploy.publish import push
 from twincar.deploy.pull import pull
 from twincar.inference.classifier import Classifier
+from twincar.models.bundled import MODEL
 from twincar.models.checkpoint import build_network, load_model, save_model
+from twincar.models.engines.onnxruntime_engine import read_onnx_spec
 from twincar.models.engines.torch_engine import open_network
 from twincar.models.locate import PUBLISHED_FILE
 
@@ -74,7 +76,7 @@ def client(hub_client: HubClient, published: HubServer) -> HubClient:
 @pytest.fixture
 def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exporting takes seconds, and these tests are about the rest."""
-    monkeypatch.setattr(twincar.deploy.publish, "export", lambda _, out, **__: out.write_bytes(b"a model"))
+    monkeypatch.setattr(twincar.deploy.published_files, "export", lambda _, out, **__: out.write_bytes(b"a model"))
 
 
 def test_all_of_it_is_published(published: HubServer) -> None:
@@ -268,7 +270,7 @@ def test_it_is_evaluated_if_that_was_not_done_with_these_weights(
     run = tmp_path / "run"
     shutil.copytree(linear_run, run)
     evaluated = []
-    monkeypatch.setattr(twincar.deploy.publish, "evaluate", lambda *_, split, **__: evaluated.append(split))
+    monkeypatch.setattr(twincar.deploy.published_files, "evaluate", lambda *_, split, **__: evaluated.append(split))
     push(run, REPO, out=tmp_path / "first")
     assert evaluated == []
     later = (run / "best.safetensors").stat().st_mtime + 60
@@ -282,7 +284,7 @@ def test_it_is_evaluated_if_that_was_not_done_with_these_weights(
 def test_what_cannot_be_published_is_told_before_any_work(
     hub_client: HubClient, linear_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(twincar.deploy.publish, "open_network", None)
+    monkeypatch.setattr(twincar.deploy.published_files, "open_network", None)
     with HubServer(None, kind="models", token="secret") as hub:
         hub_client.use(hub, token="expired")
         with pytest.raises(HubError, match="Expected a valid token"):
@@ -293,7 +295,7 @@ def test_what_cannot_be_published_is_told_before_any_work(
         push(linear_run, "cars")
     with pytest.raises(UsageError, match="Expected a new folder"):
         push(linear_run, REPO, out=tmp_path)
-    with pytest.raises(UsageError, match="no such folder"):
+    with pytest.raises(UsageError, match="but there is none"):
         push(tmp_path / "gone", REPO, out=tmp_path / "out")
 
 
@@ -303,7 +305,7 @@ def test_a_folder_that_could_not_be_finished_is_not_there(
     def broken(*_: object, **__: object) -> None:
         raise HubError("broken")
 
-    monkeypatch.setattr(twincar.deploy.publish, "export", broken)
+    monkeypatch.setattr(twincar.deploy.published_files, "export", broken)
     with pytest.raises(HubError, match="broken"):
         push(linear_run, REPO, out=tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -347,7 +349,111 @@ def test_push_and_pull_on_the_command_line(linear_run: Path, published: HubServe
     assert f"twincar predict --model {REPO}@{published.head} PHOTO..." in told
 
 
-def test_a_model_without_its_run_is_not_pushed(small_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"best\.safetensors is a model alone"):
-        push(small_run / "best.safetensors", "me/cars", out=tmp_path / "out")
+@pytest.fixture(scope="module")
+def exported(published: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The exported model of that run, as a file of its own."""
+    path = tmp_path_factory.mktemp("exported") / "cars.onnx"
+    path.write_bytes(published.files["model.onnx"])
+    return path
+
+
+def test_an_exported_model_is_pushed_with_what_its_header_holds(
+    exported: Path, hub_client: HubClient, linear_run: Path
+) -> None:
+    """A repository that held a run then holds the exported model only: no weights, settings and results of before."""
+    before = {"best.safetensors": b"old", "config.yaml": b"old", "evaluation.json": b"{}", "notes.md": b"mine"}
+    with HubServer(before, kind="models", token="secret") as hub:
+        hub_client.use(hub, token="secret")
+        pushed = push(exported, REPO)
+        assert (pushed.commit, pushed.accuracy, pushed.split, pushed.loads_in_timm) == (hub.head, None, None, False)
+        assert set(hub.files) - {".gitattributes"} == {
+            *("README.md", "calibration.json", "classes.json", "model.onnx"),
+            "notes.md",
+        }
+        assert hub.messages == [f"A {BACKBONE} of 4 classes"]
+        found = twincar.load(REPO).predict(PHOTO)
+    expected = Classifier.load(linear_run).predict(PHOTO)
+    assert (found.top1.name, found.reason) == (expected.top1.name, expected.reason)
+    assert found.confidence == pytest.approx(expected.confidence, abs=1e-5)
+
+
+def test_the_card_of_an_exported_model_says_what_is_not_known(exported: Path, tmp_path: Path) -> None:
+    push(exported, REPO, out=tmp_path / "out")
+    card = HubCard((tmp_path / "out" / "README.md").read_text())
+    assert card.data.eval_results is None
+    assert (card.data.license, card.data.library_name) == (None, "twincar")
+    assert "onnx" in card.data.tags
+    provenance = read_onnx_spec(exported).provenance
+    assert f"accuracy {provenance['validation']['val_acc']:.3f}, macro-F1" in card.text
+    assert f"| epoch | {provenance['epoch']} |" in card.text
+    for unknown in (
+        "Not known: this model was not evaluated on test photos",
+        "How many photos it was trained on is not known. Calibrated on 12 photos.",
+        "The other settings, the initial weights and the course of the training are not known.",
+        "not named by the publisher",
+    ):
+        assert unknown in card.text
+    for file in ("config.yaml", "metrics.csv", "reliability.png", "best.safetensors"):
+        assert file not in card.text
+
+
+def test_the_bundled_model_is_pushed_under_its_own_licence(tmp_path: Path) -> None:
+    pushed = push(None, REPO, out=tmp_path / "out")
+    assert set(pushed.files) == {"README.md", "calibration.json", "classes.json", "model.onnx"}
+    spec = read_onnx_spec(MODEL)
+    assert read_onnx_spec(tmp_path / "out" / "model.onnx") == spec
+    card = HubCard((tmp_path / "out" / "README.md").read_text())
+    assert card.data.license == "cc-by-nc-4.0"
+    assert spec.license_notice.splitlines()[0] in card.text
+    with pytest.raises(UsageError, match=r"the licence in the header of cars196, but found mit"):
+        push(None, REPO, licence="mit", out=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_licence_is_written_into_a_header_without_one(exported: Path, tmp_path: Path) -> None:
+    push(exported, REPO, licence="cc-by-4.0", out=tmp_path / "out")
+    spec = read_onnx_spec(tmp_path / "out" / "model.onnx")
+    assert spec == replace(read_onnx_spec(exported), license="cc-by-4.0")
+    assert HubCard((tmp_path / "out" / "README.md").read_text()).data.license == "cc-by-4.0"
+    copied = Classifier.load(tmp_path / "out" / "model.onnx").predict(PHOTO)
+    assert copied.topk == Classifier.load(exported).predict(PHOTO).topk
+
+
+def test_weights_without_their_run_are_pushed_for_torch_and_timm(linear_run: Path, tmp_path: Path) -> None:
+    pushed = push(linear_run / "best.safetensors", REPO, out=tmp_path / "out")
+    assert set(pushed.files) == {
+        *("README.md", "best.safetensors", "calibration.json", "classes.json"),
+        *("config.json", "model.safetensors"),
+    }
+    assert pushed.loads_in_timm
+    card = HubCard((tmp_path / "out" / "README.md").read_text())
+    assert (card.data.library_name, "onnx" in card.data.tags) == ("timm", False)
+    assert "model.onnx" not in card.text
+    assert "pip install 'twincar[train]'" in card.text
+    assert open_network(tmp_path / "out" / "best.safetensors")[1] == open_network(linear_run)[1]
+
+
+def test_models_that_cannot_be_pushed_are_refused(exported: Path, small_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cars is none, so its card holds no results"):
+        push(exported, REPO, data_folder=small_data, out=tmp_path / "out")
+    weights = tmp_path / "weights.pth"
+    weights.touch()
+    folder = tmp_path / "openvino"
+    folder.mkdir()
+    (folder / "model.xml").touch()
+    for model in (weights, folder):
+        with pytest.raises(UsageError, match="is none of these"):
+            push(model, REPO, out=tmp_path / "out")
+    with pytest.raises(UsageError, match="but there is none"):
+        push(tmp_path / "gone.onnx", REPO, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_bundled_model_has_a_word_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["push", "bundled", REPO, "--out", "published"])
+    assert result.exit_code == 0, result.output
+    assert "Card: no results" in result.output
+    assert read_onnx_spec(tmp_path / "published" / "model.onnx") == read_onnx_spec(MODEL)

@@ -16,12 +16,12 @@ import twincar.deploy.model_card
 from twincar.core.config import TrainConfig
 from twincar.core.labels import ClassNames, stanford_cars
 from twincar.core.preprocess import Preprocessing
-from twincar.deploy.model_card import DataFacts, ModelCard
+from twincar.deploy.model_card import DataFacts, ModelCard, RunFacts
 from twincar.evaluation.report.artifacts import Corruptions, Metrics, OpenSet
 from twincar.metrics.classification import Interval
 from twincar.metrics.reliability import UnknownGroup
 from twincar.models.calibration import Calibration
-from twincar.models.license import License, with_license
+from twincar.models.license import with_license
 from twincar.models.spec import ModelSpec
 
 MEASURED = TypeAdapter(Metrics).validate_python(METRICS)
@@ -39,19 +39,21 @@ def spec_of(source: str, classes: tuple[str, ...] = TOYS, revision: str = "") ->
 
 
 def card_of(spec: ModelSpec, licence: str | None = None, **changes: Any) -> ModelCard:
-    card = ModelCard(
-        repository="someone/my_cars",
-        spec=spec,
+    run = RunFacts(
         config=TrainConfig.resolve(recipe="toycars"),
         history=[{"epoch": 1, "val_f1_macro": 0.2}, {"epoch": 2, "val_f1_macro": 0.5}],
         photos={"train": 1896, "val": 20, "test": 8},
         metrics=MEASURED,
         corruptions=None,
         open_set=None,
-        licence=License.of(with_license(spec, licence) if licence else spec),
-        loads_in_timm=True,
     )
-    return replace(card, **changes)
+    return ModelCard(
+        repository="someone/my_cars",
+        spec=with_license(spec, licence) if licence else spec,
+        is_exported=True,
+        loads_in_timm=True,
+        run=replace(run, **changes),
+    )
 
 
 def test_doctests() -> None:
@@ -92,7 +94,7 @@ def test_the_licence_of_the_weights_is_the_datas_unless_somebody_says(
     assert ("Stanford Cars (Krause et al., 2013)" in text) == (classes != TOYS)
 
 
-def test_what_was_not_measured_is_not_told() -> None:
+def test_what_was_not_measured_is_not_on_the_card() -> None:
     text = card_of(spec_of("toycars:0")).to_markdown()
     assert "corrupted" not in text
     assert "AUROC" not in text
@@ -148,6 +150,23 @@ def test_names_do_nothing_in_the_text_or_the_metadata() -> None:
     assert {" ".join(name.split()) for name in NASTY} <= {cell.replace("\u200b", "") for cell in shown}
     assert "://evil" not in card.text  # a hub makes links of bare addresses
     assert "www.evil" not in card.text
+
+
+def test_what_the_header_holds_does_nothing_in_the_card_of_a_model_without_its_run() -> None:
+    spec = replace(
+        spec_of("crops", NASTY),
+        license="cc-by-4.0",
+        license_notice="Mine.\n\n# Not a heading\n[a](http://evil.example) <b>",
+        provenance={"recipe": {"<b>": "[x](y)"}, "epoch": "<i>", "versions": {"<u>": ["[v](w)"]}, "validation": "none"},
+    )
+    text = ModelCard(repository="a/b", spec=spec, is_exported=True, loads_in_timm=False, run=None).to_markdown()
+    tokens = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(HubCard(text).text)
+    flat = [inner for token in tokens for inner in (token, *(token.children or []))]
+    html = [token.content.strip() for token in flat if token.type in ("html_block", "html_inline")]
+    assert {part.partition(">")[0] for part in html} == {"<details", "</details"}
+    assert not {"link_open", "image", "em_open", "s_open"} & {token.type for token in flat}
+    notice = [token.content for token in tokens if token.type == "code_block"]
+    assert notice == ["Mine.\n\n# Not a heading\n[a](http://evil.example) <b>\n"]
 
 
 @pytest.mark.parametrize(
