@@ -26,7 +26,8 @@ from PIL import Image, ImageDraw
 from twincar.core.errors import storage_errors
 from twincar.core.files import write_json, write_text
 from twincar.core.photos import read_photo
-from twincar.data.toy.parts import BODIES, Design, Face, Light, Paint, car_faces, part_faces, project, shadow_faces
+from twincar.data.toy.bodies import BODIES
+from twincar.data.toy.faces import Design, Face, Light, Paint, car_faces, part_faces, project, shadow_faces
 from twincar.data.toy.scenes import FINER, PAINTS, draw_obstacle, draw_place
 from twincar.data.toy.shapes import Array, Color, shaded
 

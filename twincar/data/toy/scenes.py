@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from twincar.data.toy.parts import project
+from twincar.data.toy.faces import project
 from twincar.data.toy.shapes import Array, Color, disc, shaded
 
 FINER = 3
