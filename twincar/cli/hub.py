@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from twincar.deploy.publish import Pushed
     from twincar.deploy.pull import Pulled
 
-_BUNDLED = "bundled"
-"""The word for the bundled model; elsewhere it is the model if none is named."""
-
 
 def push(
     model: Annotated[
@@ -48,8 +45,9 @@ def push(
     classes and calibration; its card has no results.
     """
     from twincar.deploy.publish import push
+    from twincar.models.bundled import BUNDLED
 
-    named = None if model == _BUNDLED and not Path(model).exists() else model
+    named = None if model == BUNDLED and not Path(model).exists() else model
     with progress("Evaluating and exporting") as on_photo:
         pushed = push(named, repository, private=private, licence=licence, data_folder=data, out=out, on_photo=on_photo)
     if as_json:
