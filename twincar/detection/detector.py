@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,6 +24,9 @@ from twincar.detection.header import HEADER_KEY, DetectorHeader
 from twincar.detection.suppression import suppress
 from twincar.models.engines.base import damaged
 from twincar.models.engines.onnxruntime_engine import open_session
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 BUNDLED = Path(__file__).parent / "bundled" / "cars.onnx"
 """The bundled detector; `CARD.md` beside it describes its origin and its limits."""
