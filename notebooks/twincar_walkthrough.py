@@ -124,7 +124,7 @@ Image.open(three).resize((150, 100)).save(leak, quality=60)
 (messy / "train" / other.parent.name / "notes.jpg").write_text("no photo at all")
 
 audit = twincar.audit(str(messy), OUT / "audit")
-print("unusable:", {str(defect): count for defect, count in audit.data.unsound.counts().items()})
+print("unusable:", {str(defect): count for defect, count in audit.data.invalid.counts().items()})
 pd.DataFrame(audit.rows)[["file", "reason", "action", "detail"]]
 
 # %% [markdown]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.measuring import Section
 from twincar.auditing.duplicates import find_duplicates, group_numbers
-from twincar.auditing.label_review import Judgement, Photos, judge_labels
+from twincar.auditing.label_review import LabelReview, Photos, review_labels
 from twincar.auditing.signatures import sign_photos
 from twincar.core.config import TrainConfig, read_yaml
 from twincar.core.files import write_text
@@ -57,8 +57,8 @@ def measure(data_folder: Path, run: Path, folder: Path, share: float, folds: int
     judged = [i for i, photo in enumerate(shown) if folds or photo.split != "train"]
     wrong, planted = plant(shown, judged, len(data.classes), share, seed)
     photos = Photos(planted, data.classes, data.photo_root.resolve(), groups)
-    judgement = judge_labels(_run_on_planted(run, data, planted, folder), photos, folder / "folds", folds=folds)
-    return _table(judgement, wrong, f"{data_folder.name}, {share:.0%} of {len(judged)} labels wrong").to_markdown()
+    review = review_labels(_run_on_planted(run, data, planted, folder), photos, folder / "folds", folds=folds)
+    return _table(review, wrong, f"{data_folder.name}, {share:.0%} of {len(judged)} labels wrong").to_markdown()
 
 
 def plant(
@@ -85,13 +85,13 @@ def _run_on_planted(run: Path, data: PreparedData, planted: list[Annotation], fo
     return copy.path
 
 
-def _table(judgement: Judgement, wrong: set[int], title: str) -> Section:
-    places = judgement.photos
+def _table(review: LabelReview, wrong: set[int], title: str) -> Section:
+    places = review.photos
     truly: NDArray[np.bool_] = np.isin(places, sorted(wrong))
-    suspects = judgement.errors.photos
-    by_margin = np.argsort(label_margins(judgement.labels, judgement.probabilities), kind="stable")
+    suspects = review.errors.photos
+    by_margin = np.argsort(label_margins(review.labels, review.probabilities), kind="stable")
     ranked = np.concatenate([suspects, by_margin[~np.isin(by_margin, suspects)]])
-    right = float((judgement.probabilities.argmax(axis=1) == judgement.labels)[~truly].mean())
+    right = float((review.probabilities.argmax(axis=1) == review.labels)[~truly].mean())
     rows = [
         [what, str(len(named)), str(int(truly[named].sum())), f"{truly[named].mean():.3f}" if len(named) else "none",
          f"{truly[named].sum() / max(1, truly.sum()):.3f}"]
@@ -99,9 +99,9 @@ def _table(judgement: Judgement, wrong: set[int], title: str) -> Section:
     ]  # fmt: skip
     notes = [
         f"{int(truly.sum())} wrong labels among {len(places)} judged; the networks' accuracy on the other labels is "
-        f"{right:.3f}; estimated share of wrong labels {judgement.errors.noise:.3f}; by chance precision would be "
+        f"{right:.3f}; estimated share of wrong labels {review.errors.noise:.3f}; by chance precision would be "
         f"{truly.mean():.3f}.",
-        " ".join(judgement.told),
+        " ".join(review.notes),
     ]
     return Section(title, ["named", "photos", "wrong among them", "precision", "recall"], rows, notes)
 

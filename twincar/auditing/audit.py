@@ -1,13 +1,13 @@
-"""The deep audit: copies, leaks between splits, contradicting labels, outliers, classes; one page and one list.
+"""The deep audit: duplicates, leaks between splits, contradicting labels, outliers and faulty classes.
 
-    audit.html       what was found, photos side by side
+    audit.html       the findings, with their photos side by side
     findings.csv     file,reason,detail,action,suggested_class,class_name,split; `prepare --exclude` leaves out the rows
                      whose action is 'exclude'
-    audit.json       the counts, and the hashes of findings.csv as it was written and of the one before
+    audit.json       the counts, and the hashes of this findings.csv and of the previous one
 
-What is excluded unless the user says otherwise: of copies of a picture all but one; of copies in several splits those
-in the split nearest to training; of copies with different classes all, as nobody knows which is right. Odd photos and
-suspect labels are there to be looked at.
+By default, all copies of a picture except one are excluded; of copies in several splits, those in the split nearest to
+training; of copies with different classes all, because it is not known which label is right. Outliers and suspect
+labels are listed for review and not excluded.
 
 Shapes: N photos.
 """
@@ -61,20 +61,20 @@ def audit(
 
     Args:
         spec: a source, see `open_source`, or the folder of a prepared data set.
-        out: folder for page and list; `audits/<name of the source>` unless given.
-        model: a model of any kind that reviews the labels; of a run, those of photos it was not trained on.
-        folds: with a run, review its training photos too, by this many networks trained in folds.
-        classes_file: what numbers in the label column of a CSV file mean.
-        labels_from: whether they count from 0 or from 1, where nothing in the file proves it.
+        out: folder for the page and the list; by default `audits/<name of the source>`.
+        model: a model of any kind that reviews the labels; a run reviews those of photos that it was not trained on.
+        folds: with a run, its training photos are reviewed too, by this many networks trained in folds.
+        classes_file: the meaning of the numbers in the label column of a CSV file.
+        labels_from: the number of the first class in such a file, 0 or 1, if the file does not show it.
         on_photo: called with photos done and in all, for a progress bar.
 
     Raises:
-        UsageError: no such source or model, or `out` holds a list that was edited.
+        UsageError: there is no such source or model, or `out` holds a list that was edited.
         DataError: the source cannot be used.
-        StorageError: the disk is full, read-only, or not writable.
+        StorageError: the disk is full or cannot be written to.
     """
     if folds and model is None:
-        raise UsageError("Expected --model RUN with --folds: its configuration is what the networks are trained with.")
+        raise UsageError("Expected --model RUN with --folds: the networks are trained with its configuration.")
     out = out or Path("audits") / _name_of(spec)
     _check_unedited(out)
     with working_folder(out / "photos") as scratch:
@@ -98,8 +98,8 @@ def _check_unedited(out: Path) -> None:
     if not findings.exists():
         return
     summary = read_json(out / SUMMARY) if (out / SUMMARY).exists() else {}
-    ours = summary.get("findings_sha256") if isinstance(summary, dict) else None
-    if not isinstance(ours, list) or sha256_of_file(findings) not in ours:
+    written = summary.get("findings_sha256") if isinstance(summary, dict) else None
+    if not isinstance(written, list) or sha256_of_file(findings) not in written:
         raise UsageError(
             f"{findings} has been edited since it was written, but a new audit would replace it. "
             "Choose another --out, or delete it."
@@ -133,7 +133,7 @@ def _open(
 
 def _open_prepared(folder: Path) -> AuditedData:
     data = PreparedData.open(folder)
-    # Other splits, such as the hub's corrupted ones, are copies of these on purpose.
+    # The photos of other splits, such as the corrupted ones of the hub, are meant to be copies of these.
     chosen = tuple(annotation for annotation in data.annotations if annotation.split in SPLITS)
     return AuditedData(
         source=data.manifest.get("source", str(folder)),
@@ -148,26 +148,27 @@ def _open_prepared(folder: Path) -> AuditedData:
 def _examine(data: AuditedData, out: Path, model: str | Path | None, folds: int, on_photo: OnPhoto | None) -> DeepAudit:
     signatures = sign_photos(data.annotations, data.root, cache=data.cache, on_photo=on_photo)
     groups = find_duplicates(signatures, [annotation.sha256 for annotation in data.annotations])
-    judgement = None
+    review = None
     if model is not None:
-        from twincar.auditing.label_review import Photos, judge_labels  # deferred: torch takes seconds
+        from twincar.auditing.label_review import Photos, review_labels  # deferred: torch takes seconds
 
         photos = Photos(data.annotations, data.classes, data.root, group_numbers(groups, len(data.annotations)))
-        judgement = judge_labels(model, photos, out / "folds", folds=folds, on_photo=on_photo)
+        review = review_labels(model, photos, out / "folds", folds=folds, on_photo=on_photo)
     return DeepAudit(
         folder=out,
         data=data,
         class_issues=find_class_issues(data.annotations, data.classes, data.class_lists),
         groups=groups,
         outliers=find_outliers(data.annotations, signatures),
-        judgement=judgement,
+        review=review,
     )
 
 
 def _write(audit: DeepAudit) -> None:
     write_text(audit.page, audit_page(audit))
     findings = to_csv(audit.rows, COLUMNS)
-    # The summary comes first and knows the list before too: killed between the two, neither counts as edited by hand.
+    # The summary is written first, with the hash of the previous list too: if the process is killed in between, that
+    # list does not count as edited.
     before = [sha256_of_file(audit.findings)] if audit.findings.exists() else []
     write_json(audit.folder / SUMMARY, {**audit.to_dict(), "findings_sha256": [sha256_of(findings), *before]})
     write_bytes(audit.findings, findings)

@@ -1,9 +1,9 @@
 """Find duplicate photos: the same bytes, or the same picture re-encoded, resized, mirrored or slightly cropped.
 
-Two steps. Hashes that differ in few bits name candidates; their distance is an inner product, so that matrix products
-compare all photos with all, block by block. Thumbnails then confirm them: one is laid over the other by the affine map
-that makes them most alike (ECC; Evangelidis and Psarakis, 2008), after which two prints of one picture agree in shades
-and in details, and two cars in the same pose before the same background do not.
+Pairs of photos whose perceptual hashes differ in few bits are candidates. The distance of two hashes is an inner
+product, so all photos are compared with all by matrix products, block by block. Thumbnails confirm a candidate: one is
+aligned with the other by the affine map of highest correlation (ECC; Evangelidis and Psarakis, 2008). Two copies of one
+picture then agree in grey levels and in details; two cars in the same pose before the same background do not.
 
 Shapes: N photos, B bits of a hash, T pixels of a thumbnail's side.
 """
@@ -22,20 +22,26 @@ from scipy import sparse
 from twincar.auditing.signatures import BITS, THUMBNAIL, Signatures
 
 MAX_DISTANCE = 48
-"""Bits of 256 two hashes may differ in. Of 120 box crops of Stanford Cars, a copy that was re-encoded (JPEG quality
-10), halved, mirrored, grey, by 30% brighter, or cut by 2% differed in at most 30; one cut by 5% in 44 in the median, so
-that about two thirds of those are found; one cut by 10% in 86, and those are not. Further out it is toy cars, drawn
-alike, that come to agree as well as copies do: three between 52 and 64."""
+"""Most bits, of 256, in which the hashes of candidates may differ. For 120 box crops of Stanford Cars, copies that were
+re-encoded (JPEG quality 10), halved, mirrored, converted to grey, made 30% brighter, or cropped by 2% differed in at
+most 30; those cropped by 5% in 44 in the median, so that about two thirds of them are found; those cropped by 10% in
+86, so that they are not. Beyond this distance, toy cars that are drawn alike begin to pass the comparison of
+thumbnails: three pairs between 52 and 64."""
 MIN_LIKENESS, MIN_DETAIL = 0.98, 0.85
-"""Correlation of two aligned thumbnails, of themselves and of their details, from which they are one picture. Of all
-pairs within `MAX_DISTANCE` among 7,329 box crops of Stanford Cars, 26 pass, each one picture by eye; the nearest two
-that are not (a coupe and a convertible in one studio) have 0.93 and 0.84. Of 2,496 toy cars, whose twins are drawn to
-be alike, none passes; the nearest have 0.9798 and 0.945. What of the copies above falls short was 80 pixels large."""
-_BLOCK = 2048  # photos compared with as many at once: 16 MB of distances
-_DETAIL = 3.0  # pixels of a thumbnail; shades that change more slowly are the pose and the light
-_STEPS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-4)  # of the alignment: at most 50, or no more gain
+"""Least correlation of two aligned thumbnails, and of their details, with which they count as one picture. Of all pairs
+within `MAX_DISTANCE` among 7,329 box crops of Stanford Cars, 26 pass, each of which is one picture to the eye; the
+highest pair that is not (a coupe and a convertible in one studio) has 0.93 and 0.84. Of 2,496 toy cars, whose twins are
+drawn alike, none passes; the highest pair has 0.9798 and 0.945. The copies above that do not pass were 80 pixels
+large."""
+_BLOCK = 2048  # photos in a block, of which each is compared with each of another block: 16 MB of distances
+_DETAIL = 3.0  # pixels of a thumbnail; slower changes come from the pose and the light
+_STEPS = (
+    cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS,
+    50,
+    1e-4,
+)  # of the alignment: at most 50, or until nothing is gained
 _SMOOTHING = 5  # pixels of a thumbnail; side of the Gaussian that widens the reach of the alignment
-_OVERLAP = 0.6  # share of a thumbnail that the other must cover; two that share less are not one picture
+_OVERLAP = 0.6  # least share of a thumbnail that the other must cover
 
 
 @dataclass(frozen=True)
@@ -45,46 +51,46 @@ class Pair:
     first: int
     second: int
     distance: int
-    """Bits the hashes differ in, 0 to B."""
+    """Number of bits in which the hashes differ, 0 to B."""
     likeness: float
     """Correlation of the aligned thumbnails, -1 to 1."""
     mirrored: bool
     exact: bool
-    """The files are the same byte for byte."""
+    """Whether the files have the same bytes."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Photos of one picture, each linked to another of them by a pair."""
+    """Photos of one picture, connected by pairs."""
 
     photos: tuple[int, ...]
     """Indices in the data set, ascending; at least two."""
     pairs: tuple[Pair, ...]
 
-    def turned(self) -> frozenset[int]:
-        """The photos that show the picture the other way round than the first one does."""
-        ways = {self.photos[0]: False}
-        while len(ways) < len(self.photos):
+    def mirrored(self) -> frozenset[int]:
+        """The photos that are mirrored relative to the first one."""
+        mirrored = {self.photos[0]: False}
+        while len(mirrored) < len(self.photos):
             for pair in self.pairs:
                 for known, other in ((pair.first, pair.second), (pair.second, pair.first)):
-                    if known in ways:
-                        ways.setdefault(other, ways[known] ^ pair.mirrored)
-        return frozenset(place for place, way in ways.items() if way)
+                    if known in mirrored:
+                        mirrored.setdefault(other, mirrored[known] ^ pair.mirrored)
+        return frozenset(index for index, is_mirrored in mirrored.items() if is_mirrored)
 
 
 def find_duplicates(signatures: Signatures, digests: Sequence[str]) -> list[Group]:
-    """Every group of photos that are one picture, in the order of their first photos.
+    """The groups of photos that are one picture, in the order of their first photos.
 
     Args:
         signatures: of N photos.
         digests: SHA-256 of their files, N.
     """
-    places: defaultdict[str, list[int]] = defaultdict(list)
-    for place, digest in enumerate(digests):
-        places[digest].append(place)
-    # Equal files are linked to the first of them alone: a thousand copies would make half a million pairs.
-    pairs = [Pair(first, copy, 0, 1.0, False, True) for first, *copies in places.values() for copy in copies]
-    firsts = np.array([first for first, *_ in places.values()], np.int64)
+    indices: defaultdict[str, list[int]] = defaultdict(list)
+    for index, digest in enumerate(digests):
+        indices[digest].append(index)
+    # Equal files are paired with the first of them only: all pairs of a thousand copies would be half a million.
+    pairs = [Pair(first, copy, 0, 1.0, False, True) for first, *copies in indices.values() for copy in copies]
+    firsts = np.array([first for first, *_ in indices.values()], np.int64)
     signed = signatures.take(firsts.tolist())
     for one, other, distance, mirrored in _candidates(signed.hashes):
         likeness, detail = compare_thumbnails(signed.thumbnails[one], signed.thumbnails[other], mirrored=mirrored)
@@ -95,7 +101,7 @@ def find_duplicates(signatures: Signatures, digests: Sequence[str]) -> list[Grou
 
 
 def group_numbers(groups: Sequence[Group], count: int) -> NDArray[np.int64]:
-    """Equal numbers for photos of one group, others for all else; N."""
+    """A number for each photo, N; it is the same for the photos of one group and unique for all others."""
     numbers = np.arange(count)
     for group in groups:
         numbers[list(group.photos)] = group.photos[0]
@@ -105,10 +111,10 @@ def group_numbers(groups: Sequence[Group], count: int) -> NDArray[np.int64]:
 def compare_thumbnails(
     one: NDArray[np.uint8], other: NDArray[np.uint8], *, mirrored: bool = False
 ) -> tuple[float, float]:
-    """How well two thumbnails, T×T, agree where they overlap once they are aligned: in all, and in their details.
+    """The correlations, -1 to 1, of two thumbnails, T×T, and of their details where they overlap after alignment.
 
-    Both are correlations, -1 to 1; details are what is left after a Gaussian blur is subtracted. Thumbnails that
-    cannot be aligned, such as plain ones, agree in nothing.
+    Details are what is left after a Gaussian blur is subtracted. Both are 0 for thumbnails that cannot be aligned, such
+    as plain ones.
     """
     still, moved = (np.ascontiguousarray(thumbnail, np.float32) for thumbnail in (one, _mirror(other, mirrored)))
     start, everywhere = np.eye(2, 3, dtype=np.float32), np.ones(still.shape, np.uint8)
@@ -121,7 +127,7 @@ def compare_thumbnails(
         np.asarray(cv2.warpAffine(picture, turn, (THUMBNAIL, THUMBNAIL), flags=flags), np.float32)
         for picture in (moved, np.ones_like(moved))
     )
-    overlap = covered > 0.99  # what the edge was mixed into is left out
+    overlap = covered > 0.99  # without the pixels into which the edge was interpolated
     if overlap.mean() < _OVERLAP:
         return 0.0, 0.0
     likeness = _correlation(still[overlap], aligned[overlap])
@@ -144,7 +150,7 @@ def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
 
 def _candidates(hashes: NDArray[np.uint8]) -> Iterator[tuple[int, int, int, bool]]:
-    """Pairs of photos within `MAX_DISTANCE`: first, second, distance, whether one is nearer to the other's mirror.
+    """Pairs of photos within `MAX_DISTANCE`: first, second, distance, whether the mirror image is nearer.
 
     With bits as signs, two hashes differ in (B - a·b) / 2 bits; sums of 256 ones are exact in float32.
     """
@@ -174,7 +180,7 @@ def _grouped(pairs: Sequence[Pair], count: int) -> list[Group]:
     for pair in pairs:
         by_group[int(member[pair.first])].append(pair)
     groups = [
-        Group(tuple(sorted({place for pair in linked for place in (pair.first, pair.second)})), tuple(linked))
+        Group(tuple(sorted({index for pair in linked for index in (pair.first, pair.second)})), tuple(linked))
         for linked in by_group.values()
     ]
     return sorted(groups, key=lambda group: group.photos)

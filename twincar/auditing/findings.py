@@ -23,7 +23,7 @@ from twincar.data.exclusions import EXCLUDE, LOOK
 from twincar.data.validate import AuditReport
 
 if TYPE_CHECKING:
-    from twincar.auditing.label_review import Judgement
+    from twincar.auditing.label_review import LabelReview
 
 FINDINGS, PAGE, SUMMARY = "findings.csv", "audit.html", "audit.json"
 COLUMNS = ("file", "reason", "detail", "action", "suggested_class", "class_name", "split")
@@ -49,9 +49,9 @@ class AuditedData:
     """Counts of skipped files and folders by reason."""
     cache: Path | None = None
 
-    def class_of(self, place: int) -> str:
-        """The class of the photo at `place`; empty where its label is kept back."""
-        label = self.annotations[place].label
+    def class_of(self, index: int) -> str:
+        """The class of the photo at `index`; empty if it has no label."""
+        label = self.annotations[index].label
         return "" if label is None else self.classes[label]
 
 
@@ -64,13 +64,13 @@ class DeepAudit:
     class_issues: list[ClassIssue]
     groups: list[Group]
     outliers: list[Outlier]
-    judgement: Judgement | None
+    review: LabelReview | None
 
     @cached_property
     def rows(self) -> list[dict[str, str]]:
         """The rows of `findings.csv`: those to exclude first."""
         copies = [row for group in self.groups for row in rows_of_group(self.data, group)]
-        return [*copies, *_suspect_rows(self.data, self.judgement), *_outlier_rows(self.data, self.outliers)]
+        return [*copies, *_suspect_rows(self.data, self.review), *_outlier_rows(self.data, self.outliers)]
 
     @property
     def page(self) -> Path:
@@ -88,8 +88,8 @@ class DeepAudit:
         return shlex.join(["twincar", "prepare", self.data.source, "--exclude", str(self.findings), "--out", "FOLDER"])
 
     @property
-    def is_sound(self) -> bool:
-        """Whether no action is needed; photos that are only to be looked at do not count."""
+    def is_clean(self) -> bool:
+        """Whether no action is needed; photos that are listed for review only do not count."""
         return not (self.data.invalid.findings or self.class_issues or self.groups)
 
     def counts(self) -> dict[str, int]:
@@ -102,37 +102,37 @@ class DeepAudit:
             "source": self.data.source,
             "folder": str(self.folder),
             "photos": len(self.data.annotations),
-            "unsound": {str(defect): count for defect, count in self.data.invalid.counts().items()},
+            "invalid": {str(defect): count for defect, count in self.data.invalid.counts().items()},
             "skipped": dict(self.data.skipped),
             "classes": [vars(issue) for issue in self.class_issues],
             "duplicate_groups": len(self.groups),
             "findings": self.counts(),
             "to_exclude": sum(row["action"] == EXCLUDE for row in self.rows),
-            "judged": list(self.judgement.told) if self.judgement else [],
-            "estimated_label_noise": self.judgement.errors.noise if self.judgement else None,
+            "label_review": list(self.review.notes) if self.review else [],
+            "estimated_label_noise": self.review.errors.noise if self.review else None,
         }
 
 
 def is_conflict(data: AuditedData, group: Group) -> bool:
     """Whether copies of a picture have different classes."""
-    return len({data.class_of(place) for place in group.photos} - {""}) > 1
+    return len({data.class_of(index) for index in group.photos} - {""}) > 1
 
 
 def is_leak(data: AuditedData, group: Group) -> bool:
     """Whether copies of a picture are in different splits."""
-    return len({data.annotations[place].split for place in group.photos}) > 1
+    return len({data.annotations[index].split for index in group.photos}) > 1
 
 
 def _mirror_images(data: AuditedData, group: Group) -> frozenset[int]:
-    """The photos that are mirror images of the original, if that can be decided: more of the different files show the
-    picture the other way round, or the names say so."""
-    turned = group.turned()
-    sides = turned, frozenset(group.photos) - turned
-    sizes = [len({data.annotations[place].sha256 for place in side}) for side in sides]
-    if turned and sizes[0] != sizes[1]:
+    """The photos that are mirror images of the original, if that can be decided: by the majority of the different
+    files, or by file names."""
+    mirrored = group.mirrored()
+    sides = mirrored, frozenset(group.photos) - mirrored
+    sizes = [len({data.annotations[index].sha256 for index in side}) for side in sides]
+    if mirrored and sizes[0] != sizes[1]:
         return sides[sizes.index(min(sizes))]
-    named = {place for place in group.photos if _MIRRORED.search(PurePosixPath(data.annotations[place].file).stem)}
-    return frozenset(named) if turned and named in sides else frozenset()
+    named = {index for index in group.photos if _MIRRORED.search(PurePosixPath(data.annotations[index].file).stem)}
+    return frozenset(named) if mirrored and named in sides else frozenset()
 
 
 def _kept(data: AuditedData, group: Group) -> int:
@@ -140,31 +140,31 @@ def _kept(data: AuditedData, group: Group) -> int:
     the largest, then the first."""
     mirrored = _mirror_images(data, group)
 
-    def worth(place: int) -> tuple[int, bool, int, int]:
-        photo = data.annotations[place]
-        return SPLITS.index(photo.split), place not in mirrored, photo.width * photo.height, -place
+    def priority(index: int) -> tuple[int, bool, int, int]:
+        photo = data.annotations[index]
+        return SPLITS.index(photo.split), index not in mirrored, photo.width * photo.height, -index
 
-    return max(group.photos, key=worth)
+    return max(group.photos, key=priority)
 
 
 def rows_of_group(data: AuditedData, group: Group) -> Iterator[dict[str, str]]:
     """The copies of a picture to exclude, and why: all of a conflict, else all except the one to keep."""
     conflict, kept = is_conflict(data, group), _kept(data, group)
-    for place in group.photos:
+    for index in group.photos:
         if conflict:
-            others = [other for other in group.photos if other != place]
-            yield _row(data, place, CONFLICT, f"same picture as {_list_photos(data, others)}", EXCLUDE)
-        elif place != kept:
-            yield _row(data, place, *_why_copy(data, group, place, kept), EXCLUDE)
+            others = [other for other in group.photos if other != index]
+            yield _row(data, index, CONFLICT, f"same picture as {_list_photos(data, others)}", EXCLUDE)
+        elif index != kept:
+            yield _row(data, index, *_why_copy(data, group, index, kept), EXCLUDE)
 
 
-def _why_copy(data: AuditedData, group: Group, place: int, kept: int) -> tuple[str, str]:
-    """Reason and detail of a copy to exclude. The same file as any photo before it is an exact duplicate, even if the
-    kept copy is another file of the picture."""
-    photo, turned = data.annotations[place], group.turned()
-    before = [kept, *(other for other in group.photos if other < place)]
+def _why_copy(data: AuditedData, group: Group, index: int, kept: int) -> tuple[str, str]:
+    """Reason and detail of a copy to exclude. It is an exact duplicate if its file equals that of any earlier photo,
+    even if the kept copy is another file of the picture."""
+    photo, mirrored = data.annotations[index], group.mirrored()
+    before = [kept, *(other for other in group.photos if other < index)]
     same_file = [other for other in before if data.annotations[other].sha256 == photo.sha256]
-    what = "mirror image of" if (place in turned) != (kept in turned) else "same picture as"
+    what = "mirror image of" if (index in mirrored) != (kept in mirrored) else "same picture as"
     detail = f"{'same file as' if kept in same_file else what} {_list_photos(data, [kept])}, which is kept"
     if same_file and kept not in same_file:
         detail = f"same file as {_list_photos(data, same_file[:1])}; {detail}"
@@ -172,23 +172,22 @@ def _why_copy(data: AuditedData, group: Group, place: int, kept: int) -> tuple[s
     return LEAK if leak else EXACT if same_file else NEAR, detail
 
 
-def _list_photos(data: AuditedData, places: Sequence[int]) -> str:
+def _list_photos(data: AuditedData, indices: Sequence[int]) -> str:
     named = [
-        f"{data.annotations[p].file} ({data.class_of(p) or 'no label'}, {data.annotations[p].split})" for p in places
+        f"{data.annotations[i].file} ({data.class_of(i) or 'no label'}, {data.annotations[i].split})" for i in indices
     ]
     return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
 
 
-def _suspect_rows(data: AuditedData, judgement: Judgement | None) -> Iterator[dict[str, str]]:
-    if judgement is None:
+def _suspect_rows(data: AuditedData, review: LabelReview | None) -> Iterator[dict[str, str]]:
+    if review is None:
         return
-    errors = judgement.errors
-    for judged, suggested in zip(errors.photos.tolist(), errors.suggested.tolist(), strict=True):
-        label = judgement.labels[judged]
-        chances = judgement.probabilities[judged]
-        name = judgement.classes[suggested]
-        detail = f"{chances[suggested]:.1%} {name}, {chances[label]:.1%} {judgement.classes[label]}"
-        yield _row(data, int(judgement.photos[judged]), SUSPECT, detail, LOOK, name)
+    errors = review.errors
+    for row, suggested in zip(errors.photos.tolist(), errors.suggested.tolist(), strict=True):
+        label, probabilities = review.labels[row], review.probabilities[row]
+        name = review.classes[suggested]
+        detail = f"{probabilities[suggested]:.1%} {name}, {probabilities[label]:.1%} {review.classes[label]}"
+        yield _row(data, int(review.photos[row]), SUSPECT, detail, LOOK, name)
 
 
 def _outlier_rows(data: AuditedData, outliers: Sequence[Outlier]) -> Iterator[dict[str, str]]:
@@ -197,8 +196,8 @@ def _outlier_rows(data: AuditedData, outliers: Sequence[Outlier]) -> Iterator[di
 
 
 def _row(
-    data: AuditedData, place: int, reason: str, detail: str, action: str, suggested_class: str = ""
+    data: AuditedData, index: int, reason: str, detail: str, action: str, suggested_class: str = ""
 ) -> dict[str, str]:
-    photo = data.annotations[place]
-    values = (photo.file, reason, detail, action, suggested_class, data.class_of(place), photo.split)
+    photo = data.annotations[index]
+    values = (photo.file, reason, detail, action, suggested_class, data.class_of(index), photo.split)
     return dict(zip(COLUMNS, values, strict=True))

@@ -15,8 +15,9 @@ from twincar.auditing.signatures import Signatures
 from twincar.data.dataset import Annotation
 
 CUTOFF = 5.0
-"""Modified z-score from which a photo is an outlier. Iglewicz and Hoaglin take 3.5, for a normal distribution; what is
-measured here has longer tails: of 7,329 box crops of Stanford Cars 3.5 names 530, 5 names 125."""
+"""Absolute modified z-score above which a photo is an outlier. Iglewicz and Hoaglin recommend 3.5 for a normal
+distribution; these properties have longer tails: of 7,329 box crops of Stanford Cars, 530 are above 3.5 and 125 above
+5."""
 _NORMAL_MAD, _NORMAL_MEAN_DEVIATION = 0.6745, 0.7979  # of a standard normal distribution
 
 
@@ -29,19 +30,19 @@ class Outlier:
     reason: str
     detail: str
     score: float
-    """Modified z-score; its sign tells the direction."""
+    """Modified z-score; negative if the value is below the median."""
 
 
 def find_outliers(annotations: Sequence[Annotation], signatures: Signatures) -> list[Outlier]:
-    """The odd photos, the oddest first; a photo may be odd in more than one way.
+    """The outliers, by descending absolute score; a photo may be an outlier in several properties.
 
     Args:
-        annotations: N photos.
-        signatures: theirs.
+        annotations: of N photos.
+        signatures: of the same photos.
     """
     sizes = np.array([(photo.width, photo.height) for photo in annotations], np.float64).reshape(-1, 2)
     ratios, areas = sizes[:, 0] / sizes[:, 1], sizes.prod(axis=1)
-    # Of areas, proportions and sharpness the ratio to the usual is what matters, so their logarithms are compared.
+    # Areas, proportions and sharpness are compared by their ratios, hence the logarithms.
     measured = [
         ("size", np.log(areas), areas, "small", "large", "{:.0f} pixels in all"),
         ("proportions", np.log(ratios), ratios, "tall", "wide", "{:.2f} to 1"),
@@ -52,17 +53,17 @@ def find_outliers(annotations: Sequence[Annotation], signatures: Signatures) -> 
     found = []
     for what, compared, values, low, high, form in measured:
         scores = modified_z_scores(compared)
-        for place in np.flatnonzero(np.abs(scores) > CUTOFF).tolist():
-            detail = f"{low if scores[place] < 0 else high}: {form.format(values[place])}"
-            found.append(Outlier(place, f"odd {what}", detail, float(scores[place])))
+        for index in np.flatnonzero(np.abs(scores) > CUTOFF).tolist():
+            detail = f"{low if scores[index] < 0 else high}: {form.format(values[index])}"
+            found.append(Outlier(index, f"odd {what}", detail, float(scores[index])))
     return sorted(found, key=lambda outlier: (-abs(outlier.score), outlier.photo))
 
 
 def modified_z_scores(values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Distance from the median in robust standard deviations, N (Iglewicz and Hoaglin, 1993).
+    """Distances from the median in robust standard deviations, N (Iglewicz and Hoaglin, 1993).
 
-    Where more than half of the values are equal, the mean absolute deviation takes the place of the median one; where
-    all are, every score is 0.
+    If more than half of the values are equal, the mean absolute deviation replaces the median one; if all are, every
+    score is 0.
     """
     if not len(values):
         return np.zeros(0)

@@ -19,9 +19,9 @@ from twincar.data.class_issues import count_by_split
 from twincar.data.exclusions import EXCLUDE
 
 if TYPE_CHECKING:
-    from twincar.auditing.label_review import Judgement
+    from twincar.auditing.label_review import LabelReview
 
-_SHOWN = 60  # groups or photos of a kind on the page; findings.csv has all
+_SHOWN = 60  # most groups or photos in a section; findings.csv has all
 _PICTURE = 280  # longest side of a picture on the page, pixels
 
 
@@ -34,18 +34,18 @@ def audit_page(audit: DeepAudit) -> str:
     counts = count_by_split(data.annotations, len(data.classes))
     return render(
         "audit.html.jinja",
-        title=f"Is the data sound? {name_only(data.source)}",
+        title=f"Data audit: {name_only(data.source)}",
         audit=audit.to_dict(),
         splits={split: sum(numbers) for split, numbers in counts.items()},
         invalid=data.invalid.rows(),
         class_counts=[(name, [counts[s][index] for s in counts]) for index, name in enumerate(data.classes.names)],
         sections=[
-            ("Copies with different classes", "All of them are excluded: nobody knows which label is right.",
+            ("Copies with different classes", "All of them are excluded, because it is not known which label is right.",
              *_group_cards(data, conflicts)),
             ("Leaks between splits", "The copy nearer to training is excluded.", *_group_cards(data, leaks)),
             ("Copies within a split", "All but one are excluded.", *_group_cards(data, copies)),
         ],
-        suspects=_suspect_cards(data, audit.judgement),
+        suspects=_suspect_cards(data, audit.review),
         outliers=_outlier_cards(data, audit.outliers),
         outliers_total=len(audit.outliers),
         command=shlex.join(["twincar", "prepare", name_only(data.source), "--exclude", FINDINGS, "--out", "FOLDER"]),
@@ -55,52 +55,54 @@ def audit_page(audit: DeepAudit) -> str:
 
 
 def _group_cards(data: AuditedData, groups: Sequence[Group]) -> tuple[int, list[dict[str, Any]]]:
-    """How many there are, and what is shown of the first of them."""
+    """The number of groups, and the cards of the first ones."""
     cards = []
     for group in groups[:_SHOWN]:
-        out = {row["file"] for row in rows_of_group(data, group)}
+        excluded = {row["file"] for row in rows_of_group(data, group)}
         pairs = [
             "same bytes" if pair.exact
             else f"{pair.distance} of {BITS} bits, {pair.likeness:.1%} alike{', mirrored' if pair.mirrored else ''}"
             for pair in group.pairs
         ]  # fmt: skip
-        photos = [{**_figure(data, place), "out": data.annotations[place].file in out} for place in group.photos[:6]]
+        photos = [
+            {**_figure(data, index), "excluded": data.annotations[index].file in excluded} for index in group.photos[:6]
+        ]
         cards.append({"photos": photos, "more": len(group.photos) - len(photos), "pairs": sorted(set(pairs))})
     return len(groups), cards
 
 
-def _suspect_cards(data: AuditedData, judgement: Judgement | None) -> list[dict[str, Any]]:
+def _suspect_cards(data: AuditedData, review: LabelReview | None) -> list[dict[str, Any]]:
     """Each suspect beside the photos of highest probability in its class and in the suggested one."""
-    if judgement is None:
+    if review is None:
         return []
-    errors, surest = judgement.errors, _surest_photos(judgement)
+    errors, surest = review.errors, _surest_photos(review)
     cards = []
-    for judged, suggested in list(zip(errors.photos.tolist(), errors.suggested.tolist(), strict=True))[:_SHOWN]:
+    for row, suggested in list(zip(errors.photos.tolist(), errors.suggested.tolist(), strict=True))[:_SHOWN]:
         examples = [
-            (words, _figure(data, surest[index]))
-            for words, index in (
-                ("labelled so, surely", int(judgement.labels[judged])),
-                ("suggested, surely", suggested),
+            (words, _figure(data, surest[label]))
+            for words, label in (
+                ("most certain with this label", int(review.labels[row])),
+                ("most certain of the suggested class", suggested),
             )
-            if index in surest
+            if label in surest
         ]
         cards.append(
             {
-                "photo": _figure(data, int(judgement.photos[judged])),
-                "suggested": judgement.classes[suggested],
-                "chance": float(judgement.probabilities[judged, suggested]),
-                "chance_of_label": float(judgement.probabilities[judged, judgement.labels[judged]]),
+                "photo": _figure(data, int(review.photos[row])),
+                "suggested": review.classes[suggested],
+                "probability": float(review.probabilities[row, suggested]),
+                "probability_of_label": float(review.probabilities[row, review.labels[row]]),
                 "examples": examples,
             }
         )
     return cards
 
 
-def _surest_photos(judgement: Judgement) -> dict[int, int]:
+def _surest_photos(review: LabelReview) -> dict[int, int]:
     """For each class, the index of the photo with that label and the highest probability for it."""
-    of_label = judgement.probabilities[np.arange(len(judgement.labels)), judgement.labels]
-    order = np.argsort(of_label, kind="stable")  # the surest last, which overwrites the others
-    return dict(zip(judgement.labels[order].tolist(), judgement.photos[order].tolist(), strict=True))
+    of_label = review.probabilities[np.arange(len(review.labels)), review.labels]
+    order = np.argsort(of_label, kind="stable")  # the highest last, which overwrites the others
+    return dict(zip(review.labels[order].tolist(), review.photos[order].tolist(), strict=True))
 
 
 def _outlier_cards(data: AuditedData, outliers: Sequence[Outlier]) -> list[dict[str, Any]]:
@@ -115,12 +117,12 @@ def _outlier_cards(data: AuditedData, outliers: Sequence[Outlier]) -> list[dict[
     ]
 
 
-def _figure(data: AuditedData, place: int) -> dict[str, Any]:
-    photo = data.annotations[place]
+def _figure(data: AuditedData, index: int) -> dict[str, Any]:
+    photo = data.annotations[index]
     return {
         "picture": picture_uri(read_photo(data.root / photo.file), _PICTURE),
         "file": photo.file,
-        "class_name": data.class_of(place) or "no label",
+        "class_name": data.class_of(index) or "no label",
         "split": photo.split,
         "size": f"{photo.width}×{photo.height}",
     }

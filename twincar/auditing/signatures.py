@@ -1,7 +1,7 @@
 """Signatures of photos for comparison: a perceptual hash, a thumbnail, brightness and sharpness.
 
-A photo is decoded once, no larger than needed; with a prepared data set the result is kept in a file beside it, by the
-photo's SHA-256, so that a second audit decodes new photos only.
+A photo is decoded once, at a reduced size. The signatures of a prepared data set are cached in its folder by the
+SHA-256 of the photos, so that a second audit decodes new photos only.
 
 Shapes: N photos, B = 256 bits of a hash, T = 64 pixels of a thumbnail's side.
 """
@@ -31,12 +31,12 @@ from twincar.data.loading.decode import decode_reduced
 log = logging.getLogger(__name__)
 
 BITS = 256
-"""Of a hash. With 64 bits the look-alike shots of car makers' studios collide: of the pairs of different box crops of
-Stanford Cars about 170 lie as near as a copy cut by 2% may; with 256 bits none does."""
+"""Length of a hash. With 64 bits, similar studio photos collide: about 170 pairs of different box crops of Stanford
+Cars are as near as a copy that was cropped by 2%; with 256 bits, none is."""
 THUMBNAIL = 64
 """Side of a thumbnail, pixels."""
 CACHE_NAME = "signatures-1.npz"  # change the number when the computation changes
-_GREY = 128  # side of the grey square everything is computed from, pixels
+_SQUARE = 128  # side of the grey square from which everything is computed, pixels
 _AHEAD = 8  # photos that each thread may compute ahead
 
 
@@ -47,7 +47,7 @@ class Signatures:
     hashes: NDArray[np.uint8]
     """Perceptual hashes of the photo and of its mirror image, N×2×B/8, bits packed."""
     thumbnails: NDArray[np.uint8]
-    """Grey, the whole photo squashed into a square, N×T×T."""
+    """The whole photo in grey, resized to a square, N×T×T."""
     brightness: NDArray[np.float32]
     """Mean grey level, 0 to 1; N."""
     sharpness: NDArray[np.float32]
@@ -56,9 +56,9 @@ class Signatures:
     def __len__(self) -> int:
         return len(self.hashes)
 
-    def take(self, places: Sequence[int]) -> Signatures:
-        """The signatures of the photos at `places`."""
-        return Signatures(*(getattr(self, field.name)[np.asarray(places, np.int64)] for field in fields(self)))
+    def take(self, indices: Sequence[int]) -> Signatures:
+        """The signatures of the photos at `indices`."""
+        return Signatures(*(getattr(self, field.name)[np.asarray(indices, np.int64)] for field in fields(self)))
 
 
 def sign_photos(
@@ -72,12 +72,12 @@ def sign_photos(
 
     Args:
         annotations: N photos.
-        photo_root: where their names start from.
-        cache: a file of signatures that are known already; what is new is added to it.
+        photo_root: the folder that their names are relative to.
+        cache: a file with the signatures of earlier audits; new ones are added to it.
         on_photo: called with photos done and in all.
 
     Raises:
-        PhotoError: a photo is gone, or can no longer be decoded.
+        PhotoError: a photo no longer exists, or cannot be decoded.
     """
     digests = [annotation.sha256 for annotation in annotations]
     known, signatures = _read_cache(cache)
@@ -89,7 +89,7 @@ def sign_photos(
         done += 1
         if on_photo:
             on_photo(done, total)
-    known |= {digest: len(known) + place for place, digest in enumerate(new)}
+    known |= {digest: len(known) + index for index, digest in enumerate(new)}
     joined = _join(parts)
     if cache and new:
         _write_cache(cache, list(known), joined)
@@ -102,23 +102,23 @@ def sign_photo(data: bytes, name: str, width: int, height: int) -> Signatures:
     Raises:
         PhotoError: it cannot be decoded.
     """
-    pixels = decode_reduced(data, name, max(1.0, min(width, height) / _GREY))
-    square = cv2.resize(pixels, (_GREY, _GREY), interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(square, cv2.COLOR_RGB2GRAY)
-    image = Image.fromarray(grey)
+    pixels = decode_reduced(data, name, max(1.0, min(width, height) / _SQUARE))
+    square = cv2.resize(pixels, (_SQUARE, _SQUARE), interpolation=cv2.INTER_AREA)
+    gray = cv2.cvtColor(square, cv2.COLOR_RGB2GRAY)
+    image = Image.fromarray(gray)
     mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     bits = [imagehash.phash(view, hash_size=int(BITS**0.5)).hash.ravel() for view in (image, mirrored)]
-    thumbnail = cv2.resize(grey, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+    thumbnail = cv2.resize(gray, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
     return Signatures(
         hashes=np.packbits(bits, axis=1)[None],
         thumbnails=thumbnail[None].astype(np.uint8),
-        brightness=np.array([grey.mean() / 255], np.float32),
-        sharpness=np.array([cv2.Laplacian(grey, cv2.CV_32F).var()], np.float32),
+        brightness=np.array([gray.mean() / 255], np.float32),
+        sharpness=np.array([cv2.Laplacian(gray, cv2.CV_32F).var()], np.float32),
     )
 
 
 def _signed_in_order(photos: Iterable[tuple[Path, Annotation]]) -> Iterator[Signatures]:
-    """The signatures of photos one after the other; memory holds a few photos for each core."""
+    """The signatures of photos in their order; memory holds a few photos for each core."""
 
     def sign(path: Path, annotation: Annotation) -> Signatures:
         return sign_photo(read_photo_bytes(path), str(path), annotation.width, annotation.height)
@@ -149,7 +149,7 @@ def _join(parts: Sequence[Signatures]) -> Signatures:
 
 
 def _read_cache(cache: Path | None) -> tuple[dict[str, int], Signatures | None]:
-    """The photos that are known, by SHA-256 with their place, and their signatures."""
+    """The index of each photo in the cache by its SHA-256, and their signatures."""
     if cache is None or not cache.exists():
         return {}, None
     try:
@@ -157,11 +157,11 @@ def _read_cache(cache: Path | None) -> tuple[dict[str, int], Signatures | None]:
             signatures = Signatures(*(file[field.name] for field in fields(Signatures)))
             digests = [row.tobytes().hex() for row in file["sha256"]]
         if len(digests) != len(signatures):
-            raise ValueError("its parts differ in length")
+            raise ValueError("its arrays differ in length")
     except Exception as error:  # NumPy and zipfile raise many kinds; the cache is then computed again
         log.warning("The file %s is damaged (%s); the signatures are computed again.", cache, error)
         return {}, None
-    return {digest: place for place, digest in enumerate(digests)}, signatures
+    return {digest: index for index, digest in enumerate(digests)}, signatures
 
 
 def _write_cache(cache: Path, digests: Sequence[str], signatures: Signatures) -> None:
@@ -171,5 +171,5 @@ def _write_cache(cache: Path, digests: Sequence[str], signatures: Signatures) ->
         clear_unfinished(cache.parent)
         with atomic_path(cache) as temporary, temporary.open("wb") as file:
             np.savez(file, sha256=keys, **arrays)
-    except StorageError:  # the cache only saves time
+    except StorageError:  # the cache saves time only
         log.warning("%s cannot be written; the next audit will compute the signatures of the photos again.", cache)

@@ -184,7 +184,7 @@ def _audit_deeply(
         print_csv(found.rows, COLUMNS)
     else:
         print_deep_audit(found)
-    if not found.is_sound:
+    if not found.is_clean:
         raise typer.Exit(1)
 
 
@@ -208,13 +208,13 @@ def print_deep_audit(audit: DeepAudit) -> None:
     """Print the findings by reason, and the next command."""
     summary = audit.to_dict()
     typer.echo(f"{counted(summary['photos'], 'valid photo')} in {summary['source']}")
-    for defect, count in summary["unsound"].items():
+    for defect, count in summary["invalid"].items():
         typer.echo(f"  unusable: {count} {defect}")
     for reason, count in summary["skipped"].items():
         typer.echo(f"  skipped: {count} {reason}")
     for issue in audit.class_issues:
         typer.echo(f"  {issue.reason}: {issue.detail}")
-    for sentence in summary["judged"]:
+    for sentence in summary["label_review"]:
         typer.echo(f"  labels: {sentence}")
     print_table(["finding", "photos"], ([reason, str(count)] for reason, count in summary["findings"].items()))
     typer.echo(f"Page: {audit.page}\nList: {audit.findings}, {counted(summary['to_exclude'], 'photo')} to exclude")

@@ -20,7 +20,7 @@ from twincar.auditing import label_review as label_audit
 from twincar.auditing.audit import COLUMNS, AuditedData, DeepAudit
 from twincar.auditing.duplicates import Group, Pair
 from twincar.auditing.findings import rows_of_group
-from twincar.auditing.label_review import Photos, judge_labels
+from twincar.auditing.label_review import Photos, review_labels
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import write_csv, write_json
 from twincar.core.labels import ClassNames
@@ -93,9 +93,9 @@ def test_what_is_found_and_which_photo_should_go(audit: DeepAudit) -> None:
     (leak,) = [row for row in rows if row["reason"] == "leak"]
     assert leak["split"] == "train"
     assert "1-6.png (Aurora Falcon Sedan 2012, test), which is kept" in leak["detail"]
-    assert not audit.is_sound
+    assert not audit.is_clean
     summary = json.loads((audit.folder / "audit.json").read_text())
-    assert summary["unsound"] == {"missing": 1}
+    assert summary["invalid"] == {"missing": 1}
     assert summary["to_exclude"] == 5
     assert [path.name for path in sorted(audit.folder.iterdir())] == ["audit.html", "audit.json", "findings.csv"]
 
@@ -240,16 +240,16 @@ def run(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_only_photos_the_run_has_not_seen_are_judged(run: Path, source: Path, tmp_path: Path) -> None:
     data = PreparedData.open(run.parent / "data")
     audit = twincar.audit(str(run.parent / "data"), tmp_path / "out", model=run)
-    assert audit.judgement
-    judged = [data.annotations[place] for place in audit.judgement.photos.tolist()]
+    assert audit.review
+    judged = [data.annotations[place] for place in audit.review.photos.tolist()]
     # Of the six test photos one is a mirrored copy of a training photo.
     assert {photo.split for photo in judged} == {"val", "test"}
     assert "1-6.png" not in {photo.file for photo in judged}
-    assert "photos not judged: the run was trained on them" in " ".join(audit.judgement.told)
+    assert "photos not reviewed: the run was trained on them" in " ".join(audit.review.notes)
     page = (audit.folder / "audit.html").read_text(encoding="utf-8")
     assert f"{len(judged)} photos (" in page
     # The same from the raw source, whose photos are the same bytes.
-    raw = twincar.audit(str(source), tmp_path / "raw", model=run).judgement
+    raw = twincar.audit(str(source), tmp_path / "raw", model=run).review
     assert raw
     assert len(raw.photos) == len(judged)
 
@@ -277,13 +277,13 @@ def test_each_training_photo_is_judged_by_a_network_that_has_not_seen_it(
     monkeypatch.setattr(label_audit, "_mean_logits", watched)
     groups = np.arange(len(data.annotations))
     photos = Photos(data.annotations, data.classes, data.photo_root, groups)
-    judgement = judge_labels(run, photos, tmp_path / "folds", folds=2)
-    assert sorted(judgement.photos.tolist()) == list(range(len(data.annotations)))
+    review = review_labels(run, photos, tmp_path / "folds", folds=2)
+    assert sorted(review.photos.tolist()) == list(range(len(data.annotations)))
     assert len(trained_on) == 2
     for seen, (_, judged) in zip(trained_on, asked[1:], strict=True):
         assert judged
         assert not seen & judged
-    judge_labels(run, photos, tmp_path / "folds", folds=2)  # folds that are there are not trained again
+    review_labels(run, photos, tmp_path / "folds", folds=2)  # folds that are there are not trained again
     assert len(trained_on) == 2
 
 
@@ -294,11 +294,11 @@ def test_an_exported_model_judges_labels(tmp_path: Path) -> None:
         (tmp_path / "cars" / car).mkdir(parents=True)
         for number, colour in enumerate(colours):
             paint(tmp_path / "cars" / car / f"{number}.png", (colour[0], colour[1], 10 * (number % 6)))
-    judgement = twincar.audit(str(tmp_path / "cars"), tmp_path / "out", model=str(model)).judgement
-    assert judgement
-    assert len(judgement.photos) == 13
-    assert "judged by colours; which of them it was trained on is not known" in judgement.told[0]
-    suspects = [judgement.photos[place] for place in judgement.errors.photos]
+    review = twincar.audit(str(tmp_path / "cars"), tmp_path / "out", model=str(model)).review
+    assert review
+    assert len(review.photos) == 13
+    assert "reviewed by colours; it is not known which of them it was trained on" in review.notes[0]
+    suspects = [review.photos[place] for place in review.errors.photos]
     assert suspects == [6]
     with pytest.raises(UsageError, match="Expected a run with --folds"):
         twincar.audit(str(tmp_path / "cars"), tmp_path / "other", model=str(model), folds=3)
@@ -308,12 +308,14 @@ def test_folds_that_cannot_be(run: Path, tmp_path: Path) -> None:
     data = PreparedData.open(run.parent / "data")
     photos = Photos(data.annotations, data.classes, data.photo_root, np.arange(len(data.annotations)))
     with pytest.raises(UsageError, match="at least 2 folds"):
-        judge_labels(run, photos, tmp_path, folds=1)
+        review_labels(run, photos, tmp_path, folds=1)
     with pytest.raises(UsageError, match="at least 40 training photos of every class"):
-        judge_labels(run, photos, tmp_path, folds=40)
+        review_labels(run, photos, tmp_path, folds=40)
     train = Photos(data.split("train"), data.classes, data.photo_root, np.arange(len(data.split("train"))))
-    with pytest.raises(DataError, match=r"found none\. \d+ photos not judged: the run was trained on them \(--folds 3"):
-        judge_labels(run, train, tmp_path)
+    with pytest.raises(
+        DataError, match=r"found none\. \d+ photos not reviewed: the run was trained on them \(--folds 3"
+    ):
+        review_labels(run, train, tmp_path)
 
 
 def annotation(file: str, sha256: str, split: str = "train", width: int = 96) -> Annotation:
@@ -324,8 +326,10 @@ def test_a_run_of_other_classes_is_not_said_to_have_seen_the_photos(run: Path, t
     other = annotation("a.png", "0" * 64)
     photos = Photos([other], ClassNames(("Corvane Vela Hatchback 2011",)), tmp_path, np.arange(1))
     for folds in (0, 3):
-        with pytest.raises(DataError, match=r"none\. 1 photo not judged: without a label, or of a class the") as told:
-            judge_labels(run, photos, tmp_path, folds=folds)
+        with pytest.raises(
+            DataError, match=r"none\. 1 photo not reviewed: without a label, or of a class that"
+        ) as told:
+            review_labels(run, photos, tmp_path, folds=folds)
         assert "trained on" not in str(told.value)
 
 

@@ -119,7 +119,7 @@ def add_measurements(run: Path) -> None:
     write_json(run / "reports/open_set/open_set.json", {"accuracy": 0.7, "rejected": 0.05, "groups": [unseen, far]})
     scores = [{"score": "deletion", "map": "random", "value": 0.345, "low": 0.3, "high": 0.4, "better": "lower"}]
     write_json(run / "reports/test/explanation_scores.json", {"photos": 16, "scores": scores})
-    audit = {"photos": 64, "unsound": {}, "findings": {"near duplicate": 17}, "classes": [], "to_exclude": 13}
+    audit = {"photos": 64, "invalid": {}, "findings": {"near duplicate": 17}, "classes": [], "to_exclude": 13}
     write_json(run / "reports/audit/audit.json", {**audit, "estimated_label_noise": None})
     compared = {"first": FALCON, "second": NINE, "page": "falcon-nine.html"}
     write_json(run / "reports/compare/compare.json", {"pairs": [compared]})

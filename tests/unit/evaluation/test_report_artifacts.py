@@ -108,7 +108,7 @@ def test_the_other_verbs_files(tmp_path: Path) -> None:
     assert scores
     assert scores.by_score() == {"ROAD": [Score(**score)]}
     issue = {"reason": "order", "detail": "A, B"}
-    audit = {"photos": 9, "unsound": {"empty": 1}, "findings": {"leak": 3}, "classes": [issue], "to_exclude": 2}
+    audit = {"photos": 9, "invalid": {"empty": 1}, "findings": {"leak": 3}, "classes": [issue], "to_exclude": 2}
     write_json(tmp_path / "audit" / "audit.json", {**audit, "estimated_label_noise": None})
     found = files.read_audit(tmp_path)
     assert found

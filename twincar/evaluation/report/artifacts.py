@@ -153,18 +153,18 @@ class Audit:
     """`audit.json`."""
 
     photos: int
-    unsound: dict[str, int]
+    invalid: dict[str, int]
     """Photos that cannot be used, by defect."""
     findings: dict[str, int]
     """Other findings, by reason."""
     classes: list[ClassIssue]
     to_exclude: int
     estimated_label_noise: float | None
-    """Share of wrong labels; None if labels were not judged."""
+    """Share of wrong labels; None if the labels were not reviewed."""
 
     def counts(self) -> dict[str, int]:
         """Photos by what is wrong with them."""
-        return {**self.unsound, **self.findings}
+        return {**self.invalid, **self.findings}
 
 
 @dataclass(frozen=True)
