@@ -234,7 +234,7 @@ show(comparison.page.parent / pair.pngs[0])
 exported = twincar.export(run.path)
 compared = exported.comparison
 print(f"{exported.path.name}, {exported.bytes / 1e6:.1f} MB")
-print(f"{compared.equal_answers:.1%} equal answers on {compared.photos} validation photos")
+print(f"{compared.equal_predictions:.1%} equal predictions on {compared.photos} validation photos")
 print("a probability differs by less than 0.001:", compared.largest_difference < 0.001)
 
 # %% [markdown]

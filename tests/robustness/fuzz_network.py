@@ -76,7 +76,7 @@ def http_bytes(_: Path) -> Target:
         def logits_and_features(self, images: Any) -> Any:
             return self.logits(images), np.ascontiguousarray(images.transpose(0, 3, 1, 2)[:, :, ::8, ::8], np.float32)
 
-    limits = Limits(upload_seconds=5, answer_seconds=10)
+    limits = Limits(upload_seconds=5, response_seconds=10)
     classifier = Classifier(Colours(), ModelSpec.from_header(spec_text(), "here"))
     bound = socket.create_server(("127.0.0.1", 0))
     address = bound.getsockname()

@@ -15,7 +15,6 @@ Shapes: N photos.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 from twincar.auditing.duplicates import find_duplicates, group_numbers
@@ -34,6 +33,7 @@ from twincar.core.files import (
     write_json,
     write_text,
 )
+from twincar.core.progress import OnPhoto
 from twincar.data.class_issues import find_class_issues
 from twincar.data.dataset import CACHE, MANIFEST, SPLITS, PreparedData
 from twincar.data.prepare import photo_writer
@@ -43,8 +43,6 @@ from twincar.data.validate import AuditReport, audit_source
 log = logging.getLogger(__name__)
 
 __all__ = ["COLUMNS", "AuditedData", "DeepAudit", "OnPhoto", "audit"]
-
-OnPhoto = Callable[[int, int], None]
 
 
 def audit(

@@ -10,7 +10,7 @@ Shapes: N photos of a data set, M of them reviewed, K classes of the model.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from twincar.core.config import TrainConfig
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames
+from twincar.core.progress import OnPhoto
 from twincar.core.wording import counted, percent
 from twincar.data.dataset import MANIFEST, Annotation, PreparedData, count_splits, write_prepared
 from twincar.evaluation.subject import Subject
@@ -32,7 +33,6 @@ from twincar.training.train import resume, train
 
 log = logging.getLogger(__name__)
 
-OnPhoto = Callable[[int, int], None]
 _UNKNOWN = "it is not known which of them it was trained on, and it does not report a wrong label that it has learnt"
 
 

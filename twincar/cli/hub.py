@@ -28,7 +28,7 @@ def push(
         str, typer.Argument(metavar="OWNER/NAME", help="The repository on the hub; it is created if it does not exist.")
     ],
     private: Annotated[bool, typer.Option("--private", help="Visible to its owner only.")] = False,
-    licence: Annotated[
+    license: Annotated[
         str | None,
         typer.Option(
             "--license",
@@ -49,7 +49,7 @@ def push(
 
     named = None if model == BUNDLED and not Path(model).exists() else model
     with progress("Evaluating and exporting") as on_photo:
-        pushed = push(named, repository, private=private, licence=licence, data_folder=data, out=out, on_photo=on_photo)
+        pushed = push(named, repository, private=private, license=license, data_folder=data, out=out, on_photo=on_photo)
     if as_json:
         print_json(pushed.to_dict())
     else:

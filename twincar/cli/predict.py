@@ -76,16 +76,16 @@ def export(
     precision: Annotated[Arithmetic, typer.Option(help="What is stored and computed in.")] = "fp32",
     out: Annotated[Path | None, typer.Option(help="Where to.  [default: beside the weights]")] = None,
     data: DataOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Write it even if it answers differently.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write it even if its predictions differ.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Export a model for answering without torch, checked against the network on validation photos.
+    """Export a model for prediction without torch, compared with the network on validation photos.
 
     An exported .onnx file in fp32 can be exported again, in another form or precision.
     """
     from twincar.deploy.export import export
 
-    with progress("Computing the network's answers") as on_photo:
+    with progress("Computing the network's predictions") as on_photo:
         exported = export(
             model_or_bundled(model),
             format=format,
@@ -214,11 +214,11 @@ def _photos_from_stdin() -> Iterator[str | bytes]:
 
 
 def print_export(exported: Exported) -> None:
-    """Where the model is, and how it compares with the network it came from."""
+    """The path of the model, and its comparison with the network."""
     comparison = exported.comparison
     typer.echo(
-        f"Compared on {counted(comparison.photos, 'validation photo')}: {percent(comparison.equal_answers)} equal "
-        f"answers, largest difference of a probability {comparison.largest_difference:.2g}, accuracy "
+        f"Compared on {counted(comparison.photos, 'validation photo')}: {percent(comparison.equal_predictions)} equal "
+        f"predictions, largest difference of a probability {comparison.largest_difference:.2g}, accuracy "
         f"{comparison.accuracy_before:.3f} before and {comparison.accuracy_after:.3f} after"
     )
     if exported.kept_in_fp32:

@@ -133,7 +133,7 @@ def build_page(classifier: Classifier, examples: list[str], uploads: Path) -> gr
     """
 
     def answer(sent: dict[str, Any] | None) -> tuple[Any, Any]:
-        """Update the answer, and clear the photo if it cannot be read; without a photo nothing changes."""
+        """Update the answer, and clear the photo if it cannot be read; nothing changes if there is no photo."""
         if sent is None:
             return gr.skip(), gr.skip()
         try:

@@ -99,7 +99,7 @@ class ModelCard:
     """None for a model without its run: results and settings are then not known."""
 
     @property
-    def licence(self) -> License:
+    def license(self) -> License:
         """The licences of weights and data."""
         return License.of(self.spec)
 
@@ -113,7 +113,7 @@ class ModelCard:
                 {
                     **vars(self),
                     **(self.run.to_template() if self.run else {}),
-                    "licence": self.licence,
+                    "license": self.license,
                     "notice": _as_code(self.spec.license_notice),
                     "repository": Verbatim(self.repository),
                     "name": self.repository.partition("/")[2],
@@ -133,8 +133,8 @@ class ModelCard:
         data, run = DataFacts.of(self.spec), self.run
         tags = ["twincar", *["onnx"] * self.is_exported, "cars", "fine-grained-classification"]
         return ModelCardData(
-            license=self.licence.id,
-            license_name=self.licence.name,
+            license=self.license.id,
+            license_name=self.license.name,
             library_name="timm" if self.loads_in_timm else "twincar",
             pipeline_tag=_TASK,
             tags=[*tags, *["timm"] * self.loads_in_timm],

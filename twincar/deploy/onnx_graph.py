@@ -26,7 +26,7 @@ from twincar.models.engines.base import HEAD_OUTPUT
 from twincar.models.network import CarNet
 
 OPSET = 20
-_WORTH_HALVING = 256  # least number of weights; below it, the extra node outweighs the saving
+_MIN_WEIGHTS = 256  # of a tensor that is stored smaller; below it, the extra node outweighs the saving
 
 # Parts of a network that are most sensitive to int8, beside its first and last convolution: the gates of
 # squeeze-and-excitation and the head.
@@ -85,7 +85,7 @@ def shrink_weights(model: onnx.ModelProto, kept_in_fp32: Sequence[str] = ()) -> 
     shrunk = {node.input[1] for node in model.graph.node if node.op_type == "Conv" and node.name not in kept_in_fp32}
     nodes = []
     for tensor in list(model.graph.initializer):
-        if tensor.name not in shrunk or np.prod(tensor.dims) < _WORTH_HALVING:
+        if tensor.name not in shrunk or np.prod(tensor.dims) < _MIN_WEIGHTS:
             continue
         name, weights = tensor.name, numpy_helper.to_array(tensor)
         scale = np.maximum(abs(weights).max(axis=(1, 2, 3), keepdims=True) / 127, np.finfo(np.float32).tiny)
@@ -97,7 +97,7 @@ def shrink_weights(model: onnx.ModelProto, kept_in_fp32: Sequence[str] = ()) -> 
 
 
 def forget_origin(model: onnx.ModelProto) -> None:
-    """Remove the exporter's metadata, which has local file names and is a twentieth of the file; in place."""
+    """Remove the metadata of the exporter, which has local file names and is a twentieth of the file; in place."""
     for part in (model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         del part.metadata_props[:]
 
@@ -108,7 +108,7 @@ def halve_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     halved.CopyFrom(model)
     casts = []
     for tensor in halved.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < _WORTH_HALVING:
+        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < _MIN_WEIGHTS:
             continue
         name = tensor.name
         half = numpy_helper.to_array(tensor).astype(np.float16)

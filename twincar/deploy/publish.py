@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 from twincar.core.errors import UsageError
 from twincar.core.files import working_folder, write_text
 from twincar.core.hub import Repository, check_publishing, page_of, publish
+from twincar.core.progress import OnPhoto
 from twincar.core.wording import counted
 from twincar.deploy.model_card import ModelCard
 from twincar.deploy.published_files import write_model_files, write_run_files
@@ -24,7 +25,6 @@ from twincar.models.locate import CARD, ONNX_FILE, REPOSITORY_FILES, WEIGHTS_FIL
 
 log = logging.getLogger(__name__)
 
-OnPhoto = Callable[[int, int], None]
 
 _OWN_FILES = (ONNX_FILE, WEIGHTS_FILE, *REPOSITORY_FILES)
 
@@ -57,7 +57,7 @@ def push(
     name: str,
     *,
     private: bool = False,
-    licence: str | None = None,
+    license: str | None = None,
     data_folder: Path | None = None,
     out: Path | None = None,
     on_photo: OnPhoto | None = None,
@@ -73,7 +73,7 @@ def push(
             the bundled model.
         name: owner/name on the hub.
         private: visible to its owner only.
-        licence: of the weights, by its identifier on the hub; by default the one in the header of the model, or the one
+        license: of the weights, by its identifier on the hub; by default the one in the header of the model, or the one
             that follows from its data.
         data_folder: where the data set of a run is now, if it was moved.
         out: a new folder to write the files to, instead of publishing them.
@@ -93,7 +93,7 @@ def push(
     subject = Subject.open(model, data_folder=data_folder)
     with _folder(out) as folder:
         write = write_run_files if subject.run else write_model_files
-        card = write(folder, subject, repository.name, licence, on_photo)
+        card = write(folder, subject, repository.name, license, on_photo)
         write_text(folder / CARD, card.to_markdown())
         sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
         log.info("%s, %.1f MB.", counted(len(sizes), "file"), sum(sizes.values()) / 1e6)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from safetensors.torch import save
 from twincar.core.config import TrainConfig, read_yaml
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import read_json, write_bytes, write_json, write_text
+from twincar.core.progress import OnPhoto
 from twincar.core.runs import RunFolder
 from twincar.data.dataset import PreparedData
 from twincar.deploy.export import export
@@ -41,11 +41,9 @@ from twincar.models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
 
-OnPhoto = Callable[[int, int], None]
-
 
 def write_run_files(
-    folder: Path, subject: Subject, repository: str, licence: str | None, on_photo: OnPhoto | None
+    folder: Path, subject: Subject, repository: str, license: str | None, on_photo: OnPhoto | None
 ) -> ModelCard:
     """Write the files of a run: exported model, weights, settings, history, results; see `push`.
 
@@ -53,7 +51,7 @@ def write_run_files(
         folder: an empty folder.
         subject: a run; its `data_folder` is where its data set is now, if it was moved.
         repository: owner/name, for the card.
-        licence: of the weights; None is the one in their header, or the one that follows from the data.
+        license: of the weights; None is the one in their header, or the one that follows from the data.
         on_photo: called with photos done and in all.
 
     Raises:
@@ -63,8 +61,8 @@ def write_run_files(
     run = RunFolder(subject.path)
     network, spec = open_network(run.path)
     data = _own_data(run, spec, subject.data_folder)
-    if licence:
-        spec = with_license(spec, licence)
+    if license:
+        spec = with_license(spec, license)
     split = _evaluated_split(run, data, on_photo)
     _write_run(folder, run, network, spec)
     _write_spec(folder, spec)
@@ -82,7 +80,7 @@ def write_run_files(
 
 
 def write_model_files(
-    folder: Path, subject: Subject, repository: str, licence: str | None, _: OnPhoto | None = None
+    folder: Path, subject: Subject, repository: str, license: str | None, _: OnPhoto | None = None
 ) -> ModelCard:
     """Write the files of a model without its run: the model itself, its classes and its calibration; see `push`.
 
@@ -90,7 +88,7 @@ def write_model_files(
         folder: an empty folder.
         subject: an exported `.onnx` file, or a `.safetensors` file of a run.
         repository: owner/name, for the card.
-        licence: of the weights, if their header does not name one.
+        license: of the weights, if their header does not name one.
 
     Raises:
         UsageError: the model is of another kind, its header has another licence, or a data set is named.
@@ -103,12 +101,12 @@ def write_model_files(
             "no results. Leave --data out."
         )
     if path.suffix == ".onnx":
-        spec = _licensed(read_onnx_spec(path), licence, subject.name)
+        spec = _licensed(read_onnx_spec(path), license, subject.name)
         copy_with_header(path, folder / ONNX_FILE, spec)
         loads_in_timm = False
     elif path.suffix == ".safetensors":
         network, spec = open_network(path)
-        spec = _licensed(spec, licence, subject.name)
+        spec = _licensed(spec, license, subject.name)
         save_model(folder / WEIGHTS_FILE, network, spec)
         loads_in_timm = _write_for_timm(folder, network, spec)
     else:
@@ -127,14 +125,14 @@ def write_model_files(
     )
 
 
-def _licensed(spec: ModelSpec, licence: str | None, name: str) -> ModelSpec:
+def _licensed(spec: ModelSpec, license: str | None, name: str) -> ModelSpec:
     """The spec with a licence; one in the header of a model that comes without its run stays."""
-    if licence and spec.license not in ("", licence):
+    if license and spec.license not in ("", license):
         raise UsageError(
             f"Expected no --license, or {spec.license}, which is the licence in the header of {name}, but found "
-            f"{licence}. Only the folder of the run can be published under another."
+            f"{license}. Only the folder of the run can be published under another."
         )
-    return with_license(spec, licence) if licence else spec
+    return with_license(spec, license) if license else spec
 
 
 def _own_data(run: RunFolder, spec: ModelSpec, folder: Path | None) -> PreparedData:

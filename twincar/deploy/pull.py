@@ -1,4 +1,4 @@
-"""The `pull` verb: download a model and the files published beside it from the hub. Torch-free."""
+"""The `pull` command: download a model and the files published beside it from the hub. Torch-free."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Write the folder of a Hugging Face space that serves the demo: app, requirements, card, licence, model, examples.
 
 All of it is public. So examples are written as pixels, without the camera's metadata; the licence is the model's own;
-and the space contains the package as it is installed here, because nobody owns an unreleased name on a package index:
-whoever registered it could run code in every space that installs it.
+and the space contains the package as it is installed here, because the name of an
+unreleased package on an index belongs to nobody: whoever registered it could run code in every space that installs it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def write_space(model: str, folder: Path, *, examples: Path | None = None) -> Pa
             installed.
         PhotoError: an example cannot be read.
         CheckpointError: the model is damaged, or was not exported by TwinCar.
-        StorageError: it cannot be written; nothing is left of it.
+        StorageError: it cannot be written; no files remain.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"Expected a new or an empty folder for the space, but {folder} is not empty.")
@@ -77,13 +77,13 @@ def write_space(model: str, folder: Path, *, examples: Path | None = None) -> Pa
 
 def _terms(spec: ModelSpec) -> dict[str, str]:
     """The model's licence, for the card and the licence file."""
-    licence = License.of(spec)
-    names = {"license": licence.id, "license_name": licence.name}
+    license = License.of(spec)
+    names = {"license": license.id, "license_name": license.name}
     return {
         "license": "".join(f"\n{name}: {value}" for name, value in names.items() if value),
-        "weights": licence.weights,
-        "data": licence.data,
-        "notice": spec.license_notice.strip() or f"Its weights: {licence.weights}",
+        "weights": license.weights,
+        "data": license.data,
+        "notice": spec.license_notice.strip() or f"Its weights: {license.weights}",
     }
 
 
@@ -91,7 +91,7 @@ def _requirements() -> str:
     found = requirements_of("demo")
     if not found:
         raise UsageError(
-            "Expected twincar to be installed, so that its metadata says what a space needs, but there is none. In the "
+            "Expected twincar to be installed, so that its metadata lists what a space needs, but it has none. In the "
             "checkout: pip install '.[demo]'"
         )
     return "\n".join(found)
@@ -106,7 +106,7 @@ def _pixels_only(path: str) -> bytes:
 
 
 def _write_package(target: Path) -> None:
-    """Copy the package itself, with its licence."""
+    """Copy the package itself, with its license."""
     source = Path(str(resources.files("twincar")))
     for path in source.rglob("*"):
         name = path.relative_to(source)

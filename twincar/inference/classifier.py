@@ -40,7 +40,7 @@ _ALTERNATIVE_SHARE = 0.1  # least probability of an alternative, as a share of t
 
 
 @dataclass(frozen=True)
-class Question:
+class PredictOptions:
     """The options of the prediction for one photo."""
 
     top_k: int = 5
@@ -187,21 +187,21 @@ class Classifier:
         return PreparedPhoto(name, preprocessing(photo), preprocessing.visible_box(photo.width, photo.height))
 
     def predict_batch(
-        self, photos: Sequence[PreparedPhoto], questions: Sequence[Question]
+        self, photos: Sequence[PreparedPhoto], options: Sequence[PredictOptions]
     ) -> list[Prediction | Explanation]:
         """Predict for one batch of photos, each with its own options; an `Explanation` where one is requested."""
         images = np.stack([photo.image for photo in photos])
         features = None
-        if any(question.explain for question in questions):
+        if any(chosen.explain for chosen in options):
             logits, features = self.engine.logits_and_features(images)
         else:
             logits = self.engine.logits(images)
         self._check_logits(logits)
         predictions: list[Prediction | Explanation] = []
-        for row, (photo, question) in enumerate(zip(photos, questions, strict=True)):
+        for row, (photo, chosen) in enumerate(zip(photos, options, strict=True)):
             own = slice(row, row + 1)
-            prediction = self._prediction(photo.name, logits[own], question.top_k, question.level)
-            if question.explain and features is not None:
+            prediction = self._prediction(photo.name, logits[own], chosen.top_k, chosen.level)
+            if chosen.explain and features is not None:
                 predictions.append(self._explanation(photo, prediction, logits[own], features[own]))
             else:
                 predictions.append(prediction)

@@ -309,7 +309,7 @@ def test_folds_that_cannot_be(run: Path, tmp_path: Path) -> None:
     photos = Photos(data.annotations, data.classes, data.photo_root, np.arange(len(data.annotations)))
     with pytest.raises(UsageError, match="at least 2 folds"):
         review_labels(run, photos, tmp_path, folds=1)
-    with pytest.raises(UsageError, match="at least 40 training photos of every class"):
+    with pytest.raises(UsageError, match="at least 40 training photos of each class"):
         review_labels(run, photos, tmp_path, folds=40)
     train = Photos(data.split("train"), data.classes, data.photo_root, np.arange(len(data.split("train"))))
     with pytest.raises(

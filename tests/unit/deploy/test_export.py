@@ -345,9 +345,9 @@ def test_an_export_that_cannot_be_made_of_an_exported_file_is_told(
     exported: dict[str, Exported], small_data: Path, tmp_path: Path
 ) -> None:
     wanted: list[tuple[str, dict[str, Any], str]] = [
-        ("onnx", {"precision": "int8"}, "int8 is made from weights only"),
-        ("onnx", {}, "it is one already"),
-        ("fp16", {"format": "openvino"}, "it is in fp16 and stays so"),
+        ("onnx", {"precision": "int8"}, "int8 needs the weights of a run"),
+        ("onnx", {}, "it has this form already"),
+        ("fp16", {"format": "openvino"}, "it is in fp16, which cannot be changed"),
         ("openvino", {}, "an OpenVINO folder is not turned"),
     ]
     for kind, options, told in wanted:

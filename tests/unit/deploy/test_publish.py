@@ -275,7 +275,7 @@ def test_it_is_evaluated_if_that_was_not_done_with_these_weights(
     assert evaluated == []
     later = (run / "best.safetensors").stat().st_mtime + 60
     os.utime(run / "reports" / "test" / "metrics.json", (later - 120, later - 120))
-    push(run, REPO, licence="cc-by-4.0", out=tmp_path / "second")
+    push(run, REPO, license="cc-by-4.0", out=tmp_path / "second")
     assert evaluated == ["test"]
     assert open_network(tmp_path / "second")[1].license == "cc-by-4.0"
     assert HubCard((tmp_path / "second" / "README.md").read_text()).data.license == "cc-by-4.0"
@@ -406,12 +406,12 @@ def test_the_bundled_model_is_pushed_under_its_own_licence(tmp_path: Path) -> No
     assert card.data.license == "cc-by-nc-4.0"
     assert spec.license_notice.splitlines()[0] in card.text
     with pytest.raises(UsageError, match=r"the licence in the header of cars196, but found mit"):
-        push(None, REPO, licence="mit", out=tmp_path / "other")
+        push(None, REPO, license="mit", out=tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
 def test_a_licence_is_written_into_a_header_without_one(exported: Path, tmp_path: Path) -> None:
-    push(exported, REPO, licence="cc-by-4.0", out=tmp_path / "out")
+    push(exported, REPO, license="cc-by-4.0", out=tmp_path / "out")
     spec = read_onnx_spec(tmp_path / "out" / "model.onnx")
     assert spec == replace(read_onnx_spec(exported), license="cc-by-4.0")
     assert HubCard((tmp_path / "out" / "README.md").read_text()).data.license == "cc-by-4.0"

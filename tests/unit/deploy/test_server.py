@@ -37,10 +37,10 @@ from twincar.core.preprocess import Preprocessing
 from twincar.deploy.server.app import create_app
 from twincar.deploy.server.limits import Limits
 from twincar.deploy.server.requests import label_of
-from twincar.deploy.server.schema import ModelAnswer, PredictionItem, PredictResponse
+from twincar.deploy.server.schema import ModelDescription, PredictionItem, PredictResponse
 from twincar.deploy.server.server import TimeoutProtocol, serve, server
 from twincar.deploy.server.settings import HttpSettings
-from twincar.inference.classifier import Classifier, Question
+from twincar.inference.classifier import Classifier, PredictOptions
 from twincar.inference.results import Explanation, Prediction
 from twincar.models.calibration import Calibration
 from twincar.models.cam.gradcam import HeadWeights
@@ -219,7 +219,7 @@ def test_explanations_are_those_of_the_classifier(client: TestClient, classifier
 
 def test_one_batch_holds_photos_with_different_questions(classifier: Classifier) -> None:
     photos = [classifier.prepare(Image.new("RGB", (48, 32), colour), colour) for colour in ("red", "blue")]
-    plain, explained = classifier.predict_batch(photos, [Question(top_k=1), Question(explain=True)])
+    plain, explained = classifier.predict_batch(photos, [PredictOptions(top_k=1), PredictOptions(explain=True)])
     assert isinstance(plain, Prediction)
     assert isinstance(explained, Explanation)
     assert (len(plain.topk), plain.photo, explained.prediction.photo) == (1, "red", "blue")
@@ -342,7 +342,7 @@ def test_bytes_of_all_uploads_together_are_bounded(classifier: Classifier) -> No
 def test_what_takes_too_long_is_given_up(classifier: Classifier) -> None:
     engine: Any = classifier.engine
     engine.gate.clear()
-    with ask_app(classifier, answer_seconds=0.05) as client:
+    with ask_app(classifier, response_seconds=0.05) as client:
         refused(client.post("/v1/predict", files=files(jpeg())), 504, "an answer within")
         engine.gate.set()
         assert client.app.state.service.batching.in_flight == 0  # type: ignore[attr-defined]
@@ -505,7 +505,7 @@ def test_metrics_count_requests_photos_and_batches(client: TestClient) -> None:
 
 
 def test_the_model_tells_what_it_is(client: TestClient) -> None:
-    about = ModelAnswer.model_validate(client.get("/v1/model").json())
+    about = ModelDescription.model_validate(client.get("/v1/model").json())
     assert [(car.name, car.make, car.body) for car in about.classes][3] == (NAMES[3], "Audi", "Coupe")
     assert (about.name, about.version, about.input.height) == ("cars", twincar.__version__, 16)
     assert (about.provenance, about.calibration.confidence) == ({"recipe": "by hand"}, 0.8)
@@ -633,7 +633,7 @@ def test_told_to_stop_it_drains_and_finishes_what_is_under_way(exported: Path) -
         errors = started.communicate(timeout=30)[1]
     assert started.returncode == 0
     *requests, last = errors.splitlines()
-    assert last == "Stopped; every request in progress was answered."
+    assert last == "Stopped; every request in progress was finished."
     assert all(re.match(r"\d{4}-\S+ 127\.0\.0\.1 (GET|POST) /", line) for line in requests), errors
 
 

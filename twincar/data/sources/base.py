@@ -11,10 +11,8 @@ from pathlib import Path
 from twincar.core.errors import DataError, PhotoError, UsageError
 from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames, shorten
+from twincar.core.progress import OnPhoto
 from twincar.data.dataset import SPLITS, Box, is_outside
-
-OnPhoto = Callable[[int, int], None]
-"""Progress callback: called with the number of photos done and their total."""
 
 OPTIONAL_SPLITS = ("val", "test")
 """Splits that a source may lack; any other requested split must exist."""

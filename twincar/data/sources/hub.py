@@ -6,7 +6,7 @@ from twincar.core.hub import Repository, fetch
 from twincar.data.sources.base import SPLIT_WORDS, Source
 from twincar.data.sources.parquet import open_parquet
 
-_WAYS_OUT = "Or download its parquet files elsewhere and give their folder, or start with the embedded 'toycars'."
+_ALTERNATIVES = "Or download its parquet files elsewhere and give their folder, or start with the embedded 'toycars'."
 
 
 def open_hub(spec: str, splits: tuple[str, ...], *, allow_untrained: bool = False) -> Source:
@@ -20,7 +20,7 @@ def open_hub(spec: str, splits: tuple[str, ...], *, allow_untrained: bool = Fals
     """
     repository = Repository.parse(spec, "dataset")
     words = {*splits, *(word for word, split in SPLIT_WORDS.items() if split in splits)}
-    folder = fetch(repository, [f"data/{word}-*.parquet" for word in sorted(words)], otherwise=_WAYS_OUT)
+    folder = fetch(repository, [f"data/{word}-*.parquet" for word in sorted(words)], otherwise=_ALTERNATIVES)
     return open_parquet(
         folder,
         splits,

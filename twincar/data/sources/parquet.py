@@ -36,7 +36,7 @@ _BATCH = 1  # rows read at once: a few bytes can decompress to many large photos
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Part:
+class _ParquetFile:
     """One parquet file."""
 
     path: Path
@@ -81,21 +81,21 @@ def open_parquet(
             f"but {found}. Look up what its splits are called."
         )
     chosen = {split: files[split] for split in splits if split in files}
-    parts = [_read_part(path, split) for split, paths in chosen.items() for path in _all_shards(paths)]
+    opened = [_read_file(path, split) for split, paths in chosen.items() for path in _all_shards(paths)]
     # The first training file decides the order of the classes.
-    first, *others = sorted(parts, key=lambda part: (part.split != "train", part.path))
+    first, *others = sorted(opened, key=lambda file: (file.split != "train", file.path))
     classes = ClassNames(first.names)
-    for part in others:
-        classes = classes_of_all(classes, {part.split: part.names}, allow_untrained=allow_untrained)
-    sizes = [f"{part.path.name}\t{part.path.stat().st_size}" for part in parts]
+    for file in others:
+        classes = classes_of_all(classes, {file.split: file.names}, allow_untrained=allow_untrained)
+    sizes = [f"{file.path.name}\t{file.path.stat().st_size}" for file in opened]
     return Source(
         description=description,
         revision=revision,
         classes=classes,
-        class_lists={part.path.name: part.names for part in (first, *others)},
+        class_lists={file.path.name: file.names for file in (first, *others)},
         fingerprint=sha256_of("\n".join([revision, *sorted(sizes)]).encode()),
-        total=sum(part.total for part in parts),
-        rows=partial(_rows_of, parts, classes),
+        total=sum(file.total for file in opened),
+        rows=partial(_rows_of, opened, classes),
         photo_root=None,
     )
 
@@ -112,7 +112,7 @@ def _all_shards(paths: list[Path]) -> list[Path]:
     return paths
 
 
-def _read_part(path: Path, split: str) -> _Part:
+def _read_file(path: Path, split: str) -> _ParquetFile:
     try:
         with pq.ParquetFile(path) as file:
             schema, total = file.schema_arrow, file.metadata.num_rows
@@ -124,7 +124,7 @@ def _read_part(path: Path, split: str) -> _Part:
         raise DataError(f"Expected the columns image (struct) and label (whole numbers) in {path}, but found {found}.")
     names = tuple(canonical_name(name) for name in _names_in(schema.metadata or {}, path))
     _check_numbers(path, len(names))
-    return _Part(path=path, split=split, names=names, total=total)
+    return _ParquetFile(path=path, split=split, names=names, total=total)
 
 
 def _check_numbers(path: Path, classes: int) -> None:
@@ -165,21 +165,21 @@ def _names_in(metadata: Mapping[bytes, bytes], path: Path) -> list[str]:
     return names
 
 
-def _rows_of(parts: list[_Part], classes: ClassNames) -> Iterator[SourceRow]:
-    taken: set[str] = set()
-    for part in parts:
+def _rows_of(opened: list[_ParquetFile], classes: ClassNames) -> Iterator[SourceRow]:
+    used: set[str] = set()
+    for file in opened:
         # Two splits may count the same classes in different orders.
-        labels = [None if is_no_label(name) else classes.find(name) for name in part.names]
-        for number, (image, label) in enumerate(_cells_of(part.path)):
+        labels = [None if is_no_label(name) else classes.find(name) for name in file.names]
+        for number, (image, label) in enumerate(_cells_of(file.path)):
             photo = (image or {}).get("bytes") or b""
             found = _label(label, labels)
             folder = (_safe(classes[found]) if isinstance(found, int) else "") or "other"
             name = _file_name((image or {}).get("path"), photo, number)
-            if f"{part.split}/{folder}/{name}".casefold() in taken:
-                name = f"{part.path.stem}-{number:05d}-{name}"
-            name = f"{part.split}/{folder}/{name}"
-            taken.add(name.casefold())
-            yield SourceRow(name=name, label=found, split=part.split, photo=photo)
+            if f"{file.split}/{folder}/{name}".casefold() in used:
+                name = f"{file.path.stem}-{number:05d}-{name}"
+            name = f"{file.split}/{folder}/{name}"
+            used.add(name.casefold())
+            yield SourceRow(name=name, label=found, split=file.split, photo=photo)
 
 
 def _label(number: int | None, labels: list[int | None]) -> int | str | None:

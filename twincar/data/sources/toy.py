@@ -8,7 +8,8 @@ from pathlib import Path
 from twincar.core.errors import UsageError
 from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames
-from twincar.data.sources.base import OnPhoto, Source, check_split_words
+from twincar.core.progress import OnPhoto
+from twincar.data.sources.base import Source, check_split_words
 from twincar.data.sources.table import open_table
 from twincar.data.toy.cars import CLASS_NAMES, draw_data_set
 

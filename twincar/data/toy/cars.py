@@ -10,7 +10,7 @@ import csv
 import io
 import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -26,9 +26,10 @@ from PIL import Image, ImageDraw
 from twincar.core.errors import storage_errors
 from twincar.core.files import write_json, write_text
 from twincar.core.photos import read_photo
+from twincar.core.progress import OnPhoto
 from twincar.data.toy.bodies import BODIES
 from twincar.data.toy.faces import Design, Face, Light, Paint, car_faces, part_faces, project, shadow_faces
-from twincar.data.toy.scenes import FINER, PAINTS, draw_obstacle, draw_place
+from twincar.data.toy.scenes import PAINTS, SUPERSAMPLING, draw_obstacle, draw_scene
 from twincar.data.toy.shapes import Array, Color, shaded
 
 WIDTH = 192
@@ -119,12 +120,12 @@ def draw_photo(class_name: str, *, seed: int, split: str = "train", number: int 
     return photograph(class_name, np.random.default_rng([seed, stream, number]))
 
 
-def draw_empty_place(rng: np.random.Generator) -> Image.Image:
+def draw_empty_scene(rng: np.random.Generator) -> Image.Image:
     """Draw a photo of a scene without its car; RGB, W×H."""
     camera, height = _aim_camera(rng, _corners_of_both(TWIN_PAIRS[rng.integers(len(TWIN_PAIRS))]))
-    image = Image.new("RGB", (WIDTH * FINER, height * FINER))
-    draw_place(rng, image, camera)
-    return Image.fromarray(_expose(rng, np.asarray(image.reduce(FINER))))
+    image = Image.new("RGB", (WIDTH * SUPERSAMPLING, height * SUPERSAMPLING))
+    draw_scene(rng, image, camera)
+    return Image.fromarray(_expose(rng, np.asarray(image.reduce(SUPERSAMPLING))))
 
 
 def draw_data_set(
@@ -132,7 +133,7 @@ def draw_data_set(
     *,
     seed: int = 0,
     photos_per_class: Mapping[str, int] = PHOTOS_PER_CLASS,
-    on_photo: Callable[[int, int], None] | None = None,
+    on_photo: OnPhoto | None = None,
 ) -> None:
     """Draw a data set below `out`; the same arguments give the same files.
 
@@ -198,19 +199,19 @@ def photograph(class_name: str, rng: np.random.Generator) -> ToyPhoto:
     pair, design = _PAIR[class_name], _DESIGN[class_name]
     corners = _corners_of_both(pair)
     camera, height = _aim_camera(rng, corners)
-    size = (WIDTH * FINER, height * FINER)
+    size = (WIDTH * SUPERSAMPLING, height * SUPERSAMPLING)
     image, mask = Image.new("RGB", size), Image.new("L", size)
-    box = _box(project(camera, corners) / FINER)
-    ground = draw_place(rng, image, camera)
+    box = _box(project(camera, corners) / SUPERSAMPLING)
+    ground = draw_scene(rng, image, camera)
     paint = _choose_paint(rng)
     _draw_faces(image, camera, [*shadow_faces(BODIES[design.body], ground), *car_faces(design)], paint)
     for name in (pair.first, pair.second):
         _draw_faces(mask, camera, part_faces(_DESIGN[name], pair.part))
     if obstacle := draw_obstacle(rng, box):
         _put_before(image, mask, obstacle)
-    shown = np.asarray(mask.reduce(FINER)) > 0
+    shown = np.asarray(mask.reduce(SUPERSAMPLING)) > 0
     part_mask = cv2.dilate(shown.astype(np.uint8) * 255, np.ones((_LENS, _LENS), np.uint8))
-    pixels = _expose(rng, np.asarray(image.reduce(FINER)))
+    pixels = _expose(rng, np.asarray(image.reduce(SUPERSAMPLING)))
     return ToyPhoto(image=Image.fromarray(pixels), box=box, part_mask=part_mask.astype(np.uint8))
 
 
@@ -240,12 +241,12 @@ def _aim_camera(rng: np.random.Generator, car: Array) -> tuple[Array, int]:
     right, up = np.cos(roll) * right + np.sin(roll) * up, np.cos(roll) * up - np.sin(roll) * right
     turn = np.stack([right, -up, -toward / distance])
     camera = np.column_stack([turn, (0, 0, 1) - turn @ (0, 0, 0.7)])
-    seen = project(camera, car)
-    low, high = seen.min(axis=0), seen.max(axis=0)
+    projected = project(camera, car)
+    low, high = projected.min(axis=0), projected.max(axis=0)
     across, upright = rng.uniform((0.88, 0.78), (0.97, 0.88))  # the car's share of the photo's width and height
-    scale = across * WIDTH * FINER / (high[0] - low[0])
-    height = round(scale * (high[1] - low[1]) / upright / FINER)
-    room = np.array([WIDTH, height]) * FINER - scale * (high - low)
+    scale = across * WIDTH * SUPERSAMPLING / (high[0] - low[0])
+    height = round(scale * (high[1] - low[1]) / upright / SUPERSAMPLING)
+    room = np.array([WIDTH, height]) * SUPERSAMPLING - scale * (high - low)
     column, row = rng.uniform((0.2, 0.35), (0.8, 0.65)) * room - scale * low
     framed: Array = np.array([[scale, 0, column], [0, scale, row], [0, 0, 1]]) @ camera
     return framed, height
@@ -255,12 +256,12 @@ def _draw_faces(image: Image.Image, camera: Array, faces: Sequence[Face], paint:
     """Draw faces in their order; without paint, all have the value 255."""
     if not faces:
         return
-    numbers = project(camera, np.concatenate([face.corners for face in faces])).ravel().tolist()
+    coordinates = project(camera, np.concatenate([face.corners for face in faces])).ravel().tolist()
     draw, start, toward = ImageDraw.Draw(image), 0, -camera[2, :3]
     for face in faces:
         end = start + 2 * len(face.corners)
         if face.normal is None or toward @ face.normal > 0:
-            draw.polygon(numbers[start:end], fill=255 if paint is None else paint.on(face))
+            draw.polygon(coordinates[start:end], fill=255 if paint is None else paint.on(face))
         start = end
 
 

@@ -116,8 +116,8 @@ def part_faces(design: Design, part: str) -> tuple[Face, ...]:
         sides = (True, False)
         return tuple(Face(body.nose(s, y=0.6, z=body.face, mirrored=m), c) for m in sides for s, c in LAMPS[name])
     if part == "wheels":
-        place = {"z": WHEEL_RADIUS, "across": 1.02}
-        return tuple(Face(body.flank(s, x=x, **place), c) for x in body.axles for s, c in WHEELS[name])
+        position = {"z": WHEEL_RADIUS, "across": 1.02}
+        return tuple(Face(body.flank(s, x=x, **position), c) for x in body.axles for s, c in WHEELS[name])
     if part == "decal":
         return tuple(Face(body.flank(s, x=-0.05, z=0.66), c) for s, c in DECALS[name])
     if part == "badge" and body.sign is not None:
@@ -240,5 +240,5 @@ def _doors(body: Body) -> Iterator[Face]:
 
 def project(camera: Array, points: Array) -> Array:
     """Points in metres, N×3, to columns and rows, N×2."""
-    seen = points @ camera[:, :3].T + camera[:, 3]
-    return np.asarray(seen[:, :2] / seen[:, 2:])
+    projected = points @ camera[:, :3].T + camera[:, 3]
+    return np.asarray(projected[:, :2] / projected[:, 2:])

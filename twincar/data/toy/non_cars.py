@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from twincar.data.toy.cars import draw_empty_place
+from twincar.data.toy.cars import draw_empty_scene
 from twincar.data.toy.shapes import Color, shaded
 
 WIDTH, HEIGHT = 256, 192
@@ -88,7 +88,7 @@ def _plain(rng: np.random.Generator) -> Image.Image:
 
 def _scene(rng: np.random.Generator) -> Image.Image:
     """A scene without a car, a room, or a picture of plain shapes."""
-    return (draw_empty_place, _room, _shapes)[rng.integers(3)](rng)
+    return (draw_empty_scene, _room, _shapes)[rng.integers(3)](rng)
 
 
 def _room(rng: np.random.Generator) -> Image.Image:

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 from twincar.data.toy.faces import project
 from twincar.data.toy.shapes import Array, Color, disc, shaded
 
-FINER = 3
-"""Factor by which everything is drawn larger and then reduced, for smooth edges."""
+SUPERSAMPLING = 3
+"""Factor by which photos are drawn larger and then reduced, for smooth edges."""
 PAINTS = np.array([
     (206, 40, 44), (38, 84, 168), (236, 236, 232), (176, 182, 190), (58, 62, 70), (34, 110, 92),
     (240, 178, 44), (232, 112, 44), (112, 178, 214), (124, 42, 66), (206, 192, 160), (92, 150, 82),
@@ -95,7 +95,7 @@ def _studio(rng: np.random.Generator, sky: _Skyline) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Place:
+class _Scene:
     skyline: Callable[[np.random.Generator, _Skyline], None]
     verge: Color
     road: Color
@@ -103,21 +103,21 @@ class _Place:
     haze: Color = (214, 230, 240)
 
 
-_PLACES = (
-    _Place(skyline=_houses, verge=(176, 172, 166), road=(104, 106, 112)),
-    _Place(skyline=_trees, verge=(122, 160, 86), road=(112, 112, 116)),
-    _Place(skyline=_hills, verge=(140, 168, 96), road=(124, 120, 114)),
-    _Place(skyline=_sea, verge=(222, 204, 160), road=(126, 124, 122)),
-    _Place(skyline=_studio, verge=(206, 206, 210), road=(194, 194, 198), zenith=(196, 196, 202), haze=(232, 232, 236)),
+_SCENES = (
+    _Scene(skyline=_houses, verge=(176, 172, 166), road=(104, 106, 112)),
+    _Scene(skyline=_trees, verge=(122, 160, 86), road=(112, 112, 116)),
+    _Scene(skyline=_hills, verge=(140, 168, 96), road=(124, 120, 114)),
+    _Scene(skyline=_sea, verge=(222, 204, 160), road=(126, 124, 122)),
+    _Scene(skyline=_studio, verge=(206, 206, 210), road=(194, 194, 198), zenith=(196, 196, 202), haze=(232, 232, 236)),
 )
 
 
-def draw_place(rng: np.random.Generator, image: Image.Image, camera: Array) -> Color:
+def draw_scene(rng: np.random.Generator, image: Image.Image, camera: Array) -> Color:
     """Draw the background of the car, and return the colour of the ground."""
-    place = _PLACES[rng.integers(len(_PLACES))]
-    verge, road = shaded(place.verge, rng.uniform(0.85, 1.1)), shaded(place.road, rng.uniform(0.8, 1.15))
+    scene = _SCENES[rng.integers(len(_SCENES))]
+    verge, road = shaded(scene.verge, rng.uniform(0.85, 1.1)), shaded(scene.road, rng.uniform(0.8, 1.15))
     sky, width, height = _Skyline(image, camera), image.width, image.height
-    rows = np.linspace(place.zenith, place.haze, max(2, int(max(sky.at(0, 0)[1], sky.at(width, 0)[1])))) * rng.uniform(
+    rows = np.linspace(scene.zenith, scene.haze, max(2, int(max(sky.at(0, 0)[1], sky.at(width, 0)[1])))) * rng.uniform(
         0.9, 1.03
     )
     air = Image.fromarray(rows.astype(np.uint8)[:, None]).resize((width, len(rows)), Image.Resampling.NEAREST)
@@ -129,15 +129,15 @@ def draw_place(rng: np.random.Generator, image: Image.Image, camera: Array) -> C
         slope = (y1 - y0) / (x1 - x0)
         edge = (0, y0 - slope * x0, width, y0 + slope * (width - x0))
         sky.draw.polygon((*edge, width, 2 * height, 0, 2 * height), fill=color)
-    place.skyline(rng, sky)
+    scene.skyline(rng, sky)
     return road
 
 
 def draw_obstacle(rng: np.random.Generator, box: tuple[int, int, int, int]) -> list[tuple[Array, Color]]:
     """Sometimes a pole, a bush or a pedestrian before the car: polygons in pixels of the drawing."""
     kind = rng.integers(20)
-    x, foot = FINER * rng.uniform(box[0], box[2]), FINER * (box[3] + rng.uniform(0, 6))
-    unit = FINER * (box[2] - box[0]) / 40
+    x, foot = SUPERSAMPLING * rng.uniform(box[0], box[2]), SUPERSAMPLING * (box[3] + rng.uniform(0, 6))
+    unit = SUPERSAMPLING * (box[2] - box[0]) / 40
     if kind == 0:
         post = np.array([(0.0, -99.0), (1.0, -99.0), (1.0, 0.0), (0.0, 0.0)])
         return [(post * unit + (x, foot), shaded((110, 112, 116), rng.uniform(0.6, 1.3)))]

@@ -57,7 +57,7 @@ def spokes(count: int, width: float, color: Color) -> list[Shape]:
     return [(spoke @ np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]]), color) for a in turns]
 
 
-# The parts around their own middle, in metres: those of the nose in (y, z), the wheels in (x, z).
+# The parts around their centre, in metres: those of the nose in (y, z), the wheels in (x, z).
 LAMPS: dict[str, list[Shape]] = {
     "round": [(disc(0.27), INK), (disc(0.23), CHROME), (disc(0.18), LENS), (disc(0.07), STEEL)],
     "slant": [
@@ -117,11 +117,11 @@ DECALS: dict[str, list[Shape]] = {
         ],
     ],
 }
-_FELLOE: list[Shape] = [(disc(0.3), CHROME), (disc(0.26), INK)]
+_RIM: list[Shape] = [(disc(0.3), CHROME), (disc(0.26), INK)]
 WHEELS: dict[str, list[Shape]] = {
-    "five": [*_FELLOE, *spokes(5, 0.13, CHROME), (disc(0.06), STEEL)],
-    "three": [*_FELLOE, *spokes(3, 0.17, CHROME), (disc(0.09), STEEL)],
-    "fan": [*_FELLOE, *spokes(10, 0.05, STEEL), (disc(0.09), CHROME)],
+    "five": [*_RIM, *spokes(5, 0.13, CHROME), (disc(0.06), STEEL)],
+    "three": [*_RIM, *spokes(3, 0.17, CHROME), (disc(0.09), STEEL)],
+    "fan": [*_RIM, *spokes(10, 0.05, STEEL), (disc(0.09), CHROME)],
     "dish": [(disc(0.3), CHROME), (disc(0.11), INK), (disc(0.06), CHROME)],
     "holes": [(disc(0.3), CHROME), *[(disc(0.065, middle=m), INK) for m in disc(0.19, corners=6).tolist()]],
 }

@@ -1,4 +1,4 @@
-"""One picture of all twin pairs, each drawn twice in the same place: what there is to tell apart. Torch-free."""
+"""One picture of all twin pairs, both cars of a pair in the same scene, to show how they differ. Torch-free."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PHOTO_HEIGHT, _CAPTION, _GAP = 140, 42, 10  # pixels
 
 
 def draw_twins(path: Path) -> None:
-    """Draw every pair of twins side by side, its names and the part it differs in below, as a PNG file.
+    """Draw every pair of twins side by side, with their names and the part in which they differ, as a PNG file.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written to.
@@ -32,7 +32,7 @@ def draw_twins(path: Path) -> None:
 
 
 def _draw_pair(pair: TwinPair, seed: int) -> Image.Image:
-    """Both cars in the same place, light and paint."""
+    """Both cars of a pair in the same scene, light and paint."""
     image = Image.new("RGB", (2 * WIDTH + _GAP, _PHOTO_HEIGHT + _CAPTION), "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(11)
     for side, name in enumerate((pair.first, pair.second)):

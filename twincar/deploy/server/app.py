@@ -1,4 +1,4 @@
-"""The routes of the server. Each GET route answers HEAD, too.
+"""The routes of the server. Each GET route also responds to HEAD.
 
 POST /v1/predict   predictions for photos
 GET  /v1/model     a description of the model
@@ -36,9 +36,9 @@ from twincar.deploy.server.counters import Counters
 from twincar.deploy.server.limits import ByteBudget, Limits, Refusal, read_body
 from twincar.deploy.server.request_log import REQUEST_ID, RequestLog
 from twincar.deploy.server.requests import Upload, parse_body
-from twincar.deploy.server.schema import ModelAnswer, PhotosAsForm, PhotosAsJson, PredictResponse, Refused, State
+from twincar.deploy.server.schema import ModelDescription, PhotosAsForm, PhotosAsJson, PredictResponse, Refused, State
 from twincar.deploy.server.settings import HttpSettings
-from twincar.inference.classifier import Classifier, Question
+from twincar.inference.classifier import Classifier, PredictOptions
 from twincar.inference.results import Failure
 from twincar.models.levels import LevelName
 
@@ -50,7 +50,7 @@ _REFUSED = {
     422: "The request has an unknown option, or no photo could be read.",
     500: "Something went wrong inside the server.",
     503: "Too many photos are waiting; `Retry-After` says for how many seconds to wait.",
-    504: "There was no answer in time.",
+    504: "There was no response in time.",
 }
 
 
@@ -83,9 +83,12 @@ def create_app(
     for kind in (HTTPException, Exception):
         app.add_exception_handler(kind, _as_json)
     app.include_router(_routes(service, settings.api_key))
-    unwell = {"response_model": State, "responses": {503: {"description": "No; `status` says why.", "model": State}}}
-    _get(app, "/healthz", service.healthz, summary="Whether the process works", **unwell)
-    _get(app, "/readyz", service.readyz, summary="Whether there is room for a photo now", **unwell)
+    unavailable = {
+        "response_model": State,
+        "responses": {503: {"description": "No; `status` says why.", "model": State}},
+    }
+    _get(app, "/healthz", service.healthz, summary="Whether the process works", **unavailable)
+    _get(app, "/readyz", service.readyz, summary="Whether there is room for a photo now", **unavailable)
     return app
 
 
@@ -116,7 +119,7 @@ def _routes(service: Service, api_key: str) -> APIRouter:
         responses=_described({**_REFUSED, **without_key}),
         openapi_extra={"requestBody": _request_body()},
     )(service.predict)
-    about = {"summary": "A description of the model", "response_model": ModelAnswer, "responses": responses}
+    about = {"summary": "A description of the model", "response_model": ModelDescription, "responses": responses}
     _get(router, "/v1/model", service.model, **about)
     about = {"summary": "Counters for Prometheus", "response_class": PlainTextResponse, "responses": responses}
     _get(router, "/metrics", service.metrics, **about)
@@ -157,13 +160,13 @@ class Service:
         await self.batching.stop()
 
     def drain(self) -> None:
-        """Report from now on that the server is not ready; requests are still answered."""
+        """Report from now on that the server is not ready; requests are still processed."""
         self.draining = True
 
     async def predict(self, request: Request) -> Response:
         """One photo or several, as files of a form or as base64 in JSON, with the same options for all.
 
-        The item of a photo that cannot be read has an `error`; the others are answered.
+        The item of a photo that cannot be read has an `error`; the others have their predictions.
         """
         if request.query_params:
             message = "Expected the options in the form (-F top_k=3) or in the JSON, but found them in the address."
@@ -222,21 +225,21 @@ class Service:
 
     async def _in_time(self, content_type: str, body: bytes) -> Sequence[Item]:
         try:
-            async with asyncio.timeout(self._limits.answer_seconds):
+            async with asyncio.timeout(self._limits.response_seconds):
                 return await self._predict_all(content_type, body)
         except TimeoutError:
-            seconds = f"{self._limits.answer_seconds:.0f} seconds"
-            raise Refusal(504, "too slow", f"Expected an answer within {seconds}, but there was none.") from None
+            seconds = f"{self._limits.response_seconds:.0f} seconds"
+            raise Refusal(504, "too slow", f"Expected a response within {seconds}, but there was none.") from None
 
     async def _predict_all(self, content_type: str, body: bytes) -> Sequence[Item]:
-        uploads, question = await self.batching.in_thread(parse_body, content_type, body, self._limits)
+        uploads, options = await self.batching.in_thread(parse_body, content_type, body, self._limits)
         with self.batching.reserve(len(uploads)):
-            return await asyncio.gather(*(self._predict_one(upload, question) for upload in uploads))
+            return await asyncio.gather(*(self._predict_one(upload, options) for upload in uploads))
 
-    async def _predict_one(self, upload: Upload | Failure, question: Question) -> Item:
+    async def _predict_one(self, upload: Upload | Failure, options: PredictOptions) -> Item:
         if isinstance(upload, Failure):
             return upload
-        return await self.batching.predict(upload.label, upload.data, question)
+        return await self.batching.predict(upload.label, upload.data, options)
 
 
 class _Prefix:

@@ -17,7 +17,7 @@ from twincar.core.errors import PhotoError
 from twincar.core.machine import available_cores
 from twincar.core.photos import decode_photo
 from twincar.deploy.server.limits import RETRY, Limits, Refusal, count_photos
-from twincar.inference.classifier import Classifier, PreparedPhoto, Question
+from twincar.inference.classifier import Classifier, PredictOptions, PreparedPhoto
 from twincar.inference.results import Explanation, Failure, Prediction
 
 Result = TypeVar("Result")
@@ -33,7 +33,7 @@ class _Waiting:
     """A preprocessed photo that waits for its batch."""
 
     photo: PreparedPhoto
-    question: Question
+    options: PredictOptions
     result: asyncio.Future[Prediction | Explanation]
 
 
@@ -49,7 +49,7 @@ class Batching:
             on_batch: called with the number of photos of every batch.
         """
         self.in_flight = 0
-        """Photos that wait or are worked on."""
+        """Number of photos that wait or are processed."""
         self._classifier = classifier
         self._limits = limits
         self._on_batch = on_batch
@@ -106,7 +106,7 @@ class Batching:
         """Run work that would block the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work, *arguments)
 
-    async def predict(self, label: str, data: bytes, question: Question) -> Item:
+    async def predict(self, label: str, data: bytes, options: PredictOptions) -> Item:
         """Decode one photo, and predict for it in a batch with others."""
         self._decoding += 1
         try:
@@ -115,7 +115,7 @@ class Batching:
             return Failure(label, error)
         finally:
             self._decoding -= 1
-        waiting = _Waiting(photo, question, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(photo, options, asyncio.get_running_loop().create_future())
         self._ready.put_nowait(waiting)
         return await waiting.result
 
@@ -152,5 +152,5 @@ class Batching:
 
     def _compute(self, batch: Sequence[_Waiting]) -> list[Prediction | Explanation]:
         return self._classifier.predict_batch(
-            [waiting.photo for waiting in batch], [waiting.question for waiting in batch]
+            [waiting.photo for waiting in batch], [waiting.options for waiting in batch]
         )

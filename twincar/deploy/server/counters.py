@@ -9,9 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from twincar.core.errors import Defect
 from twincar.core.version import __version__
-from twincar.deploy.server.limits import Reason
-from twincar.inference.results import Explanation, Failure, Prediction
-from twincar.inference.results import Reason as NoAnswer
+from twincar.deploy.server.limits import RefusalReason
+from twincar.inference.results import Explanation, Failure, Prediction, Reason
 from twincar.models.levels import LevelName
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -27,15 +26,15 @@ class Counters:
         """Create the counters; every label exists from the start, so that rates are right from the first event.
 
         Args:
-            waiting: returns the number of photos that wait or are worked on.
+            waiting: returns the number of photos that wait or are processed.
             model: name of the model.
             engine: name of the inference engine.
         """
         self.registry = every = CollectorRegistry()
         about = "What runs here."
         Info("twincar_build", about, registry=every).info({"version": __version__, "model": model, "engine": engine})
-        self.requests = Counter("twincar_requests", "Requests answered.", ["route", "status"], registry=every)
-        about = "From a request's headers to the end of its answer."
+        self.requests = Counter("twincar_requests", "Requests with a response.", ["route", "status"], registry=every)
+        about = "From the headers of a request to the end of its response."
         self.seconds = Histogram("twincar_request_duration_seconds", about, ["route"], buckets=_SECONDS, registry=every)
         about = "Photos answered: accepted at a level, not_sure, or rejected as not a car the model knows."
         self.answers = Counter("twincar_answers", about, ["outcome", "level"], registry=every)
@@ -43,7 +42,7 @@ class Counters:
         self.batches = Histogram("twincar_batch_photos", "Photos computed at a time.", buckets=_BATCHES, registry=every)
         about = "Requests that were refused."
         self.rejected = Counter("twincar_rejected_requests", about, ["reason"], registry=every)
-        about = "Photos that wait or are worked on."
+        about = "Photos that wait or are processed."
         Gauge("twincar_queue_photos", about, registry=every).set_function(waiting)
         ProcessCollector(registry=every)
         for level in get_args(LevelName):
@@ -52,7 +51,7 @@ class Counters:
             self.answers.labels(outcome, "")
         for defect in _DEFECTS:
             self.failed.labels(defect.value)
-        for reason in get_args(Reason):
+        for reason in get_args(RefusalReason):
             self.rejected.labels(reason)
 
     def count(self, items: Sequence[Prediction | Explanation | Failure]) -> None:
@@ -65,7 +64,7 @@ class Counters:
             if prediction.answer:
                 self.answers.labels(_ACCEPTED, prediction.answer.level).inc()
             else:
-                self.answers.labels(_NOT_SURE if prediction.reason == NoAnswer.NOT_SURE else _REJECTED, "").inc()
+                self.answers.labels(_NOT_SURE if prediction.reason == Reason.NOT_SURE else _REJECTED, "").inc()
 
     def to_text(self) -> bytes:
         """The current values in Prometheus' text format."""

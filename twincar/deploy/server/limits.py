@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from twincar.core.errors import TwinCarError
 
-Reason = Literal["too large", "queue full", "memory full", "slow client", "too slow", "not understood", "no key"]
+RefusalReason = Literal["too large", "queue full", "memory full", "slow client", "too slow", "not understood", "no key"]
 """Why a request was refused, for the counters."""
 
 _MIB = 2**20
@@ -32,17 +32,19 @@ class Limits:
     held_bytes: int = 256 * _MIB
     """Bytes of the bodies of all requests together."""
     queue: int = 128
-    """Photos of all requests together that wait or are worked on."""
+    """Photos of all requests together that wait or are processed."""
     upload_seconds: float = 30.0
     """Seconds for a request to arrive completely."""
-    answer_seconds: float = 30.0
+    response_seconds: float = 30.0
     """Seconds from then to its response."""
 
 
 class Refusal(TwinCarError):
     """A refused request; the server sends it as JSON."""
 
-    def __init__(self, status: int, reason: Reason, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, status: int, reason: RefusalReason, message: str, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.reason = reason

@@ -19,11 +19,11 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from twincar.core.errors import Defect, PhotoError
 from twincar.deploy.server.limits import Limits, Refusal, count_photos
-from twincar.deploy.server.schema import Asked, PhotosAsJson
-from twincar.inference.classifier import Question
+from twincar.deploy.server.schema import PhotosAsJson, RequestOptions
+from twincar.inference.classifier import PredictOptions
 from twincar.inference.results import Failure
 
-Asking = TypeVar("Asking", bound=Asked)
+Options = TypeVar("Options", bound=RequestOptions)
 
 _LABEL = 100  # characters of a file name that a response repeats
 _SPARE_VALUES = 64  # in JSON, beyond those of the photos
@@ -44,7 +44,7 @@ class Upload:
     data: bytes
 
 
-def parse_body(content_type: str, body: bytes, limits: Limits) -> tuple[list[Upload | Failure], Question]:
+def parse_body(content_type: str, body: bytes, limits: Limits) -> tuple[list[Upload | Failure], PredictOptions]:
     """The photos (or failures), in their order, and the options for all.
 
     Raises:
@@ -52,16 +52,16 @@ def parse_body(content_type: str, body: bytes, limits: Limits) -> tuple[list[Upl
     """
     kind, parameters = parse_options_header(content_type)
     if kind == _FORM.encode():
-        uploads, asked = _from_form(parameters.get(b"boundary", b""), body, limits)
+        uploads, options = _from_form(parameters.get(b"boundary", b""), body, limits)
     elif kind == _JSON.encode():
-        uploads, asked = _from_json(body, limits)
+        uploads, options = _from_json(body, limits)
     else:
         found = repr(_printable(content_type)) if content_type else "none"
         raise Refusal(415, "not understood", f"Expected a Content-Type of {_FORM} or {_JSON}, but found {found}.")
     if not uploads:
         raise Refusal(422, "not understood", "Expected at least one photo, but found none: curl -F photos=@car.jpg ...")
-    question = Question(top_k=asked.top_k, level=asked.level, explain=asked.explain)
-    return [_checked(upload, limits) for upload in uploads], question
+    chosen = PredictOptions(top_k=options.top_k, level=options.level, explain=options.explain)
+    return [_checked(upload, limits) for upload in uploads], chosen
 
 
 def label_of(name: str, otherwise: str) -> str:
@@ -74,7 +74,7 @@ def _printable(text: str) -> str:
 
 
 @dataclass
-class _Part:
+class _FormPart:
     """One part of a form."""
 
     header: bytearray = field(default_factory=bytearray)
@@ -101,12 +101,12 @@ class _Form:
     """Parses a form, and stops at the first part above the limit."""
 
     def __init__(self, most: int) -> None:
-        self.parts: list[_Part] = []
+        self.parts: list[_FormPart] = []
         self._most = most
         self._name = ""
         self._ended = False
 
-    def parse(self, boundary: bytes, body: bytes) -> list[_Part]:
+    def parse(self, boundary: bytes, body: bytes) -> list[_FormPart]:
         parser = MultipartParser(
             boundary,
             {
@@ -129,8 +129,8 @@ class _Form:
 
     def _begin(self) -> None:
         if len(self.parts) == self._most:
-            raise _too_many(self._most - len(Asked.model_fields))
-        self.parts.append(_Part())
+            raise _too_many(self._most - len(RequestOptions.model_fields))
+        self.parts.append(_FormPart())
 
     def _collect_header(self, data: bytes, start: int, end: int) -> None:
         self._name += data[start:end].decode("latin-1").lower()
@@ -143,13 +143,13 @@ class _Form:
         part.headers[self._name], part.header, self._name = bytes(part.header), bytearray(), ""
 
 
-def _from_form(boundary: bytes, body: bytes, limits: Limits) -> tuple[list[Upload | Failure], Asked]:
+def _from_form(boundary: bytes, body: bytes, limits: Limits) -> tuple[list[Upload | Failure], RequestOptions]:
     if not boundary:
         kind = f"{_FORM}; boundary=..."
         message = f"Expected a Content-Type of {kind}, but it has no boundary. Let your program set this header itself."
         raise Refusal(400, "not understood", message)
     try:
-        parts = _Form(limits.photos + len(Asked.model_fields)).parse(boundary, body)
+        parts = _Form(limits.photos + len(RequestOptions.model_fields)).parse(boundary, body)
     except (FormParserError, ValueError) as error:
         raise Refusal(400, "not understood", f"Expected a whole form, but it is damaged: {error}.") from None
     uploads: list[Upload | Failure] = []
@@ -164,7 +164,7 @@ def _from_form(boundary: bytes, body: bytes, limits: Limits) -> tuple[list[Uploa
             fields[name] = part.data[:_LABEL].decode(errors="replace")
     if len(uploads) > limits.photos:
         raise _too_many(limits.photos)
-    return uploads, _understood(lambda: Asked.model_validate(fields))
+    return uploads, _validated(lambda: RequestOptions.model_validate(fields))
 
 
 def _from_json(body: bytes, limits: Limits) -> tuple[list[Upload | Failure], PhotosAsJson]:
@@ -172,10 +172,10 @@ def _from_json(body: bytes, limits: Limits) -> tuple[list[Upload | Failure], Pho
     if sum(body.count(character) for character in (b",", b"[", b"{")) > 2 * limits.photos + _SPARE_VALUES:
         message = f"Expected an object with at most {limits.photos} photos, but found more values than that can have."
         raise Refusal(413, "too large", message)
-    asked = _understood(lambda: PhotosAsJson.model_validate_json(body))
-    if len(asked.photos) > limits.photos:
+    options = _validated(lambda: PhotosAsJson.model_validate_json(body))
+    if len(options.photos) > limits.photos:
         raise _too_many(limits.photos)
-    return [_from_base64(text, f"photo {number}") for number, text in enumerate(asked.photos, start=1)], asked
+    return [_from_base64(text, f"photo {number}") for number, text in enumerate(options.photos, start=1)], options
 
 
 def _from_base64(text: str, label: str) -> Upload | Failure:
@@ -197,7 +197,7 @@ def _checked(upload: Upload | Failure, limits: Limits) -> Upload | Failure:
     return Failure(upload.label, PhotoError(Defect.TOO_LARGE, message))
 
 
-def _understood(read: Callable[[], Asking]) -> Asking:
+def _validated(read: Callable[[], Options]) -> Options:
     try:
         return read()
     except ValidationError as error:

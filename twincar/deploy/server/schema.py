@@ -18,7 +18,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Asked(_Strict):
+class RequestOptions(_Strict):
     """The options for all photos of a request."""
 
     top_k: Annotated[int, Field(ge=1, le=_MOST_CANDIDATES, description="Number of candidates per photo.")] = 5
@@ -29,7 +29,7 @@ class Asked(_Strict):
     explain: Annotated[bool, Field(description="Also return a Grad-CAM++ heatmap.")] = False
 
 
-class PhotosAsJson(Asked):
+class PhotosAsJson(RequestOptions):
     """Photos as base64."""
 
     photos: Annotated[
@@ -38,7 +38,7 @@ class PhotosAsJson(Asked):
     ]
 
 
-class PhotosAsForm(Asked):
+class PhotosAsForm(RequestOptions):
     """Photos as files of a form."""
 
     photos: Annotated[
@@ -150,7 +150,7 @@ class RequestLimits(_Strict):
     photos: int
 
 
-class ModelAnswer(_Strict):
+class ModelDescription(_Strict):
     """A description of the model."""
 
     name: str

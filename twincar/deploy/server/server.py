@@ -159,7 +159,7 @@ def serve(
         name: the name of the model for clients.
         host: address to listen on.
         port: port to listen on; 0 chooses a free one.
-        queue: photos that may wait or be worked on at one time; further ones are refused.
+        queue: photos that may wait or be processed at one time; further ones are refused.
         settings: access, CORS and logging; see `HttpSettings`.
 
     Raises:
@@ -175,8 +175,8 @@ def serve(
     app = create_app(classifier, name=name, limits=limits, settings=settings)
     if is_loopback(host):
         app.add_middleware(LoopbackHosts)
-    made = server(app, limits, settings=settings)
-    before = signal.signal(signal.SIGTERM, made.handle_exit)  # before clients can connect
+    http_server = server(app, limits, settings=settings)
+    before = signal.signal(signal.SIGTERM, http_server.handle_exit)  # before clients can connect
     try:
         with _listen(host, port) as bound:
             where = f"[{host}]" if ":" in host else host
@@ -184,10 +184,10 @@ def serve(
             logger.info("Serving %s at http://%s:%d%s (Ctrl-C stops it)", name, where, actual_port, settings.root_path)
             if not settings.api_key and not ip_address(address.partition("%")[0]).is_loopback:
                 logger.warning(_NO_LOGIN, actual_port)
-            made.run([bound])
+            http_server.run([bound])
     finally:
         signal.signal(signal.SIGTERM, before)
-    logger.info("Stopped; every request in progress was answered.")
+    logger.info("Stopped; every request in progress was finished.")
 
 
 def server(
@@ -209,7 +209,7 @@ def server(
         server_header=False,
         proxy_headers=False,
         h11_max_incomplete_event_size=_HEAD_BYTES,
-        timeout_graceful_shutdown=round(limits.upload_seconds + limits.answer_seconds + protocol.reading_seconds),
+        timeout_graceful_shutdown=round(limits.upload_seconds + limits.response_seconds + protocol.reading_seconds),
     )
     return DrainingServer(config, (settings or HttpSettings()).grace_period, app.state.service.drain)
 
@@ -220,7 +220,7 @@ def _listen(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
-        bound.listen()  # clients can connect from here on; they are answered as soon as the loop runs
+        bound.listen()  # clients can connect from here on; they get responses as soon as the loop runs
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
