@@ -1,1 +1,1 @@
-"""Whether a data set is sound: damage, duplicates, leaks, outliers and doubtful labels."""
+"""Checks of a data set: duplicates, leaks between splits, outliers, faulty classes and suspect labels."""

@@ -162,7 +162,7 @@ def _safe_etags(repository: Repository) -> Iterator[None]:
         session.event_hooks = before
 
 
-def publish(folder: Path, repository: Repository, *, private: bool, message: str, ours: Sequence[str]) -> str:
+def publish(folder: Path, repository: Repository, *, private: bool, message: str, own_files: Sequence[str]) -> str:
     """Upload the files in `folder` to a repository in one commit; the repository is created if it does not exist.
 
     Args:
@@ -170,7 +170,7 @@ def publish(folder: Path, repository: Repository, *, private: bool, message: str
         repository: its main branch is written.
         private: visible to its owner only.
         message: of the commit.
-        ours: names of files that are deleted if `folder` no longer has them; all other files stay.
+        own_files: names of files that are deleted if `folder` no longer has them; all other files stay.
 
     Returns:
         The commit.
@@ -192,7 +192,11 @@ def publish(folder: Path, repository: Repository, *, private: bool, message: str
             repo_type=repository.kind,
             operations=[
                 *(CommitOperationAdd(path_in_repo=file, path_or_fileobj=path) for file, path in files.items()),
-                *(CommitOperationDelete(path_in_repo=file) for file in ours if file in there and file not in files),
+                *(
+                    CommitOperationDelete(path_in_repo=file)
+                    for file in own_files
+                    if file in there and file not in files
+                ),
             ],
             commit_message=message,
         )

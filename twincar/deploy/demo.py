@@ -40,7 +40,7 @@ MAX_BYTES = 50_000_000
 
 _EXAMPLES = 24  # examples that are shown; all photos of a large folder would be copied at the start
 _LONGEST = 800  # longer side of a heatmap, pixels
-_LOOK_ALIKE = 0.001  # least probability of the next car for a heatmap of its own
+_LOOK_ALIKE = 0.001  # least probability of the second candidate for a second heatmap
 _KEPT_SECONDS = 3600  # time after which an uploaded photo is deleted
 _STILL_OPEN = {
     "model and body": "which model year",

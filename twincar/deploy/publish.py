@@ -82,7 +82,7 @@ def push(
     Raises:
         UsageError: there is no such model, it cannot be published, its header has another licence, `name` has another
             form, something is at `out`, or the data set is not that of the run.
-        HubError: nobody is logged in, the token may not write there, or the hub cannot be reached or refuses.
+        HubError: there is no token, it may not write there, or the hub cannot be reached or refuses.
         TwinCarError: the run cannot be evaluated or exported; nothing is published.
     """
     repository = _repository(name)
@@ -99,7 +99,7 @@ def push(
         log.info("%s, %.1f MB.", counted(len(sizes), "file"), sum(sizes.values()) / 1e6)
         commit = None
         if out is None:
-            commit = publish(folder, repository, private=private, message=_message(card), ours=_OWN_FILES)
+            commit = publish(folder, repository, private=private, message=_message(card), own_files=_OWN_FILES)
     return Pushed(
         repository=repository.name,
         files=sizes,

@@ -198,7 +198,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def put(folder: Path, *, private: bool = False, ours: tuple[str, ...] = ()) -> str:
-    return publish(folder, CARS, private=private, message="New cars", ours=ours)
+    return publish(folder, CARS, private=private, message="New cars", own_files=ours)
 
 
 def test_a_folder_is_published_in_one_commit_and_comes_back(hub_client: HubClient, folder: Path) -> None:

@@ -343,7 +343,7 @@ def test_what_takes_too_long_is_given_up(classifier: Classifier) -> None:
     engine: Any = classifier.engine
     engine.gate.clear()
     with ask_app(classifier, response_seconds=0.05) as client:
-        refused(client.post("/v1/predict", files=files(jpeg())), 504, "an answer within")
+        refused(client.post("/v1/predict", files=files(jpeg())), 504, "a response within")
         engine.gate.set()
         assert client.app.state.service.batching.in_flight == 0  # type: ignore[attr-defined]
         assert client.post("/v1/predict", files=files(jpeg())).status_code in (200, 504)

@@ -79,12 +79,12 @@ def asked_splits(splits: Iterable[str]) -> tuple[str, ...]:
     Raises:
         UsageError: there are none.
     """
-    asked = {split_of(word) or word for word in map(str.strip, splits) if word}
-    if not asked:
+    requested = {split_of(word) or word for word in map(str.strip, splits) if word}
+    if not requested:
         raise UsageError("Expected the names of the splits to read, such as train and test, but there are none.")
-    if "train" in asked:
-        asked.add("val")
-    return (*(split for split in SPLITS if split in asked), *sorted(asked - set(SPLITS)))
+    if "train" in requested:
+        requested.add("val")
+    return (*(split for split in SPLITS if split in requested), *sorted(requested - set(SPLITS)))
 
 
 def split_of(word: str) -> str | None:

@@ -127,7 +127,7 @@ def read_class_names(meta: Path) -> list[str]:
 def _rows_of(folder: Path, split: str, path: Path, classes: ClassNames) -> list[SourceRow]:
     photos = _photo_folder(folder, split)
     entries = _entries(path, ("fname", *_BOX))
-    labelled = "class" in entries[0]
+    has_labels = "class" in entries[0]
     rows = []
     for entry in entries:
         name = str(entry["fname"])

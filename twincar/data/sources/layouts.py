@@ -1,4 +1,4 @@
-"""Folder layouts: which folder stands for which split and which class.
+"""Folder layouts: the split and the class that each folder means.
 
 train/CLASS/ and test/CLASS/        also training/, testing/, test_set/, val/, valid/, validation/
 CLASS/                              one tree, all for training

@@ -54,7 +54,7 @@ def open_table(
     labels_from: int | None = None,
     allow_untrained: bool = False,
 ) -> Source:
-    """Read a CSV file; its photos lie beside it, or in `images/` or `photos/` beside it.
+    """Read a CSV file; its photos are in the same folder, or in its subfolder `images/` or `photos/`.
 
     If labels are numbers and the file does not show whether the first class is 0 or 1, `labels_from` must be given. For
     `allow_untrained` see `classes_of_all`.

@@ -62,7 +62,7 @@ class Face(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Paint:
-    """The colours of one car and the light it stands in."""
+    """The colours of one car and its illumination."""
 
     body: Color
     glass: Color

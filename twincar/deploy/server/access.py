@@ -25,8 +25,8 @@ def read_api_key(path: Path | None, environment: Mapping[str, str]) -> str:
     """The key in a file, else that in the environment, else an empty string.
 
     Raises:
-        UsageError: the file cannot be read, or the key is not valid. An empty key is an error too, because whoever sets
-            one expects that it is required.
+        UsageError: the file cannot be read, or the key is not valid. An empty key is an error too, because setting
+            one shows that a key should be required.
     """
     if path is not None:
         text, source = _read(path), str(path)

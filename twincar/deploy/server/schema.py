@@ -151,7 +151,7 @@ class RequestLimits(_Strict):
 
 
 class ModelDescription(_Strict):
-    """A description of the model."""
+    """The description of the model."""
 
     name: str
     version: Annotated[str, Field(description="Version of TwinCar.")]

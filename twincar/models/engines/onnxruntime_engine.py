@@ -75,11 +75,11 @@ class OnnxRuntimeEngine(Engine):
 
 def read_onnx_spec(path: Path) -> ModelSpec:
     """The header of an exported file; raises the same errors as `OnnxRuntimeEngine.open`."""
-    return _spec_of(open_session(path, optimise=False), path)
+    return _spec_of(open_session(path, optimize=False), path)
 
 
 def open_session(
-    path: Path, expected: str = "an exported model", *, optimise: bool = True
+    path: Path, expected: str = "an exported model", *, optimize: bool = True
 ) -> onnxruntime.InferenceSession:
     """Open an ONNX file for the CPU, without threads that spin.
 
@@ -98,7 +98,7 @@ def open_session(
     options.intra_op_num_threads = compute_threads()
     # Threads that spin while they wait take cores from other work, such as decoding the next photos.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if not optimise:
+    if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     check_self_contained(path)
     with damaged(path, "a whole ONNX file"):
