@@ -1,8 +1,8 @@
 """Write the folder of a Hugging Face space that serves the demo: app, requirements, card, licence, model, examples.
 
-All of it is public. So examples are written as pixels, without the camera's metadata; the licence is the model's own;
-and the space contains the package as it is installed here, because the name of
-an unreleased package is free on an index: an attacker could register it, and run code in every space that installs it.
+All of it is public. So examples are written as pixels, without the camera's metadata, and the licence is the model's
+own. The space contains the package as it is installed here, because the name of an unreleased package is free on an
+index: an attacker could register it, and run code in every space that installs it.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def _rows_of(folder: Path, split: str, path: Path, classes: ClassNames) -> list[
     rows = []
     for entry in entries:
         name = str(entry["fname"])
-        x1, y1, x2, y2, *number = _numbers(entry, name, path, (*_BOX, *["class"] * labelled))
+        x1, y1, x2, y2, *number = _numbers(entry, name, path, (*_BOX, *["class"] * has_labels))
         rows.append(
             SourceRow(
                 # An absolute name stays absolute; the audit then reports that it leads out of the folder.
