@@ -273,7 +273,7 @@ def test_int8_that_loses_accuracy_is_tried_with_sensitive_layers_kept_and_then_r
         return with_last_bias(model, [0, 0, 0, 99])
 
     monkeypatch.setattr(twincar.deploy.export, "quantize", spoilt)
-    monkeypatch.setattr(twincar.deploy.export, "_LARGEST_LOSS", -2.0)  # whatever this run has learnt
+    monkeypatch.setattr(twincar.deploy.export, "_MAX_LOSS", -2.0)  # whatever this run has learnt
     with pytest.raises(TwinCarError, match="Expected int8 to lose at most"):
         export(small_run, precision="int8", out=tmp_path / "model.onnx")
     assert tries == [[], sensitive_nodes(graph)]
@@ -348,7 +348,7 @@ def test_an_export_that_cannot_be_made_of_an_exported_file_is_told(
         ("onnx", {"precision": "int8"}, "int8 needs the weights of a run"),
         ("onnx", {}, "it has this form already"),
         ("fp16", {"format": "openvino"}, "it is in fp16, which cannot be changed"),
-        ("openvino", {}, "an OpenVINO folder is not turned"),
+        ("openvino", {}, "an OpenVINO folder cannot be exported"),
     ]
     for kind, options, told in wanted:
         out = tmp_path / ("x" if "format" in options else "x.onnx")
