@@ -41,6 +41,20 @@ class Quickstart:
     report: Report
     seconds: float
 
+    @property
+    def made(self) -> dict[str, Path]:
+        """What to look at, by name, in the order in which it was made."""
+        run = self.trained.run
+        return {
+            "the twins": self.twins,
+            "the drawn photos": self.data / "photos",
+            "the trained model": run.best,
+            "its learning curves": run.reports / "curve_accuracy_f1.png",
+            "its confusion matrix": self.evaluation.folder / "confusion_matrix.png",
+            "what it looked at": self.explanation.grid,
+            "every prediction": self.evaluation.folder / "predictions.csv",
+        }
+
 
 def quickstart(out: Path) -> Quickstart:
     """Draw the toy cars, prepare, train, evaluate, explain, predict and report below `out`, or resume an earlier start.

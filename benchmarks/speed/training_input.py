@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.measuring import FULL, Scale, Section, in_turn, ratio, spread
 from benchmarks.speed.yardstick import PillowPhotos, training_transforms
-from twincar.core.config import AugmentConfig
+from twincar.core.augmentation import AugmentConfig
 from twincar.core.machine import tune_glibc_malloc
 from twincar.core.photos import read_photo_bytes
 from twincar.core.preprocess import Preprocessing
@@ -81,10 +81,9 @@ def _yardstick(data: PreparedData, scale: Scale) -> DataLoader[object]:
 
 
 def _loader(data: PreparedData, scale: Scale, *, cache: bool) -> PhotoLoader:
-    return training_loader(
-        data, augment=AugmentConfig(), preprocessing=Preprocessing(height=scale.size, width=scale.size),
-        batch_size=scale.batch, balanced=False, seed=0, workers=0, cache=cache,
-    )  # fmt: skip
+    preprocessing = Preprocessing(height=scale.size, width=scale.size)
+    photos = TrainingPhotos(data, AugmentConfig(), preprocessing, seed=0, cache=cache)
+    return training_loader(photos, batch_size=scale.batch, balanced=False, workers=0)
 
 
 def _read_all(loader: DataLoader[object]) -> None:
@@ -119,10 +118,8 @@ def _shortfalls(seconds: dict[str, list[float]]) -> list[str]:
 def _profile(data: PreparedData, scale: Scale) -> dict[str, float]:
     """Microseconds a photo of each stage, each measured separately over all photos."""
     side = scale.size
-    photos = TrainingPhotos(
-        data, data.annotations, AugmentConfig(), Preprocessing(height=side, width=side), 0, cache=True
-    )
-    sizes = [(annotation.width, annotation.height) for annotation in data.annotations]
+    photos = TrainingPhotos(data, AugmentConfig(), Preprocessing(height=side, width=side), seed=0, cache=True)
+    sizes = photos.sizes
     strengths = AugmentConfig()
     generators = [np.random.default_rng((0, 0, place)) for place in range(len(sizes))]
     draws = [sample_params(strengths, rng, *size) for rng, size in zip(generators, sizes, strict=True)]

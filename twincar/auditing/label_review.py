@@ -10,7 +10,7 @@ Shapes: N photos of a data set, M of them judged, K classes of the model.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from twincar.core.config import TrainConfig
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames
+from twincar.core.progress import Progress
 from twincar.core.wording import counted, percent
 from twincar.data.dataset import MANIFEST, Annotation, PreparedData, count_splits, write_prepared
 from twincar.evaluation.subject import Subject
@@ -32,7 +33,6 @@ from twincar.training.train import resume, train
 
 log = logging.getLogger(__name__)
 
-OnPhoto = Callable[[int, int], None]
 _NOT_KNOWN = "which of them it was trained on is not known, and a wrong label that it has learnt is not suspected"
 
 
@@ -70,7 +70,7 @@ class Judgement:
 
 
 def judge_labels(
-    model: str | Path, photos: Photos, workspace: Path, *, folds: int = 0, on_photo: OnPhoto | None = None
+    model: str | Path, photos: Photos, workspace: Path, *, folds: int = 0, on_photo: Progress | None = None
 ) -> Judgement:
     """Judge the labels of all photos that there is a network for which has not seen them.
 
@@ -145,7 +145,7 @@ def _counted(photos: Photos, places: NDArray[np.int64]) -> str:
 
 
 def _mean_logits(
-    model: Path, photos: Photos, places: NDArray[np.int64], classes: ClassNames, on_photo: OnPhoto | None
+    model: Path, photos: Photos, places: NDArray[np.int64], classes: ClassNames, on_photo: Progress | None
 ) -> NDArray[np.float32]:
     engine, spec = open_engine(model)
     paths = [photos.path(place) for place in places.tolist()]

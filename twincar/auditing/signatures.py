@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -25,6 +25,7 @@ from twincar.core.errors import StorageError
 from twincar.core.files import atomic_path, clear_unfinished
 from twincar.core.machine import available_cores
 from twincar.core.photos import read_photo_bytes
+from twincar.core.progress import Progress
 from twincar.data.dataset import Annotation
 from twincar.data.loading.decode import decode_reduced
 
@@ -66,7 +67,7 @@ def sign_photos(
     photo_root: Path,
     *,
     cache: Path | None = None,
-    on_photo: Callable[[int, int], None] | None = None,
+    on_photo: Progress | None = None,
 ) -> Signatures:
     """The signatures of photos.
 

@@ -17,7 +17,7 @@ from twincar.cli.options import (
     Split,
     model_or_bundled,
 )
-from twincar.cli.output import print_json, progress
+from twincar.cli.output import print_result, print_table, progress
 from twincar.core.errors import UsageError
 from twincar.core.labels import shorten
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION
@@ -25,18 +25,30 @@ from twincar.core.wording import counted, percent
 
 if TYPE_CHECKING:
     from twincar.evaluation.batch_results import BatchEvaluation
+    from twincar.evaluation.calibrate import Calibrated
     from twincar.evaluation.evaluate import Evaluation
     from twincar.evaluation.open_set import OpenSetEvaluation
     from twincar.evaluation.robustness import Robustness
     from twincar.metrics.classification import Interval
-from twincar.cli.output import print_table
+
+SplitOption = Annotated[
+    Split | None, typer.Option(help="Photos to evaluate on.  [default: val, or test where there are no val photos]")
+]
+CorruptionsOption = Annotated[
+    bool,
+    typer.Option("--corruptions", help="In place of all that: how accurate is it on noisy, blurred, spoilt photos?"),
+]
+OpenSetOption = Annotated[
+    bool,
+    typer.Option(
+        "--open-set", help="In place of all that: are unseen cars (see prepare --open-set) and no cars turned away?"
+    ),
+]
 
 
 def evaluate(
     model: AnyModelArgument = None,
-    split: Annotated[
-        Split | None, typer.Option(help="Photos to evaluate on.  [default: val, or test where there are no val photos]")
-    ] = None,
+    split: SplitOption = None,
     tta: Annotated[
         bool, typer.Option("--tta", help="Also with test-time augmentation: mirrored and wider views.")
     ] = False,
@@ -44,18 +56,8 @@ def evaluate(
     out: ResultsOption = None,
     confidence: ConfidenceOption = CONFIDENCE,
     false_rejection: FalseRejectionOption = FALSE_REJECTION,
-    corruptions: Annotated[
-        bool,
-        typer.Option(
-            "--corruptions", help="In place of all that: how accurate is it on noisy, blurred, spoilt photos?"
-        ),
-    ] = False,
-    open_set: Annotated[
-        bool,
-        typer.Option(
-            "--open-set", help="In place of all that: are unseen cars (see prepare --open-set) and no cars turned away?"
-        ),
-    ] = False,
+    corruptions: CorruptionsOption = False,
+    open_set: OpenSetOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a model: every metric with intervals, tables, and pictures.
@@ -70,33 +72,28 @@ def evaluate(
     if model is not None and is_result_folder(Path(model)):
         if corruptions or open_set or tta or out or data is None:
             raise UsageError(f"Expected --data, the prepared photos that {model} answers for, and nothing more to do.")
-        _evaluate_answers(Path(model), data, split or Split.VAL, as_json)
-        return
-    model = model_or_bundled(model)
-    if corruptions:
-        _evaluate_corruptions(model, split, data, out, as_json)
-        return
-    if open_set:
-        _evaluate_open_set(model, split, data, out, false_rejection, as_json)
-        return
-    from twincar.evaluation.evaluate import evaluate
-
-    with progress("Evaluating photos") as on_photo:
-        evaluation = evaluate(
-            model,
-            split=split,
-            data_folder=data,
-            out=out,
-            tta=tta,
-            confidence=confidence,
-            false_rejection=false_rejection,
-            on_photo=on_photo,
-        )
-    if as_json:
-        print_json(evaluation.to_dict())
+        _evaluate_batch(Path(model), data, split or Split.VAL, as_json)
+    elif corruptions:
+        _evaluate_corruptions(model_or_bundled(model), split, data, out, as_json)
+    elif open_set:
+        _evaluate_open_set(model_or_bundled(model), split, data, out, false_rejection, as_json)
     else:
-        print_evaluation(evaluation)
-        typer.echo(f"Tables and pictures: {evaluation.folder}")
+        from twincar.evaluation.evaluate import evaluate
+
+        with progress("Evaluating photos") as on_photo:
+            evaluation = evaluate(
+                model_or_bundled(model),
+                split=split,
+                data_folder=data,
+                out=out,
+                tta=tta,
+                confidence=confidence,
+                false_rejection=false_rejection,
+                on_photo=on_photo,
+            )
+        print_result(evaluation, print_evaluation, as_json=as_json)
+        if not as_json:
+            typer.echo(f"Tables and pictures: {evaluation.folder}")
 
 
 def _evaluate_open_set(
@@ -108,21 +105,15 @@ def _evaluate_open_set(
         found = evaluate_open_set(
             model, split=split, data_folder=data, out=out, false_rejection=false_rejection, on_photo=on_photo
         )
-    if as_json:
-        print_json(found.to_dict())
-    else:
-        print_open_set(found)
+    print_result(found, print_open_set, as_json=as_json)
 
 
-def _evaluate_answers(results: Path, data: Path, split: str, as_json: bool) -> None:
+def _evaluate_batch(results: Path, data: Path, split: str, as_json: bool) -> None:
     from twincar.data.dataset import PreparedData
     from twincar.evaluation.batch_results import evaluate_batch
 
     evaluation = evaluate_batch(results, PreparedData.open(data), split)
-    if as_json:
-        print_json(evaluation.to_dict())
-    else:
-        print_batch_evaluation(evaluation)
+    print_result(evaluation, print_batch_evaluation, as_json=as_json)
 
 
 def _evaluate_corruptions(model: str, split: Split | None, data: Path | None, out: Path | None, as_json: bool) -> None:
@@ -130,11 +121,7 @@ def _evaluate_corruptions(model: str, split: Split | None, data: Path | None, ou
 
     with progress("Evaluating corrupted photos") as on_photo:
         robustness = measure_robustness(model, split=split, data_folder=data, out=out, on_photo=on_photo)
-    if as_json:
-        print_json(robustness.to_dict())
-    else:
-        print_robustness(robustness)
-        typer.echo(f"Table and picture: {robustness.folder / 'corruptions.png'}")
+    print_result(robustness, print_robustness, as_json=as_json)
 
 
 def report(
@@ -177,9 +164,11 @@ def calibrate(
         raise UsageError("Expected --out FILE, the model to write, but there is none.")
     with progress("Calibrating") as on_photo:
         found = calibrate(model_or_bundled(model), out=out, data_folder=data, split=split, on_photo=on_photo)
-    if as_json:
-        print_json(found.to_dict())
-        return
+    print_result(found, print_calibrated, as_json=as_json)
+
+
+def print_calibrated(found: Calibrated) -> None:
+    """Print what was fitted, and how much better the probabilities are with it."""
     before, after = found.calibration.before, found.calibration.after
     typer.echo(
         f"Temperature {found.calibration.temperature:.3f}, fitted on {counted(found.photos, f'{found.split} photo')}; "
@@ -295,3 +284,4 @@ def print_robustness(robustness: Robustness) -> None:
     severities = [f"severity {place}" for place in range(1, 6)] if robustness.generated else ["as given"]
     rows = [[name, *(f"{a.value:.3f}" for a in found), f"{means[name]:.3f}"] for name, found in scores.items()]
     print_table(["corruption", *severities, "mean"], rows)
+    typer.echo(f"Table and picture: {robustness.folder / 'corruptions.png'}")

@@ -15,14 +15,13 @@ from twincar.cli.options import (
     Split,
     model_or_bundled,
 )
-from twincar.cli.output import print_json, progress
+from twincar.cli.output import print_result, print_table, progress
 from twincar.core.errors import UsageError
 from twincar.core.wording import counted
 
 if TYPE_CHECKING:
     from twincar.explanation.compare import Comparison
     from twincar.explanation.scoring import ExplanationScores
-from twincar.cli.output import print_table
 
 
 def explain(
@@ -60,10 +59,7 @@ def explain(
             scored = score_explanations(
                 model, split=split, count=count or 100, data_folder=data, out=out, on_photo=on_photo
             )
-        if as_json:
-            print_json(scored.to_dict())
-        else:
-            print_explanation_scores(scored)
+        print_result(scored, print_explanation_scores, as_json=as_json)
         return
     if as_json:
         raise UsageError("Expected --json with --score only: without it, explain makes pictures.")
@@ -115,10 +111,7 @@ def compare(
             out=out,
             on_photo=on_photo,
         )
-    if as_json:
-        print_json(comparison.to_dict())
-    else:
-        print_comparison(comparison)
+    print_result(comparison, print_comparison, as_json=as_json)
 
 
 def print_explanation_scores(scored: ExplanationScores) -> None:

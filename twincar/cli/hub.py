@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twincar.cli.options import JsonOption, RunArgument
-from twincar.cli.output import print_json, progress
+from twincar.cli.output import print_result, print_table, progress
 from twincar.core.wording import counted
 
 if TYPE_CHECKING:
     from twincar.deploy.publish import Pushed
     from twincar.deploy.pull import Pulled
-from twincar.cli.output import print_table
 
 
 def push(
@@ -38,10 +37,7 @@ def push(
 
     with progress("Evaluating and exporting") as on_photo:
         pushed = push(run, repository, private=private, licence=licence, data_folder=data, out=out, on_photo=on_photo)
-    if as_json:
-        print_json(pushed.to_dict())
-    else:
-        print_pushed(pushed)
+    print_result(pushed, print_pushed, as_json=as_json)
 
 
 def pull(
@@ -52,10 +48,7 @@ def pull(
     from twincar.deploy.pull import pull
 
     pulled = pull(repository)
-    if as_json:
-        print_json(pulled.to_dict())
-    else:
-        print_pulled(pulled)
+    print_result(pulled, print_pulled, as_json=as_json)
 
 
 def print_pushed(pushed: Pushed) -> None:

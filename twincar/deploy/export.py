@@ -10,7 +10,7 @@ Shapes: N photos of H×W pixels, K classes, C channels of an h×w feature map.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +25,8 @@ from twincar.core.files import clear_unfinished, working_folder, write_bytes, wr
 from twincar.core.labels import slug
 from twincar.core.options import Arithmetic, ExportFormat
 from twincar.core.preprocess import Preprocessing, iterate_batches
-from twincar.data.dataset import Annotation, PreparedData
+from twincar.core.progress import Progress
+from twincar.data.dataset import PreparedData, spread
 from twincar.deploy.onnx_graph import (
     OPSET,
     add_head_outputs,
@@ -45,7 +46,6 @@ from twincar.models.spec import HEADER_KEY, ModelSpec
 
 log = logging.getLogger(__name__)
 
-OnPhoto = Callable[[int, int], None]
 
 _CHECKED = 256  # validation photos a file is compared on; for int8, where accuracy decides, all
 _CALIBRATED = 300  # training photos that set the scales of int8
@@ -94,7 +94,7 @@ def export(
     out: Path | None = None,
     data_folder: Path | None = None,
     force: bool = False,
-    on_photo: OnPhoto | None = None,
+    on_photo: Progress | None = None,
 ) -> Exported:
     """Export a model, and compare it with the network on validation photos before it takes its place.
 
@@ -186,10 +186,10 @@ class _ExportChecker:
     """Compares exported models with a network, whose answers are computed once."""
 
     def __init__(
-        self, engine: Engine, spec: ModelSpec, data: PreparedData, split: str, on_photo: OnPhoto | None
+        self, engine: Engine, spec: ModelSpec, data: PreparedData, split: str, on_photo: Progress | None
     ) -> None:
         photos = data.split(split)
-        chosen = photos if spec.arithmetic in _JUDGED_BY_ACCURACY else _spread(photos, _CHECKED)
+        chosen = photos if spec.arithmetic in _JUDGED_BY_ACCURACY else spread(photos, _CHECKED)
         to_model = data.classes.indices_in(spec.classes)
         self.labels = np.array([-1 if photo.label is None else to_model[photo.label] for photo in chosen])
         self.paths = [data.path(photo) for photo in chosen]
@@ -209,7 +209,7 @@ class _ExportChecker:
             accuracy_after=float((after == self.labels).mean()),
         )
 
-    def _probabilities(self, engine: Engine, on_photo: OnPhoto | None) -> NDArray[np.float32]:
+    def _probabilities(self, engine: Engine, on_photo: Progress | None) -> NDArray[np.float32]:
         logits = compute_logits(engine, self.preprocessing, self.paths, on_photo=on_photo)[:, 0]
         return self.calibration.probabilities(logits)
 
@@ -248,7 +248,7 @@ def _in_precision(source: _SourceGraph, data: PreparedData, spec: ModelSpec, kep
 
 def _inputs(data: PreparedData, preprocessing: Preprocessing) -> Iterator[NDArray[np.uint8]]:
     """Training photos, unvaried, 1×H×W×3 each."""
-    paths = [data.path(photo) for photo in _spread(data.split("train"), _CALIBRATED)]
+    paths = [data.path(photo) for photo in spread(data.split("train"), _CALIBRATED)]
     for batch in iterate_batches(paths, preprocessing, batch_size=1):
         for error in batch.failures.values():
             raise error
@@ -292,12 +292,6 @@ def _check_arguments(format: ExportFormat, precision: Arithmetic, out: Path) -> 
         raise UsageError(f"Expected a name ending in .onnx for --out, and found {out}.")
     if out.exists():
         raise UsageError(f"An exported model is never overwritten, and {out} exists. Delete it, or choose --out.")
-
-
-def _spread(photos: list[Annotation], count: int) -> list[Annotation]:
-    """At most `count` photos, spread evenly over all."""
-    places = np.linspace(0, len(photos) - 1, min(count, len(photos))).round().astype(int)
-    return [photos[place] for place in places]
 
 
 def _size(path: Path) -> int:

@@ -9,7 +9,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,10 +17,10 @@ from typing import Any
 
 from safetensors.torch import save
 
-from twincar.core.config import TrainConfig, read_yaml
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import read_json, working_folder, write_bytes, write_json, write_text
 from twincar.core.hub import Repository, check_publishing, page_of, publish
+from twincar.core.progress import Progress
 from twincar.core.runs import RunFolder
 from twincar.core.wording import counted
 from twincar.data.dataset import PreparedData
@@ -50,7 +50,6 @@ from twincar.models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
 
-OnPhoto = Callable[[int, int], None]
 
 _OURS = (ONNX_FILE, WEIGHTS_FILE, *REPOSITORY_FILES)
 
@@ -86,7 +85,7 @@ def push(
     licence: str | None = None,
     data_folder: Path | None = None,
     out: Path | None = None,
-    on_photo: OnPhoto | None = None,
+    on_photo: Progress | None = None,
 ) -> Pushed:
     """Publish a run as the model `owner/name`, on its main branch, in one commit.
 
@@ -174,7 +173,7 @@ def _own_data(run: RunFolder, spec: ModelSpec, folder: Path | None) -> PreparedD
     return data
 
 
-def _evaluated_split(run: RunFolder, data: PreparedData, on_photo: OnPhoto | None) -> str:
+def _evaluated_split(run: RunFolder, data: PreparedData, on_photo: Progress | None) -> str:
     """The split the card is about, evaluated."""
     split = "test" if _has_labels(data, "test") else "val"
     if not _is_of_these_weights(run.reports / split / files.METRICS, run):
@@ -208,7 +207,7 @@ def _folder(out: Path | None) -> Iterator[Path]:
 def _write_run(folder: Path, run: RunFolder, network: CarNet, spec: ModelSpec) -> None:
     """A run folder, so that `evaluate --data` takes what `pull` has fetched."""
     copy = RunFolder(folder)
-    write_text(copy.config, TrainConfig.from_values(read_yaml(run.config)).without_paths().to_yaml())
+    write_text(copy.config, run.read_config().without_paths().to_yaml())
     save_model(copy.best, network, spec)
     shutil.copyfile(run.metrics, copy.metrics)
 
@@ -256,7 +255,7 @@ def _card(repository: Repository, run: RunFolder, data: PreparedData, spec: Mode
     return ModelCard(
         repository=repository.name,
         spec=spec,
-        config=TrainConfig.from_values(read_yaml(run.config)),
+        config=run.read_config(),
         history=run.read_history(),
         photos=data.manifest["photos"],
         metrics=files.read_metrics(report),

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from twincar.core.errors import UsageError
 from twincar.core.files import working_folder, write_bytes, write_text
+from twincar.core.progress import Progress
 from twincar.data.training_record import count_seen
 from twincar.evaluation.split_predictions import labelled_split, predictions_of
 from twincar.evaluation.subject import Subject
@@ -51,7 +51,7 @@ def calibrate(
     out: Path,
     data_folder: Path | None = None,
     split: str | None = None,
-    on_photo: Callable[[int, int], None] | None = None,
+    on_photo: Progress | None = None,
 ) -> Calibrated:
     """Fit a model's calibration, in place of the one it has, and write the model with it.
 

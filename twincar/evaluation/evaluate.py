@@ -5,7 +5,7 @@ Shapes: N photos with V views, K classes of the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from scipy import sparse
 from twincar.core.files import write_csv, write_json
 from twincar.core.labels import ClassNames
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION
+from twincar.core.progress import Progress
 from twincar.data.dataset import Annotation
 from twincar.data.training_record import Seen, count_seen, describe
 from twincar.evaluation import plots
@@ -117,7 +118,7 @@ def evaluate(
     tta: bool = False,
     confidence: float = CONFIDENCE,
     false_rejection: float = FALSE_REJECTION,
-    on_photo: Callable[[int, int], None] | None = None,
+    on_photo: Progress | None = None,
 ) -> Evaluation:
     """Evaluate a model and write metrics, predictions, per-class report, confusion matrix and pictures.
 

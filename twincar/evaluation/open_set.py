@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from twincar.core.files import write_json
 from twincar.core.options import FALSE_REJECTION
+from twincar.core.progress import Progress
 from twincar.data.dataset import PreparedData, count_splits
 from twincar.data.open_set_split import UNSEEN
 from twincar.data.toy.non_cars import non_car_images
@@ -66,7 +67,7 @@ def evaluate_open_set(
     data_folder: Path | None = None,
     out: Path | None = None,
     false_rejection: float = FALSE_REJECTION,
-    on_photo: Callable[[int, int], None] | None = None,
+    on_photo: Progress | None = None,
 ) -> OpenSetEvaluation:
     """Compare the scores of known photos with those of unseen cars and of pictures that are no cars.
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from twincar.core.wording import cut_middle, percent
-from twincar.evaluation.plots import _GREY, _figure
+from twincar.evaluation.plots import GREY, new_figure
 from twincar.models.cam.overlay import contrast_overlay, heat_overlay
 
 
@@ -64,7 +64,7 @@ def explanation_figure(explained: Explained) -> Figure:
     """The photo and its overlay side by side, with the names above."""
     height, width = explained.photo.shape[:2]
     panel = 4.5
-    figure = _figure(2 * panel + 0.3, panel * height / width + 0.9)
+    figure = new_figure(2 * panel + 0.3, panel * height / width + 0.9)
     for axes, picture in zip(figure.subplots(1, 2), (explained.photo, overlay(explained)), strict=True):
         axes.imshow(picture)
         axes.axis("off")
@@ -78,7 +78,7 @@ def explanation_grid(items: Sequence[Explained], columns: int = 4) -> Figure:
     columns = max(1, min(columns, len(items)))
     rows = -(-len(items) // columns)
     tallest = max(item.photo.shape[0] / item.photo.shape[1] for item in items)
-    figure = _figure(3.9 * columns, (3.9 * min(tallest, 1.5) + 0.5) * rows)
+    figure = new_figure(3.9 * columns, (3.9 * min(tallest, 1.5) + 0.5) * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
@@ -94,13 +94,13 @@ def contrast_grid(items: Sequence[Contrasted], title: str) -> Figure:
     shown = [item.pictures() for item in items]
     names = list(shown[0])
     heights = [3.4 * item.photo.shape[0] / item.photo.shape[1] + 0.3 for item in items]
-    figure = _figure(3.4 * len(names), sum(heights) + 0.6, dpi=80)
+    figure = new_figure(3.4 * len(names), sum(heights) + 0.6, dpi=80)
     grid = figure.subplots(len(items), len(names), squeeze=False, height_ratios=heights)
     for axes, picture in zip(grid.flat, (picture for row in shown for picture in row.values()), strict=True):
         axes.imshow(picture)
         axes.axis("off")
     for axes, name in zip(grid[0], names, strict=True):
-        axes.set_title(name, fontsize=9, color=_GREY)
+        axes.set_title(name, fontsize=9, color=GREY)
     for axes, item in zip(grid[:, 0], items, strict=True):
         axes.text(0, -0.03, cut_middle(item.caption, 90), transform=axes.transAxes, va="top", fontsize=9)
     figure.suptitle(title, fontsize=11, fontweight="bold")

@@ -25,7 +25,7 @@ from twincar.metrics.classification import Interval
 from twincar.models.cam.overlay import BLUE, ORANGE
 
 # Okabe and Ito's palette, which stays apart for colour-blind eyes.
-_BLUE, _ORANGE, _GREEN, _RED, _GREY = BLUE, ORANGE, "#009E73", "#D55E00", "#6e6e6e"
+_BLUE, _ORANGE, _GREEN, _RED, GREY = BLUE, ORANGE, "#009E73", "#D55E00", "#6e6e6e"
 _BEYOND = 0.25  # how far below 0 and above 1 a known score is drawn
 _MANY_CLASSES = 40  # from here on the confusion matrix has no room for counts in its cells
 
@@ -61,7 +61,7 @@ def training_curves(history: Sequence[Epoch]) -> dict[str, Figure]:
 
 def accuracy_bars(names: Sequence[str], accuracies: Sequence[float], support: Sequence[int], title: str) -> Figure:
     """Accuracy of a few classes as horizontal bars, the first on top, with the number of photos each rests on."""
-    figure = _figure(9, 1.4 + 0.32 * max(len(names), 3))
+    figure = new_figure(9, 1.4 + 0.32 * max(len(names), 3))
     axes = figure.subplots()
     rows = np.arange(len(names))
     axes.barh(rows, accuracies, color=_BLUE, height=0.72)
@@ -71,9 +71,9 @@ def accuracy_bars(names: Sequence[str], accuracies: Sequence[float], support: Se
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     for row, (accuracy, count) in enumerate(zip(accuracies, support, strict=True)):
-        axes.text(accuracy + 0.01, row, f"{percent(accuracy, 0)} of {count}", va="center", fontsize=9, color=_GREY)
+        axes.text(accuracy + 0.01, row, f"{percent(accuracy, 0)} of {count}", va="center", fontsize=9, color=GREY)
     if not names:
-        axes.text(0.5, 0.5, "no class", transform=axes.transAxes, ha="center", color=_GREY)
+        axes.text(0.5, 0.5, "no class", transform=axes.transAxes, ha="center", color=GREY)
     axes.set_title(title, loc="left", fontweight="bold")
     _tidy(axes, grid="x")
     return figure
@@ -81,7 +81,7 @@ def accuracy_bars(names: Sequence[str], accuracies: Sequence[float], support: Se
 
 def confused_bars(pairs: Sequence[tuple[str, str, int, int]], title: str) -> Figure:
     """Pairs of classes taken for each other: (first, second, first taken for second, second taken for first)."""
-    figure = _figure(11, 1.6 + 0.42 * max(len(pairs), 3))
+    figure = new_figure(11, 1.6 + 0.42 * max(len(pairs), 3))
     axes = figure.subplots()
     rows = np.arange(len(pairs))
     forward, backward = np.array([p[2] for p in pairs], float), np.array([p[3] for p in pairs], float)
@@ -96,7 +96,7 @@ def confused_bars(pairs: Sequence[tuple[str, str, int, int]], title: str) -> Fig
     if pairs:
         axes.legend(frameon=False, loc="lower right")
     else:
-        axes.text(0.5, 0.5, "no class was taken for another", transform=axes.transAxes, ha="center", color=_GREY)
+        axes.text(0.5, 0.5, "no class was taken for another", transform=axes.transAxes, ha="center", color=GREY)
     _tidy(axes, grid="x")
     return figure
 
@@ -110,7 +110,7 @@ def confusion_figure(matrix: NDArray[np.int64], support: NDArray[np.int64], name
     classes = len(names)
     many = classes >= _MANY_CLASSES
     side = 5.0 + 0.17 * classes if many else 4.5 + 0.30 * classes
-    figure = _figure(side, side, dpi=110)
+    figure = new_figure(side, side, dpi=110)
     axes = figure.subplots()
     shares = matrix / np.maximum(support, 1)[:, None]
     edges = np.arange(classes + 1) - 0.5
@@ -162,13 +162,13 @@ def robustness_figure(clean: Interval, corrupted: Mapping[str, Sequence[Interval
     """Accuracy with its interval under each corruption over its severities, against that on clean photos."""
     columns = min(4, len(corrupted))
     rows = -(-len(corrupted) // columns)
-    figure = _figure(max(3 * columns + 0.6, 9), 2.4 * rows + 0.9)
+    figure = new_figure(max(3 * columns + 0.6, 9), 2.4 * rows + 0.9)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     highest = max(score.high for scores in ([clean], *corrupted.values()) for score in scores)
     for axes, (name, scores) in zip(grid, corrupted.items(), strict=False):
         places, values = np.arange(len(scores)) + 1, np.array([score.value for score in scores])
         reach = np.abs([[score.low, score.high] for score in scores] - values[:, None]).T
-        axes.axhline(clean.value, color=_GREY, linewidth=1.2, linestyle="--", label="clean photos")
+        axes.axhline(clean.value, color=GREY, linewidth=1.2, linestyle="--", label="clean photos")
         axes.errorbar(places, values, yerr=reach, color=_BLUE, linewidth=2, marker="o", capsize=3, label="corrupted")
         axes.set_title(name.replace("_", " "), loc="left", fontsize=10)
         axes.set_xticks(places, [f"{place}" for place in places] if len(scores) > 1 else ["as given"])
@@ -190,14 +190,14 @@ def reliability_figure(series: Mapping[str, Sequence[tuple[float, float, int]]],
 
     A bar's height is the accuracy of its bin; the line is where it should end. The darker, the more photos.
     """
-    figure = _figure(5.2 * len(series), 5.4)
+    figure = new_figure(5.2 * len(series), 5.4)
     figure.suptitle(title, fontweight="bold", fontsize=11)
     most = max(photos for bins in series.values() for *_, photos in bins)
     for axes, (label, bins) in zip(figure.subplots(1, len(series), squeeze=False).flat, series.items(), strict=True):
         for confidence, accuracy, photos in bins:
             axes.bar(confidence, accuracy, width=0.05, color=_BLUE, alpha=0.25 + 0.75 * photos / most)
             axes.annotate(str(photos), (confidence, accuracy), (0, 2), textcoords="offset points", ha="center", size=7)
-        axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1)
+        axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
         axes.set(xlim=(0, 1.03), ylim=(0, 1.08), xlabel="confidence", ylabel="accuracy", aspect="equal")
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -208,7 +208,7 @@ def reliability_figure(series: Mapping[str, Sequence[tuple[float, float, int]]],
 
 def risk_coverage_figure(coverage: Sequence[float], risk: Sequence[float], title: str) -> Figure:
     """Share of wrong answers over the share of photos that are answered."""
-    figure = _figure(7, 4.2)
+    figure = new_figure(7, 4.2)
     axes = figure.subplots()
     axes.plot(coverage, risk, color=_BLUE, linewidth=2, drawstyle="steps-post")
     axes.set(xlim=(0, 1.01), ylim=(0, None), xlabel="photos answered, the surest first", ylabel="wrong among them")
@@ -222,7 +222,7 @@ def risk_coverage_figure(coverage: Sequence[float], risk: Sequence[float], title
 def score_figure(scores: Mapping[str, NDArray[np.float32]], threshold: float) -> Figure:
     """How high photos of each kind score: a row a kind, a dot a photo, a line at the threshold below which it is turned
     away, and beside each name the share that passes."""
-    figure = _figure(9, 1.6 + 0.5 * len(scores))
+    figure = new_figure(9, 1.6 + 0.5 * len(scores))
     axes = figure.subplots()
     rng = np.random.default_rng(0)
     for row, values in enumerate(scores.values()):
@@ -255,10 +255,10 @@ def score_figure(scores: Mapping[str, NDArray[np.float32]], threshold: float) ->
 
 def removal_curves(curves: Mapping[str, Mapping[str, NDArray[np.float32]]], title: str) -> Figure:
     """Mean probability of the answer over the share of pixels exchanged: a panel a kind, a line a map."""
-    figure = _figure(10, 4.2)
+    figure = new_figure(10, 4.2)
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
     for axes, (kind, lines) in zip(panels, curves.items(), strict=True):
-        for (name, curve), colour in zip(lines.items(), (_BLUE, _ORANGE, _GREY), strict=False):
+        for (name, curve), colour in zip(lines.items(), (_BLUE, _ORANGE, GREY), strict=False):
             axes.plot(np.linspace(0, 1, len(curve)), curve, color=colour, linewidth=2, label=name)
         axes.set_title(kind, fontsize=10)
         axes.set_xlabel("pixels exchanged, hottest first")
@@ -273,7 +273,7 @@ def removal_curves(curves: Mapping[str, Mapping[str, NDArray[np.float32]]], titl
 
 
 def _curve(history: Sequence[Epoch], title: str, columns: dict[str, str]) -> Figure:
-    figure = _figure(8, 4.6)
+    figure = new_figure(8, 4.6)
     axes = figure.subplots()
     epochs = [row["epoch"] for row in history]
     best = best_epoch(history)
@@ -282,7 +282,7 @@ def _curve(history: Sequence[Epoch], title: str, columns: dict[str, str]) -> Fig
         values = [row[column] for row in history]
         axes.plot(epochs, values, color=colour, linewidth=2, marker="o", markersize=3.5, label=label)
         axes.plot(best["epoch"], best[column], "o", color=colour, markersize=8, markeredgecolor="black")
-    axes.axvline(best["epoch"], color=_GREY, linewidth=1, linestyle="--", label=f"best epoch: {best['epoch']:.0f}")
+    axes.axvline(best["epoch"], color=GREY, linewidth=1, linestyle="--", label=f"best epoch: {best['epoch']:.0f}")
     axes.set_title(title, loc="left", fontweight="bold")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -297,7 +297,8 @@ def _curve(history: Sequence[Epoch], title: str, columns: dict[str, str]) -> Fig
     return figure
 
 
-def _figure(width: float, height: float, dpi: int = 120) -> Figure:
+def new_figure(width: float, height: float, dpi: int = 120) -> Figure:
+    """An empty figure; width and height in inches."""
     return Figure(figsize=(width, height), dpi=dpi, layout="constrained")
 
 

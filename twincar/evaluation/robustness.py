@@ -5,7 +5,6 @@ Shapes: N photos in V versions each, corrupted or not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from twincar.core.files import write_csv, write_json
 from twincar.core.preprocess import Preprocessing, iterate_batches
+from twincar.core.progress import Progress
 from twincar.data.dataset import PreparedData
 from twincar.evaluation import plots
 from twincar.evaluation.corruptions import CORRUPTIONS, VERSIONS, CorruptedViews
@@ -26,7 +26,6 @@ from twincar.models.spec import ModelSpec
 
 _INPUTS = 72  # at once
 _CORRUPTED_SPLIT = "test"  # whose photos the hub data set has corrupted
-_OnPhoto = Callable[[int, int], None] | None
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def measure_robustness(
     split: str | None = None,
     data_folder: Path | None = None,
     out: Path | None = None,
-    on_photo: _OnPhoto = None,
+    on_photo: Progress | None = None,
 ) -> Robustness:
     """Evaluate a model on corrupted photos and write `corruptions.csv`, `.json` and `.png`; see `Subject.results`.
 
@@ -147,7 +146,9 @@ _Scores = tuple[Interval, tuple[CorruptionScore, ...]]
 """On clean photos, and on corrupted ones."""
 
 
-def _measure_generated(engine: Engine, spec: ModelSpec, data: PreparedData, split: str, on_photo: _OnPhoto) -> _Scores:
+def _measure_generated(
+    engine: Engine, spec: ModelSpec, data: PreparedData, split: str, on_photo: Progress | None
+) -> _Scores:
     """Of one split, every version of every photo."""
     views = CorruptedViews(**asdict(spec.preprocessing))
     labels, predictions = _answer(engine, spec, data, split, views, on_photo)
@@ -157,7 +158,7 @@ def _measure_generated(engine: Engine, spec: ModelSpec, data: PreparedData, spli
 
 
 def _measure_splits(
-    engine: Engine, spec: ModelSpec, data: PreparedData, splits: list[str], on_photo: _OnPhoto
+    engine: Engine, spec: ModelSpec, data: PreparedData, splits: list[str], on_photo: Progress | None
 ) -> _Scores:
     """Of the first split, which is clean, and of the others, which are named after corruptions."""
     scores = []
@@ -168,7 +169,7 @@ def _measure_splits(
 
 
 def _answer(
-    engine: Engine, spec: ModelSpec, data: PreparedData, split: str, views: Preprocessing, on_photo: _OnPhoto
+    engine: Engine, spec: ModelSpec, data: PreparedData, split: str, views: Preprocessing, on_photo: Progress | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The labels of a split, N, and the likeliest classes, N×V; each photo is decoded once for all its versions."""
     annotations, labels = labelled_split(data, split, spec.classes)

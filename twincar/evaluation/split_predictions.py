@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from twincar.core.errors import LabelError
 from twincar.core.labels import ClassNames
+from twincar.core.progress import Progress
 from twincar.data.dataset import Annotation, PreparedData
 from twincar.data.loading.loader import labels_of
 from twincar.evaluation.subject import Subject
@@ -78,7 +79,7 @@ def prediction_rows(
         yield cells
 
 
-def predict_split(subject: Subject, on_photo: Callable[[int, int], None] | None = None) -> list[PhotoPrediction]:
+def predict_split(subject: Subject, on_photo: Progress | None = None) -> list[PhotoPrediction]:
     """The answers for the split: from its `predictions.csv` where that is of these photos and weights, else computed.
 
     Raises:

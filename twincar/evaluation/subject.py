@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from twincar.core.config import TrainConfig, read_yaml
+from twincar.core.config import TrainConfig
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import read_json, sha256_of_file, write_json
 from twincar.core.labels import slug
 from twincar.core.runs import Epoch, RunFolder
-from twincar.data.dataset import ANNOTATIONS, PreparedData
+from twincar.data.dataset import ANNOTATIONS, Annotation, PreparedData, spread
 from twincar.data.unprepared import UNNAMED_SPLIT, is_prepared, open_unprepared
 from twincar.models.bundled import MODEL
 from twincar.models.engines.base import OPENVINO_MODEL, Engine
@@ -109,7 +109,7 @@ class Subject:
     @cached_property
     def config(self) -> TrainConfig | None:
         """How a run was trained; None for every other kind of model."""
-        return TrainConfig.from_values(read_yaml(self.run.config)) if self.run else None
+        return self.run.read_config() if self.run else None
 
     @cached_property
     def history(self) -> list[Epoch]:
@@ -146,6 +146,17 @@ class Subject:
     def split(self) -> str:
         """The split that was asked for; else the validation photos, or where there are none the test photos."""
         return self.wanted_split or ("val" if self.data.has_split("val") else UNNAMED_SPLIT)
+
+    def sample(self, count: int) -> list[Annotation]:
+        """At most `count` photos of the split, spread evenly over it.
+
+        Raises:
+            UsageError: `count` is below 1, or as for `data`.
+            DataError: the split has no photos, or as for `data`.
+        """
+        if count < 1:
+            raise UsageError(f"Expected --count to be at least 1, and found {count}.")
+        return spread(self.data.split(self.split), count)
 
     @property
     def is_own_data(self) -> bool:

@@ -7,7 +7,7 @@ Shapes: N photos of a split, H×W pixels, h×w maps, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from twincar.core.files import read_json, write_json, write_text
 from twincar.core.html import picture_uri, render
 from twincar.core.labels import ClassNames, slug
 from twincar.core.photos import read_photo
+from twincar.core.progress import Progress
 from twincar.evaluation import overlay_figures, plots
 from twincar.evaluation.split_predictions import PhotoPrediction, predict_split
 from twincar.evaluation.subject import Subject
@@ -85,7 +86,7 @@ def compare(
     count: int = 6,
     data_folder: Path | None = None,
     out: Path | None = None,
-    on_photo: Callable[[int, int], None] | None = None,
+    on_photo: Progress | None = None,
 ) -> Comparison:
     """Compare two classes, or the pairs most often confused: a page in `compare/`, see `Subject.reports`.
 

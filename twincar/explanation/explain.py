@@ -5,16 +5,15 @@ Shapes: N photos of H×W pixels, h×w maps, K classes, S steps of a curve.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from twincar.core.errors import UsageError
 from twincar.core.labels import slug
 from twincar.core.photos import read_photo
-from twincar.data.dataset import Annotation
+from twincar.core.progress import Progress
 from twincar.evaluation import overlay_figures, plots
 from twincar.evaluation.subject import Subject
 from twincar.models.cam.gradcam import grad_cam_plus_plus
@@ -22,7 +21,7 @@ from twincar.models.engines.base import Engine
 from twincar.models.spec import ModelSpec
 
 _BATCH = 16
-_CAM = "Grad-CAM++"
+CAM = "Grad-CAM++"
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def explain(
     count: int = 12,
     data_folder: Path | None = None,
     out: Path | None = None,
-    on_photo: Callable[[int, int], None] | None = None,
+    on_photo: Progress | None = None,
 ) -> Explanation:
     """Explain photos, or `count` photos spread evenly over a split, and write `explain/`, see `Subject.reports`.
 
@@ -66,7 +65,7 @@ def explain(
         data = subject.data
         chosen = [
             (data.path(annotation), None if annotation.label is None else data.classes[annotation.label])
-            for annotation in _spread_over(data.split(subject.split), count)
+            for annotation in subject.sample(count)
         ]
     folder = subject.claim((subject.own_reports if images else subject.reports) / "explain")
     explained: list[overlay_figures.Explained] = []
@@ -79,13 +78,6 @@ def explain(
         plots.save(overlay_figures.explanation_figure(item), path)
     plots.save(overlay_figures.explanation_grid(explained), folder / "grid.png")
     return Explanation(folder / "grid.png", paths)
-
-
-def _spread_over(annotations: Sequence[Annotation], count: int) -> list[Annotation]:
-    if count < 1:
-        raise UsageError(f"Expected --count to be at least 1, and found {count}.")
-    places = np.linspace(0, len(annotations) - 1, min(count, len(annotations))).round().astype(int)
-    return [annotations[place] for place in places]
 
 
 def _explain_batch(

@@ -14,12 +14,13 @@ from PIL import Image
 
 from twincar.core.files import write_csv, write_json
 from twincar.core.photos import read_photo
+from twincar.core.progress import Progress
 from twincar.core.wording import counted
 from twincar.data.dataset import Box
 from twincar.data.toy.cars import Part, read_part
 from twincar.evaluation import plots
 from twincar.evaluation.subject import Subject
-from twincar.explanation.explain import _CAM, _spread_over
+from twincar.explanation.explain import CAM
 from twincar.explanation.randomised import randomised_engines
 from twincar.metrics import saliency as scores
 from twincar.metrics.saliency import Better, Mask, Pixels, Score
@@ -57,7 +58,7 @@ def score_explanations(
     count: int = 100,
     data_folder: Path | None = None,
     out: Path | None = None,
-    on_photo: Callable[[int, int], None] | None = None,
+    on_photo: Progress | None = None,
 ) -> ExplanationScores:
     """Measure whether the maps are true, and write `explanation_scores` as JSON, CSV and PNG; see
     `Subject.results`.
@@ -83,7 +84,7 @@ def score_explanations(
     """
     subject = Subject.open(model, data_folder=data_folder, split=split, out=out)
     data, split = subject.data, subject.split
-    chosen = _spread_over(data.split(split), count)
+    chosen = subject.sample(count)
     folder = subject.claim(subject.results)
     judge = _ExplanationScorer(subject.engine, subject.spec, _randomised(subject))
     for done, annotation in enumerate(chosen, start=1):
@@ -131,7 +132,7 @@ class _ExplanationScorer:
             self._take_away(pixels, name, heat, int(answer[0]))
         for name, engine in self._randomised.items():
             other = grad_cam_plus_plus(engine.logits_and_features(pixels[None])[1], engine.head, answer)[0]
-            self._keep(f"rank correlation, random {name}", _CAM, "lower", scores.rank_correlation(cells, other))
+            self._keep(f"rank correlation, random {name}", CAM, "lower", scores.rank_correlation(cells, other))
         if box is not None:
             mask = Image.new("L", photo.size)
             mask.paste(255, box)
@@ -190,7 +191,7 @@ class _ExplanationScorer:
     def _with_baselines(self, cells: Floats, pixels: Pixels) -> dict[str, Floats]:
         height, width = pixels.shape[:2]
         return {
-            _CAM: resize_map(cells, height, width),
+            CAM: resize_map(cells, height, width),
             "centred blob": scores.centred_map(height, width),
             "random blocks": scores.random_map(height, width, self._rng),
         }

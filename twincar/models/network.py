@@ -16,7 +16,7 @@ import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 
-from twincar.core.errors import PretrainedWeightsError, UsageError
+from twincar.core.errors import PretrainedWeightsError, UsageError, reason
 from twincar.core.options import Head
 from twincar.models.weights import fit_weights, read_state_dict
 
@@ -211,11 +211,10 @@ def _fetch_pretrained(backbone: str) -> dict[str, Tensor]:
     try:
         model = timm.create_model(backbone, pretrained=True, num_classes=0, global_pool="")
     except Exception as error:  # timm and the hub's client raise a dozen classes of errors
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PretrainedWeightsError(
-            f"The pretrained weights of {backbone} are not on this machine and could not be downloaded ({reason}). Go "
-            "online (or name a mirror in HF_ENDPOINT) and try again; give a local weights file with --pretrained FILE; "
-            "or start from random weights with --pretrained none, which needs many more epochs."
+            f"The pretrained weights of {backbone} are not on this machine and could not be downloaded "
+            f"({reason(error)}). Go online (or name a mirror in HF_ENDPOINT) and try again; give a local weights file "
+            "with --pretrained FILE; or start from random weights with --pretrained none, which needs many more epochs."
         ) from error
     state: dict[str, Tensor] = model.state_dict()
     return state

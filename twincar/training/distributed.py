@@ -7,6 +7,7 @@ environment variables that Lightning reads.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from twincar.core.errors import UsageError
-from twincar.data.loading.loader import Shard
+from twincar.data.loading.shard import Shard
 
 
 def is_first_process() -> bool:
@@ -23,27 +24,41 @@ def is_first_process() -> bool:
     return bool(rank_zero_only.rank == 0)  # type: ignore[attr-defined]
 
 
-def shard_of_process(devices: int, nodes: int) -> Shard:
-    """The shard of every batch that this process takes, with `devices` processes on each of `nodes` hosts.
+@dataclass(frozen=True)
+class Processes:
+    """How many processes train: one per device."""
 
-    Raises:
-        UsageError: torchrun has started another number of processes.
-    """
-    started = os.environ.get("WORLD_SIZE") if "TORCHELASTIC_RUN_ID" in os.environ else None
-    if started and int(started) != devices * nodes:
-        raise UsageError(
-            f"Expected --devices times --num-nodes to be the {started} processes that torchrun has started, but found "
-            f"{devices} times {nodes}."
+    devices: int = 1
+    """Processes on each host."""
+    nodes: int = 1
+    """Number of hosts."""
+
+    @classmethod
+    def started(cls, devices: int | None, nodes: int | None) -> Processes:
+        """The given numbers; in place of a missing one that of torchrun, or one."""
+        return cls(
+            devices or int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
+            nodes or int(os.environ.get("GROUP_WORLD_SIZE", 1)),
         )
-    return Shard(int(rank_zero_only.rank), devices * nodes)  # type: ignore[attr-defined]
 
+    @property
+    def count(self) -> int:
+        """Number of all processes."""
+        return self.devices * self.nodes
 
-def devices_and_nodes(devices: int | None, nodes: int | None) -> tuple[int, int]:
-    """The numbers of devices and nodes; by default those of torchrun, or one."""
-    return (
-        devices or int(os.environ.get("LOCAL_WORLD_SIZE", 1)),
-        nodes or int(os.environ.get("GROUP_WORLD_SIZE", 1)),
-    )
+    def shard(self) -> Shard:
+        """The shard of every batch that this process takes.
+
+        Raises:
+            UsageError: torchrun has started another number of processes.
+        """
+        started = os.environ.get("WORLD_SIZE") if "TORCHELASTIC_RUN_ID" in os.environ else None
+        if started and int(started) != self.count:
+            raise UsageError(
+                f"Expected --devices times --num-nodes to be the {started} processes that torchrun has started, but "
+                f"found {self.devices} times {self.nodes}."
+            )
+        return Shard(int(rank_zero_only.rank), self.count)  # type: ignore[attr-defined]
 
 
 def is_lost_connection(error: RuntimeError) -> bool:

@@ -89,7 +89,8 @@ FLAGS = {
     "audit": "--deep --model -m --folds --out --classes --labels-from --csv --json",
     "import-weights": "--out",
     "train": "--name --runs --resume --recipe --config --backbone --pretrained --teacher --image-size --epochs "
-    "--batch-size --learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard --devices --num-nodes",
+    "--batch-size --learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard "
+    "--devices --num-nodes",
     "evaluate": "--split --tta --data --out --confidence --false-rejection --corruptions --open-set --json",
     "calibrate": "--out --data --split --json",
     "explain": "--split --count --score --data --out --json",

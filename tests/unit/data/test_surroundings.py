@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from twincar.core.config import AugmentConfig
+from twincar.core.augmentation import AugmentConfig
 from twincar.core.recipes import RECIPES
 from twincar.data.loading.augment import (
     AugmentParams,

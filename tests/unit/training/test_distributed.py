@@ -18,8 +18,9 @@ from twincar.core.config import TrainConfig
 from twincar.core.errors import UsageError
 from twincar.core.files import write_text
 from twincar.core.runs import Epoch, RunFolder, best_epoch
-from twincar.data.loading.loader import EpochSampler, Shard
-from twincar.training.distributed import devices_and_nodes, is_lost_connection, shard_of_process
+from twincar.data.loading.loader import EpochSampler
+from twincar.data.loading.shard import Shard
+from twincar.training.distributed import Processes, is_lost_connection
 from twincar.training.train import train
 
 SCRIPT = Path(__file__).with_name("training_job.py")
@@ -65,14 +66,14 @@ def test_a_batch_that_cannot_be_shared_is_refused(small_data: Path, tmp_path: Pa
 
 
 def test_what_torchrun_has_started_is_what_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert devices_and_nodes(None, None) == (1, 1)
+    assert Processes.started(None, None) == Processes(1, 1)
     for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "3"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
-    assert devices_and_nodes(None, None) == (3, 2)
-    assert shard_of_process(3, 2).count == 6
+    assert Processes.started(None, None) == Processes(3, 2)
+    assert Processes(3, 2).shard().count == 6
     with pytest.raises(UsageError, match="the 6 processes that torchrun has started, but found 2 times 2"):
-        shard_of_process(*devices_and_nodes(2, None))
+        Processes.started(2, None).shard()
 
 
 def test_a_lost_connection_is_told_from_other_errors() -> None:

@@ -11,10 +11,8 @@ from pathlib import Path
 from twincar.core.errors import DataError, PhotoError, UsageError
 from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames, shorten
+from twincar.core.progress import Progress
 from twincar.data.dataset import SPLITS, Box, is_outside
-
-OnPhoto = Callable[[int, int], None]
-"""Progress callback: called with the number of photos done and their total."""
 
 OPTIONAL_SPLITS = ("val", "test")
 """Splits that a source may lack; any other requested split must exist."""
@@ -71,7 +69,7 @@ class Source:
     """The class names of each split or file in its own order, if the source has more than one list of classes."""
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Counts of skipped files and folders by reason; see `listing.Skip`."""
-    make: Callable[[Path, OnPhoto | None], Source] | None = None
+    make: Callable[[Path, Progress | None], Source] | None = None
     """For a source that draws its photos: draws them in a folder, and returns the source of that folder."""
 
 

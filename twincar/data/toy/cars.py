@@ -10,7 +10,7 @@ import csv
 import io
 import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -26,6 +26,7 @@ from PIL import Image, ImageDraw
 from twincar.core.errors import storage_errors
 from twincar.core.files import write_json, write_text
 from twincar.core.photos import read_photo
+from twincar.core.progress import Progress
 from twincar.data.toy.parts import BODIES, Design, Face, Light, Paint, car_faces, part_faces, project, shadow_faces
 from twincar.data.toy.scenes import FINER, PAINTS, draw_obstacle, draw_place
 from twincar.data.toy.shapes import Array, Color, shaded
@@ -131,7 +132,7 @@ def draw_data_set(
     *,
     seed: int = 0,
     photos_per_class: Mapping[str, int] = PHOTOS_PER_CLASS,
-    on_photo: Callable[[int, int], None] | None = None,
+    on_photo: Progress | None = None,
 ) -> None:
     """Draw a data set below `out`; the same arguments give the same files.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -22,6 +22,7 @@ from twincar.core.files import sha256_of_file, write_text
 from twincar.core.html import plotly_script, render, script_json
 from twincar.core.labels import ClassNames
 from twincar.core.local_paths import name_only
+from twincar.core.progress import Progress
 from twincar.core.runs import best_epoch, ending
 from twincar.core.version import __version__
 from twincar.data.dataset import MANIFEST, PreparedData
@@ -90,7 +91,7 @@ def report(
     split: str | None = None,
     data_folder: Path | None = None,
     out: Path | None = None,
-    on_photo: Callable[[int, int], None] | None = None,
+    on_photo: Progress | None = None,
 ) -> Report:
     """Write the page of an evaluated model.
 

@@ -6,7 +6,7 @@ Shapes: N photos, h×w heat maps.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from PIL import Image
 from twincar.core.errors import PhotoError
 from twincar.core.html import picture_uri
 from twincar.core.photos import read_photo
+from twincar.core.progress import Progress
 from twincar.evaluation.overlay_figures import Explained, overlay
 from twincar.evaluation.report.artifacts import Answer
 from twincar.models.cam.gradcam import grad_cam_plus_plus
@@ -93,7 +94,7 @@ def show_mistakes(
     album: Album,
     engine: Engine,
     spec: ModelSpec,
-    on_photo: Callable[[int, int], None] | None = None,
+    on_photo: Progress | None = None,
 ) -> list[Mistake]:
     """The surest of the wrong answers first, as many as there is room for."""
     wrong = sorted(wrong, key=lambda answer: -answer.confidence)[:_MOST_MISTAKES]
