@@ -104,6 +104,18 @@ def test_the_page_of_the_command_line_is_current(monkeypatch: pytest.MonkeyPatch
         assert _docs_module("command_line").page() == written, "run: make docs"
 
 
+def test_the_page_of_the_command_line_names_arguments_as_help_does() -> None:
+    """To the letter, but for the braces that help has around what is required."""
+    page = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    program = typer.main.get_command(app)
+    for verb, command in program.commands.items():  # type: ignore[attr-defined]
+        pieces = command.collect_usage_pieces(typer.Context(command))
+        usage = " ".join(["twincar", verb, *(re.sub("[{}]", "", piece) for piece in pieces)])
+        assert usage in page.splitlines()
+        for piece in pieces[1:]:
+            assert f"| `{re.sub('[{}]', '', piece)}` |" in page
+
+
 def test_blocks_that_are_not_run_say_why() -> None:
     every = [block for text in PAGES.values() for block in blocks(text)]
     assert {block.not_run for block in every} - {""} <= set(NOT_RUN)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def explain(
     model: AnyModelArgument = None,
     images: Annotated[
-        list[str] | None, typer.Argument(metavar="[IMAGES]...", help="Photos, folders or patterns; else of --split.")
+        list[str] | None, typer.Argument(metavar="IMAGES", help="Photos, folders or patterns; else of --split.")
     ] = None,
     split: Annotated[
         Split | None, typer.Option(help="Photos to choose from.  [default: val, or test where there are no val photos]")
@@ -81,7 +81,7 @@ def _is_photo(argument: str) -> bool:
 def compare(
     model: AnyModelArgument = None,
     classes: Annotated[
-        list[str] | None, typer.Argument(metavar="[FIRST SECOND]", help="Two classes; else the pairs most confused.")
+        list[str] | None, typer.Argument(metavar="FIRST SECOND", help="Two classes; else the pairs most confused.")
     ] = None,
     photo: Annotated[
         Path | None, typer.Option(help="Also this photo: between the two, or else its two likeliest classes.")

@@ -37,7 +37,7 @@ class Singletons(StrEnum):
 ModelArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL]",
+        metavar="MODEL",
         help="Exported .onnx, run folder, .safetensors, or owner/name on the hub.  [default: the bundled model]",
     ),
 ]
@@ -61,7 +61,7 @@ LabelsFromOption = Annotated[
 AnyModelArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL]",
+        metavar="MODEL",
         help="Run folder, exported model, .safetensors, .pth, owner/name on the hub, or a folder of earlier results.  "
         "[default: the bundled model]",
     ),

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 ImagesArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="IMAGES...",
+        metavar="IMAGES",
         help="Photos, folders, patterns, or addresses of these, such as s3://bucket/cars; - for a photo or paths "
         "on stdin.",
     ),
