@@ -166,11 +166,13 @@ def _make_backbone(backbone: str, drop_path: float) -> Any:
     """The timm network without pooling and classifier, so that it returns its feature map."""
     name, scale = SCALED.get(backbone, (backbone, {}))
     _check_name(name)
-    stochastic_depth = {"drop_path_rate": drop_path} if drop_path else {}  # not every network of timm takes it
+    stochastic_depth: dict[str, Any] = (
+        {"drop_path_rate": drop_path} if drop_path else {}
+    )  # not every network of timm takes it
     try:
         return timm.create_model(name, pretrained=False, num_classes=0, global_pool="", **stochastic_depth, **scale)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:  # what constructors do with unknown options
-        raise _unfit(backbone, str(error).splitlines()[0]) from None
+        raise _unfit(backbone, reason(error)) from None
 
 
 def _channels(network: Any, backbone: str) -> int:
@@ -180,7 +182,7 @@ def _channels(network: Any, backbone: str) -> int:
         with torch.inference_mode():
             shape = tuple(network.eval()(torch.zeros(1, 3, height, width)).shape)
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:  # a fixed size of the input, mostly
-        raise _unfit(backbone, str(error).splitlines()[0]) from None
+        raise _unfit(backbone, reason(error)) from None
     network.train()
     if len(shape) != 4 or shape[1] != network.head_hidden_size or not 1 < shape[2] < shape[3] < width:
         raise _unfit(backbone, f"its output for {height}×{width} pixels has the shape {shape}")
