@@ -12,6 +12,7 @@ from twincar.core import html as pages
 from twincar.core.errors import DataError
 from twincar.core.files import write_csv, write_json, write_text
 from twincar.core.runs import MONITOR
+from twincar.data.class_issues import ClassIssue
 from twincar.evaluation.report import artifacts as files
 from twincar.evaluation.report import figures
 from twincar.evaluation.report.artifacts import Corruption, Corruptions
@@ -113,7 +114,7 @@ def test_the_other_verbs_files(tmp_path: Path) -> None:
     found = files.read_audit(tmp_path)
     assert found
     assert found.counts() == {"empty": 1, "leak": 3}
-    assert (found.to_exclude, found.classes) == (2, [files.ClassIssue("order", "A, B")])
+    assert (found.to_exclude, found.classes) == (2, [ClassIssue("order", "A, B")])
     pair = {"first": "A", "second": "B", "page": "a-b.html", "photos_first": 3}
     write_json(tmp_path / "compare" / "compare.json", {"pairs": [pair]})
     assert files.read_comparisons(tmp_path) == {frozenset("BA"): "a-b.html"}

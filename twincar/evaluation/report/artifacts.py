@@ -15,6 +15,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from twincar.core.errors import DataError
+from twincar.data.class_issues import ClassIssue
 from twincar.data.training_record import Seen, describe
 from twincar.metrics.classification import Chance, Interval
 from twincar.metrics.reliability import CalibrationReport, LevelReport, Rejection, RiskCoverage, UnknownGroup
@@ -138,14 +139,6 @@ class ExplanationScores:
         for score in self.scores:
             found.setdefault(score.score, []).append(score)
         return found
-
-
-@dataclass(frozen=True)
-class ClassIssue:
-    """Something wrong with the classes of a data set."""
-
-    reason: str
-    detail: str
 
 
 @dataclass(frozen=True)
