@@ -14,9 +14,9 @@ from twincar.core.runs import RunFolder
 from twincar.data.toy.twins import draw_twins
 
 if TYPE_CHECKING:
-    from twincar.evaluation.evaluate import Evaluation
     from twincar.evaluation.report.page import Report
-    from twincar.explanation.explain import Explanation
+    from twincar.evaluation.results import Evaluation
+    from twincar.explanation.explain import ExplanationImages
     from twincar.inference.results import Prediction
     from twincar.training.train import TrainResult
 
@@ -35,7 +35,7 @@ class Quickstart:
     data: Path
     trained: TrainResult
     evaluation: Evaluation
-    explanation: Explanation
+    explanation: ExplanationImages
     photo: Path
     prediction: Prediction
     report: Report

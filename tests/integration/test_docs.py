@@ -132,7 +132,7 @@ def test_a_block_that_fails_is_noticed(text: str, tmp_path: Path, monkeypatch: p
 
 @pytest.fixture(scope="module")
 def few_toycars() -> Iterator[None]:
-    """Fewer toy cars, and fewer pictures that are no car, are drawn; the recipe takes one epoch of a small network."""
+    """Fewer toy cars, and fewer images without cars, are drawn; the recipe takes one epoch of a small network."""
     from twincar.core.recipes import RECIPES
     from twincar.data.sources import toy
     from twincar.data.toy.cars import draw_data_set
@@ -140,7 +140,7 @@ def few_toycars() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(toy, "draw_data_set", partial(draw_data_set, photos_per_class={"train": 5, "test": 2}))
-        patch.setattr(open_set, "_FAR_AWAY", 8)
+        patch.setattr(open_set, "_NON_CARS", 8)
         quick = {"backbone": BACKBONE, "epochs": 1, "precision": "fp32"}
         patch.setitem(RECIPES, "toycars", {**RECIPES["toycars"], **quick})
         yield

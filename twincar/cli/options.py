@@ -62,7 +62,7 @@ AnyModelArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="Run folder, exported model, .safetensors, .pth, owner/name on the hub, or a folder of earlier results.  "
+        help="Run folder, exported model, .safetensors, .pth, owner/name on the hub, or a folder of results.  "
         "[default: the bundled model]",
     ),
 ]
@@ -70,7 +70,7 @@ DataOption = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help="Photos to judge it on: a prepared data set, class folders, or a CSV.  [default: the data of the run]",
+        help="Data set: a prepared folder, class folders, or a CSV.  [default: the data of the run]",
     ),
 ]
 ResultsOption = Annotated[

@@ -19,7 +19,7 @@ from twincar.core.html import environment
 from twincar.core.labels import slug
 from twincar.core.runs import Epoch, best_epoch, ending
 from twincar.core.version import __version__
-from twincar.evaluation.report.artifacts import Corruptions, Metrics, OpenSet
+from twincar.evaluation.results import Evaluation, OpenSetEvaluation, Robustness
 from twincar.models.license import TOYCARS, License, is_stanford_cars
 from twincar.models.spec import ModelSpec
 
@@ -65,9 +65,9 @@ class ModelCard:
     history: list[Epoch]
     photos: Mapping[str, int]
     """By split."""
-    metrics: Metrics
-    corruptions: Corruptions | None
-    open_set: OpenSet | None
+    metrics: Evaluation
+    corruptions: Robustness | None
+    open_set: OpenSetEvaluation | None
     licence: License
     loads_in_timm: bool
     """Whether plain timm can load it."""

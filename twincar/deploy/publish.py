@@ -27,7 +27,8 @@ from twincar.data.dataset import PreparedData
 from twincar.deploy.export import export
 from twincar.deploy.model_card import ModelCard
 from twincar.evaluation.evaluate import evaluate
-from twincar.evaluation.report import artifacts as files
+from twincar.evaluation.report import artifacts
+from twincar.evaluation.results import CORRUPTIONS, METRICS, OPEN_SET
 from twincar.evaluation.subject import is_own_data
 from twincar.models.checkpoint import save_model
 from twincar.models.engines.base import OPENVINO_MODEL
@@ -176,7 +177,7 @@ def _own_data(run: RunFolder, spec: ModelSpec, folder: Path | None) -> PreparedD
 def _evaluated_split(run: RunFolder, data: PreparedData, on_photo: Progress | None) -> str:
     """The split the card is about, evaluated."""
     split = "test" if _has_labels(data, "test") else "val"
-    if not _is_of_these_weights(run.reports / split / files.METRICS, run):
+    if not _is_of_these_weights(run.reports / split / METRICS, run):
         log.info("Evaluating it on the %s photos.", split)
         evaluate(run.path, split=split, data_folder=data.folder, on_photo=on_photo)
     return split
@@ -216,7 +217,7 @@ def _write_tables(folder: Path, report: Path, spec: ModelSpec) -> None:
     """Classes with make, model, body and year; calibration; what was measured, in numbers and pictures."""
     write_json(folder / CLASSES_FILE, spec.classes.to_rows())
     write_json(folder / CALIBRATION_FILE, asdict(spec.calibration))
-    measured = read_json(report / files.METRICS)
+    measured = read_json(report / METRICS)
     write_json(folder / EVALUATION_FILE, {name: value for name, value in measured.items() if name != "folder"})
     for picture in PICTURES:
         shutil.copyfile(report / picture, folder / picture)
@@ -251,16 +252,16 @@ def _write_for_timm(folder: Path, network: CarNet, spec: ModelSpec) -> None:
 
 
 def _card(repository: Repository, run: RunFolder, data: PreparedData, spec: ModelSpec, split: str) -> ModelCard:
-    report, open_set = run.reports / split, run.reports / files.OPEN_SET
+    report, open_set = run.reports / split, run.reports / OPEN_SET
     return ModelCard(
         repository=repository.name,
         spec=spec,
         config=run.read_config(),
         history=run.read_history(),
         photos=data.manifest["photos"],
-        metrics=files.read_metrics(report),
-        corruptions=files.read_corruptions(report) if _is_of_these_weights(report / files.CORRUPTIONS, run) else None,
-        open_set=files.read_open_set(run.reports) if _is_of_these_weights(open_set, run) else None,
+        metrics=artifacts.read_metrics(report),
+        corruptions=artifacts.read_corruptions(report) if _is_of_these_weights(report / CORRUPTIONS, run) else None,
+        open_set=artifacts.read_open_set_results(run.reports) if _is_of_these_weights(open_set, run) else None,
         licence=License.of(spec),
         loads_in_timm=spec.head == "linear",
     )
