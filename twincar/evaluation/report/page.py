@@ -104,8 +104,7 @@ def report(
     reports = subject.reports if data else subject.own_reports
     split = _evaluated_split(subject, reports)
     spec = subject.spec
-    metrics = artifacts.read_metrics(reports / split)
-    classes = artifacts.read_classes(reports / split)
+    metrics, classes = artifacts.read_metrics(reports / split), artifacts.read_classes(reports / split)
     predictions = artifacts.read_predictions(reports / split / PREDICTIONS)
     room = MAX_PAGE_BYTES - _BYTES_WITHOUT_IMAGES - _BYTES_PER_CLASS * len(classes)
     images = ImageBudget(data.photo_root if data else None, room)
