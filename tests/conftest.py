@@ -20,6 +20,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
+from colour_model import BLUE, GREEN, RED, paint, write_model
 from hub_server import HubClient
 from PIL import Image, ImageDraw
 from small_backbone import BACKBONE, register_with_timm
@@ -28,7 +29,7 @@ register_with_timm()
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job; what tests start would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-STARTED = Path(__file__).with_name("started")
+STARTED, SLOW = Path(__file__).with_name("started"), Path(__file__).with_name("slow")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(STARTED), os.environ.get("PYTHONPATH")]))
 
 LONGEST = (
@@ -49,6 +50,9 @@ COLOURS = ((220, 40, 30), (40, 160, 60), (40, 60, 220), (230, 200, 40))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SLOW in item.path.parents:
+            item.add_marker("slow")
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
@@ -67,6 +71,22 @@ def real_photos() -> Path:
     if not REAL_PHOTOS.is_dir():
         pytest.skip(f"no real photos at {REAL_PHOTOS}")
     return REAL_PHOTOS
+
+
+@pytest.fixture
+def colour_model(tmp_path: Path) -> Path:
+    """An exported model that takes no time."""
+    return write_model(tmp_path / "colours.onnx")
+
+
+@pytest.fixture
+def colour_photos(tmp_path: Path) -> Path:
+    """A folder of three photos that it knows."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, colour in enumerate((RED, GREEN, BLUE)):
+        paint(folder / f"{number}.png", colour)
+    return folder
 
 
 @pytest.fixture

@@ -1,16 +1,22 @@
-"""`twincar`, with batch norms that do not look at the batch where FROZEN_NORMS is set, and a process that can die.
+"""`twincar` in processes of its own, as `launch` starts it: what such a training does differs by its environment.
 
-On CPUs each process normalises by its own part of a batch, so only without that are several processes exactly one. The
-process DIE_RANK ends without a word when the epoch DIE_EPOCH begins, counted from 0.
+Where FROZEN_NORMS is set, batch norms do not look at the batch. On CPUs each process normalises by its own part of a
+batch, so only without that are several processes exactly one. The process DIE_RANK ends without a word when the epoch
+DIE_EPOCH begins, counted from 0.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 from torch import nn
 
 from twincar.cli import main
+from twincar.core.config import TrainConfig
+from twincar.core.files import write_text
 from twincar.training import train
 
 
@@ -25,6 +31,31 @@ class ObservedModule(train.TrainingModule):
             str(self.current_epoch),
         ]:
             os._exit(3)
+
+
+def launch(
+    config: TrainConfig, run: Path, *before: str, resumed: bool = False, **environment: str
+) -> subprocess.Popen[str]:
+    """Train as the command line does, from a configuration file; by torchrun if that stands `before` it."""
+    settings = run.with_suffix(".yaml")
+    write_text(settings, config.to_yaml())
+    named = [config.data, "--config", settings, "--runs", run.parent, "--name", run.name]
+    what = ["train", *(["--resume", run] if resumed else named), *([] if before else ["--devices", "2"])]
+    command = [*(before or [sys.executable]), Path(__file__), *what]
+    return subprocess.Popen(
+        [str(word) for word in command],
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    """Wait for its end, which must be a good one; what it printed."""
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
 
 
 if __name__ == "__main__":
