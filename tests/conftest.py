@@ -13,11 +13,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import golden_copies
 import numpy as np
 import pytest
 from colour_model import BLUE, GREEN, RED, paint, write_model
@@ -49,7 +51,14 @@ CLASSES = ("Aurora Falcon Sedan 2012", "Aurora Falcon Coupe 2012", "Borealis C/V
 COLOURS = ((220, 40, 30), (40, 160, 60), (40, 60, 220), (230, 200, 40))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "write the golden copies of pages anew, and run no other tests"
+    parser.addoption("--renew-golden", action="store_true", help=told)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--renew-golden"):
+        items[:] = [item for item in items if "golden" in getattr(item, "fixturenames", ())]
     for item in items:
         if SLOW in item.path.parents:
             item.add_marker("slow")
@@ -63,6 +72,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(title, text.encode("utf-8", "backslashreplace").decode()) for title, text in report.sections]
     return report
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compares a text with its golden copy of a name; see `golden_copies`."""
+    return partial(golden_copies.check, renew=request.config.getoption("--renew-golden"))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
@@ -33,15 +34,26 @@ class ObservedModule(train.TrainingModule):
             os._exit(3)
 
 
+def observed(arguments: Sequence[str]) -> None:
+    """`twincar ARGUMENTS`; the Trainer starts further processes of it as this file's."""
+    train.TrainingModule = ObservedModule  # type: ignore[misc]
+    sys.argv = [__file__, *arguments]
+    main()
+
+
+def arguments_of(config: TrainConfig, run: Path) -> list[str]:
+    """Of a training by the command line, from a configuration file."""
+    settings = run.with_suffix(".yaml")
+    write_text(settings, config.to_yaml())
+    return ["train", config.data, "--config", str(settings), "--runs", str(run.parent), "--name", run.name]
+
+
 def launch(
     config: TrainConfig, run: Path, *before: str, resumed: bool = False, **environment: str
 ) -> subprocess.Popen[str]:
-    """Train as the command line does, from a configuration file; by torchrun if that stands `before` it."""
-    settings = run.with_suffix(".yaml")
-    write_text(settings, config.to_yaml())
-    named = [config.data, "--config", settings, "--runs", run.parent, "--name", run.name]
-    what = ["train", *(["--resume", run] if resumed else named), *([] if before else ["--devices", "2"])]
-    command = [*(before or [sys.executable]), Path(__file__), *what]
+    """Train in a process that is started anew; by torchrun if that stands `before` it."""
+    what = ["train", "--resume", run] if resumed else arguments_of(config, run)
+    command = [*(before or [sys.executable]), Path(__file__), *what, *([] if before else ["--devices", "2"])]
     return subprocess.Popen(
         [str(word) for word in command],
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
@@ -59,5 +71,4 @@ def finished(process: subprocess.Popen[str]) -> str:
 
 
 if __name__ == "__main__":
-    train.TrainingModule = ObservedModule  # type: ignore[misc]
-    main()
+    observed(sys.argv[1:])

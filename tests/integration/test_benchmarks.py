@@ -38,18 +38,34 @@ RUN_HERE = {
     *("benchmarks.speed.serve_load", "tests.robustness.soak_server", "tests.robustness.soak_train"),
     *("benchmarks.scale.cluster", "tests.robustness.survival"),
 }
-"""Programs that a test below runs at their smallest."""
+"""Programs that a test below, or in `tests/slow/test_all_benchmarks.py`, runs at their smallest."""
 ELSEWHERE = {
     "tests.robustness.fuzz",
     "benchmarks.quality.bundled_header",
     "benchmarks.quality.bundled_detector",
 }
 """Of `test_fuzz.py`, `test_bundled.py` and `test_bundled_detector.py`."""
+NO_FIGURES = {
+    *("benchmarks.scale.growth", "benchmarks.speed.yardstick", "benchmarks.speed.training_step"),
+    *("benchmarks.speed.picture", "benchmarks.quality.bundled_header", "benchmarks.quality.bundled_detector"),
+}
+"""Programs that others start, that draw, or that make a file of the package."""
 
 
 def test_every_program_is_run_by_a_test() -> None:
     programs = {path for path in PROGRAMS if '__name__ == "__main__"' in path.read_text("utf-8")}
     assert {module_of(path) for path in programs} == RUN_HERE | ELSEWHERE
+
+
+def test_the_table_of_measurements_names_every_program_and_pages_that_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `python -m ([\w.]+)[^`]*`.*?\| (.*) \|$", text, re.MULTILINE)
+    assert sorted(module for module, _ in rows) == sorted((RUN_HERE | ELSEWHERE) - NO_FIGURES)
+    for module, figures in rows:
+        pages = re.findall(r"`([\w./]+\.md)`", figures)
+        assert pages, module
+        assert all((ROOT / page).is_file() for page in pages), module
+    assert all(page.name in text for page in ROOT.glob("benchmarks/**/*.md"))
 
 
 def module_of(path: Path) -> str:
@@ -160,7 +176,7 @@ def test_a_folder_weighs_what_du_says(tmp_path: Path) -> None:
 
 
 def test_a_training_is_soaked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The training itself: `test_soak.py`."""
+    """The training itself: `tests/slow/test_soak.py`."""
     seen = [soak_train.Look(memory=900.0, files=30, threads=9, processes=3)] * 10
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setattr(soak_train, "train", lambda *how: asked.append(how) or seen)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from conftest import small_config
 
-import twincar
 from twincar.core.errors import StorageError, UsageError
 from twincar.core.runs import RunFolder
 
@@ -53,14 +52,3 @@ def test_a_quickstart_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pyte
     assert run.best.stat().st_mtime_ns == trained
     with pytest.raises(UsageError, match="earlier quickstart"):
         quickstart.quickstart(tmp_path)
-
-
-def test_a_dry_run_goes_through_everything(small_data: Path, tmp_path: Path) -> None:
-    from twincar.evaluation.evaluate import evaluate
-    from twincar.explanation.explain import explain
-    from twincar.training.train import train
-
-    run = train(small_config(small_data, epochs=1, limit_batches=2), tmp_path / "run").run.path
-    assert evaluate(run, split="val").photos == 12
-    assert explain(run, count=2).grid.exists()
-    assert twincar.load(run).predict(next((small_data.parent / "source").rglob("*.jpg"))).confidence > 0

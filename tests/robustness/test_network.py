@@ -70,23 +70,25 @@ def test_a_packet_that_leaves_is_counted(alone: list[str], tmp_path: Path) -> No
 
 
 def test_no_verb_calls_out(watched: Watched, small_data: Path) -> None:
-    source = small_data.parent / "source"
     photo = watched.folder / "car.jpg"
     draw_car(0, 0).save(photo)
-    watched.run_forked("prepare", source, "--out", "data")
-    watched.run_forked("audit", "data", "--deep", "--out", "audit", code=1)
     small = ("--recipe", "toycars", "--backbone", BACKBONE, "--epochs", "1", "--limit", "2", "--workers", "2")
-    watched.run("train", "data", "--runs", ".", "--name", "run", "--tensorboard", *small)
-    for verb in ("evaluate", "explain", "compare", "report"):
-        watched.run_forked(verb, "run")
-    watched.run_forked("export", "run", "--out", "model.onnx")
-    watched.run("export", "run", "--format", "openvino", "--precision", "int8", "--force", "--out", "model")
-    for model in (("--model", "run"), ("--model", "model.onnx"), ("--model", "model"), ()):
-        watched.run_forked("predict", photo, *model)
-    watched.run_forked("predict", photo, "--out", "answers")
-    watched.run_forked("push", "run", "me/cars", "--out", "published")
-    watched.run_forked("demo", "model.onnx", "--space", "space")
-    watched.run("info")
+    audit = ("audit", "data", "--deep", "--out", "audit")
+    watched.run_all(
+        ("prepare", small_data.parent / "source", "--out", "data"),
+        audit,
+        ("train", "data", "--runs", ".", "--name", "run", "--tensorboard", *small),
+        *((verb, "run") for verb in ("evaluate", "explain", "compare", "report")),
+        ("export", "run", "--out", "model.onnx"),
+        ("export", "run", "--format", "openvino", "--precision", "int8", "--force", "--out", "model"),
+        *(("predict", photo, "--model", model) for model in ("run", "model.onnx", "model")),
+        ("predict", photo),
+        ("predict", photo, "--out", "answers"),
+        ("push", "run", "me/cars", "--out", "published"),
+        ("demo", "model.onnx", "--space", "space"),
+        ("info",),
+        finds=audit,
+    )
 
 
 @pytest.mark.parametrize(("verb", "path"), [(("serve", "--port", "0"), "/v1/model"), (("demo",), "/")])

@@ -6,22 +6,31 @@ namespace whose only way out is a device that counts packets, so that libraries 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from conftest import STARTED
-from network_watch import watched_command_line
-
-from tests.robustness.forked import start
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = "twincar-alone"
+_ALL = """
+import json, sys
+from twincar.cli import main
+_, commands, finds = sys.argv
+for command in json.loads(commands):
+    sys.argv = ["twincar", *command]
+    try:
+        main()
+    except SystemExit as ended:
+        assert (ended.code or 0) == (command == json.loads(finds)), (command, ended.code)
+"""
 _SWITCHES = ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "GRADIO_ANALYTICS_ENABLED")
 
 
@@ -76,14 +85,13 @@ class Watched:
         assert self.tried() == [], arguments
         return out
 
-    def run_forked(self, *arguments: object, code: int = 0) -> None:
-        """The same without a look at what is imported."""
-        environment = {**os.environ, "NETWORK_LOG": str(self.log), "OMP_NUM_THREADS": "1"}
-        namespace = NAMESPACE if self.before else ""
-        process = start(watched_command_line, namespace, arguments, folder=self.folder, environment=environment)
-        ended, told = process.finish()
-        assert ended == code, told
-        assert self.tried() == [], arguments
+    def run_all(self, *commands: Sequence[object], finds: Sequence[object] = ()) -> None:
+        """The same for many, one after the other in one process; the command `finds` ends with 1."""
+        listed = [[*map(str, command)] for command in commands]
+        process = self.start("-c", _ALL, json.dumps(listed), json.dumps([*map(str, finds)]))
+        _, err = process.communicate()
+        assert process.returncode == 0, err
+        assert self.tried() == []
 
     @property
     def log(self) -> Path:

@@ -133,7 +133,7 @@ def test_a_cluster_that_loses_a_node_answers_all(
 def test_killed_answers_and_exports_end_as_ones_left_in_peace(
     small_data: Path, small_run: Path, colour_photos: Path
 ) -> None:
-    """The other works: `test_survival.py`."""
+    """The other works: `test_more_kills.py` and `tests/robustness/test_survival.py`."""
     works = ("--work", "predict", "export", "--times", 1, "--trained", small_run)
     told = run("tests.robustness.survival", small_data, colour_photos, *works)
     assert re.findall(r"\| (predict|export) \| .* \| 1 \| (\d) \|", told) == [("predict", "1"), ("export", "1")]

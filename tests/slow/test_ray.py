@@ -1,8 +1,9 @@
-"""A Ray cluster that loses a node, and whom a local one calls."""
+"""A Ray cluster that loses a node or whose work fails, and whom a local one calls."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,24 @@ import pytest
 from colour_model import BLUE, GREEN, RED, YELLOW, paint, write_model
 from conftest import draw_car
 
+from tests.robustness.forked import start
 from tests.robustness.watched import Watched, lone_namespace
+from twincar.core.errors import ClusterError
 from twincar.inference import result_store as result_folder
 from twincar.inference.batch import predict_many, read_rows
+from twincar.inference.cluster import LOCAL, map_on_cluster
 
 COLOURS = (RED, GREEN, BLUE, YELLOW)
+
+
+def work_that_fails() -> None:
+    def fail(item: int) -> dict[str, Any]:
+        raise RuntimeError(f"no room for {item}")
+
+    try:
+        list(map_on_cluster(fail, range(2), LOCAL))
+    except ClusterError as error:
+        print("error:", error)  # noqa: T201
 
 
 @pytest.fixture
@@ -68,3 +82,9 @@ def test_work_on_this_machines_cores_calls_nobody(tmp_path: Path) -> None:
         watched = Watched(before, tmp_path)
         draw_car(0, 0).save(tmp_path / "car.jpg")
         watched.run("predict", "car.jpg", "--cluster", "--out", "answers")
+
+
+def test_work_that_fails_is_told() -> None:
+    code, told = start(work_that_fails).finish()
+    assert code == 0, told
+    assert re.search(r"^error: no room for [01]$", told, re.MULTILINE)

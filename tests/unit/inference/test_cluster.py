@@ -29,16 +29,6 @@ def work_of_which_a_worker_dies(folder: Path) -> None:
     print("rows:", json.dumps(list(map_on_cluster(work, range(6), LOCAL))))  # noqa: T201
 
 
-def work_that_fails() -> None:
-    def fail(item: int) -> dict[str, Any]:
-        raise RuntimeError(f"no room for {item}")
-
-    try:
-        list(map_on_cluster(fail, range(2), LOCAL))
-    except ClusterError as error:
-        print("error:", error)  # noqa: T201
-
-
 def printed(begin: str, told: str) -> str:
     """The end of the line that begins so."""
     (line,) = [line for line in told.splitlines() if line.startswith(begin)]
@@ -57,9 +47,3 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
 def test_a_cluster_that_is_not_there_is_told() -> None:
     with pytest.raises(ClusterError, match=r"Expected a Ray cluster at '127\.0\.0\.1:1', but found none"):
         list(map_on_cluster(lambda _: {}, range(2), "127.0.0.1:1"))
-
-
-def test_work_that_fails_is_told() -> None:
-    code, told = start(work_that_fails).finish()
-    assert code == 0, told
-    assert printed("error:", told) in {"no room for 0", "no room for 1"}

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import small_config
-from training_job import ObservedModule, finished, launch
+from training_job import ObservedModule, arguments_of, observed
 
+from tests.robustness.forked import start
 from twincar.core.errors import UsageError
 from twincar.core.runs import Epoch, RunFolder
 from twincar.data.loading.loader import EpochSampler
@@ -82,9 +83,10 @@ def assert_same(first: list[Epoch], second: list[Epoch]) -> None:
 def test_two_processes_train_as_one(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With Mixup and CutMix, without dropout, and with batch norms that do not look at the batch."""
     config = small_config(small_data, dropout=0.0, learning_rate=1e-4)
-    out = finished(launch(config, tmp_path / "two", FROZEN_NORMS="1"))
-    assert out.count("Best epoch") == 1  # one process speaks
     monkeypatch.setenv("FROZEN_NORMS", "1")
+    code, out = start(observed, [*arguments_of(config, tmp_path / "two"), "--devices", "2"]).finish()
+    assert code == 0, out
+    assert out.count("Best epoch") == 1  # one process speaks
     monkeypatch.setattr("twincar.training.train.TrainingModule", ObservedModule)
     alone = train(config, tmp_path / "one")
     assert_same(RunFolder.open(tmp_path / "two").read_history(), alone.history)
