@@ -77,7 +77,7 @@ def _yardstick(data: PreparedData, scale: Scale) -> DataLoader[object]:
     chain = training_transforms(AugmentConfig(), height=scale.size, width=scale.size)
     labels = [annotation.label or 0 for annotation in data.annotations]
     photos = PillowPhotos([data.path(annotation) for annotation in data.annotations], labels, chain)
-    return DataLoader(photos, batch_size=scale.batch, shuffle=True)  # type: ignore[arg-type]
+    return DataLoader(photos, batch_size=scale.batch, shuffle=True)
 
 
 def _loader(data: PreparedData, scale: Scale, *, cache: bool) -> PhotoLoader:

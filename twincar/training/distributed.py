@@ -90,7 +90,7 @@ def observe_patiently() -> None:
     def launch(processes: list[subprocess.Popen[bytes]]) -> None:
         _PatientObserver(main_pid=os.getpid(), child_processes=processes).start()
 
-    subprocess_script._launch_process_observer = launch
+    subprocess_script._launch_process_observer = launch  # type: ignore[attr-defined, assignment]
 
 
 def gather_from_all(value: Any) -> list[Any]:
