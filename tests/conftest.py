@@ -35,6 +35,8 @@ STARTED, SLOW = Path(__file__).with_name("started"), Path(__file__).with_name("s
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(STARTED), os.environ.get("PYTHONPATH")]))
 
 LONGEST = (
+    "test_all_benchmarks",
+    "test_processes_and_hosts",
     "test_docs",
     "test_faults",
     "test_network",
