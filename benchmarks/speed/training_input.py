@@ -77,7 +77,7 @@ def _yardstick(data: PreparedData, scale: Scale) -> DataLoader[object]:
     chain = training_transforms(AugmentConfig(), height=scale.size, width=scale.size)
     labels = [annotation.label or 0 for annotation in data.annotations]
     photos = PillowPhotos([data.path(annotation) for annotation in data.annotations], labels, chain)
-    return DataLoader(photos, batch_size=scale.batch, shuffle=True)  # type: ignore[arg-type]
+    return DataLoader(photos, batch_size=scale.batch, shuffle=True)
 
 
 def _loader(data: PreparedData, scale: Scale, *, cache: bool) -> PhotoLoader:
@@ -128,7 +128,7 @@ def _profile(data: PreparedData, scale: Scale) -> dict[str, float]:
     crops = [stages._crop(photo, what, full) for photo, what, full in zip(decoded, draws, sizes, strict=True)]
     assert photos.cache is not None
     cached = [stages._crop(photos.cache[index], what, sizes[index]) for index, what in enumerate(draws)]
-    images = [stages._turn(what, crop, side, side) for what, crop in zip(draws, cached, strict=True)]
+    images = [stages._rotate(what, crop, side, side) for what, crop in zip(draws, cached, strict=True)]
 
     def each(work: Callable[[int], object]) -> float:
         return median_time(lambda: [work(index) and None for index in range(len(sizes))]) / len(sizes)
@@ -148,8 +148,8 @@ def _profile(data: PreparedData, scale: Scale) -> dict[str, float]:
         "reading the file": each(lambda i: read_photo_bytes(photos.paths[i])),
         "decoding": each(lambda i: decode_reduced(files[i], "", 1.0) is None),
         "resize": each(lambda i: stages._resize(crops[i], side, side) is None),
-        "pick (from the cache)": each(lambda i: stages._turn(draws[i], cached[i], side, side) is None),
-        "pick (after the resize)": each(lambda i: stages._turn(draws[i], images[i], side, side) is None),
+        "pick (from the cache)": each(lambda i: stages._rotate(draws[i], cached[i], side, side) is None),
+        "pick (after the resize)": each(lambda i: stages._rotate(draws[i], images[i], side, side) is None),
         "hue": each(lambda i: stages._finish(hues[i], images[i]) is None),
         "brightness, contrast and saturation": each(lambda i: stages._finish(colors[i], images[i]) is None),
         "blur": each(lambda i: stages._finish(blurs[i], images[i]) is None),

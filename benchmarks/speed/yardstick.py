@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -33,7 +34,7 @@ CLASSES = 196
 
 def build_network(backbone: str) -> nn.Module:
     """A timm model with the published classifier in place of its own."""
-    network = timm.create_model(backbone, num_classes=0)
+    network: Any = timm.create_model(backbone, num_classes=0)
     layers = nn.Linear(network.num_features, 512), nn.ReLU(), nn.Dropout(0.2), nn.Linear(512, CLASSES)
     return nn.Sequential(network, nn.Sequential(*layers))
 

@@ -36,7 +36,7 @@ NOT_RUN = {
     "needs a network": "the tests have none",
     "needs Stanford Cars": "no photo of it is part of the project",
     "runs until it is stopped": "servers are tested in test_server.py and test_demo.py",
-    "takes minutes": "tested on less elsewhere: the quickstart in test_end_to_end.py, and `make test` runs this",
+    "takes minutes": "tested on less elsewhere: the quickstart in test_quickstart.py, and `make test` runs this",
 }
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
 

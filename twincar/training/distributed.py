@@ -7,16 +7,22 @@ environment variables that Lightning reads.
 from __future__ import annotations
 
 import os
+import subprocess
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
+from lightning.pytorch.strategies.launchers import subprocess_script
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from twincar.core.errors import UsageError
 from twincar.data.loading.shard import Shard
+
+_GRACE = 30  # seconds in which a process can report that it has lost another
 
 
 def is_first_process() -> bool:
@@ -64,6 +70,27 @@ class Processes:
 def is_lost_connection(error: RuntimeError) -> bool:
     """Whether the communication with another process failed, which usually means that it has ended."""
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()
+
+
+class _PatientObserver(_ChildProcessObserver):
+    """Kills what is left of a training only some time after one of its processes has died."""
+
+    def _terminate_all(self) -> None:
+        time.sleep(_GRACE)
+        super()._terminate_all()
+
+
+def observe_patiently() -> None:
+    """Give the Trainer's processes time to report that one of them has died.
+
+    Every five seconds the Trainer checks whether one has, and kills the others at once, before or in the middle of
+    their message. It need kill only those that hang in a collective; the others end by themselves.
+    """
+
+    def launch(processes: list[subprocess.Popen[bytes]]) -> None:
+        _PatientObserver(main_pid=os.getpid(), child_processes=processes).start()
+
+    subprocess_script._launch_process_observer = launch  # type: ignore[attr-defined, assignment]
 
 
 def gather_from_all(value: Any) -> list[Any]:

@@ -45,7 +45,7 @@ from twincar.models.network import CarNet, load_pretrained
 from twincar.models.spec import NOT_VALIDATED, ModelSpec
 from twincar.training.callbacks import LIGHTNING_PRECISION, AtomicCheckpoints, AveragedWeights, RestoredState
 from twincar.training.distillation import check_same_teachers, teacher_hashes
-from twincar.training.distributed import Processes, is_first_process
+from twincar.training.distributed import Processes, is_first_process, observe_patiently
 from twincar.training.failures import explained_failures
 from twincar.training.module import TrainingModule
 from twincar.training.precision import choose_precision
@@ -244,6 +244,7 @@ def _trainer(
     config: TrainConfig, run: RunFolder, recorder: Recorder, processes: Processes, *, tensorboard: bool
 ) -> Trainer:
     _mute_lightning()
+    observe_patiently()
     show_progress = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
     callbacks: list[Callback] = [
         recorder,  # before the averaging, which swaps the averaged weights back after validation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,13 +94,11 @@ def test_the_licence_of_the_weights_is_by_default_that_of_the_data(
     assert ("Stanford Cars (Krause et al., 2013)" in text) == (classes != TOYS)
 
 
-def test_missing_results_are_not_mentioned() -> None:
+def test_missing_results_are_not_mentioned(golden: Callable[[str, str], None]) -> None:
     text = card_of(spec_of("toycars:0")).to_markdown()
+    golden("model_card_little_measured", text)
     assert "corrupted" not in text
     assert "AUROC" not in text
-    assert "nor on blurred or noisy ones" in text
-    assert "0.020 (not calibrated)" in text
-    assert "It cannot reject photos" in text
     spatter = CorruptionScore("spatter", 1, 0.321, 0.2, 0.5, 8)
     group = UnknownGroup("hard", is_car=True, photos=1200, auroc=0.75, fpr95=1, oscr=0, rejected=0, auroc_by_others={})
     text = card_of(
@@ -107,11 +106,8 @@ def test_missing_results_are_not_mentioned() -> None:
         corruptions=Robustness("test", 8, True, Interval(0.5, 0.4, 0.6), (spatter,), Path()),
         open_set=OpenSetEvaluation("test", 8, 0.5, 0.05, 0.05, [group], Path()),
     ).to_markdown()
-    assert "| AUROC of known cars against cars of other classes: hard (1,200) | 0.750 |" in text
-    assert "| accuracy on corrupted photos, mean | 0.321 |" in text
-    assert "Calibrated on 1,216 validation photos." in text
-    assert "0.020 (before calibration 0.020)" in text
-    assert "It rejects photos that look like none of them" in text
+    golden("model_card", text)
+    assert all(figure in text for figure in ("hard (1,200) | 0.750 |", "mean | 0.321 |", "1,216"))
 
 
 def test_results_on_validation_photos_are_labelled_as_such() -> None:
