@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --non-interactive)
 
-# A worker takes a whole file, so that its fixtures are made once; files come in the order of tests/conftest.py.
-IN_TURN := -n 2 --dist loadscope --no-loadscope-reorder --durations=60 --durations-min=2
+# A worker takes a whole file, so that its fixtures are made once; files come in the order of tests/conftest.py. A worker
+# that crashes ends the run, which otherwise repeats what crashed it, or waits for ever.
+IN_TURN := -n 2 --dist loadscope --no-loadscope-reorder --max-worker-restart=0 --durations=60 --durations-min=2
 
 # Byte code matters: without it, importing torchvision alone takes seconds longer.
 unexport PYTHONDONTWRITEBYTECODE

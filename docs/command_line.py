@@ -63,7 +63,7 @@ def _table(title: str, rows: list[tuple[str, str, str]]) -> Iterator[str]:
 
 
 def _argument_name(argument: Any) -> str:
-    name = (argument.metavar or argument.name.upper()).strip("[].")
+    name = argument.metavar or argument.name.upper()
     several = "..." if argument.nargs == -1 else ""
     return f"{name}{several}" if argument.required else f"[{name}]{several}"
 
@@ -92,7 +92,7 @@ def _meaning(parameter: Any) -> str:
 
 
 def _default(parameter: Any) -> str:
-    told = (parameter.help or "").partition(_DEFAULT)[2].rstrip("]")
+    told = (parameter.help or "").partition(_DEFAULT)[2].removesuffix("]")
     if told:
         return told
     value = parameter.default

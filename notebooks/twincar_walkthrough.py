@@ -260,7 +260,7 @@ pd.DataFrame([{"class": one.name, "probability": round(one.probability, 3)} for 
 why = classifier.explain(data.path(photo))
 pixels = np.asarray(Image.open(data.path(photo)).convert("RGB"))
 heat = overlay_figures.overlay(
-    overlay_figures.Explained(pixels, why.heatmap, why.visible_box, why.target, answer.confidence)
+    overlay_figures.ExplainedPhoto(pixels, why.heatmap, why.visible_box, why.target, answer.confidence)
 )
 gallery([pixels, heat], ["the photo", f"what speaks for {why.target}"], columns=2)
 

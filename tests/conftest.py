@@ -13,13 +13,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import golden_copies
 import numpy as np
 import pytest
+from colour_model import BLUE, GREEN, RED, paint, write_model
 from hub_server import HubClient
 from PIL import Image, ImageDraw
 from small_backbone import BACKBONE, register_with_timm
@@ -28,10 +31,12 @@ register_with_timm()
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a background job; what tests start would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-STARTED = Path(__file__).with_name("started")
+STARTED, SLOW = Path(__file__).with_name("started"), Path(__file__).with_name("slow")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(STARTED), os.environ.get("PYTHONPATH")]))
 
 LONGEST = (
+    "test_all_benchmarks",
+    "test_processes_and_hosts",
     "test_docs",
     "test_faults",
     "test_network",
@@ -48,7 +53,17 @@ CLASSES = ("Aurora Falcon Sedan 2012", "Aurora Falcon Coupe 2012", "Borealis C/V
 COLOURS = ((220, 40, 30), (40, 160, 60), (40, 60, 220), (230, 200, 40))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "write the golden copies of pages anew, and run no other tests"
+    parser.addoption("--renew-golden", action="store_true", help=told)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--renew-golden"):
+        items[:] = [item for item in items if "golden" in getattr(item, "fixturenames", ())]
+    for item in items:
+        if SLOW in item.path.parents:
+            item.add_marker("slow")
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
@@ -62,11 +77,33 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 @pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compares a text with its golden copy of a name; see `golden_copies`."""
+    return partial(golden_copies.check, renew=request.config.getoption("--renew-golden"))
+
+
+@pytest.fixture
 def real_photos() -> Path:
     """Stanford Cars, where it lies beside the checkout."""
     if not REAL_PHOTOS.is_dir():
         pytest.skip(f"no real photos at {REAL_PHOTOS}")
     return REAL_PHOTOS
+
+
+@pytest.fixture
+def colour_model(tmp_path: Path) -> Path:
+    """An exported model that takes no time."""
+    return write_model(tmp_path / "colours.onnx")
+
+
+@pytest.fixture
+def colour_photos(tmp_path: Path) -> Path:
+    """A folder of three photos that it knows."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, colour in enumerate((RED, GREEN, BLUE)):
+        paint(folder / f"{number}.png", colour)
+    return folder
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from twincar.core.runs import RunFolder
 from twincar.data.toy.twins import draw_twins
 
 if TYPE_CHECKING:
-    from twincar.evaluation.evaluate import Evaluation
     from twincar.evaluation.report.page import Report
-    from twincar.explanation.explain import Explanation
+    from twincar.evaluation.results import Evaluation
+    from twincar.explanation.explain import ExplanationImages
     from twincar.inference.results import Prediction
     from twincar.training.train import TrainResult
 
@@ -35,11 +35,25 @@ class Quickstart:
     data: Path
     trained: TrainResult
     evaluation: Evaluation
-    explanation: Explanation
+    explanation: ExplanationImages
     photo: Path
     prediction: Prediction
     report: Report
     seconds: float
+
+    @property
+    def made(self) -> dict[str, Path]:
+        """What to look at, by name, in the order in which it was made."""
+        run = self.trained.run
+        return {
+            "the twins": self.twins,
+            "the drawn photos": self.data / "photos",
+            "the trained model": run.best,
+            "its learning curves": run.reports / "curve_accuracy_f1.png",
+            "its confusion matrix": self.evaluation.folder / "confusion_matrix.png",
+            "what it looked at": self.explanation.grid,
+            "every prediction": self.evaluation.folder / "predictions.csv",
+        }
 
 
 def quickstart(out: Path) -> Quickstart:

@@ -23,7 +23,6 @@ from benchmarks.measuring import Section
 from twincar.auditing.duplicates import find_duplicates, group_numbers
 from twincar.auditing.label_review import LabelReview, Photos, review_labels
 from twincar.auditing.signatures import sign_photos
-from twincar.core.config import TrainConfig, read_yaml
 from twincar.core.files import write_text
 from twincar.core.runs import RunFolder
 from twincar.data.dataset import SPLITS, Annotation, PreparedData, write_prepared
@@ -78,7 +77,7 @@ def _run_on_planted(run: Path, data: PreparedData, planted: list[Annotation], fo
     """A copy of the run whose training data is the data set with wrong labels."""
     manifest = {**data.manifest, "photo_root": data.photo_root.resolve().as_posix()}
     write_prepared(folder / "data", data.classes, planted, manifest)
-    config = replace(TrainConfig.from_values(read_yaml(RunFolder.open(run).config)), data=str(folder / "data"))
+    config = replace(RunFolder.open(run).read_config(), data=str(folder / "data"))
     copy = RunFolder(folder / "run")
     write_text(copy.config, config.to_yaml())
     shutil.copy(RunFolder.open(run).best, copy.best)

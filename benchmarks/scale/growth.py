@@ -238,22 +238,15 @@ def _audit(folder: Path, count: int) -> Work:
 
 
 def _epoch(folder: Path, count: int) -> Work:
-    from twincar.core.config import AugmentConfig
+    from twincar.core.augmentation import AugmentConfig
     from twincar.core.preprocess import Preprocessing
     from twincar.data.dataset import PreparedData
-    from twincar.data.loading.loader import training_loader
+    from twincar.data.loading.loader import TrainingPhotos, training_loader
 
     def work() -> None:
-        loader = training_loader(
-            PreparedData.open(folder / f"prepared-{count}"),
-            augment=AugmentConfig(),
-            preprocessing=Preprocessing(height=64, width=96),
-            batch_size=32,
-            balanced=True,
-            seed=0,
-            workers=0,
-        )
-        for _ in loader:
+        data = PreparedData.open(folder / f"prepared-{count}")
+        photos = TrainingPhotos(data, AugmentConfig(), Preprocessing(height=64, width=96), seed=0)
+        for _ in training_loader(photos, batch_size=32, balanced=True, workers=0):
             pass
 
     if not (folder / f"prepared-{count}").exists():

@@ -162,8 +162,8 @@ def _ours_at_once(classifier: Classifier, photos: Sequence[Path]) -> None:
 def _explaining(
     scale: Scale, network: torch.nn.Module, classifiers: dict[str, Classifier], photos: Sequence[Path]
 ) -> str:
-    def each(explain: Callable[[Path], object]) -> Callable[[], None]:
-        return lambda: [explain(photo) and None for photo in photos] and None
+    def each(explain: Callable[[Path], object]) -> Callable[[], object]:
+        return lambda: [explain(photo) and None for photo in photos]
 
     names = ("torch", "onnxruntime")
     ways = {"baseline": each(lambda photo: yardstick.explain(network, photo, scale.size) is None)}

@@ -110,7 +110,7 @@ def _cold(python: Path, model: Path, photo: Path, backbone: str, folder: Path, r
 
     weights = folder / "weights.pth"
     torch.save(yardstick.build_network(backbone).state_dict(), weights)
-    ours = [python, "-m", "twincar"]
+    ours: list[str | Path] = [python, "-m", "twincar"]
     commands: dict[str, tuple[list[str | Path], Path]] = {
         "baseline": ([sys.executable, "-m", "benchmarks.speed.yardstick", backbone, weights, photo], ROOT),
         "TwinCar": ([*ours, "predict", "--model", model.resolve(), photo.resolve()], folder),

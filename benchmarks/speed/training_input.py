@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.measuring import FULL, Scale, Section, in_turn, ratio, spread
 from benchmarks.speed.yardstick import PillowPhotos, training_transforms
-from twincar.core.config import AugmentConfig
+from twincar.core.augmentation import AugmentConfig
 from twincar.core.machine import tune_glibc_malloc
 from twincar.core.photos import read_photo_bytes
 from twincar.core.preprocess import Preprocessing
@@ -77,14 +77,13 @@ def _yardstick(data: PreparedData, scale: Scale) -> DataLoader[object]:
     chain = training_transforms(AugmentConfig(), height=scale.size, width=scale.size)
     labels = [annotation.label or 0 for annotation in data.annotations]
     photos = PillowPhotos([data.path(annotation) for annotation in data.annotations], labels, chain)
-    return DataLoader(photos, batch_size=scale.batch, shuffle=True)  # type: ignore[arg-type]
+    return DataLoader(photos, batch_size=scale.batch, shuffle=True)
 
 
 def _loader(data: PreparedData, scale: Scale, *, cache: bool) -> PhotoLoader:
-    return training_loader(
-        data, augment=AugmentConfig(), preprocessing=Preprocessing(height=scale.size, width=scale.size),
-        batch_size=scale.batch, balanced=False, seed=0, workers=0, cache=cache,
-    )  # fmt: skip
+    preprocessing = Preprocessing(height=scale.size, width=scale.size)
+    photos = TrainingPhotos(data, AugmentConfig(), preprocessing, seed=0, cache=cache)
+    return training_loader(photos, batch_size=scale.batch, balanced=False, workers=0)
 
 
 def _read_all(loader: DataLoader[object]) -> None:
@@ -119,10 +118,8 @@ def _shortfalls(seconds: dict[str, list[float]]) -> list[str]:
 def _profile(data: PreparedData, scale: Scale) -> dict[str, float]:
     """Microseconds a photo of each stage, each measured separately over all photos."""
     side = scale.size
-    photos = TrainingPhotos(
-        data, data.annotations, AugmentConfig(), Preprocessing(height=side, width=side), 0, cache=True
-    )
-    sizes = [(annotation.width, annotation.height) for annotation in data.annotations]
+    photos = TrainingPhotos(data, AugmentConfig(), Preprocessing(height=side, width=side), seed=0, cache=True)
+    sizes = photos.sizes
     strengths = AugmentConfig()
     generators = [np.random.default_rng((0, 0, place)) for place in range(len(sizes))]
     draws = [sample_params(strengths, rng, *size) for rng, size in zip(generators, sizes, strict=True)]
@@ -131,7 +128,7 @@ def _profile(data: PreparedData, scale: Scale) -> dict[str, float]:
     crops = [stages._crop(photo, what, full) for photo, what, full in zip(decoded, draws, sizes, strict=True)]
     assert photos.cache is not None
     cached = [stages._crop(photos.cache[index], what, sizes[index]) for index, what in enumerate(draws)]
-    images = [stages._turn(what, crop, side, side) for what, crop in zip(draws, cached, strict=True)]
+    images = [stages._rotate(what, crop, side, side) for what, crop in zip(draws, cached, strict=True)]
 
     def each(work: Callable[[int], object]) -> float:
         return median_time(lambda: [work(index) and None for index in range(len(sizes))]) / len(sizes)
@@ -151,8 +148,8 @@ def _profile(data: PreparedData, scale: Scale) -> dict[str, float]:
         "reading the file": each(lambda i: read_photo_bytes(photos.paths[i])),
         "decoding": each(lambda i: decode_reduced(files[i], "", 1.0) is None),
         "resize": each(lambda i: stages._resize(crops[i], side, side) is None),
-        "pick (from the cache)": each(lambda i: stages._turn(draws[i], cached[i], side, side) is None),
-        "pick (after the resize)": each(lambda i: stages._turn(draws[i], images[i], side, side) is None),
+        "pick (from the cache)": each(lambda i: stages._rotate(draws[i], cached[i], side, side) is None),
+        "pick (after the resize)": each(lambda i: stages._rotate(draws[i], images[i], side, side) is None),
         "hue": each(lambda i: stages._finish(hues[i], images[i]) is None),
         "brightness, contrast and saturation": each(lambda i: stages._finish(colors[i], images[i]) is None),
         "blur": each(lambda i: stages._finish(blurs[i], images[i]) is None),

@@ -21,11 +21,12 @@ import torch.nn.functional as F
 
 from benchmarks.measuring import FULL, SMALLEST, Scale, Section, in_turn, peak_memory, ratio, spread
 from benchmarks.speed import yardstick
-from twincar.core.config import AugmentConfig, TrainConfig
+from twincar.core.augmentation import AugmentConfig
+from twincar.core.config import TrainConfig
 from twincar.core.machine import SWITCH, tune_glibc_malloc
 from twincar.core.preprocess import Preprocessing
 from twincar.data.dataset import PreparedData
-from twincar.data.loading.loader import default_workers, training_loader
+from twincar.data.loading.loader import TrainingPhotos, default_workers, training_loader
 from twincar.models.network import CarNet, weight_groups
 from twincar.training.mixing import BatchMixer
 from twincar.training.precision import choose_precision
@@ -157,7 +158,13 @@ class OurStep:
         config = TrainConfig.from_values({"backbone": scale.backbone, "precision": precision})
         self.network = CarNet(scale.backbone, yardstick.CLASSES, head=config.head, dropout=config.dropout).train()
         self.precision = choose_precision(config.precision, self.network, scale.size, scale.size)
-        self.mixer = BatchMixer(config, yardstick.CLASSES)
+        self.mixer = BatchMixer(
+            yardstick.CLASSES,
+            mixup=config.mixup,
+            cutmix=config.cutmix,
+            probability=config.mix_probability,
+            label_smoothing=config.label_smoothing,
+        )
         groups = weight_groups(self.network, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, fused=True)
 
@@ -175,10 +182,8 @@ class OurStep:
 
 def _input_share(data: PreparedData, scale: Scale) -> float:
     """Share of the time that steps wait for the loader, without the first step."""
-    loader = training_loader(
-        data, augment=AugmentConfig(), preprocessing=Preprocessing(height=scale.size, width=scale.size),
-        batch_size=scale.batch, balanced=True, seed=0, workers=default_workers(), cache=False,
-    )  # fmt: skip
+    photos = TrainingPhotos(data, AugmentConfig(), Preprocessing(height=scale.size, width=scale.size), seed=0)
+    loader = training_loader(photos, batch_size=scale.batch, balanced=True, workers=default_workers())
     step = OurStep("auto", scale)
     batches = iter(loader)
     step(*next(batches))

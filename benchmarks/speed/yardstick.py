@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision import transforms
 
-from twincar.core.config import AugmentConfig
+from twincar.core.augmentation import AugmentConfig
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's photos, RGB from 0 to 1."""
@@ -33,7 +34,7 @@ CLASSES = 196
 
 def build_network(backbone: str) -> nn.Module:
     """A timm model with the published classifier in place of its own."""
-    network = timm.create_model(backbone, num_classes=0)
+    network: Any = timm.create_model(backbone, num_classes=0)
     layers = nn.Linear(network.num_features, 512), nn.ReLU(), nn.Dropout(0.2), nn.Linear(512, CLASSES)
     return nn.Sequential(network, nn.Sequential(*layers))
 

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import os
 import re
-import runpy
 import subprocess
 import sys
-import warnings
-from collections.abc import Sequence
-from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
-from colour_model import BLUE, GREEN, RED, paint, write_model
+from programs import run
 
-import twincar.deploy.export
-from benchmarks.measuring import FULL, SMALLEST, Scale, Section, in_turn, peak_memory, ratio, spread
+from benchmarks.measuring import FULL, Section, in_turn, ratio, spread
 from benchmarks.quality.confident_learning import plant
-from benchmarks.speed import install, serve_load, training_step
+from benchmarks.speed import install
 from benchmarks.speed.install import _megabytes
 from benchmarks.speed.picture import Bar, draw_ratios, read_ratios
 from tests.robustness import soak_train
 from twincar.data.dataset import Annotation
-from twincar.deploy.onnx_graph import to_onnx
 from twincar.models.bundled import MODEL
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,62 +38,34 @@ RUN_HERE = {
     *("benchmarks.speed.serve_load", "tests.robustness.soak_server", "tests.robustness.soak_train"),
     *("benchmarks.scale.cluster", "tests.robustness.survival"),
 }
-"""Programs that a test below runs at their smallest."""
+"""Programs that a test below, or in `tests/slow/test_all_benchmarks.py`, runs at their smallest."""
 ELSEWHERE = {
     "tests.robustness.fuzz",
     "benchmarks.quality.bundled_header",
     "benchmarks.quality.bundled_detector",
 }
 """Of `test_fuzz.py`, `test_bundled.py` and `test_bundled_detector.py`."""
-
-
-def run(module: str, *arguments: object) -> str:
-    """What `python -m module ...` prints, in this process, whose imports are done."""
-    told = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(told), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the module is imported already
-        patch.setattr(sys, "argv", [module, *map(str, arguments)])
-        try:
-            runpy.run_module(module, run_name="__main__")
-        except SystemExit as ended:
-            if ended.code:
-                raise
-    return told.getvalue()
-
-
-@pytest.fixture
-def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is started with `python -m` runs here."""
-    plain = subprocess.run
-
-    def run_here(command: Sequence[object], **options: Any) -> subprocess.CompletedProcess[str]:
-        python, *rest = map(str, command)
-        if python != sys.executable or rest[0] != "-m":
-            return plain(command, **options)  # type: ignore[call-overload, no-any-return]
-        return subprocess.CompletedProcess(rest, 0, run(*rest[1:]), "")
-
-    monkeypatch.setattr(subprocess, "run", run_here)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    """A model that takes no time."""
-    return write_model(tmp_path / "colours.onnx")
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """Three photos that it knows."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for number, colour in enumerate((RED, GREEN, BLUE)):
-        paint(folder / f"{number}.png", colour)
-    return folder
+NO_FIGURES = {
+    *("benchmarks.scale.growth", "benchmarks.speed.yardstick", "benchmarks.speed.training_step"),
+    *("benchmarks.speed.picture", "benchmarks.quality.bundled_header", "benchmarks.quality.bundled_detector"),
+}
+"""Programs that others start, that draw, or that make a file of the package."""
 
 
 def test_every_program_is_run_by_a_test() -> None:
     programs = {path for path in PROGRAMS if '__name__ == "__main__"' in path.read_text("utf-8")}
     assert {module_of(path) for path in programs} == RUN_HERE | ELSEWHERE
+
+
+def test_the_table_of_measurements_names_every_program_and_pages_that_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `python -m ([\w.]+)[^`]*`.*?\| (.*) \|$", text, re.MULTILINE)
+    assert sorted(module for module, _ in rows) == sorted((RUN_HERE | ELSEWHERE) - NO_FIGURES)
+    for module, figures in rows:
+        pages = re.findall(r"`([\w./]+\.md)`", figures)
+        assert pages, module
+        assert all((ROOT / page).is_file() for page in pages), module
+    assert all(page.name in text for page in ROOT.glob("benchmarks/**/*.md"))
 
 
 def module_of(path: Path) -> str:
@@ -126,50 +89,6 @@ def test_every_command_that_is_written_down_has_these_flags() -> None:
     assert found > 20
 
 
-class Here:
-    """In place of `training_step._Child`: the same steps without a process of their own."""
-
-    def __init__(self, scale: Scale, kind: str, **_: str) -> None:
-        self.step = training_step.make_step(kind, scale)
-
-    def end(self) -> int:
-        return peak_memory()
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("few_toycars", "no_processes")
-def test_all_that_make_benchmark_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    traced: list[onnx.ModelProto] = []
-
-    def trace_once(*network: Any) -> onnx.ModelProto:
-        if not traced:
-            traced.append(to_onnx(*network))
-        copy = onnx.ModelProto()
-        copy.CopyFrom(traced[0])
-        return copy
-
-    monkeypatch.setattr(training_step, "_Child", Here)
-    monkeypatch.setattr(twincar.deploy.export, "to_onnx", trace_once)
-    assert f"Written: {tmp_path / 'results.md'}" in run("benchmarks", "--smallest", "--out", tmp_path)
-    text = (tmp_path / "results.md").read_text(encoding="utf-8")
-    assert re.findall(r"## (.*)", text) == ["Training input", "Training step", "Inference", "Scaling"]
-    ways = {bar.name.partition(": ")[2] for bar in read_ratios(text)}
-    assert ways >= {"TwinCar in bf16", "TwinCar with --cache", "onnxruntime", "OpenVINO int8"}
-    drawn = {path.name: path.stat().st_size for path in (tmp_path / "results").iterdir()}
-    assert drawn.keys() == {"ratios.png", "growth_photos.png", "growth_classes.png"}
-    assert min(drawn.values()) > 5000
-    before = (tmp_path / "results" / "ratios.png").read_bytes()
-    run("benchmarks.speed.picture", tmp_path)
-    assert (tmp_path / "results" / "ratios.png").read_bytes() == before
-
-
-@pytest.mark.slow
-def test_a_process_steps_when_it_is_told_to() -> None:
-    child = training_step._Child(SMALLEST, "fp32")
-    child.step()
-    assert child.end() > 10**8
-
-
 def test_copies_are_looked_for(small_data: Path) -> None:
     told = run("benchmarks.quality.duplicates", small_data, "--photos", 1, "--hashed", 3, "--compared", 50)
     assert "| comparing 50 photos |" in told
@@ -177,7 +96,7 @@ def test_copies_are_looked_for(small_data: Path) -> None:
 
 
 def test_an_installation_is_weighed_and_asked(
-    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    colour_model: Path, colour_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def pretend(wheel: Path, folder: Path) -> tuple[float, float, float]:
         """Nothing is fetched; the environment that this runs in stands for the new one."""
@@ -191,8 +110,8 @@ def test_an_installation_is_weighed_and_asked(
     monkeypatch.setattr(install, "_build", lambda folder: folder / "twincar.whl")
     asked: list[list[str]] = []
     monkeypatch.setattr(install.subprocess, "run", lambda command, **_: asked.append([str(part) for part in command]))
-    out, photo = tmp_path / "install.md", str(photos / "0.png")
-    monkeypatch.setattr(sys, "argv", ["install", str(model), "--photo", photo, "--smallest", "--out", str(out)])
+    out, photo = tmp_path / "install.md", str(colour_photos / "0.png")
+    monkeypatch.setattr(sys, "argv", ["install", str(colour_model), "--photo", photo, "--smallest", "--out", str(out)])
     install.main()
     told = out.read_text(encoding="utf-8")
     assert "| size in site-packages, MB | 3 | under 250 |" in told
@@ -256,15 +175,8 @@ def test_a_folder_weighs_what_du_says(tmp_path: Path) -> None:
     assert _megabytes(tmp_path) > 3
 
 
-@pytest.mark.slow
-def test_planted_labels_are_looked_for(small_data: Path, small_run: Path) -> None:
-    told = run("benchmarks.quality.confident_learning", small_data, small_run, "--share", 0.2)
-    assert "| as many as are wrong |" in told
-    assert "by chance precision would be" in told
-
-
 def test_a_training_is_soaked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The training itself: `test_soak.py`."""
+    """The training itself: `tests/slow/test_soak.py`."""
     seen = [soak_train.Look(memory=900.0, files=30, threads=9, processes=3)] * 10
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setattr(soak_train, "train", lambda *how: asked.append(how) or seen)
@@ -276,56 +188,11 @@ def test_a_training_is_soaked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "| 10 | 900 MiB | 30 | 9 | 3 |" in (tmp_path / "soak.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
-def test_a_server_is_loaded_and_attacked(
-    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without the clients that stop and wait half a minute: the next test has them."""
-    attacks = serve_load.attacks
-    monkeypatch.setattr(
-        serve_load, "attacks", lambda photo: {name: way for name, way in attacks(photo).items() if "stops" not in name}
-    )
-    monkeypatch.setattr(serve_load, "CLIENTS", (1, 2))
-    out = tmp_path / "serve.md"
-    monkeypatch.setattr(sys, "argv", ["load", str(model), str(photos), "--seconds", "0.2", "--out", str(out)])
-    serve_load.main()
-    told = out.read_text(encoding="utf-8")
-    rows = [line.split(" | ") for line in told.splitlines() if line.startswith("| ") and "---" not in line]
-    assert [row[6] for row in rows if len(row) == 9] == ["errors", "0", "0"]
-    assert all(row[-1] == "200 |" for row in rows if len(row) == 5 and row[0] != "| input")
-
-
-@pytest.mark.slow
-def test_a_server_is_soaked(model: Path, photos: Path, tmp_path: Path) -> None:
-    with suppress(SystemExit):  # a slope through three seconds says nothing
-        run("tests.robustness.soak_server", model, photos, "--minutes", 0.05, "--out", tmp_path / "soak.md")
-    told = (tmp_path / "soak.md").read_text(encoding="utf-8")
-    assert "; 0 got a status they did not deserve" in told
-    assert "| waits in its body | 1 | 408: 1 |" in told
-
-
-@pytest.mark.slow
-def test_a_cluster_that_loses_a_node_answers_all(
-    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # of its workers
-    told = run("benchmarks.scale.cluster", model, photos, "--count", 4400, "--out", tmp_path / "cluster.md")
-    assert "Every photo has one row, in order: True. Rows of both ways are the same: True." in told
-
-
-@pytest.mark.slow
-def test_killed_answers_and_exports_end_as_ones_left_in_peace(small_data: Path, small_run: Path, photos: Path) -> None:
-    """The other works: `test_survival.py`."""
-    works = ("--work", "predict", "export", "--times", 1, "--trained", small_run)
-    told = run("tests.robustness.survival", small_data, photos, *works)
-    assert re.findall(r"\| (predict|export) \| .* \| 1 \| (\d) \|", told) == [("predict", "1"), ("export", "1")]
-
-
-def test_the_yardstick_answers(tmp_path: Path, photos: Path) -> None:
+def test_the_yardstick_answers(tmp_path: Path, colour_photos: Path) -> None:
     import torch
 
     from benchmarks.speed import yardstick
 
     torch.save(yardstick.build_network("tf_efficientnetv2_b0").state_dict(), tmp_path / "weights.pth")
-    told = run("benchmarks.speed.yardstick", "tf_efficientnetv2_b0", tmp_path / "weights.pth", photos / "0.png")
+    told = run("benchmarks.speed.yardstick", "tf_efficientnetv2_b0", tmp_path / "weights.pth", colour_photos / "0.png")
     assert re.fullmatch(r"\[\[(\d+, ){4}\d+\]\]\n", told)

@@ -36,7 +36,7 @@ NOT_RUN = {
     "needs a network": "the tests have none",
     "needs Stanford Cars": "no photo of it is part of the project",
     "runs until it is stopped": "servers are tested in test_server.py and test_demo.py",
-    "takes minutes": "tested on less elsewhere: the quickstart in test_end_to_end.py, and `make test` runs this",
+    "takes minutes": "tested on less elsewhere: the quickstart in test_quickstart.py, and `make test` runs this",
 }
 CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
 
@@ -104,6 +104,18 @@ def test_the_page_of_the_command_line_is_current(monkeypatch: pytest.MonkeyPatch
         assert _docs_module("command_line").page() == written, "run: make docs"
 
 
+def test_the_page_of_the_command_line_names_arguments_as_help_does() -> None:
+    """To the letter, but for the braces that help has around what is required."""
+    page = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    program = typer.main.get_command(app)
+    for verb, command in program.commands.items():  # type: ignore[attr-defined]
+        pieces = command.collect_usage_pieces(typer.Context(command))
+        usage = " ".join(["twincar", verb, *(re.sub("[{}]", "", piece) for piece in pieces)])
+        assert usage in page.splitlines()
+        for piece in pieces[1:]:
+            assert f"| `{re.sub('[{}]', '', piece)}` |" in page
+
+
 def test_blocks_that_are_not_run_say_why() -> None:
     every = [block for text in PAGES.values() for block in blocks(text)]
     assert {block.not_run for block in every} - {""} <= set(NOT_RUN)
@@ -120,7 +132,7 @@ def test_a_block_that_fails_is_noticed(text: str, tmp_path: Path, monkeypatch: p
 
 @pytest.fixture(scope="module")
 def few_toycars() -> Iterator[None]:
-    """Fewer toy cars, and fewer pictures that are no car, are drawn; the recipe takes one epoch of a small network."""
+    """Fewer toy cars, and fewer images without cars, are drawn; the recipe takes one epoch of a small network."""
     from twincar.core.recipes import RECIPES
     from twincar.data.sources import toy
     from twincar.data.toy.cars import draw_data_set
@@ -128,7 +140,7 @@ def few_toycars() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(toy, "draw_data_set", partial(draw_data_set, photos_per_class={"train": 5, "test": 2}))
-        patch.setattr(open_set, "_FAR_AWAY", 8)
+        patch.setattr(open_set, "_NON_CARS", 8)
         quick = {"backbone": BACKBONE, "epochs": 1, "precision": "fp32"}
         patch.setitem(RECIPES, "toycars", {**RECIPES["toycars"], **quick})
         yield

@@ -3,20 +3,20 @@
 python -m tests.robustness.soak_train DATA [--epochs 200] [--limit 8] [--out benchmarks/results/soak_train.md]
 
 DATA is a prepared data set, such as the toy cars'. `twincar train` runs in a separate process, with two loader
-processes, averaged weights and TensorBoard, and is measured from outside. After the first fifth of the epochs memory
-must be constant: the slope of a line fitted to it is at most `BOUND`. Open files and threads must not increase.
+processes, averaged weights and TensorBoard, and is measured as each epoch begins. After the first fifth of the epochs
+memory must be constant: the slope of a line fitted to it is at most `BOUND`. Open files and threads must not increase.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +28,9 @@ BOUND = 5.0
 """MiB in 100 epochs."""
 WARM_UP = 0.2
 """Share of the epochs before which memory may grow."""
+LOOKS = "SOAK_LOOKS"
 _SLACK = 3  # what a checkpoint and a table that are just written have open; a leak of one an epoch is far more
-_SOME = 5  # epochs of which the least counts: a look may fall into the writing of a checkpoint
-_EVERY = 0.25  # seconds between two looks, each of which takes the machine some milliseconds
+_SOME = 5  # epochs of which the least counts: a loader process may not have ended yet
 _RECIPE = ("--recipe", "toycars", "--workers", "2", "--tensorboard", "--precision", "fp32", "--set", "ema_decay=0.99")
 
 
@@ -47,26 +47,30 @@ class Look:
 
 
 def train(data: Path, epochs: int, limit: int, folder: Path, backbone: str = "tf_efficientnetv2_b0") -> list[Look]:
-    """Train, and return the minimum in each epoch, because writing a checkpoint takes memory for a moment."""
+    """Train; the measurements at the beginning of each epoch but the first."""
     sizes = ("--backbone", backbone, "--epochs", str(epochs), "--limit", str(limit), "--set", f"patience={epochs}")
-    command = [sys.executable, "-m", "twincar", "--quiet", "train", str(data), "--runs", str(folder), "--name", "run"]
-    process = subprocess.Popen([*command, *_RECIPE, *sizes], stdout=subprocess.DEVNULL)
-    seen: dict[int, list[Look]] = {}
-    while process.poll() is None:
-        time.sleep(_EVERY)
-        with suppress(OSError):  # of what ends just now
-            seen.setdefault(_epochs_done(folder / "run" / "metrics.csv"), []).append(look(process.pid))
-    if process.returncode:
-        raise SystemExit(f"The training ended with {process.returncode}.")
-    return [
-        Look(*(min(getattr(look, field.name) for look in seen[epoch]) for field in fields(Look)))
-        for epoch in sorted(seen)
-        if 0 < epoch < epochs
-    ]
+    command = [sys.executable, "-c", "from tests.robustness.soak_train import watched; watched()"]
+    command += ["--quiet", "train", str(data), "--runs", str(folder), "--name", "run", *_RECIPE, *sizes]
+    table = folder / "looks.jsonl"
+    subprocess.run(command, env={**os.environ, LOOKS: str(table)}, stdout=subprocess.DEVNULL, check=True)
+    return [Look(**json.loads(line)) for line in table.read_text(encoding="utf-8").splitlines()]
 
 
-def _epochs_done(table: Path) -> int:
-    return table.read_text().count("\n") - 1 if table.exists() else 0
+def watched() -> None:
+    """`twincar`, whose training appends its measurements to the file `LOOKS` as an epoch begins."""
+    from twincar.cli import main
+    from twincar.training.module import TrainingModule
+
+    begin = TrainingModule.on_train_epoch_start
+
+    def look_and_begin(module: TrainingModule) -> None:
+        if module.current_epoch > 0:
+            with Path(os.environ[LOOKS]).open("a", encoding="utf-8") as table:
+                print(json.dumps(asdict(look(os.getpid()))), file=table)
+        begin(module)
+
+    TrainingModule.on_train_epoch_start = look_and_begin  # type: ignore[method-assign]
+    main()
 
 
 def look(process: int) -> Look:

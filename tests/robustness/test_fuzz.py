@@ -21,11 +21,9 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from scipy.io import savemat
 
-from benchmarks.speed.serve_load import serving
 from tests.robustness import fuzz_targets
-from tests.robustness.fuzz import Fuzzer, fuzz, inputs, peak, readers, reset_peak
+from tests.robustness.fuzz import Fuzzer, inputs, peak, readers, reset_peak
 from tests.robustness.fuzz_models import small_onnx, spec_text
-from tests.robustness.soak_server import soak
 from twincar.core.config import TrainConfig, parse_settings
 from twincar.core.errors import CheckpointError, Defect, PhotoError, TwinCarError, UsageError
 from twincar.core.labels import slug
@@ -68,14 +66,6 @@ def test_hostile_input_is_answered_or_refused(name: str, tmp_path: Path) -> None
     assert [fault for fault in faults if fault] == []
     assert fuzzer.outcome.refused > 0 or name == "audit cache (.npz)"  # which is built anew
     assert fuzzer.outcome.answered > 0 or name == "weights (.safetensors)"  # a sound one has 20 MB
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", APART)
-def test_hostile_input_to_large_libraries(name: str, tmp_path: Path) -> None:
-    found = fuzz(name, 3 * INPUTS, 7, tmp_path, guided=False, tell=print, corpus=CORPUS / slug(name))
-    assert found.faults == {}
-    assert found.inputs >= 3 * INPUTS
 
 
 def test_every_file_of_the_corpus_is_fed() -> None:
@@ -280,14 +270,3 @@ def test_a_run_whose_state_is_damaged_is_not_gone_on_with(small_run: Path, tmp_p
         assert (run / "metrics.csv").read_bytes() == (small_run / "metrics.csv").read_bytes()
     shutil.copyfile(small_run / "last.ckpt", run / "last.ckpt")
     assert len(resume(run).history) == 3
-
-
-@pytest.mark.slow
-def test_the_server_stays_as_it_is_under_good_and_bad_requests(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(small_onnx(spec_text()))
-    with serving(tmp_path / "model.onnx") as (pid, address):
-        seen = soak(address, pid, list(fuzz_targets.photos()), 4, patient=False)
-    assert seen.undeserved == []
-    assert seen.requests > 200
-    assert seen.files_idle[1] <= seen.files_idle[0]
-    assert min(seen.memory[-3:]) < min(seen.memory[:3]) + 100  # MiB; what two uploads hold comes and goes

@@ -1,110 +1,28 @@
-"""No verb calls out, unless that is what it was asked to do: not for a version, not for statistics, not for fonts.
-
-Two watchers: a hook in every Python process (`started/network_watch.py`), and, where there may be one, a network
-namespace whose only way out is a device that counts packets, so that libraries in C are watched too.
-"""
+"""No verb calls out, unless that is what it was asked to do: not for a version, not for statistics, not for fonts."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from conftest import STARTED, draw_car
+from conftest import draw_car
 from hub_server import HubServer
-from network_watch import watched_command_line
 from small_backbone import BACKBONE
 
-from tests.robustness.forked import start
+from tests.robustness.watched import Watched, lone_namespace
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMESPACE = "twincar-alone"
-_SWITCHES = ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "GRADIO_ANALYTICS_ENABLED")
 
 
 @pytest.fixture(scope="module")
 def alone() -> Iterator[list[str]]:
-    """Before a command it makes it run where packets to elsewhere are counted; nothing, where that is not allowed."""
-    ip = f"ip -n {NAMESPACE}"
-    commands = [f"ip netns add {NAMESPACE}", f"{ip} link set lo up", f"{ip} link add out type veth peer name beyond"]
-    commands += [f"{ip} link set {end} addrgenmode none up" for end in ("out", "beyond")]
-    commands += [f"{ip} addr add 198.51.100.2/24 dev out", f"{ip} route add default via 198.51.100.1"]
-    commands += [f"{ip} neigh add 198.51.100.1 lladdr 02:00:00:00:00:01 dev out nud permanent"]  # so nobody asks for it
-    try:
-        done = shutil.which("ip") and all(
-            subprocess.run(command.split(), capture_output=True, check=False).returncode == 0 for command in commands
-        )
-        yield ["ip", "netns", "exec", NAMESPACE] if done else []
-    finally:
-        if shutil.which("ip"):
-            subprocess.run(["ip", "netns", "del", NAMESPACE], capture_output=True, check=False)
-
-
-@dataclass
-class Watched:
-    """Starts commands that are watched, and tells what they tried."""
-
-    before: list[str]
-    folder: Path
-    earlier: int = field(init=False)
-    """Packets that had gone out before."""
-
-    def __post_init__(self) -> None:
-        self.earlier = self.packets()
-
-    def start(self, *command: object, **environment: str) -> subprocess.Popen[str]:
-        kept = {name: value for name, value in os.environ.items() if name not in _SWITCHES}
-        path = os.pathsep.join([str(STARTED), str(ROOT)])
-        kept |= {"PYTHONPATH": path, "NETWORK_LOG": str(self.log), "OMP_NUM_THREADS": "1", **environment}
-        return subprocess.Popen(
-            [*self.before, sys.executable, *map(str, command)],
-            cwd=self.folder,
-            env=kept,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *arguments: object, **environment: str) -> str:
-        """`twincar ARGUMENTS`, which must not call out; gives what it wrote to standard output."""
-        process = self.start("-m", "twincar", *arguments, **environment)
-        out, err = process.communicate()
-        assert process.returncode == 0, err
-        assert self.tried() == [], arguments
-        return out
-
-    def run_forked(self, *arguments: object, code: int = 0) -> None:
-        """The same without a look at what is imported."""
-        environment = {**os.environ, "NETWORK_LOG": str(self.log), "OMP_NUM_THREADS": "1"}
-        namespace = NAMESPACE if self.before else ""
-        process = start(watched_command_line, namespace, arguments, folder=self.folder, environment=environment)
-        ended, told = process.finish()
-        assert ended == code, told
-        assert self.tried() == [], arguments
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "tried.log"
-
-    def tried(self) -> list[str]:
-        """What went out, or was to."""
-        tried = self.log.read_text().splitlines() if self.log.exists() else []
-        packets = self.packets() - self.earlier
-        return [*tried, f"{packets} packets"] if packets else tried
-
-    def packets(self) -> int:
-        """That have gone out so far; 0 where they are not counted."""
-        if not self.before:
-            return 0
-        counter = [*self.before, "cat", "/sys/class/net/out/statistics/tx_packets"]
-        return int(subprocess.run(counter, capture_output=True, text=True, check=True).stdout)
+    with lone_namespace() as before:
+        yield before
 
 
 @pytest.fixture
@@ -152,29 +70,25 @@ def test_a_packet_that_leaves_is_counted(alone: list[str], tmp_path: Path) -> No
 
 
 def test_no_verb_calls_out(watched: Watched, small_data: Path) -> None:
-    source = small_data.parent / "source"
     photo = watched.folder / "car.jpg"
     draw_car(0, 0).save(photo)
-    watched.run_forked("prepare", source, "--out", "data")
-    watched.run_forked("audit", "data", "--deep", "--out", "audit", code=1)
     small = ("--recipe", "toycars", "--backbone", BACKBONE, "--epochs", "1", "--limit", "2", "--workers", "2")
-    watched.run("train", "data", "--runs", ".", "--name", "run", "--tensorboard", *small)
-    for verb in ("evaluate", "explain", "compare", "report"):
-        watched.run_forked(verb, "run")
-    watched.run_forked("export", "run", "--out", "model.onnx")
-    watched.run("export", "run", "--format", "openvino", "--precision", "int8", "--force", "--out", "model")
-    for model in (("--model", "run"), ("--model", "model.onnx"), ("--model", "model"), ()):
-        watched.run_forked("predict", photo, *model)
-    watched.run_forked("predict", photo, "--out", "answers")
-    watched.run_forked("push", "run", "me/cars", "--out", "published")
-    watched.run_forked("demo", "model.onnx", "--space", "space")
-    watched.run("info")
-
-
-@pytest.mark.slow
-def test_work_on_this_machines_cores_calls_nobody(watched: Watched) -> None:
-    draw_car(0, 0).save(watched.folder / "car.jpg")
-    watched.run("predict", "car.jpg", "--cluster", "--out", "answers")
+    audit = ("audit", "data", "--deep", "--out", "audit")
+    watched.run_all(
+        ("prepare", small_data.parent / "source", "--out", "data"),
+        audit,
+        ("train", "data", "--runs", ".", "--name", "run", "--tensorboard", *small),
+        *((verb, "run") for verb in ("evaluate", "explain", "compare", "report")),
+        ("export", "run", "--out", "model.onnx"),
+        ("export", "run", "--format", "openvino", "--precision", "int8", "--force", "--out", "model"),
+        *(("predict", photo, "--model", model) for model in ("run", "model.onnx", "model")),
+        ("predict", photo),
+        ("predict", photo, "--out", "answers"),
+        ("push", "run", "me/cars", "--out", "published"),
+        ("demo", "model.onnx", "--space", "space"),
+        ("info",),
+        finds=audit,
+    )
 
 
 @pytest.mark.parametrize(("verb", "path"), [(("serve", "--port", "0"), "/v1/model"), (("demo",), "/")])

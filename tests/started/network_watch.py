@@ -6,17 +6,13 @@ nothing and is let through.
 
 from __future__ import annotations
 
-import ctypes
 import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 _LOOKUPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
-_CLONE_NEWNET = 0x40000000
 _SENDING = ("socket.connect", "socket.sendto", "socket.sendmsg")
 
 
@@ -63,17 +59,3 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
 def begin() -> None:
     """Watch this process, and those that it starts."""
     sys.addaudithook(_watch)
-
-
-def watched_command_line(namespace: str, arguments: Sequence[object]) -> None:
-    """`twincar ARGUMENTS`, watched, and with that network namespace if one is named; for a process that was forked."""
-    from huggingface_hub import constants
-
-    from tests.robustness.forked import command_line
-
-    constants.HF_HUB_OFFLINE = constants.HF_HUB_DISABLE_TELEMETRY = False  # as it is for users
-    if namespace:
-        with Path("/run/netns", namespace).open() as network:
-            assert ctypes.CDLL(None).setns(network.fileno(), _CLONE_NEWNET) == 0
-    begin()
-    command_line(arguments)

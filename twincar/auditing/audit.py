@@ -33,7 +33,7 @@ from twincar.core.files import (
     write_json,
     write_text,
 )
-from twincar.core.progress import OnPhoto
+from twincar.core.progress import Progress
 from twincar.data.class_issues import find_class_issues
 from twincar.data.dataset import CACHE, MANIFEST, SPLITS, PreparedData
 from twincar.data.prepare import photo_writer
@@ -42,7 +42,7 @@ from twincar.data.validate import AuditReport, audit_source
 
 log = logging.getLogger(__name__)
 
-__all__ = ["COLUMNS", "AuditedData", "DeepAudit", "OnPhoto", "audit"]
+__all__ = ["COLUMNS", "AuditedData", "DeepAudit", "Progress", "audit"]
 
 
 def audit(
@@ -53,7 +53,7 @@ def audit(
     folds: int = 0,
     classes_file: Path | None = None,
     labels_from: int | None = None,
-    on_photo: OnPhoto | None = None,
+    on_photo: Progress | None = None,
 ) -> DeepAudit:
     """Audit a source or a prepared data set, and write the findings.
 
@@ -105,7 +105,7 @@ def _check_unedited(out: Path) -> None:
 
 
 def _open(
-    spec: str, classes_file: Path | None, labels_from: int | None, scratch: Path, on_photo: OnPhoto | None
+    spec: str, classes_file: Path | None, labels_from: int | None, scratch: Path, on_photo: Progress | None
 ) -> AuditedData:
     if (Path(spec).expanduser() / MANIFEST).is_file():
         return _open_prepared(Path(spec).expanduser())
@@ -143,7 +143,9 @@ def _open_prepared(folder: Path) -> AuditedData:
     )
 
 
-def _examine(data: AuditedData, out: Path, model: str | Path | None, folds: int, on_photo: OnPhoto | None) -> DeepAudit:
+def _examine(
+    data: AuditedData, out: Path, model: str | Path | None, folds: int, on_photo: Progress | None
+) -> DeepAudit:
     signatures = sign_photos(data.annotations, data.root, cache=data.cache, on_photo=on_photo)
     groups = find_duplicates(signatures, [annotation.sha256 for annotation in data.annotations])
     review = None

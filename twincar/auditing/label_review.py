@@ -22,7 +22,7 @@ from twincar.core.config import TrainConfig
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames
-from twincar.core.progress import OnPhoto
+from twincar.core.progress import Progress
 from twincar.core.wording import counted, percent
 from twincar.data.dataset import MANIFEST, Annotation, PreparedData, count_splits, write_prepared
 from twincar.evaluation.subject import Subject
@@ -70,7 +70,7 @@ class LabelReview:
 
 
 def review_labels(
-    model: str | Path, photos: Photos, workspace: Path, *, folds: int = 0, on_photo: OnPhoto | None = None
+    model: str | Path, photos: Photos, workspace: Path, *, folds: int = 0, on_photo: Progress | None = None
 ) -> LabelReview:
     """Review the labels of all photos for which there is a network that was not trained on them.
 
@@ -149,7 +149,7 @@ def _counted(photos: Photos, indices: NDArray[np.int64]) -> str:
 
 
 def _mean_logits(
-    model: Path, photos: Photos, indices: NDArray[np.int64], classes: ClassNames, on_photo: OnPhoto | None
+    model: Path, photos: Photos, indices: NDArray[np.int64], classes: ClassNames, on_photo: Progress | None
 ) -> NDArray[np.float32]:
     engine, spec = open_engine(model)
     paths = [photos.path(index) for index in indices.tolist()]

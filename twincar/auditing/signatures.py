@@ -25,7 +25,7 @@ from twincar.core.errors import StorageError
 from twincar.core.files import atomic_path, clear_unfinished
 from twincar.core.machine import available_cores
 from twincar.core.photos import read_photo_bytes
-from twincar.core.progress import OnPhoto
+from twincar.core.progress import Progress
 from twincar.data.dataset import Annotation
 from twincar.data.loading.decode import decode_reduced
 
@@ -67,7 +67,7 @@ def sign_photos(
     photo_root: Path,
     *,
     cache: Path | None = None,
-    on_photo: OnPhoto | None = None,
+    on_photo: Progress | None = None,
 ) -> Signatures:
     """The signatures of photos.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from twincar.cli.options import JsonOption
-from twincar.cli.output import print_json
+from twincar.cli.output import print_result
 from twincar.core.wording import counted
 
 if TYPE_CHECKING:
@@ -19,10 +19,7 @@ def info(as_json: JsonOption = False) -> None:
     from twincar.core.info import info
 
     found = info()
-    if as_json:
-        print_json(found.to_dict())
-    else:
-        print_info(found)
+    print_result(found, print_info, as_json=as_json)
 
 
 def print_info(info: Info) -> None:

@@ -24,6 +24,34 @@ from twincar.core.wording import counted
 
 if TYPE_CHECKING:
     from twincar.auditing.audit import DeepAudit
+    from twincar.auditing.rows import RowAudit
+
+DeepOption = Annotated[
+    bool,
+    typer.Option(
+        "--deep",
+        help="Also find copies, leaks between splits, contradicting labels, outliers and problems with classes; "
+        "SOURCE may be a prepared data set. Writes a page and findings.csv for prepare --exclude.",
+    ),
+]
+ReviewerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="With --deep: a model of any kind that reviews the labels; a run leaves out what it was trained on.",
+    ),
+]
+FoldsOption = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="With a run as --model: also review its training photos, with this many networks trained in folds.",
+    ),
+]
+AuditFolderOption = Annotated[
+    Path | None, typer.Option(help="Folder for the page and the list.  [default: audits/<source>]")
+]
 
 
 def prepare(
@@ -88,32 +116,10 @@ def prepare(
 
 def audit(
     source: SourceArgument,
-    deep: Annotated[
-        bool,
-        typer.Option(
-            "--deep",
-            help="Also find copies, leaks between splits, contradicting labels, outliers and problems with classes; "
-            "SOURCE may be a prepared data set. Writes a page and findings.csv for prepare --exclude.",
-        ),
-    ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="With --deep: a model of any kind that reviews the labels; a run leaves out what it was trained on.",
-        ),
-    ] = None,
-    folds: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="With a run as --model: also review its training photos, with this many networks trained in folds.",
-        ),
-    ] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the page and the list.  [default: audits/<source>]")
-    ] = None,
+    deep: DeepOption = False,
+    model: ReviewerOption = None,
+    folds: FoldsOption = 0,
+    out: AuditFolderOption = None,
     classes: ClassesOption = None,
     labels_from: LabelsFromOption = None,
     as_csv: CsvOption = False,
@@ -132,26 +138,19 @@ def audit(
         return
     if model or folds or out:
         raise UsageError("Expected --deep with --model, --folds and --out.")
-    from twincar.data.class_issues import find_lacking
-    from twincar.data.sources import open_source
-    from twincar.data.validate import audit_source
+    from twincar.auditing.rows import COLUMNS, audit_rows
 
     with progress("Auditing photos") as on_photo:
-        opened = open_source(source, classes_file=classes, labels_from=number_of(labels_from), allow_untrained=True)
-        report = audit_source(opened, on_photo=on_photo)
-    lacking = find_lacking(report.valid, opened.classes)
-    for note in (*opened.notes, *(f"{issue.detail}." for issue in lacking)):
+        found = audit_rows(source, classes_file=classes, labels_from=number_of(labels_from), on_photo=on_photo)
+    for note in found.notes:
         typer.echo(f"Note: {note}", err=True)
-    rows = report.rows()
     if as_json:
-        print_json_lines(rows)
+        print_json_lines(found.report.rows())
     elif as_csv:
-        print_csv(rows, ["file", "defect", "detail"])
+        print_csv(found.report.rows(), COLUMNS)
     else:
-        print_table(["file", "defect", "detail"], ([row[c] for c in ("file", "defect", "detail")] for row in rows))
-        counts = ", ".join(f"{count} {defect}" for defect, count in report.counts().items())
-        typer.echo(f"{len(report.valid)} valid rows, {len(rows)} invalid{': ' + counts if counts else ''}.")
-    if rows or lacking:
+        print_row_audit(found)
+    if not found.is_sound:
         raise typer.Exit(1)
 
 
@@ -202,6 +201,16 @@ def print_summary(manifest: Mapping[str, Any], folder: Path, classes: int) -> No
         typer.echo(f"  note: {note}")
     follows = f"train {folder}" if "train" in manifest["photos"] else f"evaluate RUN --data {folder}"
     typer.echo(f"Next: twincar {follows}")
+
+
+def print_row_audit(audit: RowAudit) -> None:
+    """Print the rows that are not valid, and the counts."""
+    from twincar.auditing.rows import COLUMNS
+
+    report = audit.report
+    print_table(COLUMNS, ([row[column] for column in COLUMNS] for row in report.rows()))
+    counts = ", ".join(f"{count} {defect}" for defect, count in report.counts().items())
+    typer.echo(f"{len(report.valid)} valid rows, {len(report.findings)} invalid{': ' + counts if counts else ''}.")
 
 
 def print_deep_audit(audit: DeepAudit) -> None:

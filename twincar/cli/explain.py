@@ -1,4 +1,4 @@
-"""Commands that show what a model looks at: explain, compare."""
+"""Commands that explain predictions: explain, compare."""
 
 from __future__ import annotations
 
@@ -15,35 +15,37 @@ from twincar.cli.options import (
     Split,
     model_or_bundled,
 )
-from twincar.cli.output import print_json, progress
+from twincar.cli.output import print_result, print_table, progress
 from twincar.core.errors import UsageError
 from twincar.core.wording import counted
 
 if TYPE_CHECKING:
+    from twincar.evaluation.results import ExplanationScores
     from twincar.explanation.compare import Comparison
-    from twincar.explanation.scoring import ExplanationScores
-from twincar.cli.output import print_table
 
 
 def explain(
     model: AnyModelArgument = None,
     images: Annotated[
-        list[str] | None, typer.Argument(metavar="[IMAGES]...", help="Photos, folders or patterns; else of --split.")
+        list[str] | None,
+        typer.Argument(metavar="IMAGES", help="Photos, folders or patterns; default: photos of --split."),
     ] = None,
     split: Annotated[
-        Split | None, typer.Option(help="Photos to choose from.  [default: val, or test where there are no val photos]")
+        Split | None,
+        typer.Option(help="Split to choose photos from.  [default: val, or test without validation photos]"),
     ] = None,
     count: Annotated[
-        int | None, typer.Option(min=1, help="How many of the split.  [default: 12; with --score 100]")
+        int | None, typer.Option(min=1, help="Number of photos of the split.  [default: 12; with --score 100]")
     ] = None,
-    score: Annotated[bool, typer.Option("--score", help="Measure whether the maps are true; no pictures.")] = False,
+    score: Annotated[bool, typer.Option("--score", help="Measure the faithfulness of the maps instead.")] = False,
     data: DataOption = None,
     out: ResultsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --score: print JSON, for machines.")] = False,
 ) -> None:
-    """Show what a model looks at, Grad-CAM++ over photos one by one and in a grid, or --score whether that is true.
+    """Explain predictions by Grad-CAM++ heat maps over photos, or measure with --score how faithful the maps are.
 
-    The folder of a training run knows its photos; any other model needs --data, or photos of your own.
+    Writes an image for each photo and a grid of all. The photos of a training run are those of its own data by default;
+    any other model needs --data or IMAGES.
     """
     from twincar.core.listing import find_photos
     from twincar.explanation.explain import explain
@@ -55,18 +57,17 @@ def explain(
     model = model_or_bundled(model)
     if score:
         if images:
-            raise UsageError("Expected --score without photos: it takes those of --split, as many as --count.")
-        with progress("Testing the maps") as on_photo:
+            raise UsageError(
+                "Expected no photos with --score, which uses those of --split, but found some. Leave them out."
+            )
+        with progress("Scoring heat maps") as on_photo:
             scored = score_explanations(
                 model, split=split, count=count or 100, data_folder=data, out=out, on_photo=on_photo
             )
-        if as_json:
-            print_json(scored.to_dict())
-        else:
-            print_explanation_scores(scored)
+        print_result(scored, print_explanation_scores, as_json=as_json)
         return
     if as_json:
-        raise UsageError("Expected --json with --score only: without it, explain makes pictures.")
+        raise UsageError("Expected --json only with --score, but found it alone. Add --score, or leave it out.")
     with progress("Explaining photos") as on_photo:
         chosen = list(find_photos(images or []))
         result = explain(
@@ -76,7 +77,7 @@ def explain(
 
 
 def _is_photo(argument: str) -> bool:
-    """Whether an argument that could be a model is a photo: another file than those that models are kept in."""
+    """Whether an argument in the position of the model is a photo: a file with another suffix than those of models."""
     from twincar.core.hub import MODEL_SUFFIXES
 
     return Path(argument).is_file() and Path(argument).suffix.casefold() not in MODEL_SUFFIXES
@@ -85,22 +86,23 @@ def _is_photo(argument: str) -> bool:
 def compare(
     model: AnyModelArgument = None,
     classes: Annotated[
-        list[str] | None, typer.Argument(metavar="[FIRST SECOND]", help="Two classes; else the pairs most confused.")
+        list[str] | None,
+        typer.Argument(metavar="FIRST SECOND", help="Two classes; default: the pairs most often confused."),
     ] = None,
     photo: Annotated[
-        Path | None, typer.Option(help="Also this photo: between the two, or else its two likeliest classes.")
+        Path | None, typer.Option(help="Photo to add; without two classes, its two most likely ones are compared.")
     ] = None,
     split: Annotated[
-        Split | None, typer.Option(help="Photos to compare on.  [default: val, or test where there are no val photos]")
+        Split | None, typer.Option(help="Split to compare on.  [default: val, or test without validation photos]")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="Pairs, where none is named.")] = 6,
+    count: Annotated[int, typer.Option(min=1, help="Number of pairs, if no classes are named.")] = 6,
     data: DataOption = None,
     out: ResultsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show why a model answers one car and not its twin: a page with photos, maps and numbers for each pair.
+    """Compare confused classes: a page with photos, contrast maps and numbers for each pair.
 
-    To name two classes, name the model too.
+    If two classes are named, the model must be named too.
     """
     from twincar.explanation.compare import compare
 
@@ -115,25 +117,22 @@ def compare(
             out=out,
             on_photo=on_photo,
         )
-    if as_json:
-        print_json(comparison.to_dict())
-    else:
-        print_comparison(comparison)
+    print_result(comparison, print_comparison, as_json=as_json)
 
 
 def print_explanation_scores(scored: ExplanationScores) -> None:
-    """Every score of every map, with its interval and which way is better."""
+    """Print every score of every map, with its interval and whether higher or lower is better."""
     typer.echo(f"{counted(scored.photos, f'{scored.split} photo')}; 95% intervals in brackets")
     rows = [
         [item.score, item.map, f"{item.value:.3f} ({item.low:.3f} to {item.high:.3f})", item.better]
         for item in scored.scores
     ]
     print_table(["score", "map", "mean", "better"], rows)
-    typer.echo(f"Table and picture: {scored.folder}/explanation_scores.json, .csv, .png")
+    typer.echo(f"Table and figure: {scored.folder}/explanation_scores.json, .csv, .png")
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """How often the two classes of each pair are taken for each other, and where the page is."""
+    """Print how often the two classes of each pair are confused, and the path of the page."""
     rows = [
         [
             *(pair.first, pair.second),
@@ -142,7 +141,7 @@ def print_comparison(comparison: Comparison) -> None:
         ]
         for pair in comparison.pairs
     ]
-    print_table(["first", "second", "first taken for second", "second taken for first"], rows)
+    print_table(["first", "second", "first predicted as second", "second predicted as first"], rows)
     if not rows:
-        typer.echo(f"No class was taken for another among {comparison.split} photos.")
+        typer.echo(f"No class was confused with another on the {comparison.split} photos.")
     typer.echo(f"Page: {comparison.page}")

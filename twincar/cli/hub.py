@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twincar.cli.options import JsonOption
-from twincar.cli.output import print_json, print_table, progress
+from twincar.cli.output import print_result, print_table, progress
 from twincar.core.wording import counted
 
 if TYPE_CHECKING:
@@ -50,10 +50,7 @@ def push(
     named = None if model == BUNDLED and not Path(model).exists() else model
     with progress("Evaluating and exporting") as on_photo:
         pushed = push(named, repository, private=private, license=license, data_folder=data, out=out, on_photo=on_photo)
-    if as_json:
-        print_json(pushed.to_dict())
-    else:
-        print_pushed(pushed)
+    print_result(pushed, print_pushed, as_json=as_json)
 
 
 def pull(
@@ -64,10 +61,7 @@ def pull(
     from twincar.deploy.pull import pull
 
     pulled = pull(repository)
-    if as_json:
-        print_json(pulled.to_dict())
-    else:
-        print_pulled(pulled)
+    print_result(pulled, print_pulled, as_json=as_json)
 
 
 def print_pushed(pushed: Pushed) -> None:

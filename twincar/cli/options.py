@@ -37,7 +37,7 @@ class Singletons(StrEnum):
 ModelArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL]",
+        metavar="MODEL",
         help="Exported .onnx, run folder, .safetensors, or owner/name on the hub.  [default: the bundled model]",
     ),
 ]
@@ -60,8 +60,8 @@ LabelsFromOption = Annotated[
 AnyModelArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL]",
-        help="Run folder, exported model, .safetensors, .pth, owner/name on the hub, or a folder of earlier results.  "
+        metavar="MODEL",
+        help="Run folder, exported model, .safetensors, .pth, owner/name on the hub, or a folder of results.  "
         "[default: the bundled model]",
     ),
 ]
@@ -69,7 +69,7 @@ DataOption = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help="Photos to judge it on: a prepared data set, class folders, or a CSV.  [default: the data of the run]",
+        help="Data set: a prepared folder, class folders, or a CSV.  [default: the data of the run]",
     ),
 ]
 ResultsOption = Annotated[

@@ -10,27 +10,26 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, TypeVar
 
 import typer
 
 from twincar.core.files import spreadsheet_cell
-
-if TYPE_CHECKING:
-    pass
+from twincar.core.progress import Progress
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
+def progress(what: str) -> Iterator[Progress | None]:
     """A progress bar on standard error if that is a terminal; yields the function to call with (done, total)."""
     if not sys.stderr.isatty() or not logging.getLogger("twincar").isEnabledFor(logging.INFO):
         yield None
         return
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -54,6 +53,24 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
+
+
+class Result(Protocol):
+    """The result of a verb."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+
+
+R = TypeVar("R", bound=Result)
+
+
+def print_result(result: R, show: Callable[[R], None], *, as_json: bool) -> None:
+    """Print a result: one JSON object for machines, or by `show` for people."""
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        show(result)
 
 
 def print_json(value: Mapping[str, Any]) -> None:

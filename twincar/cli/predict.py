@@ -20,7 +20,7 @@ from twincar.cli.options import (
     JsonOption,
     model_or_bundled,
 )
-from twincar.cli.output import print_csv, print_json, print_json_lines, print_table, progress
+from twincar.cli.output import print_csv, print_json_lines, print_result, print_table, progress
 from twincar.core.errors import MissingExtraError, UsageError
 from twincar.core.extras import how_to_install
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Arithmetic, EngineName, ExportFormat, PredictOptions
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 ImagesArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="IMAGES...",
+        metavar="IMAGES",
         help="Photos, folders, patterns, or addresses of these, such as s3://bucket/cars; - for a photo or paths "
         "on stdin.",
     ),
@@ -95,10 +95,7 @@ def export(
             force=force,
             on_photo=on_photo,
         )
-    if as_json:
-        print_json(exported.to_dict())
-    else:
-        print_export(exported)
+    print_result(exported, print_export, as_json=as_json)
 
 
 def predict(
@@ -191,10 +188,7 @@ def _predict_many(
     path = find_model(model, engine=options.engine)
     with progress("Answering for photos") as on_photo:
         done = predict_many(images, out, model=path, options=options, cluster=cluster, on_photo=on_photo)
-    if as_json:
-        print_json(done.to_dict())
-    else:
-        print_batch_result(done)
+    print_result(done, print_batch_result, as_json=as_json)
     return done.failed
 
 

@@ -6,17 +6,55 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from twincar.cli.evaluate import print_evaluation
 from twincar.cli.predict import print_answers
 from twincar.core.errors import PhotoError, StorageError, UsageError
-from twincar.core.runs import RunFolder
 
 if TYPE_CHECKING:
     from twincar.training.train import TrainResult
+
+DataArgument = Annotated[Path | None, typer.Argument(metavar="DATA", help="Folder of a prepared data set.")]
+NameOption = Annotated[str | None, typer.Option(help="Name of the run.  [default: the data folder's]")]
+RunsOption = Annotated[Path, typer.Option(help="Folder of all runs.")]
+ResumeOption = Annotated[Path | None, typer.Option(help="Resume this run after its last finished epoch.")]
+RecipeOption = Annotated[
+    str | None, typer.Option(help="stanford, best, lite, scratch, published or toycars.  [default: stanford]")
+]
+ConfigOption = Annotated[Path | None, typer.Option(help="YAML file of settings; flags take precedence.")]
+BackboneOption = Annotated[
+    str | None, typer.Option(help="Any timm network with a feature map: EfficientNetV2, ResNet ...")
+]
+TeacherOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL[,MODEL...]", help="Learn to match the mean prediction of these models: paths, or 'bundled'."
+    ),
+]
+ImageSizeOption = Annotated[int | None, typer.Option(help="Height and width of the network's input, pixels.")]
+CompileOption = Annotated[
+    bool | None,
+    typer.Option("--compile", help="Compile the network: takes minutes at the start, then steps are faster."),
+]
+WorkersOption = Annotated[int | None, typer.Option(help="Data-loader processes; -1 chooses their number.")]
+CacheOption = Annotated[
+    bool | None,
+    typer.Option("--cache", help="Keep the photos decoded in a file below DATA; its size is logged first."),
+]
+LimitOption = Annotated[int | None, typer.Option(help="Use only this many batches per epoch, to try everything out.")]
+SettingsOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of config.yaml, such as augment.flip=0."),
+]
+DevicesOption = Annotated[
+    int | None, typer.Option(min=1, help="Processes on each host, one per device.  [default: from torchrun, or 1]")
+]
+NodesOption = Annotated[
+    int | None, typer.Option(min=1, help="Hosts, with torchrun or SLURM.  [default: from torchrun, or 1]")
+]
 
 
 def quickstart(
@@ -26,115 +64,71 @@ def quickstart(
     from twincar.quickstart import quickstart
 
     result = quickstart(out)
-    run = result.trained.run
+    run = result.trained.run.path
     print_training(result.trained)
     print_evaluation(result.evaluation)
     typer.echo(f"\n{result.photo}:")
     print_answers([result.prediction])
     typer.echo(f"\nDone in {result.seconds:.0f} s. What it made:")
-    for what, path in [
-        ("the twins", result.twins),
-        ("the drawn photos", result.data / "photos"),
-        ("the trained model", run.best),
-        ("its learning curves", run.reports / "curve_accuracy_f1.png"),
-        ("its confusion matrix", result.evaluation.folder / "confusion_matrix.png"),
-        ("what it looked at", result.explanation.grid),
-        ("every prediction", result.evaluation.folder / "predictions.csv"),
-    ]:
+    for what, path in result.made.items():
         typer.echo(f"  {what:<21} {path}")
-    typer.echo(f"Next: twincar predict --model {run.path} PHOTO...    or on your own cars: twincar prepare --help")
+    typer.echo(f"Next: twincar predict --model {run} PHOTO...    or on your own cars: twincar prepare --help")
     typer.echo(f"All of it on one page, to open in a browser:\n  {'the report':<21} {result.report.path}")
 
 
 def train(
-    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Folder of a prepared data set.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run.  [default: the data folder's]")] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
-    resume: Annotated[Path | None, typer.Option(help="Resume this run after its last finished epoch.")] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="stanford, best, lite, scratch, published or toycars.  [default: stanford]")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings; flags take precedence.")] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="Any timm network with a feature map: EfficientNetV2, ResNet ...")
-    ] = None,
+    data: DataArgument = None,
+    name: NameOption = None,
+    runs: RunsOption = Path("runs"),
+    resume: ResumeOption = None,
+    recipe: RecipeOption = None,
+    config: ConfigOption = None,
+    backbone: BackboneOption = None,
     pretrained: Annotated[str | None, typer.Option(help="Initial weights: hub, none, or a file.")] = None,
-    teacher: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL[,MODEL...]", help="Learn to match the mean prediction of these models: paths, or 'bundled'."
-        ),
-    ] = None,
-    image_size: Annotated[int | None, typer.Option(help="Height and width of the network's input, pixels.")] = None,
+    teacher: TeacherOption = None,
+    image_size: ImageSizeOption = None,
     epochs: Annotated[int | None, typer.Option(help="Largest number of epochs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Photos per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
-    compile: Annotated[
-        bool | None,
-        typer.Option("--compile", help="Compile the network: takes minutes at the start, then steps are faster."),
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Data-loader processes; -1 chooses their number.")] = None,
-    cache: Annotated[
-        bool | None,
-        typer.Option("--cache", help="Keep the photos decoded in a file below DATA; its size is logged first."),
-    ] = None,
+    compile: CompileOption = None,
+    workers: WorkersOption = None,
+    cache: CacheOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Use only this many batches per epoch, to try everything out.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of config.yaml, such as augment.flip=0."),
-    ] = None,
+    limit: LimitOption = None,
+    settings: SettingsOption = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also log for TensorBoard.")] = False,
-    devices: Annotated[
-        int | None, typer.Option(min=1, help="Processes on each host, one per device.  [default: from torchrun, or 1]")
-    ] = None,
-    num_nodes: Annotated[
-        int | None, typer.Option(min=1, help="Hosts, with torchrun or SLURM.  [default: from torchrun, or 1]")
-    ] = None,
+    devices: DevicesOption = None,
+    num_nodes: NodesOption = None,
 ) -> None:
     """Train a network on a prepared data set, or resume a run; on several devices and hosts by DDP."""
     from twincar.core.config import TrainConfig, parse_settings
-    from twincar.training.distributed import devices_and_nodes, is_first_process
-    from twincar.training.train import resume as resume_run
-    from twincar.training.train import train
+    from twincar.training import train as training
+    from twincar.training.distributed import Processes, is_first_process
 
     if not is_first_process():  # only the first one prints
         logging.getLogger("twincar").setLevel(logging.ERROR)
-    per_node, nodes = devices_and_nodes(devices, num_nodes)
-
+    processes = Processes.started(devices, num_nodes)
+    how: Any = {"tensorboard": tensorboard, "devices": processes.devices, "nodes": processes.nodes}
     flags = {
-        "backbone": backbone,
-        "pretrained": pretrained,
+        "backbone": backbone, "pretrained": pretrained, "image_height": image_size, "image_width": image_size,
+        "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "precision": precision,
+        "compile": compile, "workers": workers, "cache": cache, "seed": seed, "limit_batches": limit,
         "teachers": teacher.split(",") if teacher else None,
-        "image_height": image_size,
-        "image_width": image_size,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "precision": precision,
-        "compile": compile,
-        "workers": workers,
-        "cache": cache,
-        "seed": seed,
-        "limit_batches": limit,
         **parse_settings(settings or []),
-    }
+    }  # fmt: skip
     if resume:
         if data or name or recipe or config or any(value is not None for value in flags.values()):
             raise UsageError("Expected --resume RUN alone: a run goes on with the settings it was started with.")
-        run = resume
-        with _resumable(run):
-            result = resume_run(run, tensorboard=tensorboard, devices=per_node, nodes=nodes)
+        with _resumable(resume):
+            result = training.resume(resume, **how)
     else:
         if data is None:
             raise UsageError("Expected the folder of a prepared data set: twincar train DATA (see twincar prepare).")
         run = runs / (name or data.resolve().name)
         resolved = TrainConfig.resolve(recipe=recipe, yaml_file=config, flags={**flags, "data": str(data.resolve())})
         with _resumable(run):
-            result = train(resolved, run, tensorboard=tensorboard, devices=per_node, nodes=nodes)
+            result = training.train(resolved, run, **how)
     if is_first_process():
         print_training(result)
         typer.echo(f"Model: {result.run.best}\nNext:  twincar evaluate {result.run.path}")
@@ -143,6 +137,8 @@ def train(
 @contextmanager
 def _resumable(run: Path) -> Iterator[None]:
     """Print how to resume if training is interrupted or stopped by an error that can be corrected."""
+    from twincar.core.runs import RunFolder
+
     resume_with = f"Resume with: twincar train --resume {run}"
     try:
         yield

@@ -108,6 +108,17 @@ class MissingExtraError(TwinCarError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 
 
+def reason(error: BaseException, *, last: bool = False) -> str:
+    """One line of an error's message, to quote in a sentence: without its full stop; its class if it has no message.
+
+    Args:
+        error: of any library.
+        last: take the last line, where some libraries put the cause, in place of the first.
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1 if last else 0].strip().rstrip(".:")
+
+
 _STORAGE_REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -124,10 +135,10 @@ def storage_errors(what: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = _STORAGE_REASONS.get(error.errno or 0)
-        if reason is None:
+        cause = _STORAGE_REASONS.get(error.errno or 0)
+        if cause is None:
             raise
         raise StorageError(
-            f"Could not write {what}: {reason}. What was there before is unchanged; make room or choose another "
+            f"Could not write {what}: {cause}. What was there before is unchanged; make room or choose another "
             "folder, and try again."
         ) from error

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,11 @@ def working_folder(path: Path) -> Iterator[Path]:
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_asset(name: str) -> str:
+    """The text of a file that comes with the package, by its path in `assets/`."""
+    return resources.files("twincar").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def clear_unfinished(folder: Path) -> None:

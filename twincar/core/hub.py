@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from twincar.core.errors import HubError, StorageError, UsageError, storage_errors
+from twincar.core.errors import HubError, StorageError, UsageError, reason, storage_errors
 from twincar.core.files import sha256_of_file
 from twincar.core.labels import shorten
 
@@ -306,11 +306,11 @@ def _describe_failure(repository: Repository, error: Exception) -> str:
 
     expected = f"Expected {repository} from {constants.ENDPOINT}"
     status = _status(error)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     # For an invalid value, such as a licence that the hub does not know, the lines after the first name it.
-    reason = (" ".join(lines) if isinstance(error, ValueError) else lines[0]).removeprefix("Got: ").rstrip(".")
+    whole = " ".join(str(error).split()) if isinstance(error, ValueError) else ""
+    message = (whole or reason(error)).removeprefix("Got: ").rstrip(".")
     if isinstance(error, errors.HFValidationError):
-        return f"Expected a valid repository name, but found '{repository.name}': {reason}."
+        return f"Expected a valid repository name, but found '{repository.name}': {message}."
     if isinstance(error, errors.RevisionNotFoundError):
         return (
             f"{expected} at the revision '{repository.revision}', but it has no such revision. Leave it out, or look "
@@ -327,7 +327,7 @@ def _describe_failure(repository: Repository, error: Exception) -> str:
             "Unset it where there is a network."
         )
     return (
-        f"{expected}, but the transfer failed: {reason}. Check the network and run the same command again; files that "
+        f"{expected}, but the transfer failed: {message}. Check the network and run the same command again; files that "
         "were transferred completely are kept."
     )
 

@@ -12,9 +12,9 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
-from importlib import resources
 
 from twincar.core.errors import LabelError
+from twincar.core.files import read_asset
 
 # Among cars of the last decades, every make but these is one word.
 _TWO_WORD_MAKES = (
@@ -104,7 +104,7 @@ def slug(name: str) -> str:
 @cache
 def stanford_cars() -> tuple[str, ...]:
     """The 196 class names of Stanford Cars, in the order of the devkit's `cars_meta.mat`."""
-    text = resources.files("twincar").joinpath("assets/stanford_cars_196.txt").read_text(encoding="utf-8")
+    text = read_asset("stanford_cars_196.txt")
     return tuple(text.splitlines())
 
 

@@ -1,8 +1,8 @@
-"""The callback by which long work reports its progress."""
+"""The progress of work that takes long."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-OnPhoto = Callable[[int, int], None]
-"""Called with the number of photos done and their total."""
+Progress = Callable[[int, int], None]
+"""Called with the number of items done, such as photos, and their total."""

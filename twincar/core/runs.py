@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from twincar.core.config import TrainConfig, read_yaml
 from twincar.core.errors import DataError, UsageError, storage_errors
 from twincar.core.files import LOCK, TRAINED_ON, clear_unfinished, is_unfinished, log
 
@@ -130,6 +131,14 @@ class RunFolder:
                 f"Expected no other process to train {self.path}, but {file.read(200) or 'one'} is training it. "
                 "Wait until it has ended, or stop it."
             ) from None
+
+    def read_config(self) -> TrainConfig:
+        """The settings in `config.yaml`.
+
+        Raises:
+            UsageError: the file is missing, or a setting in it is unknown or not valid.
+        """
+        return TrainConfig.from_values(read_yaml(self.config))
 
     def read_history(self) -> list[Epoch]:
         """The rows of `metrics.csv`.

@@ -15,12 +15,13 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, TypeVar
 
-from twincar.core.config import TrainConfig, read_yaml
+import numpy as np
+
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import read_json, sha256_of, write_csv, write_json
 from twincar.core.labels import ClassNames
@@ -100,7 +101,7 @@ class PreparedData:
         Raises:
             UsageError, DataError: as for `open`.
         """
-        return cls.open(folder or Path(TrainConfig.from_values(read_yaml(run.config)).data))
+        return cls.open(folder or Path(run.read_config().data))
 
     @property
     def name(self) -> str:
@@ -170,6 +171,12 @@ def count_splits(annotations: Iterable[Annotation]) -> dict[str, int]:
     counts = Counter(annotation.split for annotation in annotations)
     names = [*(split for split in SPLITS if split in counts), *sorted(counts.keys() - set(SPLITS))]
     return {split: counts[split] for split in names}
+
+
+def spread(photos: Sequence[Annotation], count: int) -> list[Annotation]:
+    """At most `count` photos, spread evenly over all, the first and the last among them."""
+    positions = np.linspace(0, len(photos) - 1, min(count, len(photos))).round().astype(int)
+    return [photos[position] for position in positions]
 
 
 def is_outside(name: str) -> bool:

@@ -14,12 +14,13 @@ from typing import Any, Literal
 from twincar.core.errors import DataError, Defect, UsageError
 from twincar.core.files import sha256_of, sha256_of_file, working_folder, write_csv
 from twincar.core.labels import ClassNames, shorten
+from twincar.core.progress import Progress
 from twincar.core.version import __version__
 from twincar.data.class_issues import find_lacking
 from twincar.data.dataset import Annotation, PreparedData, count_splits, write_prepared
 from twincar.data.exclusions import read_exclusions
 from twincar.data.open_set_split import OpenSetSplit, hide_unseen, read_open_set
-from twincar.data.sources import DEFAULT_SPLITS, OnPhoto, Source, asked_splits, open_source
+from twincar.data.sources import DEFAULT_SPLITS, Source, asked_splits, open_source
 from twincar.data.sources.base import malformed_rows
 from twincar.data.splits import singletons as singletons_of
 from twincar.data.splits import with_validation
@@ -46,7 +47,7 @@ def prepare(
     singletons: Singletons | None = None,
     open_set: Path | None = None,
     exclude: Path | None = None,
-    on_photo: OnPhoto | None = None,
+    on_photo: Progress | None = None,
 ) -> PreparedData:
     """Prepare a data set from a source; if `out` was prepared with the same settings already, open it.
 
@@ -140,7 +141,7 @@ def _build(
     excluded: Mapping[str, str],
     strict: bool,
     open_set: OpenSetSplit | None,
-    on_photo: OnPhoto | None,
+    on_photo: Progress | None,
 ) -> None:
     if source.make:
         source = source.make(folder, on_photo)

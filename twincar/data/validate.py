@@ -17,8 +17,9 @@ from twincar.core.errors import Defect, PhotoError, storage_errors
 from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames, shorten
 from twincar.core.photos import decode_photo, read_photo_bytes
+from twincar.core.progress import Progress
 from twincar.data.dataset import Annotation, Box
-from twincar.data.sources import OnPhoto, Source, SourceRow, file_key, is_outside
+from twincar.data.sources import Source, SourceRow, file_key, is_outside
 
 MIN_SIDE = 16
 """Least length of a photo's shorter side, pixels."""
@@ -59,7 +60,7 @@ class AuditReport:
 def audit_source(
     source: Source,
     *,
-    on_photo: OnPhoto | None = None,
+    on_photo: Progress | None = None,
     keep: Callable[[Annotation, bytes], None] | None = None,
     exclude: Mapping[str, str] | None = None,
     threads: int = 2,

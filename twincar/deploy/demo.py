@@ -13,7 +13,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from importlib import resources
 from itertools import islice
 from pathlib import Path
 from string import Template
@@ -25,6 +24,7 @@ from PIL import Image
 from starlette.middleware import Middleware
 
 from twincar.core.errors import PhotoError, UsageError
+from twincar.core.files import read_asset
 from twincar.core.html import picture_uri, render
 from twincar.core.listing import find_photos
 from twincar.core.photos import decode_photo, read_photo
@@ -176,7 +176,7 @@ def launch(page: gr.Blocks, uploads: Path, *, host: str | None, port: int | None
     Raises:
         UsageError: the port is taken or not available at that host.
     """
-    script = Template(_asset("demo.js")).substitute(max_bytes=MAX_BYTES)
+    script = Template(read_asset("pages/demo.js")).substitute(max_bytes=MAX_BYTES)
     system = (gr.themes.Font("system-ui"), gr.themes.Font("sans-serif"))  # names as plain strings would be downloaded
     theme = gr.themes.Default(primary_hue="sky", font=system, font_mono=(gr.themes.Font("monospace"),))
     guards = [Middleware(PageOnly, folder=uploads)]
@@ -195,7 +195,7 @@ def launch(page: gr.Blocks, uploads: Path, *, host: str | None, port: int | None
             pwa=False,
             footer_links=[],
             theme=theme,
-            css=_asset("demo.css"),
+            css=read_asset("pages/demo.css"),
             head=f"<script>{script}</script>",
             app_kwargs={"middleware": guards},
         )
@@ -303,7 +303,3 @@ def _any_of(names: tuple[str, ...]) -> str:
     'A, B or C'
     """
     return " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
-
-
-def _asset(name: str) -> str:
-    return resources.files("twincar").joinpath(f"assets/pages/{name}").read_text(encoding="utf-8")

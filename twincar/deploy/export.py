@@ -25,8 +25,8 @@ from twincar.core.files import clear_unfinished, working_folder, write_bytes, wr
 from twincar.core.labels import slug
 from twincar.core.options import Arithmetic, ExportFormat
 from twincar.core.preprocess import Preprocessing, iterate_batches
-from twincar.core.progress import OnPhoto
-from twincar.data.dataset import Annotation, PreparedData
+from twincar.core.progress import Progress
+from twincar.data.dataset import PreparedData, spread
 from twincar.deploy.onnx_graph import (
     OPSET,
     add_head_outputs,
@@ -94,7 +94,7 @@ def export(
     out: Path | None = None,
     data_folder: Path | None = None,
     force: bool = False,
-    on_photo: OnPhoto | None = None,
+    on_photo: Progress | None = None,
 ) -> Exported:
     """Export a model; it is compared with the network on validation photos before it is written to `out`.
 
@@ -187,10 +187,10 @@ class _ExportChecker:
     """Compares exported models with a network, whose predictions are computed once."""
 
     def __init__(
-        self, engine: Engine, spec: ModelSpec, data: PreparedData, split: str, on_photo: OnPhoto | None
+        self, engine: Engine, spec: ModelSpec, data: PreparedData, split: str, on_photo: Progress | None
     ) -> None:
         photos = data.split(split)
-        chosen = photos if spec.arithmetic in _COMPARED_BY_ACCURACY else _spread(photos, _COMPARED)
+        chosen = photos if spec.arithmetic in _COMPARED_BY_ACCURACY else spread(photos, _COMPARED)
         to_model = data.classes.indices_in(spec.classes)
         self.labels = np.array([-1 if photo.label is None else to_model[photo.label] for photo in chosen])
         self.paths = [data.path(photo) for photo in chosen]
@@ -210,7 +210,7 @@ class _ExportChecker:
             accuracy_after=float((after == self.labels).mean()),
         )
 
-    def _probabilities(self, engine: Engine, on_photo: OnPhoto | None) -> NDArray[np.float32]:
+    def _probabilities(self, engine: Engine, on_photo: Progress | None) -> NDArray[np.float32]:
         logits = compute_logits(engine, self.preprocessing, self.paths, on_photo=on_photo)[:, 0]
         return self.calibration.probabilities(logits)
 
@@ -249,7 +249,7 @@ def _in_precision(source: _SourceGraph, data: PreparedData, spec: ModelSpec, kep
 
 def _inputs(data: PreparedData, preprocessing: Preprocessing) -> Iterator[NDArray[np.uint8]]:
     """Training photos without augmentation, 1×H×W×3 each."""
-    paths = [data.path(photo) for photo in _spread(data.split("train"), _CALIBRATED)]
+    paths = [data.path(photo) for photo in spread(data.split("train"), _CALIBRATED)]
     for batch in iterate_batches(paths, preprocessing, batch_size=1):
         for error in batch.failures.values():
             raise error
@@ -295,12 +295,6 @@ def _check_arguments(format: ExportFormat, precision: Arithmetic, out: Path) -> 
         raise UsageError(
             f"An exported model is never overwritten, but {out} exists. Delete it, or choose another --out."
         )
-
-
-def _spread(photos: list[Annotation], count: int) -> list[Annotation]:
-    """At most `count` photos, spread evenly over all."""
-    indices = np.linspace(0, len(photos) - 1, min(count, len(photos))).round().astype(int)
-    return [photos[index] for index in indices]
 
 
 def _size(path: Path) -> int:

@@ -19,7 +19,7 @@ from twincar.core.html import environment
 from twincar.core.labels import slug
 from twincar.core.runs import Epoch, best_epoch, ending
 from twincar.core.version import __version__
-from twincar.evaluation.report.artifacts import Corruptions, Metrics, OpenSet
+from twincar.evaluation.results import Evaluation, OpenSetEvaluation, Robustness
 from twincar.models.license import TOYCARS, License, is_stanford_cars
 from twincar.models.spec import ModelSpec
 
@@ -62,9 +62,9 @@ class RunFacts:
     history: list[Epoch]
     photos: Mapping[str, int]
     """Number of photos by split."""
-    metrics: Metrics
-    corruptions: Corruptions | None
-    open_set: OpenSet | None
+    metrics: Evaluation
+    corruptions: Robustness | None
+    open_set: OpenSetEvaluation | None
 
     @property
     def base_model(self) -> str | None:
@@ -146,7 +146,7 @@ class ModelCard:
         )
 
 
-def _results(metrics: Metrics, data: DataFacts) -> list[EvalResult]:
+def _results(metrics: Evaluation, data: DataFacts) -> list[EvalResult]:
     """The results in the form in which the hub shows them."""
     values = [
         ("accuracy", "Accuracy", metrics.accuracy.value),

@@ -16,7 +16,7 @@ from typing import Any
 from twincar.core.errors import UsageError
 from twincar.core.files import working_folder, write_text
 from twincar.core.hub import Repository, check_publishing, page_of, publish
-from twincar.core.progress import OnPhoto
+from twincar.core.progress import Progress
 from twincar.core.wording import counted
 from twincar.deploy.model_card import ModelCard
 from twincar.deploy.published_files import write_model_files, write_run_files
@@ -60,7 +60,7 @@ def push(
     license: str | None = None,
     data_folder: Path | None = None,
     out: Path | None = None,
-    on_photo: OnPhoto | None = None,
+    on_photo: Progress | None = None,
 ) -> Pushed:
     """Publish a model as `owner/name` on the hub, on its main branch, in one commit.
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from twincar.core.config import TrainConfig, read_yaml
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import read_json, write_bytes, write_json, write_text
-from twincar.core.progress import OnPhoto
+from twincar.core.progress import Progress
 from twincar.core.runs import RunFolder
 from twincar.data.dataset import PreparedData
 from twincar.deploy.export import export
 from twincar.deploy.model_card import ModelCard, RunFacts
 from twincar.evaluation.evaluate import evaluate
 from twincar.evaluation.report import artifacts
+from twincar.evaluation.results import CORRUPTIONS, METRICS, OPEN_SET
 from twincar.evaluation.subject import Subject, is_own_data
 from twincar.models.checkpoint import save_model
 from twincar.models.engines.onnxruntime_engine import read_onnx_spec
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 def write_run_files(
-    folder: Path, subject: Subject, repository: str, license: str | None, on_photo: OnPhoto | None
+    folder: Path, subject: Subject, repository: str, license: str | None, on_photo: Progress | None
 ) -> ModelCard:
     """Write the files of a run: exported model, weights, settings, history, results; see `push`.
 
@@ -80,7 +80,7 @@ def write_run_files(
 
 
 def write_model_files(
-    folder: Path, subject: Subject, repository: str, license: str | None, _: OnPhoto | None = None
+    folder: Path, subject: Subject, repository: str, license: str | None, _: Progress | None = None
 ) -> ModelCard:
     """Write the files of a model without its run: the model itself, its classes and its calibration; see `push`.
 
@@ -146,10 +146,10 @@ def _own_data(run: RunFolder, spec: ModelSpec, folder: Path | None) -> PreparedD
     return data
 
 
-def _evaluated_split(run: RunFolder, data: PreparedData, on_photo: OnPhoto | None) -> str:
+def _evaluated_split(run: RunFolder, data: PreparedData, on_photo: Progress | None) -> str:
     """The split of the results on the card, evaluated if necessary."""
     split = "test" if _has_labels(data, "test") else "val"
-    if not _is_of_these_weights(run.reports / split / artifacts.METRICS, run):
+    if not _is_of_these_weights(run.reports / split / METRICS, run):
         log.info("Evaluating it on the %s photos.", split)
         evaluate(run.path, split=split, data_folder=data.folder, on_photo=on_photo)
     return split
@@ -170,22 +170,22 @@ def _has_labels(data: PreparedData, split: str) -> bool:
 
 def _facts_of(run: RunFolder, data: PreparedData, split: str) -> RunFacts:
     report, reports = run.reports / split, run.reports
-    has_corruptions = _is_of_these_weights(report / artifacts.CORRUPTIONS, run)
-    has_open_set = _is_of_these_weights(reports / artifacts.OPEN_SET, run)
+    has_corruptions = _is_of_these_weights(report / CORRUPTIONS, run)
+    has_open_set = _is_of_these_weights(reports / OPEN_SET, run)
     return RunFacts(
-        config=TrainConfig.from_values(read_yaml(run.config)),
+        config=run.read_config(),
         history=run.read_history(),
         photos=data.manifest["photos"],
         metrics=artifacts.read_metrics(report),
         corruptions=artifacts.read_corruptions(report) if has_corruptions else None,
-        open_set=artifacts.read_open_set(reports) if has_open_set else None,
+        open_set=artifacts.read_open_set_results(reports) if has_open_set else None,
     )
 
 
 def _write_run(folder: Path, run: RunFolder, network: CarNet, spec: ModelSpec) -> None:
     """Write a run folder, so that `evaluate --data` accepts what `pull` has downloaded."""
     copy = RunFolder(folder)
-    write_text(copy.config, TrainConfig.from_values(read_yaml(run.config)).without_paths().to_yaml())
+    write_text(copy.config, run.read_config().without_paths().to_yaml())
     save_model(copy.best, network, spec)
     shutil.copyfile(run.metrics, copy.metrics)
 
@@ -197,7 +197,7 @@ def _write_spec(folder: Path, spec: ModelSpec) -> None:
 
 
 def _write_results(folder: Path, report: Path) -> None:
-    metrics = read_json(report / artifacts.METRICS)
+    metrics = read_json(report / METRICS)
     write_json(folder / EVALUATION_FILE, {name: value for name, value in metrics.items() if name != "folder"})
     for picture in PICTURES:
         shutil.copyfile(report / picture, folder / picture)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from twincar.core.errors import UsageError
 from twincar.core.extras import requirements_of
-from twincar.core.files import working_folder, write_bytes, write_text
+from twincar.core.files import read_asset, working_folder, write_bytes, write_text
 from twincar.core.hub import find_repository
 from twincar.core.photos import read_photo
 from twincar.deploy.demo import find_examples
@@ -70,7 +70,7 @@ def write_space(model: str, folder: Path, *, examples: Path | None = None) -> Pa
         _write_package(scratch / _PACKAGE)
         for name in ("gitattributes", "requirements.txt", "README.md", "app.py", _LICENSE):
             target = scratch / (f".{name}" if name == "gitattributes" else name)
-            write_text(target, Template(_asset(name)).substitute(values))
+            write_text(target, Template(read_asset(f"space/{name}.template")).substitute(values))
         scratch.replace(folder)
     return folder
 
@@ -132,7 +132,3 @@ def _repository(model: str) -> str:
             f"{model}. Make one: twincar export RUN"
         )
     return on_hub.name
-
-
-def _asset(name: str) -> str:
-    return resources.files("twincar").joinpath(f"assets/space/{name}.template").read_text(encoding="utf-8")

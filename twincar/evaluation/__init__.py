@@ -1,1 +1,1 @@
-"""How good a model is, and on what: metrics, robustness, open set, figures and the report."""
+"""Evaluation of models: metrics on a split, robustness, open set, calibration, figures and the report."""

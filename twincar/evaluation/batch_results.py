@@ -1,7 +1,9 @@
-"""How good the answers in a folder of results are, which `predict --out` wrote: what their rows allow to be measured.
+"""Evaluate the predictions in a folder that `predict --out` has written.
 
-Of each photo 15 bytes are kept, and its name meanwhile; no probabilities of all classes, so that there is neither a
-likelihood nor a new calibration. Shapes: N photos.
+Its rows contain the most likely classes only, not all probabilities, so there are no likelihood and no calibration. In
+memory each photo needs 15 bytes, and its name until its row is read.
+
+Shapes: N photos.
 """
 
 from __future__ import annotations
@@ -30,19 +32,19 @@ from twincar.metrics.classification import (
 
 @dataclass(frozen=True)
 class BatchEvaluation:
-    """How good the answers for one split are."""
+    """The metrics of a batch of predictions on one split."""
 
     split: str
     photos: int
     failed: int
-    """Photos that could not be read; they are in no other figure."""
+    """Number of photos that could not be read; no other field counts them."""
     accuracy: Interval
     metrics: dict[str, float]
-    """Macro averages over the classes that have photos; `top3` and so on are as many candidates as the rows hold;
-    `answered` is the share of photos that got an answer, and `acc_answered` how many of the answers at the level of
-    classes are right."""
+    """Macro averages are over the classes that have photos; `top3` and `top5` are there if the rows have as many
+    candidates. `answered` is the share of photos with an answer, `acc_answered` the accuracy of the classes
+    given as answers."""
     folder: Path
-    """Where `metrics.json` and `classification_report.csv` lie."""
+    """The folder of `metrics.json` and `classification_report.csv`."""
 
     def to_dict(self) -> dict[str, Any]:
         """For `metrics.json` and `--json`."""
@@ -50,15 +52,17 @@ class BatchEvaluation:
 
 
 def evaluate_batch(results: Path, data: PreparedData, split: str) -> BatchEvaluation:
-    """Compare the rows of a folder of results with the labels of a split, and write `_reports/<split>/` in it.
+    """Compare the predictions in a folder with the labels of a split, and write `_reports/<split>/` in it.
 
     Raises:
-        DataError: no such split, or one without labels, or photos of it that have no row.
-        StorageError: the results cannot be read, or the reports not be written.
+        DataError: there is no such split, it has no labels, or photos of it have no row.
+        StorageError: the predictions cannot be read, or the reports cannot be written.
     """
     root = data.photo_root.resolve()
     truth = {text_name(str(root / photo.file)): photo.label for photo in data.labelled_split(split)}
-    classes = {name: index for index, name in enumerate(data.classes.names)}  # others follow, as they are answered
+    classes = {
+        name: index for index, name in enumerate(data.classes.names)
+    }  # predicted classes that the data does not have are appended
     found = np.zeros(len(truth), _ROW)
     count = failed = 0
     for row in read_rows(str(results)):
@@ -68,15 +72,15 @@ def evaluate_batch(results: Path, data: PreparedData, split: str) -> BatchEvalua
         if row["error"]:
             failed += 1
             continue
-        found[count] = _judged(row, label, data.classes.names[label], classes)
+        found[count] = _encode(row, label, data.classes.names[label], classes)
         count += 1
     if truth:
         raise DataError(
-            f"Expected a row in {results} for each photo of the split '{split}' of {data.folder}, and {len(truth)} "
-            f"have none, such as {next(iter(truth))}. Answer for all: twincar predict {data.photo_root} --out FOLDER"
+            f"Expected a row in {results} for each photo of the split '{split}' of {data.folder}, but {len(truth)} "
+            f"have none, such as {next(iter(truth))}. Predict them all: twincar predict {data.photo_root} --out FOLDER"
         )
     if not count:
-        raise DataError(f"Expected answers in {results}, and none of the {failed} photos could be read.")
+        raise DataError(f"Expected predictions in {results}, but none of the {failed} photos could be read.")
     found = found[:count]
     evaluation = BatchEvaluation(
         split,
@@ -94,20 +98,20 @@ def evaluate_batch(results: Path, data: PreparedData, split: str) -> BatchEvalua
 
 
 _ROW = np.dtype(
-    [("label", "i4"), ("predicted", "i4"), ("confidence", "f4"), ("rank", "u1"), ("candidates", "u1"), ("said", "u1")]
+    [("label", "i4"), ("predicted", "i4"), ("confidence", "f4"), ("rank", "u1"), ("candidates", "u1"), ("answer", "u1")]
 )
-_NOTHING, _RIGHT_CLASS, _WRONG_CLASS, _COARSER = range(4)  # what was said
+_NO_ANSWER, _RIGHT_CLASS, _WRONG_CLASS, _COARSER_LEVEL = range(4)  # values of `answer`
 
 
-def _judged(row: dict[str, Any], label: int, name: str, classes: dict[str, int]) -> tuple[float, ...]:
-    """One row: truth, answer, how sure, the place of the truth among the candidates (or beyond), what was said."""
-    names = [value for column, value in row.items() if column.startswith("class_name")]  # the likeliest comes first
+def _encode(row: dict[str, Any], label: int, name: str, classes: dict[str, int]) -> tuple[float, ...]:
+    """The fields of `_ROW`; a true class that is not among the candidates ranks behind them."""
+    names = [value for column, value in row.items() if column.startswith("class_name")]  # most likely first
     predicted = classes.setdefault(names[0], len(classes))
     rank = names.index(name) if name in names else len(names)
-    said = _NOTHING if not row["answer"] else _COARSER
+    answer = _COARSER_LEVEL if row["answer"] else _NO_ANSWER
     if row["level"] == "class":
-        said = _RIGHT_CLASS if row["answer"] == name else _WRONG_CLASS
-    return label, predicted, row["confidence"], rank, len(names), said
+        answer = _RIGHT_CLASS if row["answer"] == name else _WRONG_CLASS
+    return label, predicted, row["confidence"], rank, len(names), answer
 
 
 def _metrics(found: NDArray[Any]) -> dict[str, float]:
@@ -116,13 +120,13 @@ def _metrics(found: NDArray[Any]) -> dict[str, float]:
         labels, predicted, labels=np.unique(labels), average="macro", zero_division=0
     )
     candidates = int(found["candidates"].min())
-    right_class, wrong_class = ((found["said"] == said).sum() for said in (_RIGHT_CLASS, _WRONG_CLASS))
+    right_class, wrong_class = ((found["answer"] == answer).sum() for answer in (_RIGHT_CLASS, _WRONG_CLASS))
     result = {"acc": float((labels == predicted).mean())}
     result |= {f"top{k}": float((found["rank"] < k).mean()) for k in (3, 5) if k <= candidates}
     result |= {"precision_macro": float(precision), "recall_macro": float(recall), "f1_macro": float(f1)}
     result |= {
         "ece": expected_calibration_error(found["confidence"], labels == predicted),
-        "answered": float((found["said"] != _NOTHING).mean()),
+        "answered": float((found["answer"] != _NO_ANSWER).mean()),
     }
     if right_class + wrong_class:
         result["acc_answered"] = float(right_class / (right_class + wrong_class))

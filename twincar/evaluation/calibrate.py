@@ -1,20 +1,20 @@
-"""Fits temperature and rejection to a model of any kind, on photos it was not trained on, and writes it with them.
+"""Fit the temperature and the rejection thresholds of a model on photos that it was not trained on, and write it.
 
-So weights that came without calibration, such as published ones, give probabilities that mean what they say, and reject
-what does not look like a car they know. The weights themselves are unchanged.
+Weights without calibration, such as third-party ones, then give calibrated probabilities and reject photos that do not
+look like a known car. The weights themselves are unchanged.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from twincar.core.errors import UsageError
 from twincar.core.files import working_folder, write_text
+from twincar.core.progress import Progress
 from twincar.data.training_record import count_seen
 from twincar.evaluation.split_predictions import labelled_split, predictions_of
 from twincar.evaluation.subject import Subject
@@ -27,18 +27,18 @@ from twincar.models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
 
-_FEW = 100  # photos, with which the rejection of one in twenty hangs on five
+_FEW = 100  # photos; the rejection of one in twenty of these depends on five photos
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """The model that was written, and what was fitted."""
+    """The model that was written, and its calibration."""
 
     path: Path
     split: str
     photos: int
     calibration: CalibrationReport
-    """On the photos that it was fitted on; on others expect a little less."""
+    """On the photos that it was fitted on; on other photos it is a little worse."""
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -51,22 +51,23 @@ def calibrate(
     out: Path,
     data_folder: Path | None = None,
     split: str | None = None,
-    on_photo: Callable[[int, int], None] | None = None,
+    on_photo: Progress | None = None,
 ) -> Calibrated:
-    """Fit a model's calibration, in place of the one it has, and write the model with it.
+    """Fit the calibration of a model, replacing the one that it has, and write the model with it.
 
     Args:
-        model: a run folder, a model file, or owner/name on the hub; the bundled model unless given.
-        out: what to write: .safetensors of torch weights, .onnx of an exported file, a folder of an OpenVINO folder.
-        data_folder: a prepared data set, class folders, or a CSV; only a run knows its own.
-        split: photos the model was not trained on; validation photos unless given, or test photos where there are none.
-        on_photo: called with photos done and in all, for a progress bar.
+        model: a run folder, a model file, or owner/name on the hub; by default the bundled model.
+        out: what to write: .safetensors for torch weights, .onnx for an exported file, a folder for an OpenVINO folder.
+        data_folder: a prepared data set, class folders, or a CSV file; by default the data that a run was trained on.
+        split: a split that the model was not trained on; by default 'val', or 'test' if there are no validation photos.
+        on_photo: called with the number of finished photos and their total, for a progress bar.
 
     Raises:
-        UsageError: no such model or data, `out` exists or has another suffix, or the model was trained on the photos.
-        DataError: no such split, or one without labels, or photos that cannot be read.
-        LabelError: the data has classes the model does not know.
-        StorageError: it cannot be written.
+        UsageError: there is no such model or data, `out` exists or has another suffix, or the model was trained on the
+            photos.
+        DataError: there is no such split, it has no labels, or photos cannot be read.
+        LabelError: the data has classes that the model does not know.
+        StorageError: the model cannot be written.
     """
     subject = Subject.open(model, data_folder=data_folder, split=split)
     _check_out(subject, out)
@@ -76,12 +77,12 @@ def calibrate(
     trained = seen.train if seen else len(labels) * (subject.is_own_data and subject.split == "train")
     if trained:
         raise UsageError(
-            f"Expected photos that the model was not trained on, of which it is too sure, but it was trained on "
-            f"{trained} of these {len(labels)}. Choose --split val, or other --data."
+            f"Expected photos that the model was not trained on, because it is overconfident on those, but it was "
+            f"trained on {trained} of these {len(labels)}. Choose --split val, or other --data."
         )
     if len(labels) < _FEW:
         log.warning(
-            "Fitted on %d photos only: with fewer than %d, rejection hangs on single photos.", len(labels), _FEW
+            "Fitted on %d photos only: with fewer than %d, rejection depends on single photos.", len(labels), _FEW
         )
     paths = [subject.data.path(annotation) for annotation in annotations]
     logits = compute_logits(subject.engine, spec.preprocessing, paths, on_photo=on_photo)[:, 0]
@@ -95,10 +96,10 @@ def calibrate(
 
 
 def _check_out(subject: Subject, out: Path) -> None:
-    wanted = _suffix(subject)
-    if out.suffix != wanted:
-        what = f"a name ending in {wanted}" if wanted else "a folder, without a suffix,"
-        raise UsageError(f"Expected {what} for --out, because {subject.name} is such a model, but found {out}.")
+    suffix = _suffix(subject)
+    if out.suffix != suffix:
+        what = f"a name ending in {suffix}" if suffix else "a folder, without a suffix,"
+        raise UsageError(f"Expected {what} for --out, as for {subject.name}, but found {out}.")
     if out.exists():
         raise UsageError(f"A model is never overwritten, and {out} exists. Delete it, or choose another --out.")
 

@@ -1,12 +1,12 @@
-"""Photos made worse on purpose: seven of the corruptions of Hendrycks and Dietterich (2019), severity 1 to 5.
+"""Corrupted photos: seven of the corruptions of Hendrycks and Dietterich (2019), severity 1 to 5.
 
-Their parameters count in pixels of photos whose short side has `SIDE` of them, so `CorruptedViews` scales every photo
-to that first, corrupts it there, and only then resizes it to the network's input: what a corruption means does not
-depend on the network, and runs of different input sizes can be compared. For a square input and a crop of 0.875 what
-is corrupted is, to the pixel, what ImageNet-C starts from: the short side at 256, the centre 224×224 cut out.
+Their parameters are in pixels of photos with a short side of `SIDE` pixels. So `CorruptedViews` scales every photo to
+that size, corrupts it, and then resizes it to the input of the network. The corruptions thus do not depend on the
+network, and models of different input sizes can be compared. For a square input and a crop of 0.875, the photo before
+corruption equals that of ImageNet-C in every pixel: the short side at 256, the centre of 224×224 cropped.
 
-Two things differ from the published files: a colour is rounded to the nearest in place of down, and the result is not
-stored as a JPEG of quality 85 before it is looked at.
+There are two differences from the published files: colours are rounded to the nearest value instead of down, and the
+result is not compressed as a JPEG of quality 85.
 
 Shapes: H×W pixels. Torch-free.
 """
@@ -31,7 +31,7 @@ Pixels = NDArray[np.uint8]
 """RGB, H×W×3."""
 
 SIDE = 224
-"""Short side of the photos that the parameters were made for, pixels."""
+"""Short side of the photos for which the parameters were chosen, pixels."""
 SEVERITIES = (1, 2, 3, 4, 5)
 _WATER, _MUD = np.array((175, 238, 238), np.float32), np.array((63, 42, 20), np.float32)
 _EMBOSS = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], np.float32)
@@ -40,13 +40,13 @@ _EMBOSS = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], np.float32)
 def corrupt(image: Pixels, corruption: str, severity: int, seed: int = 0) -> Pixels:
     """A corrupted copy, H×W×3; the same arguments give the same pixels.
 
-    The random numbers do not depend on the severity, so a higher one makes the same specks, streaks and drops worse.
+    The random numbers do not depend on the severity: a higher one intensifies the same noise, streaks and drops.
 
     Args:
         image: RGB, H×W×3.
         corruption: a key of `CORRUPTIONS`.
         severity: 1 to 5.
-        seed: of the noise, the direction of motion, and the drops.
+        seed: seed of the noise, the direction of motion, and the drops.
     """
     rng = np.random.default_rng((seed, zlib.crc32(corruption.encode())))
     return CORRUPTIONS[corruption](image, severity, rng)
@@ -54,32 +54,32 @@ def corrupt(image: Pixels, corruption: str, severity: int, seed: int = 0) -> Pix
 
 @dataclass(frozen=True, kw_only=True)
 class CorruptedViews(Preprocessing):
-    """Preprocessing whose views are the photo itself and then its corruptions, in the order of `VERSIONS`."""
+    """Preprocessing whose views are the photo itself and its corruptions, in the order of `VERSIONS`."""
 
     def views(self, photo: Image.Image) -> list[Pixels]:
-        """One input for each of `VERSIONS`, uint8, H×W×3; all come from the photo scaled to `SIDE`.
+        """One input for each of `VERSIONS`, uint8, H×W×3; all are computed from the photo scaled to `SIDE`.
 
-        The seed is the photo's content: it is corrupted alike wherever and in whatever order it is met.
+        The seed is derived from the content of the photo, so its corruptions do not depend on path or order.
         """
         scale = SIDE / min(self.height, self.width)
         fields = {"height": round(self.height * scale), "width": round(self.width * scale)}
-        seen = Preprocessing(**fields, crop=self.crop, squash=self.squash)(photo)
-        seed = zlib.crc32(seen.tobytes())
-        corrupted = (corrupt(seen, name, severity, seed) for name, severity in VERSIONS[1:])
-        return [self._input(seen), *map(self._input, corrupted)]
+        visible = Preprocessing(**fields, crop=self.crop, squash=self.squash)(photo)
+        seed = zlib.crc32(visible.tobytes())
+        corrupted = (corrupt(visible, name, severity, seed) for name, severity in VERSIONS[1:])
+        return [self._input(visible), *map(self._input, corrupted)]
 
     def _input(self, pixels: Pixels) -> Pixels:
         return np.asarray(Image.fromarray(pixels).resize((self.width, self.height), Image.Resampling.BILINEAR))
 
 
 def _gaussian_noise(image: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """As in weak light."""
+    """As in low light."""
     deviation = 255 * (0.08, 0.12, 0.18, 0.26, 0.38)[severity - 1]
     return _to_pixels(image + np.float32(deviation) * rng.standard_normal(image.shape, np.float32))
 
 
 def _impulse_noise(image: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """Salt and pepper: broken values, of each channel on its own."""
+    """Salt-and-pepper noise, independently in each channel."""
     share = (0.03, 0.06, 0.09, 0.17, 0.27)[severity - 1]
     drawn = rng.random(image.shape, np.float32)
     salted = np.where(drawn > 1 - share / 2, np.uint8(255), image)
@@ -87,7 +87,7 @@ def _impulse_noise(image: Pixels, severity: int, rng: np.random.Generator) -> Pi
 
 
 def _motion_blur(image: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """The camera moves to one side while the shutter is open; ImageMagick's kernel, half of a Gaussian."""
+    """The camera moves in one direction during the exposure; the kernel is ImageMagick's, half of a Gaussian."""
     radius, deviation = ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))[severity - 1]
     angle = np.radians(rng.uniform(-45, 45))
     steps = np.arange(2 * radius + 1)
@@ -101,14 +101,14 @@ def _motion_blur(image: Pixels, severity: int, rng: np.random.Generator) -> Pixe
 
 
 def _contrast(image: Pixels, severity: int, rng: np.random.Generator) -> Pixels:  # noqa: ARG001  # nothing random
-    """As in fog: every channel is drawn towards its mean."""
+    """As in fog: every channel is moved towards its mean."""
     kept = np.float32((0.4, 0.3, 0.2, 0.1, 0.05)[severity - 1])
     means = image.mean(axis=(0, 1), dtype=np.float32)
     return _to_pixels(means + kept * (image - means))
 
 
 def _jpeg_compression(image: Pixels, severity: int, rng: np.random.Generator) -> Pixels:  # noqa: ARG001
-    """Stored too small."""
+    """Compressed too much."""
     stored = io.BytesIO()
     Image.fromarray(image).save(stored, "JPEG", quality=(25, 18, 15, 10, 7)[severity - 1])
     return np.asarray(Image.open(stored))
@@ -123,7 +123,7 @@ def _pixelate(image: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
 
 
 def _spatter(image: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    """Drops of water on the lens, from severity 4 on of mud: where blurred noise exceeds a threshold."""
+    """Drops on the lens, of water or, from severity 4 on, of mud, where blurred noise exceeds a threshold."""
     mean, deviation, size, threshold, finish = (
         (0.65, 0.3, 4, 0.69, 0.6),
         (0.65, 0.3, 3, 0.68, 0.6),
@@ -142,7 +142,7 @@ def _spatter(image: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
 
 
 def _shine(liquid: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much light drops throw, 0 to 1, H×W: their rims embossed by the distance to them."""
+    """The light that drops reflect, 0 to 1, H×W: their rims, embossed by the distance to them."""
     depth = (255 * liquid).clip(0, 255).astype(np.uint8)
     to_rim = cv2.distanceTransform(255 - cv2.Canny(depth, 50, 150), cv2.DIST_L2, 5)
     relief = cv2.equalizeHist(cv2.blur(to_rim.clip(0, 20), (3, 3)).astype(np.uint8))
@@ -152,7 +152,7 @@ def _shine(liquid: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _blurred(values: NDArray[np.float32], deviation: float) -> NDArray[np.float32]:
-    """Gaussian blur cut off at four deviations, H×W."""
+    """Gaussian blur truncated at four standard deviations, H×W."""
     size = 2 * int(4 * deviation + 0.5) + 1
     return np.asarray(cv2.GaussianBlur(values, (size, size), deviation, borderType=cv2.BORDER_REPLICATE))
 
@@ -172,7 +172,7 @@ CORRUPTIONS: Mapping[str, Callable[[Pixels, int, np.random.Generator], Pixels]] 
         "spatter": _spatter,
     }
 )
-"""By the names that the hub data set gives the splits with its corrupted test photos."""
+"""The corruptions, named like the splits of the hub data set with its corrupted test photos."""
 
 VERSIONS: tuple[tuple[str, int], ...] = (
     ("", 0),

@@ -1,12 +1,11 @@
-"""Measures a trained model on a labelled split: every metric, with intervals, tables and pictures.
+"""Evaluate a model on a labelled split: all metrics with intervals, tables and figures.
 
-Shapes: N photos with V views, K classes of the model.
+Shapes: N photos with V views each, K classes of the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,11 @@ from scipy import sparse
 from twincar.core.files import write_csv, write_json
 from twincar.core.labels import ClassNames
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION
+from twincar.core.progress import Progress
 from twincar.data.dataset import Annotation
-from twincar.data.training_record import Seen, count_seen, describe
+from twincar.data.training_record import count_seen
 from twincar.evaluation import plots
+from twincar.evaluation.results import CLASSES, METRICS, PREDICTIONS, Evaluation
 from twincar.evaluation.split_predictions import (
     labelled_split,
     photo_blocks,
@@ -28,8 +29,6 @@ from twincar.evaluation.split_predictions import (
 )
 from twincar.evaluation.subject import Subject
 from twincar.metrics.classification import (
-    Chance,
-    Interval,
     ReportRow,
     accuracy_interval,
     chance_level,
@@ -42,11 +41,7 @@ from twincar.metrics.classification import (
 )
 from twincar.metrics.intervals import score_intervals
 from twincar.metrics.reliability import (
-    CalibrationReport,
     LevelPredictions,
-    LevelReport,
-    Rejection,
-    RiskCoverage,
     calibration_report,
     level_reports,
     rejection,
@@ -57,55 +52,8 @@ from twincar.models.engines.open import compute_logits
 from twincar.models.levels import levels_of
 from twincar.models.spec import ModelSpec
 
-_SHOWN = 20  # classes or pairs in a picture
-_LARGEST_TABLE = 1000  # classes; with more, confusion_matrix.csv would be mostly zeros and too wide for any reader
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """How good a model is on one split."""
-
-    split: str
-    photos: int
-    data: str | None
-    """Name of the data set, if it is another one than the model was trained on."""
-    seen: Seen | None
-    """How many of the photos the model has seen in training; None where there is no record of that."""
-    left_out: dict[str, int]
-    """Photos of a data set that was not prepared which could not be used, by reason."""
-    absent: list[str]
-    """Classes of the model without a photo in the split; macro averages leave them out."""
-    accuracy: Interval
-    macro_f1: Interval
-    chance: Chance
-    metrics: dict[str, float]
-    """Of calibrated probabilities."""
-    intervals: dict[str, Interval]
-    """95% intervals of these, by name; of loss, Brier, kappa and Matthews there are none."""
-    tta: dict[str, float] | None
-    """The same metrics with test-time augmentation, where asked for."""
-    calibration: CalibrationReport
-    """Before and after the temperature that was fitted on validation photos."""
-    confidence: float
-    """How probable an answer had to be to be given."""
-    levels: list[LevelReport]
-    """Accuracy at each level, and how many answers end there."""
-    rejection: Rejection
-    risk_coverage: RiskCoverage
-    folder: Path
-    """Where tables and pictures lie."""
-
-    @property
-    def described(self) -> str:
-        """The photos in words, and whether the model has seen them."""
-        return describe(self.split, self.data, self.seen)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For `metrics.json` and `--json`."""
-        result = asdict(self) | {"folder": str(self.folder)}
-        if self.tta is not None:
-            result["tta_gain"] = {name: self.tta[name] - self.metrics[name] for name in ("acc", "f1_macro")}
-        return result
+_SHOWN = 20  # classes or pairs in a figure
+_LARGEST_TABLE = 1000  # classes; with more, confusion_matrix.csv would be mostly zeros, and too wide for any program
 
 
 def evaluate(
@@ -117,29 +65,29 @@ def evaluate(
     tta: bool = False,
     confidence: float = CONFIDENCE,
     false_rejection: float = FALSE_REJECTION,
-    on_photo: Callable[[int, int], None] | None = None,
+    on_photo: Progress | None = None,
 ) -> Evaluation:
-    """Evaluate a model and write metrics, predictions, per-class report, confusion matrix and pictures.
+    """Evaluate a model and write metrics, predictions, per-class scores, the confusion matrix and figures.
 
-    Of a run they go to its `reports/<split>/`, or for another data set than its own to
-    `evaluations/<data set>/<split>/`; of any other model to `results/<model>-on-<data set>/<split>/`, below the working
-    folder.
+    The results of a run go to its `reports/<split>/`, or, on a data set that it was not trained on, to its
+    `evaluations/<data set>/<split>/`; those of any other model go to `results/<model>-on-<data set>/<split>/` in the
+    working folder.
 
     Args:
-        model: a run folder, a model file, owner/name on the hub, or earlier results; the bundled model unless given.
-        split: 'val', 'test' or 'train'; validation photos unless given, or test photos where there are none.
-        data_folder: a prepared data set, class folders, or a CSV; only a run knows its own.
+        model: a run folder, a model file, owner/name on the hub, or a folder of results; by default the bundled model.
+        split: 'val', 'test' or 'train'; by default 'val', or 'test' if there are no validation photos.
+        data_folder: a prepared data set, class folders, or a CSV file; by default the data that a run was trained on.
             Classes are matched by name.
-        out: where results go in place of the default.
-        tta: also average over the mirror image and a wider view of each photo, made before normalisation.
-        confidence: how probable an answer has to be to be given.
-        false_rejection: share of the photos of known cars that may be turned away as unknown.
-        on_photo: called with photos done and in all, for a progress bar.
+        out: folder of the results, instead of the default.
+        tta: also evaluate with test-time augmentation: averaged over the mirror image and a wider view of each photo.
+        confidence: least probability of an answer.
+        false_rejection: share of the photos of known cars that may be rejected as unknown.
+        on_photo: called with the number of finished photos and their total, for a progress bar.
 
     Raises:
-        UsageError: no such model, no data named for one that knows none, or `out` holds something else.
-        DataError: no such split, or one without labels, or photos that cannot be read.
-        LabelError: the data has classes the model does not know.
+        UsageError: there is no such model, data is missing for a model that is not a run, or `out` holds other files.
+        DataError: there is no such split, it has no labels, or photos cannot be read.
+        LabelError: the data has classes that the model does not know.
     """
     subject = Subject.open(model, data_folder=data_folder, split=split, out=out)
     data, spec = subject.data, subject.spec
@@ -158,16 +106,16 @@ def report_logits(
     confidence: float = CONFIDENCE,
     false_rejection: float = FALSE_REJECTION,
 ) -> Evaluation:
-    """What follows the network: metrics, tables and pictures of logits, N×V×K; the first view is the plain photo.
+    """Compute metrics and write tables and figures from logits, N×V×K; the first view is the plain photo.
 
-    The photos, N, are all of one split.
+    The photos, N, are all from one split.
     """
     split = annotations[0].split
     spec, run = subject.spec, subject.run
     plain, classes, calibration = logits[:, 0], spec.classes, spec.calibration
-    answers = predictions_of(labels, plain, calibration.probabilities)
+    predictions = predictions_of(labels, plain, calibration.probabilities)
     tta = predictions_of(labels, logits.mean(axis=1), calibration.probabilities) if logits.shape[1] > 1 else None
-    before = answers if calibration.temperature == 1 else predictions_of(labels, plain, softmax)
+    before = predictions if calibration.temperature == 1 else predictions_of(labels, plain, softmax)
     evaluation = Evaluation(
         split=split,
         photos=len(labels),
@@ -175,23 +123,23 @@ def report_logits(
         seen=count_seen(run, annotations) if run else None,
         left_out=subject.left_out,
         absent=[classes[index] for index in np.setdiff1d(np.arange(len(classes)), labels)],
-        accuracy=accuracy_interval(labels, answers.predictions),
-        macro_f1=macro_f1_interval(labels, answers.predictions),
+        accuracy=accuracy_interval(labels, predictions.predicted),
+        macro_f1=macro_f1_interval(labels, predictions.predicted),
         chance=chance_level(labels, len(classes)),
-        metrics=classification_metrics(answers),
-        intervals=score_intervals(answers),
+        metrics=classification_metrics(predictions),
+        intervals=score_intervals(predictions),
         tta=classification_metrics(tta) if tta else None,
-        calibration=calibration_report(calibration.temperature, before, answers),
+        calibration=calibration_report(calibration.temperature, before, predictions),
         confidence=confidence,
-        levels=level_reports(_read_levels(labels, plain, spec), confidence),
-        rejection=rejection(calibration.in_distribution_score(plain), answers.right, false_rejection),
-        risk_coverage=risk_coverage(answers.confidence, answers.right),
+        levels=level_reports(_predict_levels(labels, plain, spec), confidence),
+        rejection=rejection(calibration.in_distribution_score(plain), predictions.right, false_rejection),
+        risk_coverage=risk_coverage(predictions.confidence, predictions.right),
         folder=subject.reports / split,
     )
-    matrix = confusion_matrix(labels, answers.predictions, len(classes))
+    matrix = confusion_matrix(labels, predictions.predicted, len(classes))
     report = [row for row in per_class_report(matrix, classes.names) if row["support"]]
-    write_csv(evaluation.folder / "predictions.csv", prediction_rows(annotations, classes, answers))
-    write_csv(evaluation.folder / "classification_report.csv", [*report, *_average_rows(report[0], evaluation)])
+    write_csv(evaluation.folder / PREDICTIONS, prediction_rows(annotations, classes, predictions))
+    write_csv(evaluation.folder / CLASSES, [*report, *_average_rows(report[0], evaluation)])
     _write_matrix(evaluation.folder, matrix, classes)
     if run:
         for name, figure in plots.training_curves(subject.history).items():
@@ -199,14 +147,14 @@ def report_logits(
     _draw_reliability(evaluation)
     _draw_classes(evaluation.folder, split, report)
     _draw_matrix(evaluation.folder, split, matrix, classes)
-    write_json(evaluation.folder / "metrics.json", evaluation.to_dict())  # last: where it is new, all is
+    write_json(evaluation.folder / METRICS, evaluation.to_dict())  # last: if it is there, everything is
     return evaluation
 
 
-def _read_levels(
+def _predict_levels(
     labels: NDArray[np.int64], logits: NDArray[np.float32], spec: ModelSpec
 ) -> dict[str, LevelPredictions]:
-    """Predictions at every level of logits, N×K."""
+    """Predictions at every level, from logits, N×K."""
     levels, probabilities = levels_of(spec.classes), spec.calibration.probabilities
     parts = [
         {name: LevelPredictions.from_probabilities(level, labels[block], shares) for name, level in levels.items()}
@@ -217,7 +165,7 @@ def _read_levels(
 
 
 def _average_rows(first: ReportRow, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
-    """The averages as scikit-learn's report has them, below the rows of the classes."""
+    """The macro and weighted averages, which follow the rows of the classes as in scikit-learn's report."""
     for average in ("macro", "weighted"):
         values = {name: evaluation.metrics[f"{name}_{average}"] for name in ("precision", "recall", "f1")}
         row = {**dict.fromkeys(first, ""), "class_name": f"{average} average", **values}
@@ -225,7 +173,7 @@ def _average_rows(first: ReportRow, evaluation: Evaluation) -> Iterator[dict[str
 
 
 def _write_matrix(folder: Path, matrix: sparse.csr_array, classes: ClassNames) -> None:
-    """`confusion_matrix.csv`, or with very many classes `confusion_cells.csv`: a row for each cell that is not 0."""
+    """Write `confusion_matrix.csv`, or for many classes `confusion_cells.csv`, one row per cell that is not 0."""
     if len(classes) <= _LARGEST_TABLE:
         write_csv(folder / "confusion_matrix.csv", _matrix_rows(matrix.toarray(), classes))
     else:
@@ -252,17 +200,17 @@ def _draw_reliability(evaluation: Evaluation) -> None:
                 ("after", calibration.after, calibration.bins),
             )
         },
-        f"How often an answer is right that is so sure, {split} photos",
+        f"Accuracy by confidence (reliability diagram), {split} photos",
     )
     plots.save(figure, evaluation.folder / "reliability.png")
     curve = evaluation.risk_coverage
-    title = f"Wrong answers if only the surest are given, {split} photos"
+    title = f"Error rate of the most confident predictions, {split} photos"
     plots.save(plots.risk_coverage_figure(curve.coverage, curve.risk, title), evaluation.folder / "risk_coverage.png")
 
 
 def _draw_classes(folder: Path, split: str, report: list[ReportRow]) -> None:
-    """The classes of best and of worst accuracy: one without a hit is never among the best, nor one without a mistake
-    among the worst."""
+    """Draw the classes of best and of worst accuracy: one without a correct prediction is never among the best, and one
+    without a mistake never among the worst."""
     ranked = sorted(report, key=lambda row: (-float(row["accuracy"]), -int(row["support"])))
     for name, rows, title in (
         ("best_classes", [row for row in ranked if float(row["accuracy"]) > 0], "best"),
@@ -292,7 +240,7 @@ def _draw_matrix(folder: Path, split: str, matrix: sparse.csr_array, classes: Cl
 
 
 def _classes_to_draw(matrix: sparse.csr_array, title: str) -> tuple[list[int], str]:
-    """The classes in the picture of the matrix, in their order: all that occur, or a part of them; and its title."""
+    """The classes to draw in the confusion matrix (all that occur, or the most confused), and the title."""
     shown, present = classes_to_show(matrix)
-    part = len(shown) < present
-    return shown, f"{title}: the {len(shown)} of {present:,} classes most often confused" if part else title
+    is_part = len(shown) < present
+    return shown, f"{title}: the {len(shown)} of {present:,} classes most often confused" if is_part else title

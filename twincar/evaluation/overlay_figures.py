@@ -1,4 +1,4 @@
-"""Photos with heat maps over them, as figures."""
+"""Figures of photos with heat maps over them."""
 
 from __future__ import annotations
 
@@ -10,107 +10,111 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from twincar.core.wording import cut_middle, percent
-from twincar.evaluation.plots import _GREY, _figure
+from twincar.evaluation.plots import GREY, new_figure
 from twincar.models.cam.overlay import contrast_overlay, heat_overlay
 
 
 @dataclass(frozen=True)
-class Explained:
-    """One photo with the heat map of what was looked at."""
+class ExplainedPhoto:
+    """A photo with the heat map of the predicted class."""
 
     photo: NDArray[np.uint8]
     """H×W×3."""
     heatmap: NDArray[np.float32]
-    """0 to 1, of any size; it covers `seen`."""
+    """h×w, 0 to 1, of any size; it covers `visible_box`."""
     visible_box: tuple[float, float, float, float]
-    """Left, top, right, bottom of what the network saw, pixels of the photo."""
+    """Left, top, right, bottom of the part that the network saw, pixels of the photo."""
     predicted: str
     confidence: float
     truth: str | None = None
 
 
 @dataclass(frozen=True)
-class Contrasted:
-    """One photo between two classes: what it shows, and what in it speaks for which."""
+class ContrastedPhoto:
+    """A photo with the contrast maps of two classes."""
 
     photo: NDArray[np.uint8]
     """H×W×3."""
     caption: str
     heatmap: NDArray[np.float32]
-    """Grad-CAM++ of the answer, 0 to 1, of any size; as the next two, it covers `seen`."""
-    cells: NDArray[np.float32]
-    """Signed, in logits, of any size: what speaks for the first class and, below 0, for the second."""
-    hiding: NDArray[np.float32]
-    """The same by hiding parts of the photo, which is finer."""
+    """Grad-CAM++ of the predicted class, 0 to 1; it covers `visible_box`, as do the next two."""
+    cam_contrast: NDArray[np.float32]
+    """Finer-CAM, signed, in logits: evidence for the first class and, below 0, for the second."""
+    occlusion_contrast: NDArray[np.float32]
+    """The same by hiding parts of the photo (occlusion), which is finer."""
     visible_box: tuple[float, float, float, float]
-    """Left, top, right, bottom of what the network saw, pixels of the photo."""
+    """Left, top, right, bottom of the part that the network saw, pixels of the photo."""
 
-    def pictures(self) -> dict[str, NDArray[np.uint8]]:
-        """What there is to see, each H×W×3, under its name."""
+    def panels(self) -> dict[str, NDArray[np.uint8]]:
+        """The photo and its three overlays, each H×W×3, by title."""
         return {
             "photo": self.photo,
-            "what the answer rests on (Grad-CAM++)": heat_overlay(self.photo, self.heatmap, self.visible_box),
-            "contrast of the two, by cell (Finer-CAM)": contrast_overlay(self.photo, self.cells, self.visible_box),
-            "contrast of the two, by hiding parts": contrast_overlay(self.photo, self.hiding, self.visible_box),
+            "evidence for the prediction (Grad-CAM++)": heat_overlay(self.photo, self.heatmap, self.visible_box),
+            "contrast of the two, by cell (Finer-CAM)": contrast_overlay(
+                self.photo, self.cam_contrast, self.visible_box
+            ),
+            "contrast of the two, by hiding parts": contrast_overlay(
+                self.photo, self.occlusion_contrast, self.visible_box
+            ),
         }
 
 
-def overlay(explained: Explained) -> NDArray[np.uint8]:
-    """The photo, H×W×3, in its own proportions under its heat map; what the network did not see is darkened."""
-    return heat_overlay(explained.photo, explained.heatmap, explained.visible_box)
+def overlay(item: ExplainedPhoto) -> NDArray[np.uint8]:
+    """The photo with its heat map over it, H×W×3; the parts that the network did not see are darkened."""
+    return heat_overlay(item.photo, item.heatmap, item.visible_box)
 
 
-def explanation_figure(explained: Explained) -> Figure:
-    """The photo and its overlay side by side, with the names above."""
-    height, width = explained.photo.shape[:2]
+def explanation_figure(item: ExplainedPhoto) -> Figure:
+    """The photo and its overlay side by side, with the class names above."""
+    height, width = item.photo.shape[:2]
     panel = 4.5
-    figure = _figure(2 * panel + 0.3, panel * height / width + 0.9)
-    for axes, picture in zip(figure.subplots(1, 2), (explained.photo, overlay(explained)), strict=True):
-        axes.imshow(picture)
+    figure = new_figure(2 * panel + 0.3, panel * height / width + 0.9)
+    for axes, image in zip(figure.subplots(1, 2), (item.photo, overlay(item)), strict=True):
+        axes.imshow(image)
         axes.axis("off")
-    text, colour = _title(explained, 70)
-    figure.suptitle(text, color=colour, fontsize=11, fontweight="bold")
+    text, color = _title(item, 70)
+    figure.suptitle(text, color=color, fontsize=11, fontweight="bold")
     return figure
 
 
-def explanation_grid(items: Sequence[Explained], columns: int = 4) -> Figure:
-    """Overlays of several photos; titles green where right, red where wrong, black where the truth is not known."""
+def explanation_grid(items: Sequence[ExplainedPhoto], columns: int = 4) -> Figure:
+    """Overlays of several photos; titles are green if right, red if wrong, black if the truth is unknown."""
     columns = max(1, min(columns, len(items)))
     rows = -(-len(items) // columns)
     tallest = max(item.photo.shape[0] / item.photo.shape[1] for item in items)
-    figure = _figure(3.9 * columns, (3.9 * min(tallest, 1.5) + 0.5) * rows)
+    figure = new_figure(3.9 * columns, (3.9 * min(tallest, 1.5) + 0.5) * rows)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
     for axes, item in zip(grid.flat, items, strict=False):
         axes.imshow(overlay(item))
-        text, colour = _title(item, 36)
-        axes.set_title(text, color=colour, fontsize=9, fontweight="bold")
+        text, color = _title(item, 36)
+        axes.set_title(text, color=color, fontsize=9, fontweight="bold")
     return figure
 
 
-def contrast_grid(items: Sequence[Contrasted], title: str) -> Figure:
-    """A row a photo, a column a kind of picture; orange speaks for the first class of the pair, blue for the second."""
-    shown = [item.pictures() for item in items]
+def contrast_grid(items: Sequence[ContrastedPhoto], title: str) -> Figure:
+    """One row per photo, one column per kind of map; orange is evidence for the first class, blue for the second."""
+    shown = [item.panels() for item in items]
     names = list(shown[0])
     heights = [3.4 * item.photo.shape[0] / item.photo.shape[1] + 0.3 for item in items]
-    figure = _figure(3.4 * len(names), sum(heights) + 0.6, dpi=80)
+    figure = new_figure(3.4 * len(names), sum(heights) + 0.6, dpi=80)
     grid = figure.subplots(len(items), len(names), squeeze=False, height_ratios=heights)
-    for axes, picture in zip(grid.flat, (picture for row in shown for picture in row.values()), strict=True):
-        axes.imshow(picture)
+    for axes, image in zip(grid.flat, (image for row in shown for image in row.values()), strict=True):
+        axes.imshow(image)
         axes.axis("off")
     for axes, name in zip(grid[0], names, strict=True):
-        axes.set_title(name, fontsize=9, color=_GREY)
+        axes.set_title(name, fontsize=9, color=GREY)
     for axes, item in zip(grid[:, 0], items, strict=True):
         axes.text(0, -0.03, cut_middle(item.caption, 90), transform=axes.transAxes, va="top", fontsize=9)
     figure.suptitle(title, fontsize=11, fontweight="bold")
     return figure
 
 
-def _title(explained: Explained, width: int) -> tuple[str, str]:
-    answer = f"{cut_middle(explained.predicted, width)} ({percent(explained.confidence, 0)})"
-    if explained.truth is None:
-        return answer, "black"
-    if explained.truth == explained.predicted:
-        return answer, "#1a7f37"
-    return f"{answer}\ntrue: {cut_middle(explained.truth, width)}", "#c4180c"
+def _title(item: ExplainedPhoto, width: int) -> tuple[str, str]:
+    text = f"{cut_middle(item.predicted, width)} ({percent(item.confidence, 0)})"
+    if item.truth is None:
+        return text, "black"
+    if item.truth == item.predicted:
+        return text, "#1a7f37"
+    return f"{text}\ntrue: {cut_middle(item.truth, width)}", "#c4180c"

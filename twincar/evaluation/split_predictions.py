@@ -1,24 +1,25 @@
-"""What a model answers on a labelled split: computed, as the rows of `predictions.csv`, and read back from them.
+"""The predictions of a model on a labelled split: computed, or read back from `predictions.csv`.
 
 Shapes: N photos, K classes of the model.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twincar.core.errors import LabelError
+from twincar.core.errors import DataError, LabelError
 from twincar.core.labels import ClassNames
+from twincar.core.progress import Progress
 from twincar.data.dataset import Annotation, PreparedData
 from twincar.data.loading.loader import labels_of
+from twincar.evaluation.report.artifacts import read_predictions
+from twincar.evaluation.results import PREDICTIONS, PhotoPrediction
 from twincar.evaluation.subject import Subject
 from twincar.metrics.classification import Predictions
 from twincar.models.engines.open import compute_logits
@@ -26,23 +27,12 @@ from twincar.models.engines.open import compute_logits
 _BLOCK = 256
 
 
-@dataclass(frozen=True)
-class PhotoPrediction:
-    """One photo of a split and the answer for it; classes are the model's indices."""
-
-    photo: Path
-    truth: int
-    predicted: int
-    confidence: float
-    """Probability of that answer, to six digits."""
-
-
 def labelled_split(data: PreparedData, split: str, classes: ClassNames) -> tuple[list[Annotation], NDArray[np.int64]]:
-    """The photos of a split, and of each its class among the model's, N.
+    """The photos of a split, and for each the model's index of its class, N.
 
     Raises:
-        DataError: no such split, or one without labels.
-        LabelError: the data has classes the model does not know.
+        DataError: there is no such split, or it has no labels.
+        LabelError: the data has classes that the model does not know.
     """
     annotations = data.labelled_split(split)
     to_model = np.array(data.classes.indices_in(classes))
@@ -54,7 +44,7 @@ def predictions_of(
     logits: NDArray[np.float32],
     probabilities: Callable[[NDArray[np.float32]], NDArray[np.float32]],
 ) -> Predictions:
-    """Predictions of logits, N×K."""
+    """Summarise the predictions for logits, N×K."""
     return Predictions.join(
         Predictions.from_probabilities(labels[block], probabilities(logits[block]))
         for block in photo_blocks(len(labels))
@@ -62,48 +52,42 @@ def predictions_of(
 
 
 def photo_blocks(photos: int) -> list[slice]:
-    """Photos a few at a time: the probabilities of all would fill as much memory as the logits again."""
+    """Slices of a few photos each; the probabilities of all at once would need as much memory as the logits."""
     return [slice(start, start + _BLOCK) for start in range(0, photos, _BLOCK)]
 
 
 def prediction_rows(
-    annotations: Sequence[Annotation], classes: ClassNames, answers: Predictions
+    annotations: Sequence[Annotation], classes: ClassNames, predictions: Predictions
 ) -> Iterator[dict[str, Any]]:
-    """The rows of `predictions.csv`: file, truth, correct, and the likeliest classes with their probabilities."""
-    rows = zip(annotations, answers.labels, answers.best, answers.probabilities, strict=True)
+    """The rows of `predictions.csv`: file, truth, correct, and the most likely classes with their probabilities."""
+    rows = zip(annotations, predictions.labels, predictions.best, predictions.probabilities, strict=True)
     for annotation, label, best, probabilities in rows:
         cells: dict[str, Any] = {"file": annotation.file, "truth": classes[label], "correct": int(best[0] == label)}
-        for place, (index, probability) in enumerate(zip(best, probabilities, strict=True), start=1):
-            cells |= {f"top{place}": classes[index], f"probability{place}": f"{probability:.6f}"}
+        for rank, (index, probability) in enumerate(zip(best, probabilities, strict=True), start=1):
+            cells |= {f"top{rank}": classes[index], f"probability{rank}": f"{probability:.6f}"}
         yield cells
 
 
-def predict_split(subject: Subject, on_photo: Callable[[int, int], None] | None = None) -> list[PhotoPrediction]:
-    """The answers for the split: from its `predictions.csv` where that is of these photos and weights, else computed.
+def predict_split(subject: Subject, on_photo: Progress | None = None) -> list[PhotoPrediction]:
+    """The predictions for a split: from its `predictions.csv` if it is of these photos and weights, else computed.
 
     Raises:
-        DataError: no such split, or one without labels, or photos that cannot be read.
-        LabelError: the data has classes the model does not know.
+        DataError: there is no such split, or it has no labels, or photos cannot be read.
+        LabelError: the data has classes that the model does not know.
     """
     data, spec = subject.data, subject.spec
     annotations, labels = labelled_split(data, subject.split, spec.classes)
-    paths = [data.path(annotation) for annotation in annotations]
-    table = subject.results / "predictions.csv"
+    table = subject.results / PREDICTIONS
     if table.is_file() and table.stat().st_mtime >= subject.weights.stat().st_mtime:
-        with suppress(csv.Error, LookupError, TypeError, ValueError, LabelError):  # damaged: it is computed again
-            rows = _read_rows(table)
-            if [row["file"] for row in rows] == [annotation.file for annotation in annotations]:
-                index = spec.classes.index
+        with suppress(DataError, LabelError):  # damaged, or of another model: the predictions are computed again
+            rows = read_predictions(table)
+            predicted = [spec.classes[spec.classes.index(row.predicted)] for row in rows]
+            if [row.file for row in rows] == [annotation.file for annotation in annotations]:
                 return [
-                    PhotoPrediction(path, int(label), index(row["top1"]), float(row["probability1"]))
-                    for path, label, row in zip(paths, labels, rows, strict=True)
+                    replace(row, truth=spec.classes[label], predicted=name)
+                    for row, label, name in zip(rows, labels, predicted, strict=True)
                 ]
+    paths = [data.path(annotation) for annotation in annotations]
     logits = compute_logits(subject.engine, spec.preprocessing, paths, on_photo=on_photo)
-    answers = predictions_of(labels, logits[:, 0], spec.calibration.probabilities)
-    columns = zip(paths, labels, answers.predictions, answers.probabilities[:, 0], strict=True)
-    return [PhotoPrediction(path, int(label), int(best), round(float(sure), 6)) for path, label, best, sure in columns]
-
-
-def _read_rows(table: Path) -> list[dict[str, str]]:
-    with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return list(csv.DictReader(file))
+    predictions = predictions_of(labels, logits[:, 0], spec.calibration.probabilities)
+    return [PhotoPrediction.from_row(row) for row in prediction_rows(annotations, spec.classes, predictions)]

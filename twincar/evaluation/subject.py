@@ -1,7 +1,7 @@
-"""What is judged: a model of any kind, and the photos that it is judged on; each part is opened once, when asked for.
+"""The subject of an evaluation: a model of any kind and a data set, each opened lazily and only once.
 
-A training run knows its data, its configuration and its history. Of the bundled model, an exported one, one on the hub
-and published weights the caller names the data.
+A training run knows its data, configuration and history. For the bundled model, an exported one, one on the hub and
+third-party weights, the caller names the data.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from twincar.core.config import TrainConfig, read_yaml
+from twincar.core.config import TrainConfig
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import read_json, sha256_of_file, write_json
 from twincar.core.labels import slug
 from twincar.core.runs import Epoch, RunFolder
-from twincar.data.dataset import ANNOTATIONS, PreparedData
+from twincar.data.dataset import ANNOTATIONS, Annotation, PreparedData, spread
 from twincar.data.unprepared import UNNAMED_SPLIT, is_prepared, open_unprepared
 from twincar.models.bundled import MODEL
 from twincar.models.engines.base import OPENVINO_MODEL, Engine
@@ -24,24 +24,24 @@ from twincar.models.locate import find_model
 from twincar.models.spec import ModelSpec
 
 RESULTS = Path("results")
-"""Where results of models without a run folder go by default, below the working folder."""
+"""Default folder of the results of models that are not runs, in the working folder."""
 SUBJECT = "subject.json"
-"""Beside such results: which model and data they are of."""
-_SHORT = 8  # characters of a hash in a name
+"""The file in such a folder that records the model and the data."""
+_HASH_LENGTH = 8  # characters of a hash in the name of a folder
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model, and the photos that it is judged on."""
+    """A model and the data set that it is evaluated on."""
 
     model: str | Path | None = None
-    """Run folder, model file, OpenVINO folder, owner/name on the hub, or a folder of results; None is the bundled
-    model."""
+    """A run folder, a model file, an OpenVINO folder, owner/name on the hub, or a folder of results; None is the
+    bundled model."""
     data_folder: Path | None = None
-    """A prepared data set, class folders, or a CSV; None is what a run was trained on."""
-    wanted_split: str | None = None
+    """A prepared data set, class folders, or a CSV file; None is the data that a run was trained on."""
+    requested_split: str | None = None
     out: Path | None = None
-    """Where results go in place of the default."""
+    """Folder of the results, instead of the default."""
 
     @classmethod
     def open(
@@ -52,10 +52,10 @@ class Subject:
         split: str | None = None,
         out: Path | None = None,
     ) -> Subject:
-        """A subject; of a folder of results, which this module wrote, it is the model and the data that they are of.
+        """A subject; a folder of results stands for the model and the data that are recorded in it.
 
         Raises:
-            DataError: the folder of results is damaged.
+            DataError: the record in the folder of results is damaged.
         """
         if model is not None and (Path(model) / SUBJECT).is_file():
             record = _read_record(Path(model) / SUBJECT)
@@ -65,11 +65,11 @@ class Subject:
 
     @cached_property
     def path(self) -> Path:
-        """The file or folder of the model, fetched if it is on the hub.
+        """The file or folder of the model, downloaded if it is on the hub.
 
         Raises:
-            UsageError: nothing is there, or a folder that is not a model.
-            HubError: the hub does not give it.
+            UsageError: there is nothing at this path, or a folder that is not a model.
+            HubError: the download failed.
         """
         path = MODEL if self.model is None else find_model(self.model)
         if not path.exists():
@@ -82,12 +82,12 @@ class Subject:
 
     @cached_property
     def run(self) -> RunFolder | None:
-        """The training run; None for every other kind of model."""
+        """The training run; None for any other kind of model."""
         return RunFolder(self.path) if (self.path / "config.yaml").is_file() else None
 
     @property
     def name(self) -> str:
-        """What the model is called in messages and in the names of folders."""
+        """The name of the model in messages and in names of folders."""
         if isinstance(self.model, str) and not Path(self.model).exists():
             return self.model.removeprefix("hub:")
         return self.path.resolve().name if self.path.is_dir() else self.path.stem
@@ -98,54 +98,65 @@ class Subject:
 
     @property
     def engine(self) -> Engine:
-        """The model, opened."""
+        """The engine that runs the model."""
         return self._opened[0]
 
     @cached_property
     def spec(self) -> ModelSpec:
-        """What the model tells of itself."""
+        """The header of the model."""
         return self._opened[1]
 
     @cached_property
     def config(self) -> TrainConfig | None:
-        """How a run was trained; None for every other kind of model."""
-        return TrainConfig.from_values(read_yaml(self.run.config)) if self.run else None
+        """The training configuration of a run; None for any other kind of model."""
+        return self.run.read_config() if self.run else None
 
     @cached_property
     def history(self) -> list[Epoch]:
-        """The epochs of a run; empty for every other kind of model."""
+        """The epochs of a run; empty for any other kind of model."""
         return self.run.read_history() if self.run else []
 
     @cached_property
     def data(self) -> PreparedData:
-        """The photos.
+        """The data set.
 
         Raises:
-            UsageError: the model does not know its data and none is named, or the folder is not a data set.
+            UsageError: no data is named for a model that is not a run, or the folder is not a data set.
             DataError: the data set is damaged, or has no valid photo.
         """
         if self.data_folder is None:
             if self.config is None:
                 raise UsageError(
-                    f"Expected --data DATA, the photos to judge {self.name} on, but none is named: only the folder of "
-                    "a training run knows its data. Name a prepared data set, a folder of class folders, or a CSV."
+                    f"Expected --data DATA, the photos to evaluate {self.name} on, but it is missing: only a training "
+                    "run knows its data. Name a prepared data set, a folder of class folders, or a CSV file."
                 )
             return PreparedData.open(Path(self.config.data))
         folder = Path(self.data_folder)
-        return PreparedData.open(folder) if is_prepared(folder) else open_unprepared(folder, self._named_split)
+        return PreparedData.open(folder) if is_prepared(folder) else open_unprepared(folder, self._split_of_unprepared)
 
     @property
     def _data_path(self) -> Path | None:
         return self.data_folder or (Path(self.config.data) if self.config else None)
 
     @property
-    def _named_split(self) -> str:
-        return self.wanted_split or UNNAMED_SPLIT
+    def _split_of_unprepared(self) -> str:
+        return self.requested_split or UNNAMED_SPLIT
 
     @property
     def split(self) -> str:
-        """The split that was asked for; else the validation photos, or where there are none the test photos."""
-        return self.wanted_split or ("val" if self.data.has_split("val") else UNNAMED_SPLIT)
+        """The requested split; by default 'val', or 'test' if there are no validation photos."""
+        return self.requested_split or ("val" if self.data.has_split("val") else UNNAMED_SPLIT)
+
+    def sample(self, count: int) -> list[Annotation]:
+        """At most `count` photos of the split, spread evenly over it.
+
+        Raises:
+            UsageError: `count` is below 1, or as for `data`.
+            DataError: the split has no photos, or as for `data`.
+        """
+        if count < 1:
+            raise UsageError(f"Expected --count to be at least 1, but found {count}.")
+        return spread(self.data.split(self.split), count)
 
     @property
     def is_own_data(self) -> bool:
@@ -154,39 +165,40 @@ class Subject:
 
     @property
     def left_out(self) -> dict[str, int]:
-        """How many photos of a data set that was not prepared could not be used, by reason."""
+        """Number of photos of an unprepared data set that could not be used, by reason."""
         prepared = self.data_folder is None or is_prepared(Path(self.data_folder))
         return {} if prepared else dict(self.data.manifest["left_out"])
 
     @property
     def own_reports(self) -> Path:
-        """Where what needs no data set goes."""
+        """The folder of results that need no data set."""
         return self.out or (self.run.reports if self.run else RESULTS / self._label)
 
     @property
     def reports(self) -> Path:
-        """Where what is measured on the data goes: a folder for each model and data set.
+        """The folder of results on the data set: one for each pair of model and data set.
 
-        Of a run on its own data that is its `reports`, on other data a folder in its `evaluations`.
+        For a run on the data that it was trained on this is its `reports`, for other data a folder in its
+        `evaluations`.
         """
         if self.out:
             return self.out
-        data = f"{self.data.name}-{self._data_hash[:_SHORT]}"
+        data = f"{self.data.name}-{self._data_hash[:_HASH_LENGTH]}"
         if self.run:
             return self.run.reports if self.is_own_data else self.run.evaluations / data
         return RESULTS / f"{self._label}-on-{data}"
 
     @property
     def results(self) -> Path:
-        """Where what is measured on the photos of the split goes."""
+        """The folder of results on the split."""
         return self.reports / self.split
 
     def claim(self, folder: Path) -> Path:
-        """A folder below `reports` or `own_reports` to write to, once these are certain not to be of something else.
+        """Return a folder in `reports` or `own_reports` for writing, after checking that nothing else uses it.
 
         Raises:
-            UsageError: results of another model or of other data are there, or something that is not results.
-            DataError: the record of what they are of is damaged.
+            UsageError: the folder holds results of another model or of other data, or other files.
+            DataError: the record in the folder is damaged.
         """
         if self.run is None or self.out:
             _claim(self.out or RESULTS / folder.relative_to(RESULTS).parts[0], self._record())
@@ -194,7 +206,7 @@ class Subject:
 
     @cached_property
     def weights(self) -> Path:
-        """The file that the weights are in."""
+        """The file of the weights."""
         if self.run:
             return self.run.best
         return self.path / "model.bin" if self.path.is_dir() else self.path
@@ -211,7 +223,7 @@ class Subject:
 
     @property
     def _label(self) -> str:
-        return f"{slug(self.name)}-{self._model_hash[:_SHORT]}"
+        return f"{slug(self.name)}-{self._model_hash[:_HASH_LENGTH]}"
 
     @cached_property
     def _model_hash(self) -> str:
@@ -223,7 +235,7 @@ class Subject:
 
 
 def is_own_data(spec: ModelSpec, data: PreparedData) -> bool:
-    """Whether a model was trained on this data set, wherever it lies: its annotations are the same."""
+    """Whether a model was trained on this data set: the hash of its annotations is the same, in any folder."""
     recorded = spec.provenance.get("data")
     hashes = recorded.get("sha256") if isinstance(recorded, dict) else None
     return isinstance(hashes, dict) and hashes.get(ANNOTATIONS) == data.manifest["sha256"][ANNOTATIONS]
@@ -236,13 +248,13 @@ def _claim(folder: Path, record: dict[str, str | None]) -> None:
         other_data = before["data"] and record["data"] and before["data"] != record["data"]
         if before["sha256"] != record["sha256"] or other_data:
             raise UsageError(
-                f"Results are never written over others, and {folder} holds those of {before['model'] or MODEL.name} "
-                f"on {before['data'] or 'photos'}. Choose another --out, or delete it."
+                f"Results are never overwritten by those of another model or data set, but {folder} holds results of "
+                f"{before['model'] or MODEL.name} on {before['data'] or 'photos'}. Choose another --out, or delete it."
             )
         if before["data"] or not record["data"]:
             return
     elif folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UsageError(f"Expected a new folder for results, but {folder} holds something else. Choose another --out.")
+        raise UsageError(f"Expected a new folder for results, but {folder} holds other files. Choose another --out.")
     write_json(path, record)
 
 
@@ -253,5 +265,5 @@ def _read_record(path: Path) -> dict[str, str | None]:
     except (LookupError, TypeError):
         record = {"": 0}
     if not all(value is None or isinstance(value, str) for value in record.values()):
-        raise DataError(f"Expected which model and data the results are of in {path}, but it is damaged: delete it.")
+        raise DataError(f"Expected the model and the data of the results in {path}, but it is damaged. Delete it.")
     return record

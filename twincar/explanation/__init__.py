@@ -1,1 +1,1 @@
-"""What a model looks at, and why it says one car and not its look-alike."""
+"""Explanation of predictions: heat maps, contrast maps of confused classes, and their faithfulness."""

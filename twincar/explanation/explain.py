@@ -1,20 +1,19 @@
-"""Shows what a model looked at, Grad-CAM++ overlays one a photo and a grid of all, and measures whether that is true.
+"""Explain predictions: Grad-CAM++ overlays, one image per photo and a grid of all.
 
-Shapes: N photos of H×W pixels, h×w maps, K classes, S steps of a curve.
+Shapes: N photos.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from twincar.core.errors import UsageError
 from twincar.core.labels import slug
 from twincar.core.photos import read_photo
-from twincar.data.dataset import Annotation
+from twincar.core.progress import Progress
 from twincar.evaluation import overlay_figures, plots
 from twincar.evaluation.subject import Subject
 from twincar.models.cam.gradcam import grad_cam_plus_plus
@@ -22,15 +21,17 @@ from twincar.models.engines.base import Engine
 from twincar.models.spec import ModelSpec
 
 _BATCH = 16
-_CAM = "Grad-CAM++"
+CAM = "Grad-CAM++"
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """Where the pictures lie."""
+class ExplanationImages:
+    """The files that `explain` has written."""
 
     grid: Path
+    """All overlays in one image."""
     photos: list[Path]
+    """One image per photo, N."""
 
 
 def explain(
@@ -41,22 +42,22 @@ def explain(
     count: int = 12,
     data_folder: Path | None = None,
     out: Path | None = None,
-    on_photo: Callable[[int, int], None] | None = None,
-) -> Explanation:
-    """Explain photos, or `count` photos spread evenly over a split, and write `explain/`, see `Subject.reports`.
+    on_photo: Progress | None = None,
+) -> ExplanationImages:
+    """Explain photos, or `count` photos spread evenly over a split, and write `explain/`; see `Subject.reports`.
 
     Args:
-        model: a run folder, a model file, owner/name on the hub, or earlier results; the bundled model unless given.
-        images: paths of photos; without any, photos of the split are taken, whose truth is known.
-        split: 'val', 'test' or 'train'; validation photos unless given, or test photos where there are none.
-        count: how many photos of the split.
-        data_folder: a prepared data set, class folders, or a CSV; only a run knows its own.
-        out: where results go in place of the default.
-        on_photo: called with photos done and in all, for a progress bar.
+        model: a run folder, a model file, owner/name on the hub, or a folder of results; by default the bundled model.
+        images: paths of photos; by default photos of the split, whose classes are known.
+        split: 'val', 'test' or 'train'; by default 'val', or 'test' if there are no validation photos.
+        count: number of photos of the split.
+        data_folder: a prepared data set, class folders, or a CSV file; by default the data that a run was trained on.
+        out: folder of the results, instead of the default.
+        on_photo: called with the number of finished photos and their total, for a progress bar.
 
     Raises:
-        UsageError: no such model, no data named for one that knows none, or `out` holds something else, or
-            `count` is below 1.
+        UsageError: there is no such model, data is missing for a model that is not a run, `out` holds other files,
+            or `count` is below 1.
         PhotoError: a photo cannot be read.
     """
     subject = Subject.open(model, data_folder=data_folder, split=split, out=out)
@@ -66,10 +67,10 @@ def explain(
         data = subject.data
         chosen = [
             (data.path(annotation), None if annotation.label is None else data.classes[annotation.label])
-            for annotation in _spread_over(data.split(subject.split), count)
+            for annotation in subject.sample(count)
         ]
     folder = subject.claim((subject.own_reports if images else subject.reports) / "explain")
-    explained: list[overlay_figures.Explained] = []
+    explained: list[overlay_figures.ExplainedPhoto] = []
     for start in range(0, len(chosen), _BATCH):
         explained += _explain_batch(subject.engine, subject.spec, chosen[start : start + _BATCH])
         if on_photo:
@@ -78,38 +79,31 @@ def explain(
     for path, item in zip(paths, explained, strict=True):
         plots.save(overlay_figures.explanation_figure(item), path)
     plots.save(overlay_figures.explanation_grid(explained), folder / "grid.png")
-    return Explanation(folder / "grid.png", paths)
-
-
-def _spread_over(annotations: Sequence[Annotation], count: int) -> list[Annotation]:
-    if count < 1:
-        raise UsageError(f"Expected --count to be at least 1, and found {count}.")
-    places = np.linspace(0, len(annotations) - 1, min(count, len(annotations))).round().astype(int)
-    return [annotations[place] for place in places]
+    return ExplanationImages(folder / "grid.png", paths)
 
 
 def _explain_batch(
     engine: Engine, spec: ModelSpec, chosen: Sequence[tuple[Path, str | None]]
-) -> list[overlay_figures.Explained]:
+) -> list[overlay_figures.ExplainedPhoto]:
     photos = [read_photo(path) for path, _ in chosen]
     inputs = np.stack([spec.preprocessing(photo) for photo in photos])
     logits, features = engine.logits_and_features(inputs)
-    heats = grad_cam_plus_plus(features, engine.head, logits.argmax(axis=1))
+    heatmaps = grad_cam_plus_plus(features, engine.head, logits.argmax(axis=1))
     probabilities = spec.calibration.probabilities(logits)
     return [
-        overlay_figures.Explained(
+        overlay_figures.ExplainedPhoto(
             photo=np.asarray(photo),
-            heatmap=heat,
+            heatmap=heatmap,
             visible_box=spec.preprocessing.visible_box(photo.width, photo.height),
             predicted=spec.classes[int(row.argmax())],
             confidence=float(row.max()),
-            truth=_spelt_as(truth, spec),
+            truth=_model_spelling(truth, spec),
         )
-        for photo, heat, row, (_, truth) in zip(photos, heats, probabilities, chosen, strict=True)
+        for photo, heatmap, row, (_, truth) in zip(photos, heatmaps, probabilities, chosen, strict=True)
     ]
 
 
-def _spelt_as(truth: str | None, spec: ModelSpec) -> str | None:
-    """The truth in the model's own spelling, so that equal classes compare equal."""
+def _model_spelling(truth: str | None, spec: ModelSpec) -> str | None:
+    """The true class in the spelling of the model, so that equal classes compare equal."""
     index = None if truth is None else spec.classes.find(truth)
     return truth if index is None else spec.classes[index]

@@ -1,7 +1,7 @@
-"""A trained network whose weights are randomised from the classifier down, for the sanity check of its explanations.
+"""Randomise the weights of a network from the classifier down, for the sanity check of its explanations.
 
-A map that stays as it is when the weights are gone explains the photo, not the network (Adebayo et al., 2018,
-https://arxiv.org/abs/1810.03292, section 3.1).
+A map that does not change when the weights are randomised depends on the photo only, not on the network (Adebayo et
+al., 2018, https://arxiv.org/abs/1810.03292, section 3.1).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SEED = 0
 
 
 def randomised_engines(path: Path) -> dict[str, TorchEngine]:
-    """The network of a run with random weights in its classifier, also in its last stage, and everywhere."""
+    """The network at `path` with random weights in its classifier, in classifier and last stage, and in all layers."""
     network, spec = open_network(path)
     with torch.random.fork_rng():
         torch.manual_seed(_SEED)

@@ -24,7 +24,7 @@ from twincar.core.files import sha256_of_file
 from twincar.core.listing import Skipped, find_photos
 from twincar.core.options import PredictOptions
 from twincar.core.photos import is_address
-from twincar.core.progress import OnPhoto
+from twincar.core.progress import Progress
 from twincar.core.wording import counted
 from twincar.inference.classifier import Classifier
 from twincar.inference.cluster import map_on_cluster
@@ -75,7 +75,7 @@ def predict_many(
     model: Path,
     options: PredictOptions = PredictOptions(),
     cluster: str | None = None,
-    on_photo: OnPhoto | None = None,
+    on_photo: Progress | None = None,
 ) -> BatchResult:
     """Predict for photos and write the results to `out` as Parquet, one row per photo; called again, it resumes.
 
@@ -154,7 +154,7 @@ def _predict_parts(
     results: ResultFolder,
     count: int,
     cluster: str | None,
-    on_photo: OnPhoto | None,
+    on_photo: Progress | None,
 ) -> int:
     """Predict for the parts that are not finished; returns the number of failed photos in all parts."""
     done, failed = map(sum, zip(*(_counts(results, part) for part in results.finished()), (0, 0), strict=True))

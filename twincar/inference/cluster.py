@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from twincar.core.errors import ClusterError
+from twincar.core.errors import ClusterError, reason
 from twincar.core.quiet import quiet_loggers
 
 _TIMEOUT = 10  # seconds for a connection to a cluster
@@ -53,7 +53,7 @@ def map_on_cluster(work: Work, items: Sequence[int], address: str) -> Iterator[d
                     raise ClusterError(row["error"])
                 yield row["done"]
         except ray.exceptions.RayError as error:
-            raise ClusterError(f"The work on the cluster ended early: {_last_line(error)}") from None
+            raise ClusterError(f"The work on the cluster ended early: {reason(error, last=True)}.") from None
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def _connected(address: str) -> Iterator[None]:
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
         raise ClusterError(
-            f"Expected a Ray cluster at {address!r}, but found none: {_last_line(error)} "
+            f"Expected a Ray cluster at {address!r}, but found none: {reason(error, last=True)}. "
             "Start one (ray start --head), or give --cluster alone for this machine's cores."
         ) from None
     try:
@@ -106,8 +106,3 @@ def _without_dashboard() -> Iterator[None]:
         yield
     finally:
         Node.start_api_server = start  # type: ignore[method-assign]
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__

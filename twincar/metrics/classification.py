@@ -51,7 +51,7 @@ class Chance:
     def __str__(self) -> str:
         return f"accuracy {self.accuracy:.3f}, macro-F1 {self.macro_f1:.3f}"
 
-    def judge(self, accuracy: Interval) -> str:
+    def describe(self, accuracy: Interval) -> str:
         """A sentence on whether an accuracy is above the chance level."""
         if accuracy.low > self.accuracy:
             return "The model is above chance."
@@ -97,7 +97,7 @@ class Predictions:
         return cls(*(np.concatenate(column) for column in zip(*map(_columns, parts), strict=True)))
 
     @property
-    def predictions(self) -> Labels:
+    def predicted(self) -> Labels:
         """The most likely class, N."""
         return self.best[:, 0]
 
@@ -109,7 +109,7 @@ class Predictions:
     @property
     def right(self) -> NDArray[np.bool_]:
         """Whether the most likely class is the true one, N."""
-        right: NDArray[np.bool_] = self.predictions == self.labels
+        right: NDArray[np.bool_] = self.predicted == self.labels
         return right
 
     @property
@@ -124,38 +124,38 @@ class Predictions:
         return float(-np.log(likely).mean())
 
 
-def classification_metrics(answers: Predictions) -> dict[str, float]:
+def classification_metrics(predictions: Predictions) -> dict[str, float]:
     """Loss, accuracy, precision, recall, F1 and the other columns of the published log.
 
     The loss is in nats; kappa and Matthews' coefficient are in -1 to 1, Brier in 0 to 2, all others in 0 to 1. Macro
     averages are over the classes that have photos: a class without photos has no recall, and whether it counts must not
     depend on a single prediction. The precision of a class that was never predicted is 0.
     """
-    labels, predictions = answers.labels, answers.predictions
+    labels, predicted = predictions.labels, predictions.predicted
     present = np.unique(labels)
-    result = {"loss": answers.loss, "acc": sk.accuracy_score(labels, predictions)}
+    result = {"loss": predictions.loss, "acc": sk.accuracy_score(labels, predicted)}
     for average in ("macro", "weighted"):
         precision, recall, f1, _ = sk.precision_recall_fscore_support(
-            labels, predictions, labels=present, average=average, zero_division=0
+            labels, predicted, labels=present, average=average, zero_division=0
         )
         result |= {f"precision_{average}": precision, f"recall_{average}": recall, f"f1_{average}": f1}
-    kappa, mcc = _agreement(labels, predictions)
+    kappa, mcc = _agreement(labels, predicted)
     result |= {
-        "hamming": sk.hamming_loss(labels, predictions),
+        "hamming": sk.hamming_loss(labels, predicted),
         "cohen_kappa": kappa,
         "mcc": mcc,
-        "jaccard_macro": sk.jaccard_score(labels, predictions, labels=present, average="macro", zero_division=0),
-        "top3": top_k_accuracy(answers, 3),
-        "top5": top_k_accuracy(answers, 5),
-        "ece": expected_calibration_error(answers.confidence, answers.right),
-        "brier": answers.brier,
+        "jaccard_macro": sk.jaccard_score(labels, predicted, labels=present, average="macro", zero_division=0),
+        "top3": top_k_accuracy(predictions, 3),
+        "top5": top_k_accuracy(predictions, 5),
+        "ece": expected_calibration_error(predictions.confidence, predictions.right),
+        "brier": predictions.brier,
     }
     return {name: float(value) for name, value in result.items()}
 
 
-def top_k_accuracy(answers: Predictions, k: int) -> float:
+def top_k_accuracy(predictions: Predictions, k: int) -> float:
     """Share of photos whose true class is among the k most likely; ties count against the model."""
-    return float((answers.ahead < k).mean())
+    return float((predictions.ahead < k).mean())
 
 
 def expected_calibration_error(confidence: Probabilities, right: NDArray[np.bool_]) -> float:
@@ -198,8 +198,8 @@ def macro_f1_interval(labels: Labels, predictions: Labels) -> Interval:
     f1 = 2 * np.bincount(labels[right], minlength=classes) / np.maximum(total, 1)
     macro = float(f1[counts].mean())
     # The influence of each photo on the mean: through its true class, and through its predicted class.
-    through_answer = counts[predictions] * (right - f1[predictions]) / total[predictions]
-    shifts = ((right - f1[labels]) / total[labels] + through_answer) / counts.sum()
+    through_predicted = counts[predictions] * (right - f1[predictions]) / total[predictions]
+    shifts = ((right - f1[labels]) / total[labels] + through_predicted) / counts.sum()
     variance = variance_of_sum(shifts, labels)
     photos = min(macro * (1 - macro) / variance, len(labels)) if variance and 0 < macro < 1 else len(labels)
     return wilson(macro, photos)
@@ -309,8 +309,15 @@ def per_class_report(matrix: sparse.csr_array, names: tuple[str, ...]) -> list[R
     return rows
 
 
-def _columns(answers: Predictions) -> tuple[NDArray[Any], ...]:
-    return answers.labels, answers.best, answers.probabilities, answers.of_truth, answers.ahead, answers.squares
+def _columns(predictions: Predictions) -> tuple[NDArray[Any], ...]:
+    return (
+        predictions.labels,
+        predictions.best,
+        predictions.probabilities,
+        predictions.of_truth,
+        predictions.ahead,
+        predictions.squares,
+    )
 
 
 def _agreement(labels: Labels, predictions: Labels) -> tuple[float, float]:
@@ -319,9 +326,9 @@ def _agreement(labels: Labels, predictions: Labels) -> tuple[float, float]:
     Either is 0 if it is not defined, as for a single class in a tiny sample.
     """
     classes = int(max(labels.max(), predictions.max())) + 1
-    truth, answer = (np.bincount(found, minlength=classes).astype(np.float64) for found in (labels, predictions))
-    n, right, chance = len(labels), float((labels == predictions).sum()), float(truth @ answer)
+    truth, predicted = (np.bincount(found, minlength=classes).astype(np.float64) for found in (labels, predictions))
+    n, right, chance = len(labels), float((labels == predictions).sum()), float(truth @ predicted)
     covariance = right * n - chance
-    spread = np.sqrt((n * n - truth @ truth) * (n * n - answer @ answer))
+    spread = np.sqrt((n * n - truth @ truth) * (n * n - predicted @ predicted))
     kappa = covariance / (n * n - chance) if chance < n * n else 0.0
     return kappa, float(covariance / spread) if spread else 0.0

@@ -66,9 +66,9 @@ def estimate_joint(labels: NDArray[np.int64], counted: NDArray[np.int64], classe
     Each row of the confident counts is scaled to the number of photos with that label; a label without counted photos
     is assumed to be right.
     """
-    sure = counted >= 0
+    confident = counted >= 0
     joint = np.zeros((classes, classes))
-    np.add.at(joint, (labels[sure], counted[sure]), 1)
+    np.add.at(joint, (labels[confident], counted[confident]), 1)
     uncounted = joint.sum(axis=1) == 0
     joint[uncounted, uncounted] = 1
     joint *= (np.bincount(labels, minlength=classes) / joint.sum(axis=1))[:, None]

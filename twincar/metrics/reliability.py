@@ -39,9 +39,9 @@ class ReliabilityBin:
     photos: int
 
 
-def reliability_bins(answers: Predictions) -> list[ReliabilityBin]:
+def reliability_bins(predictions: Predictions) -> list[ReliabilityBin]:
     """The bins of `expected_calibration_error` that hold photos."""
-    confidence, right = answers.confidence, answers.right
+    confidence, right = predictions.confidence, predictions.right
     bins = bin_of(confidence)
     return [
         ReliabilityBin(float(confidence[bins == b].mean()), float(right[bins == b].mean()), int((bins == b).sum()))
@@ -69,9 +69,9 @@ def calibration_report(temperature: float, before: Predictions, after: Predictio
     )
 
 
-def _figures(answers: Predictions) -> dict[str, float]:
-    metrics = {"ece": expected_calibration_error(answers.confidence, answers.right)}
-    return {**metrics, "nll": answers.loss, "brier": answers.brier}
+def _figures(predictions: Predictions) -> dict[str, float]:
+    error = expected_calibration_error(predictions.confidence, predictions.right)
+    return {"ece": error, "nll": predictions.loss, "brier": predictions.brier}
 
 
 @dataclass(frozen=True)
@@ -177,13 +177,13 @@ def level_reports(levels: Mapping[str, LevelPredictions], minimum: float) -> lis
     for name, found in levels.items():
         if not found.named.any():
             continue
-        ends = chosen == ANSWERED.index(name) if name in ANSWERED else None
+        given = chosen == ANSWERED.index(name) if name in ANSWERED else None
         right, error = found.right[found.named], ece_interval(found.probability[found.named], found.right[found.named])
         intervals = {
             "accuracy": share_interval(right),
             "ece": error,
-            "answered": None if ends is None else share_interval(ends),
-            "precision": None if ends is None else share_interval(found.right[ends]),
+            "answered": None if given is None else share_interval(given),
+            "precision": None if given is None else share_interval(found.right[given]),
         }
         known = {name: interval for name, interval in intervals.items() if interval}
         reports.append(

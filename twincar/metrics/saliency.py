@@ -6,7 +6,7 @@ https://arxiv.org/abs/2202.00449), whose imputed pixels do not reveal the shape 
 is known, a map is compared with it: energy inside it (Wang et al., 2020, https://arxiv.org/abs/1910.01279) and the
 pointing game (Zhang et al., 2016, https://arxiv.org/abs/1608.00507).
 
-Shapes: H×W pixels of the network's input, over which every map (`heat`) lies; K classes, S steps.
+Shapes: H×W pixels of the network's input, which every map (`heatmap`) covers; K classes, S steps.
 """
 
 from __future__ import annotations
@@ -63,15 +63,15 @@ class Score:
         return asdict(self)
 
 
-def deletion_curve(logits: Logits, photo: Pixels, heat: Floats, target: int) -> Floats:
+def deletion_curve(logits: Logits, photo: Pixels, heatmap: Floats, target: int) -> Floats:
     """Probability of the target, S + 1, while the highest pixels are replaced by the mean colour; lower is better."""
     plain = np.broadcast_to(photo.mean(axis=(0, 1)).round().astype(np.uint8), photo.shape)
-    return _exchange(logits, photo, plain, heat, target)
+    return _replace_pixels(logits, photo, plain, heatmap, target)
 
 
-def insertion_curve(logits: Logits, photo: Pixels, heat: Floats, target: int) -> Floats:
+def insertion_curve(logits: Logits, photo: Pixels, heatmap: Floats, target: int) -> Floats:
     """Probability of the target, S + 1, while the highest pixels are restored in a blurred photo; higher is better."""
-    return _exchange(logits, blur(photo), photo, heat, target)
+    return _replace_pixels(logits, blur(photo), photo, heatmap, target)
 
 
 def area(curve: Floats) -> float:
@@ -79,21 +79,21 @@ def area(curve: Floats) -> float:
     return float((curve[1:] + curve[:-1]).mean() / 2)
 
 
-def road(logits: Logits, photo: Pixels, heat: Floats, target: int, rng: np.random.Generator) -> tuple[float, float]:
+def road(logits: Logits, photo: Pixels, heatmap: Floats, target: int, rng: np.random.Generator) -> tuple[float, float]:
     """Mean probability of the target with 20 to 80% of the pixels imputed from their neighbours.
 
     Returns:
         With the most relevant pixels removed first (lower is better), and with the least relevant (higher is better).
     """
-    order = _hottest_first(heat)
+    order = _highest_first(heatmap)
     filled = []
     for ranked in (order, order[::-1]):
         for share in ROAD_SHARES:
-            hidden = np.zeros(heat.shape, bool)
-            hidden.flat[ranked[: round(share * heat.size)]] = True
-            picture = impute(photo, hidden)
-            picture[hidden] += rng.normal(0, _NOISE, (hidden.sum(), 3))
-            filled.append(picture.round().clip(0, 255).astype(np.uint8))
+            hidden = np.zeros(heatmap.shape, bool)
+            hidden.flat[ranked[: round(share * heatmap.size)]] = True
+            image = impute(photo, hidden)
+            image[hidden] += rng.normal(0, _NOISE, (hidden.sum(), 3))
+            filled.append(image.round().clip(0, 255).astype(np.uint8))
     most, least = _probability(logits, np.stack(filled), target).reshape(2, -1).mean(axis=1)
     return float(most), float(least)
 
@@ -126,16 +126,16 @@ def impute(photo: Pixels, hidden: Mask) -> NDArray[np.float64]:
     return values.reshape(photo.shape)
 
 
-def energy_within(heat: Floats, mask: Mask) -> float:
+def energy_within(heatmap: Floats, mask: Mask) -> float:
     """Share of a map's positive values inside a mask, H×W; the mask's area if the map has none."""
-    positive = np.maximum(heat, 0)
+    positive = np.maximum(heatmap, 0)
     total = float(positive.sum())
     return float(positive[mask].sum()) / total if total else float(mask.mean())
 
 
-def peak_within(heat: Floats, mask: Mask) -> float:
+def peak_within(heatmap: Floats, mask: Mask) -> float:
     """The pointing game: 1 if the maximum of the map lies inside a mask, H×W, else 0."""
-    return float(mask.flat[heat.argmax()])
+    return float(mask.flat[heatmap.argmax()])
 
 
 def rank_correlation(first: Floats, second: Floats) -> float:
@@ -158,18 +158,18 @@ def centred_map(height: int, width: int) -> Floats:
     return np.outer(down, across)
 
 
-def _exchange(logits: Logits, before: Pixels, after: Pixels, heat: Floats, target: int) -> Floats:
+def _replace_pixels(logits: Logits, before: Pixels, after: Pixels, heatmap: Floats, target: int) -> Floats:
     """Probability of the target while pixels of one photo are replaced by those of another, highest first, S steps."""
-    order = _hottest_first(heat)
-    pictures = [before.reshape(-1, 3).copy()]
+    order = _highest_first(heatmap)
+    images = [before.reshape(-1, 3).copy()]
     for part in np.array_split(order, STEPS):
-        pictures.append(pictures[-1].copy())
-        pictures[-1][part] = after.reshape(-1, 3)[part]
-    return _probability(logits, np.stack(pictures).reshape(-1, *before.shape), target)
+        images.append(images[-1].copy())
+        images[-1][part] = after.reshape(-1, 3)[part]
+    return _probability(logits, np.stack(images).reshape(-1, *before.shape), target)
 
 
-def _hottest_first(heat: Floats) -> NDArray[np.int64]:
-    return np.argsort(-heat, axis=None, kind="stable")
+def _highest_first(heatmap: Floats) -> NDArray[np.int64]:
+    return np.argsort(-heatmap, axis=None, kind="stable")
 
 
 def _probability(logits: Logits, photos: Pixels, target: int) -> Floats:

@@ -16,7 +16,7 @@ import torch
 from timm.models import group_parameters
 from torch import Tensor, nn
 
-from twincar.core.errors import PretrainedWeightsError, UsageError
+from twincar.core.errors import PretrainedWeightsError, UsageError, reason
 from twincar.core.options import Head
 from twincar.core.quiet import quiet_loggers
 from twincar.models.weights import fit_weights, read_state_dict
@@ -167,11 +167,13 @@ def _make_backbone(backbone: str, drop_path: float) -> Any:
     """The timm network without pooling and classifier, so that it returns its feature map."""
     name, scale = SCALED.get(backbone, (backbone, {}))
     _check_name(name)
-    stochastic_depth = {"drop_path_rate": drop_path} if drop_path else {}  # not every network of timm takes it
+    stochastic_depth: dict[str, Any] = (
+        {"drop_path_rate": drop_path} if drop_path else {}
+    )  # not every network of timm takes it
     try:
         return timm.create_model(name, pretrained=False, num_classes=0, global_pool="", **stochastic_depth, **scale)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:  # what constructors do with unknown options
-        raise _unfit(backbone, str(error).splitlines()[0]) from None
+        raise _unfit(backbone, reason(error)) from None
 
 
 def _channels(network: Any, backbone: str) -> int:
@@ -181,7 +183,7 @@ def _channels(network: Any, backbone: str) -> int:
         with torch.inference_mode():
             shape = tuple(network.eval()(torch.zeros(1, 3, height, width)).shape)
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:  # a fixed size of the input, mostly
-        raise _unfit(backbone, str(error).splitlines()[0]) from None
+        raise _unfit(backbone, reason(error)) from None
     network.train()
     if len(shape) != 4 or shape[1] != network.head_hidden_size or not 1 < shape[2] < shape[3] < width:
         raise _unfit(backbone, f"its output for {height}×{width} pixels has the shape {shape}")
@@ -212,11 +214,10 @@ def _fetch_pretrained(backbone: str) -> dict[str, Tensor]:
         with quiet_loggers("huggingface_hub"):  # its retries end in the one sentence below
             model = timm.create_model(backbone, pretrained=True, num_classes=0, global_pool="")
     except Exception as error:  # timm and the hub's client raise a dozen classes of errors
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PretrainedWeightsError(
-            f"The pretrained weights of {backbone} are not on this machine and could not be downloaded ({reason}). Go "
-            "online (or name a mirror in HF_ENDPOINT) and try again; give a local weights file with --pretrained FILE; "
-            "or start from random weights with --pretrained none, which needs many more epochs."
+            f"The pretrained weights of {backbone} are not on this machine and could not be downloaded "
+            f"({reason(error)}). Go online (or name a mirror in HF_ENDPOINT) and try again; give a local weights file "
+            "with --pretrained FILE; or start from random weights with --pretrained none, which needs many more epochs."
         ) from error
     state: dict[str, Tensor] = model.state_dict()
     return state

@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from twincar.core.errors import CheckpointError, UsageError
+from twincar.core.errors import CheckpointError, UsageError, reason
 from twincar.core.labels import shorten
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt")  # of files written by `torch.save`
@@ -58,8 +58,9 @@ def read_torch_file(path: Path) -> Any:
             "because such a file can run any program; ask for a .safetensors file, or for the plain state_dict."
         ) from None
     except Exception as error:  # torch's readers raise almost anything for a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"Expected a whole torch file in {path}, but it cannot be read: {reason}") from None
+        raise CheckpointError(
+            f"Expected a whole torch file in {path}, but it cannot be read: {reason(error)}."
+        ) from None
 
 
 def fit_weights(module: nn.Module, state: Mapping[str, Tensor], *, what: str, source: str) -> None:

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from twincar.core.errors import CheckpointError, TwinCarError
+from twincar.core.errors import CheckpointError, TwinCarError, reason
 from twincar.core.files import write_bytes
 from twincar.core.options import Precision
 from twincar.core.quiet import quiet_loggers
@@ -96,10 +96,9 @@ class RestoredState(Callback):
         except Exception as error:
             if restored.proved or (restored.begun and isinstance(error, RuntimeError | OSError)):  # memory, processes
                 raise
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
             raise CheckpointError(
-                f"Expected the state of this run in {path}, but it is damaged or of another run: {reason}. Restore it "
-                "from a copy, or start a new run; the best epoch so far is kept beside it."
+                f"Expected the state of this run in {path}, but it is damaged or of another run: {reason(error)}. "
+                "Restore it from a copy, or start a new run; the best epoch so far is kept beside it."
             ) from error
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002

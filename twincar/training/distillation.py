@@ -63,7 +63,7 @@ class _Teacher:
         if images.shape[2:] != self.size:
             images = F.interpolate(images, self.size, mode="bilinear", antialias=True)
         if isinstance(self.engine, TorchEngine):
-            logits = self.engine.network(images.to(self.engine.device)).float()
+            logits: Tensor = self.engine.network(images.to(self.engine.device)).float()
         else:
             photos = images.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
             logits = torch.from_numpy(self.engine.logits(photos.contiguous().cpu().numpy()))

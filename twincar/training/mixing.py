@@ -10,26 +10,33 @@ import torch.nn.functional as F
 from timm.data.mixup import Mixup
 from torch import Tensor
 
-from twincar.core.config import TrainConfig
-
 
 class BatchMixer:
     """Turns photos and labels into mixed photos and soft targets.
 
     timm mixes photo i with photo N-1-i and needs an even N; in an odd batch, such as a short last one, the last photo
     is not mixed. The random numbers are those of numpy's global generator.
+
+    Args:
+        num_classes: K.
+        mixup: alpha of Mixup's Beta distribution; 0 switches it off.
+        cutmix: the same for CutMix. With both, each batch is mixed by one of them, chosen at random.
+        probability: share of the batches that are mixed.
+        label_smoothing: share of each target that is spread evenly over all classes.
     """
 
-    def __init__(self, config: TrainConfig, num_classes: int) -> None:
+    def __init__(
+        self, num_classes: int, *, mixup: float, cutmix: float, probability: float, label_smoothing: float
+    ) -> None:
         self.num_classes = num_classes
-        self.smoothing = config.label_smoothing
+        self.smoothing = label_smoothing
         self.mixup = None
-        if config.mix_probability and (config.mixup or config.cutmix):
+        if probability and (mixup or cutmix):
             self.mixup = Mixup(  # type: ignore[no-untyped-call]
-                mixup_alpha=config.mixup,
-                cutmix_alpha=config.cutmix,
-                prob=config.mix_probability,
-                label_smoothing=config.label_smoothing,
+                mixup_alpha=mixup,
+                cutmix_alpha=cutmix,
+                prob=probability,
+                label_smoothing=label_smoothing,
                 num_classes=num_classes,
             )
 

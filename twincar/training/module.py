@@ -45,7 +45,13 @@ class TrainingModule(LightningModule):
         super().__init__()
         self.network = network
         self.config = config
-        self.mixer = BatchMixer(config, len(classes))
+        self.mixer = BatchMixer(
+            len(classes),
+            mixup=config.mixup,
+            cutmix=config.cutmix,
+            probability=config.mix_probability,
+            label_smoothing=config.label_smoothing,
+        )
         self.teachers = Teachers(config.teachers, classes) if config.teachers else None
         self.steps_per_epoch = steps_per_epoch
         self.batch_size = batch_size

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import platform
-import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -27,8 +26,8 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from twincar.core.config import TrainConfig, read_yaml
-from twincar.core.errors import TwinCarError, UsageError
+from twincar.core.config import TrainConfig
+from twincar.core.errors import UsageError
 from twincar.core.files import clear_unfinished, write_text
 from twincar.core.labels import shorten
 from twincar.core.machine import tune_glibc_malloc
@@ -36,7 +35,8 @@ from twincar.core.preprocess import Preprocessing
 from twincar.core.runs import MONITOR, Epoch, RunFolder, best_epoch, ending
 from twincar.core.version import __version__
 from twincar.data.dataset import ANNOTATIONS, PreparedData
-from twincar.data.loading.loader import PhotoLoader, Shard, default_workers, evaluation_loader, training_loader
+from twincar.data.loading.loader import PhotoLoader, TrainingPhotos, default_workers, evaluation_loader, training_loader
+from twincar.data.loading.shard import Shard
 from twincar.data.training_record import record_seen
 from twincar.models.checkpoint import build_network
 from twincar.models.network import CarNet, load_pretrained
@@ -49,11 +49,8 @@ from twincar.training.callbacks import (
     quiet_lightning,
 )
 from twincar.training.distillation import check_same_teachers, teacher_hashes
-from twincar.training.distributed import (
-    is_first_process,
-    is_lost_connection,
-    shard_of_process,
-)
+from twincar.training.distributed import Processes, is_first_process, observe_patiently
+from twincar.training.failures import explained_failures
 from twincar.training.module import TrainingModule
 from twincar.training.precision import choose_precision
 from twincar.training.recorder import Recorder
@@ -99,7 +96,8 @@ def train(
         StorageError: the disk cannot be written to; the run can be resumed after its last finished epoch.
     """
     data = PreparedData.open(Path(config.data))
-    shard = _shard(config, devices, nodes)
+    processes = Processes(devices, nodes)
+    shard = _shard(config, processes)
     if is_first_process():
         RunFolder.check_free(run_path)  # before building the network, which takes seconds
     tune_glibc_malloc()
@@ -113,7 +111,7 @@ def train(
         if is_first_process():
             record_seen(run, data)
             write_text(run.config, config.to_yaml())  # only once photos can be loaded: it makes the folder a run
-        return _fit(config, data, run, network, loaders, devices, nodes, tensorboard=tensorboard, resume=False)
+        return _fit(config, data, run, network, loaders, processes, tensorboard=tensorboard, resume=False)
 
 
 def resume(run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes: int = 1) -> TrainResult:
@@ -124,9 +122,10 @@ def resume(run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes
         DataError: its data set is not the one with which it was started.
     """
     run = RunFolder.open(run_path)
-    config = TrainConfig.from_values(read_yaml(run.config))
+    config = run.read_config()
     data = PreparedData.open(Path(config.data))
-    shard = _shard(config, devices, nodes)
+    processes = Processes(devices, nodes)
+    shard = _shard(config, processes)
     if is_first_process():
         clear_unfinished(run.path)  # files of dead processes only
     if finished := _finished(run, config):
@@ -144,7 +143,7 @@ def resume(run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes
         network = _build(config, data) if begun else _first_network(config, data)
         config = _with_precision(config, network, shard)
         loaders = _loaders(config, data, shard)
-        return _fit(config, data, run, network, loaders, devices, nodes, tensorboard=tensorboard, resume=begun)
+        return _fit(config, data, run, network, loaders, processes, tensorboard=tensorboard, resume=begun)
 
 
 def _only_writer(run: RunFolder) -> AbstractContextManager[None]:
@@ -185,8 +184,8 @@ def _build(config: TrainConfig, data: PreparedData) -> CarNet:
     return build_network(model_spec(config, data), dropout=config.dropout, drop_path=config.drop_path)
 
 
-def _shard(config: TrainConfig, devices: int, nodes: int) -> Shard:
-    shard = shard_of_process(devices, nodes)
+def _shard(config: TrainConfig, processes: Processes) -> Shard:
+    shard = processes.shard()
     if shard.count > 1 and config.batch_size % (2 * shard.count):
         raise UsageError(
             f"Expected a --batch-size that is a multiple of {2 * shard.count}, twice the number of devices, but found "
@@ -209,8 +208,7 @@ def _fit(
     run: RunFolder,
     network: CarNet,
     loaders: tuple[PhotoLoader, PhotoLoader],
-    devices: int,
-    nodes: int,
+    processes: Processes,
     *,
     tensorboard: bool,
     resume: bool,
@@ -218,42 +216,17 @@ def _fit(
     spec = ModelSpec(**{**vars(model_spec(config, data)), "provenance": _provenance(config, data)})
     training, validation = loaders
     steps = min(len(training), config.limit_batches) if config.limit_batches else len(training)
-    module = TrainingModule(network, config, data.classes, steps, config.batch_size // (devices * nodes))
+    module = TrainingModule(network, config, data.classes, steps, config.batch_size // processes.count)
     recorder = Recorder(run, spec, data.manifest["sha256"][ANNOTATIONS])
-    trainer = _trainer(config, run, recorder, devices, nodes, tensorboard=tensorboard)
+    trainer = _trainer(config, run, recorder, processes, tensorboard=tensorboard)
     if trainer.is_global_zero:
         _announce(config, data, trainer)
-    try:
+    with explained_failures(config, run, processes):
         if resume:
             with RestoredState.watch(trainer, run.last):
                 trainer.fit(module, training, validation, ckpt_path=str(run.last), weights_only=True)
         else:
             trainer.fit(module, training, validation)
-    except SystemExit:  # the Trainer raises it after Ctrl-C, when it has cleaned up
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # it leaves SIGINT ignored, for children too
-        raise KeyboardInterrupt from None
-    except torch.OutOfMemoryError:
-        raise TwinCarError(
-            f"The GPU's memory does not hold {config.batch_size} photos of {config.image_height}×{config.image_width} "
-            "pixels and this network. Halve --batch-size, or the image size."
-        ) from None
-    except RuntimeError as error:
-        if config.compile and isinstance(error, torch._dynamo.exc.BackendCompilerFailed):
-            raise TwinCarError(
-                f"torch could not compile the network: {str(error).strip().splitlines()[0]} It needs a C++ compiler "
-                "such as g++ at run time; install one, or train without --compile."
-            ) from None
-        if devices * nodes > 1 and is_lost_connection(error):
-            raise TwinCarError(
-                "Another process of this training has ended, so this one cannot continue; see its messages. "
-                f"Resume after the last finished epoch with the same command and --resume {run.path}."
-            ) from None
-        if "DataLoader worker" not in str(error):
-            raise
-        raise TwinCarError(
-            f"A process that loads photos was killed, most likely for lack of memory. Lower --workers or --batch-size, "
-            f"and resume with --resume {run.path}."
-        ) from None
     return TrainResult(run, recorder.history, config)
 
 
@@ -273,8 +246,9 @@ def _announce(config: TrainConfig, data: PreparedData, trainer: Trainer) -> None
 
 
 def _trainer(
-    config: TrainConfig, run: RunFolder, recorder: Recorder, devices: int, nodes: int, *, tensorboard: bool
+    config: TrainConfig, run: RunFolder, recorder: Recorder, processes: Processes, *, tensorboard: bool
 ) -> Trainer:
+    observe_patiently()
     show_progress = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
     callbacks: list[Callback] = [
         recorder,  # before the averaging, which swaps the averaged weights back after validation
@@ -288,11 +262,11 @@ def _trainer(
     limit = config.limit_batches or 1.0
     return Trainer(
         accelerator="auto",
-        devices=devices,
-        num_nodes=nodes,
-        strategy="ddp" if devices * nodes > 1 else "auto",
+        devices=processes.devices,
+        num_nodes=processes.nodes,
+        strategy="ddp" if processes.count > 1 else "auto",
         # On CPUs each process normalises by its own shard of the batch: torch synchronises on GPUs only.
-        sync_batchnorm=devices * nodes > 1 and torch.cuda.is_available(),
+        sync_batchnorm=processes.count > 1 and torch.cuda.is_available(),
         precision=LIGHTNING_PRECISION[config.precision],
         max_epochs=config.epochs,
         gradient_clip_val=config.gradient_clip or None,
@@ -313,16 +287,13 @@ def _loaders(config: TrainConfig, data: PreparedData, shard: Shard) -> tuple[Pho
     """The loaders of the training and the validation photos."""
     preprocessing = model_spec(config, data).preprocessing
     workers = default_workers() if config.workers < 0 else config.workers
+    photos = TrainingPhotos(data, config.augment, preprocessing, config.seed, cache=config.cache)
     training = training_loader(
-        data,
-        augment=config.augment,
-        preprocessing=preprocessing,
+        photos,
         batch_size=config.batch_size,
         balanced=config.balanced,
-        seed=config.seed,
         workers=workers,
         repeats=config.epoch_repeats,
-        cache=config.cache,
         shard=shard,
     )
     validation = evaluation_loader(

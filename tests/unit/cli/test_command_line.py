@@ -1,4 +1,4 @@
-"""The command line as a person meets it: output, exit codes, one clear sentence for what is wrong."""
+"""The command line: output, exit codes, and error messages of one sentence."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ENVIRONMENT = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}
 
 
 def refused(code: int, *arguments: object) -> str:
-    """The one sentence a command is refused with."""
+    """The error message of a command that fails with this exit code."""
     result = run(*arguments)
     assert result.returncode == code, result.stderr
     assert "Traceback" not in result.stderr
@@ -90,7 +90,8 @@ FLAGS = {
     "audit": "--deep --model -m --folds --out --classes --labels-from --csv --json",
     "import-weights": "--out",
     "train": "--name --runs --resume --recipe --config --backbone --pretrained --teacher --image-size --epochs "
-    "--batch-size --learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard --devices --num-nodes",
+    "--batch-size --learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard "
+    "--devices --num-nodes",
     "evaluate": "--split --tta --data --out --confidence --false-rejection --corruptions --open-set --json",
     "calibrate": "--out --data --split --json",
     "explain": "--split --count --score --data --out --json",
@@ -108,8 +109,8 @@ FLAGS = {
 }
 
 
-def test_csv_for_a_spreadsheet_runs_nothing(tmp_path: Path) -> None:
-    """A name that begins like a formula is quoted; `prepare --exclude` takes the list as it was printed."""
+def test_csv_contains_no_formulas(tmp_path: Path) -> None:
+    """A name that begins like a formula is quoted, and `prepare --exclude` reads the list as it was printed."""
     source = tmp_path / "cars"
     names = {"=cmd|' C calc'!A0": 0, "+1": 1, "-2": 2, "@SUM(1)": 3, "'=quoted": 4, "'plain": 5}
     for name, number in names.items():
@@ -132,7 +133,7 @@ def test_csv_for_a_spreadsheet_runs_nothing(tmp_path: Path) -> None:
 
 
 def test_flags_are_frozen() -> None:
-    """A new flag needs a user; adding one here is the moment to ask who that is."""
+    """A new flag needs a user: before you add one here, state who that is."""
     command = typer.main.get_command(app)
     found = {
         name: [flag for parameter in sub.params for flag in parameter.opts if flag.startswith("-")]
@@ -141,7 +142,7 @@ def test_flags_are_frozen() -> None:
     assert {name: sorted(flags) for name, flags in found.items()} == {n: sorted(f.split()) for n, f in FLAGS.items()}
 
 
-def test_the_hub_library_keeps_its_lines_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_lines_of_the_hub_library_are_suppressed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_VERBOSITY", raising=False)
     monkeypatch.setattr("sys.argv", ["twincar", "info", "--json"])
     with pytest.raises(SystemExit):
@@ -149,7 +150,7 @@ def test_the_hub_library_keeps_its_lines_to_itself(monkeypatch: pytest.MonkeyPat
     assert os.environ.pop("HF_HUB_VERBOSITY") == "error"
 
 
-def test_compare_and_explain_score_for_machines_and_people(small_run: Path) -> None:
+def test_compare_and_explain_score_print_json_and_tables(small_run: Path) -> None:
     names = ("Aurora Falcon Sedan 2012", "Aurora Falcon Coupe 2012")
     compared = json.loads(run("compare", small_run, *names, "--split", "test", "--json").stdout)
     assert Path(compared["page"]).is_file()
@@ -161,11 +162,11 @@ def test_compare_and_explain_score_for_machines_and_people(small_run: Path) -> N
     assert [line.split("\t")[0] for line in lines[2:-1]] == [row["score"] for row in scored["scores"]]
     assert "similar names are" in refused(1, "compare", small_run, names[0], "Aurora Falcon Cope 2012")
     assert "names of two classes" in refused(2, "compare", small_run, names[0])
-    assert "--score without photos" in refused(2, "explain", small_run, "car.jpg", "--score")
-    assert "--json with --score only" in refused(2, "explain", small_run, "--json")
+    assert "no photos with --score" in refused(2, "explain", small_run, "car.jpg", "--score")
+    assert "--json only with --score" in refused(2, "explain", small_run, "--json")
 
 
-def test_audit_deep_for_machines_and_people(tmp_path: Path) -> None:
+def test_audit_deep_prints_json_csv_and_tables(tmp_path: Path) -> None:
     source = tmp_path / "cars"
     for number, name in enumerate(("A", "B")):
         (source / "train" / name).mkdir(parents=True)
@@ -184,7 +185,7 @@ def test_audit_deep_for_machines_and_people(tmp_path: Path) -> None:
     assert "no config.yaml" in refused(2, "audit", source, "--deep", "--model", tmp_path, "--out", tmp_path / "out")
 
 
-def test_predict_for_machines_and_people(small_run: Path, tmp_path: Path) -> None:
+def test_predict_prints_json_csv_and_tables(small_run: Path, tmp_path: Path) -> None:
     for number in range(3):
         draw_car(number, 0).save(tmp_path / f"{number}.jpg")
     (tmp_path / "bad.jpg").write_bytes(b"bad")
@@ -222,7 +223,7 @@ def test_predict_reads_standard_input(small_run: Path, tmp_path: Path) -> None:
 
 
 def bytes_written(*arguments: object, encoding: str, stdin: bytes = b"") -> bytes:
-    """What a command writes to a standard output of that encoding."""
+    """The bytes that a command writes to a standard output with this encoding."""
     out = io.TextIOWrapper(io.BytesIO(), encoding)
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
         patch.setattr(sys, "argv", ["twincar", "-q", *map(str, arguments)])
@@ -235,22 +236,22 @@ def bytes_written(*arguments: object, encoding: str, stdin: bytes = b"") -> byte
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
-def test_a_file_name_that_is_no_text_is_told_in_text_that_leads_back(encoding: str, tmp_path: Path) -> None:
+def test_an_undecodable_file_name_is_printed_as_a_uri_that_can_be_read_back(encoding: str, tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/caf\xe9 \xc3\xab.png"
     draw_car(0, 0).save(os.fsdecode(path))
     address = f"file://{tmp_path}/caf%E9%20%C3%AB.png"
     (row,) = map(json.loads, bytes_written("predict", tmp_path, "--json", encoding=encoding).decode().splitlines())
     (line,) = csv.DictReader(io.StringIO(bytes_written("predict", tmp_path, "--csv", encoding=encoding).decode()))
-    told = bytes_written("predict", "-", encoding=encoding, stdin=path + b"\n").decode(encoding).splitlines()[1]
-    assert [row["photo"], line["photo"], told.split("\t")[0]] == [address] * 3
+    printed = bytes_written("predict", "-", encoding=encoding, stdin=path + b"\n").decode(encoding).splitlines()[1]
+    assert [row["photo"], line["photo"], printed.split("\t")[0]] == [address] * 3
     assert bytes_written("predict", row["photo"], "--json", encoding=encoding).decode() == json.dumps(row) + "\n"
 
 
 @pytest.mark.parametrize("encoding", ["iso-8859-5", "utf-8"])
-def test_what_standard_output_cannot_show_is_escaped(encoding: str, tmp_path: Path) -> None:
+def test_characters_outside_the_encoding_of_stdout_are_escaped(encoding: str, tmp_path: Path) -> None:
     draw_car(0, 0).save(tmp_path / "Citroën.png")
-    told = bytes_written("predict", tmp_path / "Citroën.png", encoding=encoding).decode(encoding).splitlines()[1]
-    assert told.split("\t")[0].endswith({"iso-8859-5": "Citro\\xebn.png", "utf-8": "Citroën.png"}[encoding])
+    printed = bytes_written("predict", tmp_path / "Citroën.png", encoding=encoding).decode(encoding).splitlines()[1]
+    assert printed.split("\t")[0].endswith({"iso-8859-5": "Citro\\xebn.png", "utf-8": "Citroën.png"}[encoding])
     (row,) = bytes_written("predict", tmp_path / "Citroën.png", "--json", encoding=encoding).decode().splitlines()
     assert json.loads(row)["photo"] == str(tmp_path / "Citroën.png")
 
@@ -298,7 +299,7 @@ def test_wrong_usage_of_the_verbs_on_a_run(small_run: Path, small_data: Path, tm
     assert "Missing" in refused(2, "predict")
 
 
-def test_audit_tells_what_it_concluded_beside_its_rows(tmp_path: Path) -> None:
+def test_audit_prints_issues_of_the_classes_as_notes(tmp_path: Path) -> None:
     source = write_class_folders(tmp_path / "s", {"train": 2, "val": 1})
     shutil.rmtree(source / "val" / "Aurora Falcon Coupe 2012")
     result = run("audit", source, "--json")
@@ -306,12 +307,12 @@ def test_audit_tells_what_it_concluded_beside_its_rows(tmp_path: Path) -> None:
     assert "Note: val has no photos of 1 of 4 classes, the best epoch is chosen without them" in result.stderr
 
 
-def test_numbers_that_may_count_from_either_are_wrong_usage(tmp_path: Path) -> None:
+def test_ambiguous_class_numbers_are_wrong_usage(tmp_path: Path) -> None:
     source = write_class_folders(tmp_path / "s", {"train": 2})
     (source / "classes.txt").write_text("A\nB\nC\nD\n")
     photos = sorted(path.relative_to(source) for path in source.rglob("*.jpg"))
     table = source / "cars.csv"
-    table.write_text("filename,label\n" + "".join(f"{photo},{1 + place // 4}\n" for place, photo in enumerate(photos)))
+    table.write_text("filename,label\n" + "".join(f"{photo},{1 + index // 4}\n" for index, photo in enumerate(photos)))
     for verb in ("prepare", "audit"):
         assert "--labels-from 0 or --labels-from 1" in refused(2, verb, table)
     prepared = run("prepare", table, "--labels-from", "1", "--out", tmp_path / "out")
@@ -320,7 +321,7 @@ def test_numbers_that_may_count_from_either_are_wrong_usage(tmp_path: Path) -> N
     assert run("audit", table, "--labels-from", "1").returncode == 0
 
 
-def test_audit_exits_with_1_when_something_is_wrong(tmp_path: Path) -> None:
+def test_audit_exits_with_1_if_there_are_findings(tmp_path: Path) -> None:
     source = write_class_folders(tmp_path / "s", {"train": 2})
     assert run("audit", source).returncode == 0
     bad = next(source.rglob("*.jpg"))
@@ -330,7 +331,7 @@ def test_audit_exits_with_1_when_something_is_wrong(tmp_path: Path) -> None:
     assert [json.loads(line)["defect"] for line in result.stdout.splitlines()] == ["truncated"]
 
 
-def test_evaluate_and_explain_print_where_things_are(small_run: Path) -> None:
+def test_evaluate_and_explain_print_paths(small_run: Path) -> None:
     result = run("evaluate", small_run, "--split", "test", "--json")
     assert json.loads(result.stdout)["photos"] == 12
     lines = run("evaluate", small_run, "--split", "test", "--tta").stdout
@@ -347,7 +348,7 @@ def test_a_run_finds_its_data_from_anywhere(small_data: Path, tmp_path: Path, mo
     assert run("evaluate", small_data.name).returncode == 0
 
 
-def test_ctrl_c_ends_with_130_and_says_how_to_go_on(small_data: Path, tmp_path: Path) -> None:
+def test_ctrl_c_exits_with_130_and_prints_how_to_resume(small_data: Path, tmp_path: Path) -> None:
     arguments = [
         "train", small_data, "--runs", tmp_path, "--name", "r", "--pretrained", "none", "--image-size", 64,
         "--backbone", BACKBONE, "--epochs", 1000, "--workers", 0, "--set", "patience=1000",
@@ -358,7 +359,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(small_data: Path, tmp_path: 
         os.kill(process.pid, signal.SIGINT)
         code, message = process.finish()
     finally:
-        process.process.kill()  # it would train on for hours
+        process.process.kill()  # it would train for hours
     assert code == 130
     assert f"twincar train --resume {tmp_path / 'r'}" in message
     assert "Traceback" not in message

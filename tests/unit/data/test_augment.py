@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.transforms import ColorJitter, RandomResizedCrop, RandomRotation
 from torchvision.transforms import functional as tv
 
-from twincar.core.config import AugmentConfig
+from twincar.core.augmentation import AugmentConfig
 from twincar.data.loading.augment import (
     AugmentParams,
     Size,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import killed_while_making
 
-from twincar.core.config import AugmentConfig
+from twincar.core.augmentation import AugmentConfig
 from twincar.core.errors import PhotoError, StorageError, UsageError
 from twincar.core.preprocess import Preprocessing
 from twincar.data.dataset import CACHE, PreparedData
@@ -36,7 +36,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]
 
 
 def photos(data: PreparedData, *, cache: bool = True, augment: AugmentConfig = CONFIG) -> TrainingPhotos:
-    return TrainingPhotos(data, data.split("train"), augment, SMALL, seed=0, cache=cache)
+    return TrainingPhotos(data, augment, SMALL, seed=0, cache=cache)
 
 
 def files(data: PreparedData) -> list[Path]:
@@ -59,9 +59,7 @@ def test_the_same_draws_give_the_same_pictures(data: PreparedData) -> None:
 def test_an_epoch_touches_no_photo(data: PreparedData, tmp_path: Path) -> None:
     photos(data)
     lost = PreparedData(data.folder, tmp_path / "nowhere", data.classes, data.annotations, data.manifest)
-    loader = training_loader(
-        lost, augment=CONFIG, preprocessing=SMALL, batch_size=8, balanced=False, seed=0, workers=1, cache=True
-    )
+    loader = training_loader(photos(lost), batch_size=8, balanced=False, workers=1)
     assert sum(len(labels) for _, labels in loader) == len(data.split("train"))
 
 
@@ -102,7 +100,7 @@ def test_a_damaged_or_foreign_file_is_built_anew(
 def test_other_crops_sizes_or_data_have_a_file_of_their_own(data: PreparedData) -> None:
     photos(data)
     photos(data, augment=AugmentConfig(crop_ratio=(1.2, 1.7)))
-    TrainingPhotos(data, data.split("train"), CONFIG, Preprocessing(height=48, width=48), seed=0, cache=True)
+    TrainingPhotos(data, CONFIG, Preprocessing(height=48, width=48), seed=0, cache=True)
     changed = {**data.manifest, "sha256": {**data.manifest["sha256"], "annotations.csv": "0" * 64}}
     photos(PreparedData(data.folder, data.photo_root, data.classes, data.annotations, changed))
     assert len(files(data)) == 4

@@ -10,7 +10,7 @@ import torch
 from conftest import draw_car
 from PIL import Image
 
-from twincar.core.config import AugmentConfig
+from twincar.core.augmentation import AugmentConfig
 from twincar.core.errors import PhotoError
 from twincar.core.photos import decode_photo, read_photo
 from twincar.core.preprocess import Preprocessing
@@ -28,9 +28,8 @@ SMALL = Preprocessing(height=32, width=48)
 
 
 def loader(data: PreparedData, *, workers: int = 0, seed: int = 0) -> PhotoLoader:
-    return training_loader(
-        data, augment=AugmentConfig(), preprocessing=SMALL, batch_size=8, balanced=True, seed=seed, workers=workers
-    )
+    photos = TrainingPhotos(data, AugmentConfig(), SMALL, seed)
+    return training_loader(photos, batch_size=8, balanced=True, workers=workers)
 
 
 def epoch_of(photo_loader: PhotoLoader, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -152,7 +151,7 @@ def test_every_kind_of_photo_is_decoded_as_in_evaluation(kind: str) -> None:
 
 def test_a_photo_is_varied_anew_each_time(small_data: Path) -> None:
     data = PreparedData.open(small_data)
-    photos = TrainingPhotos(data, data.split("train"), AugmentConfig(), SMALL, seed=0)
+    photos = TrainingPhotos(data, AugmentConfig(), SMALL, seed=0)
     image = photos[0, 0, 0][0]
     np.testing.assert_array_equal(image, photos[0, 0, 0][0])
     for key in [(0, 1, 0), (0, 0, 1)]:  # another epoch, another place

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ import yaml
 from bmw_model import bmw_classifier
 from colour_model import BLACK, BLUE, GREEN, RED, SCRIPT, TEMPLATE, YELLOW, paint, write_model
 from conftest import DESKTOP, PHONE, draw_car, luminance
+from golden_copies import words_of
 from packaging.requirements import Requirement
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -272,14 +273,16 @@ def test_it_fits_follows_the_scheme_and_shows_names_as_text(
     assert len(seen) > 10  # they were watched
 
 
-def test_a_photo_is_turned_upright_before_it_is_explained(tmp_path: Path, site: Site) -> None:
+def test_a_photo_is_turned_upright_before_it_is_explained(
+    tmp_path: Path, site: Site, golden: Callable[[str, str], None]
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
     from twincar.core.photos import read_photo
 
     page = answer_page(Classifier.load(site.model), read_photo(paint(tmp_path / "car.jpg", RED, exif=exif)))
     assert page.count("data:image/webp") == 2
-    assert "BMW M3 Sedan 2012" in page
+    golden("demo_answer", words_of(page))
 
 
 def test_examples_are_checked_at_the_start(tmp_path: Path) -> None:

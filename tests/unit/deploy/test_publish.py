@@ -23,7 +23,6 @@ from timm.data import create_transform, resolve_data_config
 
 import twincar.deploy.published_files
 from twincar.cli import app
-from twincar.core.config import TrainConfig, read_yaml
 from twincar.core.errors import HubError, UsageError
 from twincar.core.files import read_json, write_text
 from twincar.core.labels import stanford_cars
@@ -52,7 +51,7 @@ def linear_run(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     linear = build_network(replace(spec, head="linear"))
     linear.backbone.load_state_dict(network.backbone.state_dict())
     save_model(run.best, linear, replace(spec, head="linear"))
-    config = replace(TrainConfig.from_values(read_yaml(run.config)), head="linear")
+    config = replace(run.read_config(), head="linear")
     write_text(run.config, config.to_yaml())
     return path
 

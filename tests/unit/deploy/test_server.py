@@ -27,6 +27,7 @@ import onnx
 import pytest
 from conftest import draw_car
 from fastapi.testclient import TestClient
+from golden_copies import words_of
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -511,8 +512,11 @@ def test_the_model_tells_what_it_is(client: TestClient) -> None:
     assert (about.provenance, about.calibration.confidence) == ({"recipe": "by hand"}, 0.8)
 
 
-def test_the_page_asks_nobody_else_and_tells_every_address_and_field(client: TestClient) -> None:
+def test_the_page_asks_nobody_else_and_tells_every_address_and_field(
+    client: TestClient, golden: Callable[[str, str], None]
+) -> None:
     page = client.get("/", follow_redirects=True).text
+    golden("server", words_of(page))
     api = client.get("/openapi.json").json()
     assert set(api["paths"]) == {"/v1/predict", "/v1/model", "/healthz", "/readyz", "/metrics"}
     content = api["paths"]["/v1/predict"]["post"]["requestBody"]["content"]

@@ -23,7 +23,7 @@ def results(small_run: Path, small_data: Path, tmp_path: Path, monkeypatch: pyte
     return tmp_path / "results"
 
 
-def test_the_figures_are_those_of_evaluate(results: Path, small_run: Path, small_data: Path, tmp_path: Path) -> None:
+def test_the_metrics_equal_those_of_evaluate(results: Path, small_run: Path, small_data: Path, tmp_path: Path) -> None:
     run = shutil.copytree(small_run, tmp_path / "run")
     for split in ("val", "test"):
         whole = evaluate(run, split=split)
@@ -41,14 +41,14 @@ def test_the_figures_are_those_of_evaluate(results: Path, small_run: Path, small
         assert json.loads((ours.folder / "metrics.json").read_text())["metrics"] == ours.metrics
 
 
-def test_a_photo_without_a_row_is_told(results: Path, small_data: Path) -> None:
+def test_a_photo_without_a_row_is_an_error(results: Path, small_data: Path) -> None:
     data = PreparedData.open(small_data)
     (results / "part-000001.parquet").unlink()
     with pytest.raises(DataError, match=r"for each photo of the split 'test'.*twincar predict"):
         evaluate_batch(results, data, "test")
 
 
-def test_photos_that_cannot_be_read_count_apart(small_run: Path, small_data: Path, tmp_path: Path) -> None:
+def test_unreadable_photos_are_counted_separately(small_run: Path, small_data: Path, tmp_path: Path) -> None:
     data = PreparedData.open(small_data)
     root = shutil.copytree(data.photo_root, tmp_path / "photos")
     data = PreparedData(data.folder, root, data.classes, data.annotations, data.manifest)

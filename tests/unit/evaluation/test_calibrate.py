@@ -1,4 +1,4 @@
-"""Temperature and rejection, fitted to models of each kind."""
+"""Temperature and rejection thresholds, fitted to models of each kind."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ BMW, VOLVO = "BMW M3 Sedan 2012", "Volvo C30 Hatchback 2012"
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Reddish and greenish photos of two classes; some of either are of the other's colour."""
+    """Reddish and greenish photos of two classes; some have the colour of the other class."""
     rng = np.random.default_rng(0)
-    for place, car in enumerate((BMW, VOLVO)):
+    for index, car in enumerate((BMW, VOLVO)):
         (tmp_path / "photos" / car).mkdir(parents=True)
         for number in range(60):
-            shift = rng.normal(0.6, 0.5) * (1 if place == 0 else -1)
+            shift = rng.normal(0.6, 0.5) * (1 if index == 0 else -1)
             colour = (int(np.clip(128 + 60 * shift, 0, 255)), int(np.clip(128 - 60 * shift, 0, 255)), 0)
             Image.new("RGB", (64, 48), colour).save(tmp_path / "photos" / car / f"{number}.png")
     return tmp_path / "photos"
 
 
 def test_an_exported_model_is_calibrated(photos: Path, tmp_path: Path) -> None:
-    """Twice as sharp, the same network needs twice the temperature, and then says the same."""
+    """A network with twice the logits gets twice the temperature, and then gives the same probabilities."""
     found = []
     for sharper in (1.0, 2.0):
         model = write_model(tmp_path / f"{sharper}.onnx", sharper=sharper)
@@ -57,8 +57,8 @@ def test_an_exported_model_is_calibrated(photos: Path, tmp_path: Path) -> None:
     assert spec.calibration.temperature == pytest.approx(fit_temperature(logits, labels), rel=1e-3)
     assert spec.calibration.photos == 120
     assert spec.provenance["calibration"] == {"data": "photos", "split": "test", "photos": 120}
-    sure = [Classifier.load(result.path).predict(paths[0]).confidence for result in found]
-    assert sure[0] == pytest.approx(sure[1], abs=0.01)
+    confidences = [Classifier.load(result.path).predict(paths[0]).confidence for result in found]
+    assert confidences[0] == pytest.approx(confidences[1], abs=0.01)
     loss = [evaluate(path, data_folder=photos, out=tmp_path / f"r{i}").metrics["loss"] for i, path in
             enumerate([tmp_path / "2.0.onnx", found[1].path])]  # fmt: skip
     assert loss[1] < loss[0]

@@ -39,11 +39,11 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def evaluated(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("evaluated") / "run"
-    shutil.copytree(small_run, run, ignore=shutil.ignore_patterns("reports"))  # other tests write theirs
+    shutil.copytree(small_run, run, ignore=shutil.ignore_patterns("reports"))  # other tests write their own
     return evaluate(run, split="test", tta=True).folder
 
 
-def test_everything_is_written(evaluated: Path) -> None:
+def test_all_files_are_written(evaluated: Path) -> None:
     names = {path.name for path in evaluated.iterdir()}
     assert names == {
         "metrics.json", "predictions.csv", "classification_report.csv", "confusion_matrix.csv", "confusion_matrix.png",
@@ -68,17 +68,17 @@ def test_predictions_and_metrics_agree(evaluated: Path) -> None:
     assert [row["correct"] == "1" for row in rows] == right
     assert metrics["metrics"]["acc"] == pytest.approx(np.mean(right))
     for row in rows:
-        probabilities = [float(row[f"probability{place}"]) for place in range(1, 5)]
+        probabilities = [float(row[f"probability{rank}"]) for rank in range(1, 5)]
         assert probabilities == sorted(probabilities, reverse=True)
         assert sum(probabilities) == pytest.approx(1, abs=1e-4)
     assert metrics["accuracy"]["low"] <= metrics["accuracy"]["value"] <= metrics["accuracy"]["high"]
     assert metrics["tta_gain"]["acc"] == pytest.approx(metrics["tta"]["acc"] - metrics["metrics"]["acc"])
 
 
-def test_the_report_is_scikit_learns(evaluated: Path) -> None:
+def test_the_report_equals_that_of_scikit_learn(evaluated: Path) -> None:
     predictions = rows_of(evaluated / "predictions.csv")
-    truth, answers = [row["truth"] for row in predictions], [row["top1"] for row in predictions]
-    expected = classification_report(truth, answers, output_dict=True, zero_division=0)
+    truth, predicted = [row["truth"] for row in predictions], [row["top1"] for row in predictions]
+    expected = classification_report(truth, predicted, output_dict=True, zero_division=0)
     for row in rows_of(evaluated / "classification_report.csv"):
         theirs = expected[row["class_name"].replace("average", "avg")]
         assert float(row["precision"]) == pytest.approx(theirs["precision"])
@@ -91,12 +91,12 @@ def test_the_matrix_counts_every_photo(evaluated: Path) -> None:
     predictions = rows_of(evaluated / "predictions.csv")
     for row in rows_of(evaluated / "confusion_matrix.csv"):
         name = row.pop("true \\ predicted")
-        for answer, count in row.items():
-            assert int(count) == sum(p["truth"] == name and p["top1"] == answer for p in predictions)
+        for predicted, count in row.items():
+            assert int(count) == sum(p["truth"] == name and p["top1"] == predicted for p in predictions)
 
 
-def test_classes_in_another_order_give_the_same_figures(small_run: Path, small_data: Path, tmp_path: Path) -> None:
-    """The same test photos from a CSV whose classes come in another order, and one class is absent."""
+def test_classes_in_another_order_give_the_same_metrics(small_run: Path, small_data: Path, tmp_path: Path) -> None:
+    """The same test photos from a CSV file with another order of classes, one of which has no photos."""
     data = PreparedData.open(small_data)
     reversed_names = list(reversed(data.classes.names))
     (tmp_path / "classes.txt").write_text("\n".join(reversed_names))
@@ -114,7 +114,7 @@ def test_classes_in_another_order_give_the_same_figures(small_run: Path, small_d
 
 @pytest.fixture
 def other_data(tmp_path: Path) -> PreparedData:
-    """The same classes and file names; of its 8 test photos 4 are such as `small_data` trains or chooses on."""
+    """The same classes and file names; 4 of its 8 test photos are training or validation photos of `small_data`."""
     source = write_class_folders(tmp_path / "s", {"train": 2, "test": 1})
     for folder in (source / "test").iterdir():
         shutil.copy(source / "train" / folder.name / "000.jpg", folder / "001.jpg")
@@ -123,7 +123,7 @@ def other_data(tmp_path: Path) -> PreparedData:
     return prepare(str(source), tmp_path / "other cars", val_share=0.5)
 
 
-def test_results_of_other_photos_leave_those_of_the_run(
+def test_results_on_other_data_do_not_overwrite_those_of_the_run(
     small_run: Path, other_data: PreparedData, tmp_path: Path
 ) -> None:
     run = RunFolder(Path(shutil.copytree(small_run, tmp_path / "run", ignore=shutil.ignore_patterns("reports"))))
@@ -141,13 +141,13 @@ def test_results_of_other_photos_leave_those_of_the_run(
     assert {path: path.read_bytes() for path in run.reports.rglob("*") if path.is_file()} == before
 
 
-def test_a_moved_data_set_is_still_that_of_the_run(small_run: Path, small_data: Path, tmp_path: Path) -> None:
+def test_a_moved_data_set_is_recognised(small_run: Path, small_data: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(small_data, tmp_path / "moved"))
     shutil.copytree(PreparedData.open(small_data).photo_root, moved / "photos", dirs_exist_ok=True)
     assert is_own_data(open_engine(small_run)[1], PreparedData.open(moved))
 
 
-def test_a_run_without_a_record_of_its_photos_does_not_say_what_it_has_seen(small_run: Path, tmp_path: Path) -> None:
+def test_without_a_record_it_is_not_stated_which_photos_were_seen(small_run: Path, tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns("reports", "trained_on.csv")
     evaluation = evaluate(Path(shutil.copytree(small_run, tmp_path / "run", ignore=ignored)), split="test")
     assert evaluation.seen is None
@@ -161,22 +161,22 @@ def test_unknown_classes_are_refused(small_run: Path, tmp_path: Path) -> None:
         evaluate(small_run, split="test", data_folder=other.folder)
 
 
-def test_a_split_without_photos_or_labels_is_told(small_run: Path, tmp_path: Path) -> None:
+def test_a_missing_split_is_an_error(small_run: Path, tmp_path: Path) -> None:
     source = write_class_folders(tmp_path / "s", {"train": 4})
     other = prepare(str(source), tmp_path / "p", val_share=0.25)
     with pytest.raises(DataError, match="'test'"):
         evaluate(small_run, split="test", data_folder=other.folder)
 
 
-def test_a_photo_that_cannot_be_read_is_told(small_run: Path, tmp_path: Path) -> None:
+def test_an_unreadable_photo_is_an_error(small_run: Path, tmp_path: Path) -> None:
     source = write_class_folders(tmp_path / "s", {"train": 4, "test": 1})
     other = prepare(str(source), tmp_path / "p", val_share=0.25)
-    other.path(other.split("test")[0]).write_bytes(b"gone")
+    other.path(other.split("test")[0]).write_bytes(b"not an image")
     with pytest.raises(PhotoError, match="not an image"):
         evaluate(small_run, split="test", data_folder=other.folder)
 
 
-def test_tta_is_the_mean_over_views_made_from_the_photo(small_run: Path, small_data: Path) -> None:
+def test_tta_is_the_mean_over_views_of_the_photo(small_run: Path, small_data: Path) -> None:
     from twincar.core.photos import read_photo
     from twincar.models.calibration import softmax
     from twincar.models.engines.open import open_engine
@@ -196,17 +196,17 @@ def test_tta_is_the_mean_over_views_made_from_the_photo(small_run: Path, small_d
 
 @pytest.fixture(scope="module")
 def many_classes(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray, np.ndarray]:
-    """The report on 1,200 classes, two photos of each with two views, one photo in five mistaken; labels and logits."""
+    """The folder of a report on 1,200 classes, labels and logits: two photos each with two views, about 20% errors."""
     run = RunFolder.create(tmp_path_factory.mktemp("many") / "run")
     shutil.copy(small_run / "metrics.csv", run.metrics)
     rng = np.random.default_rng(0)
     classes = 1200
     labels = np.repeat(np.arange(classes), 2)
     logits = rng.normal(size=(len(labels), 2, classes)).astype(np.float32)
-    answers = np.where(rng.random(len(labels)) < 0.8, labels, rng.integers(0, classes, len(labels)))
-    answers[labels == 700] = 900  # the pair most often confused
-    answers[labels == 900] = 700
-    logits[np.arange(len(labels)), :, answers] += 8
+    predicted = np.where(rng.random(len(labels)) < 0.8, labels, rng.integers(0, classes, len(labels)))
+    predicted[labels == 700] = 900  # the pair most often confused
+    predicted[labels == 900] = 700
+    logits[np.arange(len(labels)), :, predicted] += 8
     annotations = [
         Annotation(file=f"{i}.jpg", label=label, split="test", width=96, height=64, box=None, sha256="")
         for i, label in enumerate(labels.tolist())
@@ -219,7 +219,9 @@ def many_classes(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> t
     return report_logits(subject, annotations, labels, logits).folder, labels, logits
 
 
-def test_blocks_of_photos_give_the_figures_of_the_whole(many_classes: tuple[Path, np.ndarray, np.ndarray]) -> None:
+def test_metrics_computed_in_blocks_equal_those_of_all_photos(
+    many_classes: tuple[Path, np.ndarray, np.ndarray],
+) -> None:
     folder, labels, logits = many_classes
     written = json.loads((folder / "metrics.json").read_text())
     for part, used in (("metrics", logits[:, 0]), ("tta", logits.mean(axis=1))):
@@ -229,7 +231,7 @@ def test_blocks_of_photos_give_the_figures_of_the_whole(many_classes: tuple[Path
     assert written["metrics"]["loss"] != written["tta"]["loss"]
 
 
-def test_of_very_many_classes_the_cells_that_count_are_listed(
+def test_with_many_classes_only_the_cells_with_photos_are_listed(
     many_classes: tuple[Path, np.ndarray, np.ndarray],
 ) -> None:
     folder = many_classes[0]
@@ -239,7 +241,7 @@ def test_of_very_many_classes_the_cells_that_count_are_listed(
     assert len(rows_of(folder / "classification_report.csv")) == 1200 + 2
 
 
-def test_of_very_many_classes_the_most_confused_are_drawn(many_classes: tuple[Path, np.ndarray, np.ndarray]) -> None:
+def test_with_many_classes_the_most_confused_are_drawn(many_classes: tuple[Path, np.ndarray, np.ndarray]) -> None:
     folder, labels, logits = many_classes
     with Image.open(folder / "confusion_matrix.png") as image:
         assert max(image.size) < 3000
@@ -251,13 +253,13 @@ def test_of_very_many_classes_the_most_confused_are_drawn(many_classes: tuple[Pa
     assert title == "Confusion matrix: the 100 of 1,200 classes most often confused"
 
 
-def test_classes_without_a_mistake_fill_the_picture() -> None:
+def test_classes_without_mistakes_fill_the_figure() -> None:
     matrix = confusion_matrix(np.arange(300), np.arange(300), 400)
     assert _classes_to_draw(matrix, "")[0] == list(range(100))
     assert _classes_to_draw(confusion_matrix(np.arange(200), np.arange(200), 400), "T") == (list(range(200)), "T")
 
 
-def test_a_picture_of_the_matrix_shades_by_all_photos_of_a_class(tmp_path: Path) -> None:
+def test_the_matrix_is_shaded_by_the_share_of_all_photos_of_a_class(tmp_path: Path) -> None:
     def brightness(support: int) -> float:
         figure = plots.confusion_figure(np.array([[2, 0], [0, 2]]), np.array([support, 2]), ["a", "b"], "title")
         plots.save(figure, tmp_path / "matrix.png")
@@ -266,7 +268,7 @@ def test_a_picture_of_the_matrix_shades_by_all_photos_of_a_class(tmp_path: Path)
     assert brightness(2) < brightness(4) < brightness(20)
 
 
-def test_a_picture_of_the_matrix_takes_megabytes_only(tmp_path: Path) -> None:
+def test_drawing_the_matrix_takes_only_megabytes(tmp_path: Path) -> None:
     """matplotlib's imshow takes dozens of bytes a pixel, over a gigabyte for 196 classes."""
     matrix = np.eye(45, dtype=np.int64)
     tracemalloc.start()
@@ -280,13 +282,15 @@ def test_a_picture_of_the_matrix_takes_megabytes_only(tmp_path: Path) -> None:
 
 
 def test_draw_car_is_stable() -> None:
-    """The fixtures' own footing: the same number gives the same photo."""
+    """The fixtures depend on this: the same number gives the same photo."""
     assert draw_car(0, 1).tobytes() == draw_car(0, 1).tobytes() != draw_car(0, 2).tobytes()
 
 
-def test_the_worst_classes_have_a_mistake_and_the_best_a_hit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_worst_classes_have_a_mistake_and_the_best_a_correct_prediction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [
-        {"class_name": f"car {place}", "accuracy": share, "support": 4} for place, share in enumerate((1, 0.5, 0, 1))
+        {"class_name": f"car {index}", "accuracy": share, "support": 4} for index, share in enumerate((1, 0.5, 0, 1))
     ]
     drawn: dict[str, tuple[list[str], str]] = {}
     monkeypatch.setattr(evaluate_module.plots, "accuracy_bars", lambda names, *_: (names, _[-1]))

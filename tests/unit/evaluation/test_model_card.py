@@ -1,9 +1,11 @@
-"""A card says what is so, in the hub's format, and names that users chose do nothing in it."""
+"""The model card: its contents, its format for the hub, and the escaping of names that users have chosen."""
 
 from __future__ import annotations
 
 import doctest
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,14 +19,14 @@ from twincar.core.config import TrainConfig
 from twincar.core.labels import ClassNames, stanford_cars
 from twincar.core.preprocess import Preprocessing
 from twincar.deploy.model_card import DataFacts, ModelCard, RunFacts
-from twincar.evaluation.report.artifacts import Corruptions, Metrics, OpenSet
+from twincar.evaluation.results import CorruptionScore, Evaluation, OpenSetEvaluation, Robustness
 from twincar.metrics.classification import Interval
 from twincar.metrics.reliability import UnknownGroup
 from twincar.models.calibration import Calibration
 from twincar.models.license import with_license
 from twincar.models.spec import ModelSpec
 
-MEASURED = TypeAdapter(Metrics).validate_python(METRICS)
+MEASURED = TypeAdapter(Evaluation).validate_python(METRICS)
 TOYS = ("Aurora Falcon Sedan 2012", "Aurora Falcon Coupe 2012")
 
 
@@ -79,12 +81,12 @@ def test_metadata_goes_through_the_hubs_own_parser() -> None:
         ("hub:tanganke/stanford_cars", stanford_cars(), None, ("other", "non-commercial-research")),
         ("my_folder", stanford_cars()[:98], None, ("other", "non-commercial-research")),
         ("my_folder", TOYS, None, (None, None)),
-        ("toycars", TOYS, None, (None, None)),  # a folder that somebody has called so
+        ("toycars", TOYS, None, (None, None)),  # a folder of this name
         ("my_folder", TOYS, "cc-by-4.0", ("cc-by-4.0", None)),
         ("my_folder", stanford_cars(), "cc-by-nc-4.0", ("cc-by-nc-4.0", None)),
     ],
 )
-def test_the_licence_of_the_weights_is_the_datas_unless_somebody_says(
+def test_the_licence_of_the_weights_is_by_default_that_of_the_data(
     source: str, classes: tuple[str, ...], chosen: str | None, expected: tuple[str | None, str | None]
 ) -> None:
     text = card_of(spec_of(source, classes), chosen).to_markdown()
@@ -94,27 +96,23 @@ def test_the_licence_of_the_weights_is_the_datas_unless_somebody_says(
     assert ("Stanford Cars (Krause et al., 2013)" in text) == (classes != TOYS)
 
 
-def test_what_was_not_measured_is_not_on_the_card() -> None:
+def test_missing_results_are_not_mentioned(golden: Callable[[str, str], None]) -> None:
     text = card_of(spec_of("toycars:0")).to_markdown()
+    golden("model_card_little_measured", text)
     assert "corrupted" not in text
     assert "AUROC" not in text
-    assert "nor on blurred or noisy ones" in text
-    assert "0.020 (not calibrated)" in text
-    assert "It cannot reject photos" in text
+    spatter = CorruptionScore("spatter", 1, 0.321, 0.2, 0.5, 8)
     group = UnknownGroup("hard", is_car=True, photos=1200, auroc=0.75, fpr95=1, oscr=0, rejected=0, auroc_by_others={})
     text = card_of(
         replace(spec_of("toycars:0"), calibration=Calibration(worse_quantiles=(0.0, 1.0), photos=1216)),
-        corruptions=Corruptions(Interval(0.5, 0.4, 0.6), 0.321, []),
-        open_set=OpenSet(0.5, 0.05, [group]),
+        corruptions=Robustness("test", 8, True, Interval(0.5, 0.4, 0.6), (spatter,), Path()),
+        open_set=OpenSetEvaluation("test", 8, 0.5, 0.05, 0.05, [group], Path()),
     ).to_markdown()
-    assert "| AUROC of known cars against cars of other classes: hard (1,200) | 0.750 |" in text
-    assert "| accuracy on corrupted photos, mean | 0.321 |" in text
-    assert "Calibrated on 1,216 validation photos." in text
-    assert "0.020 (before calibration 0.020)" in text
-    assert "It rejects photos that look like none of them" in text
+    golden("model_card", text)
+    assert all(figure in text for figure in ("hard (1,200) | 0.750 |", "mean | 0.321 |", "1,216"))
 
 
-def test_validation_photos_are_called_what_they_are() -> None:
+def test_results_on_validation_photos_are_labelled_as_such() -> None:
     text = card_of(spec_of("toycars:0"), metrics=replace(MEASURED, split="val")).to_markdown()
     assert "by which the best epoch was chosen" in text
     assert HubCard(text).data.eval_results[0].dataset_split == "validation"
@@ -132,8 +130,8 @@ NASTY = (
 )
 
 
-def test_names_do_nothing_in_the_text_or_the_metadata() -> None:
-    """Rendered by a Markdown parser with HTML and tables, as the hub has them."""
+def test_markup_in_names_is_escaped_in_text_and_metadata() -> None:
+    """The text is rendered by a Markdown parser with HTML and tables, as on the hub."""
     spec = spec_of("a\n---\nlicense: mit\n<b>|[x](y)", NASTY)
     text = card_of(spec).to_markdown()
     card = HubCard(text)
@@ -172,12 +170,12 @@ def test_what_the_header_holds_does_nothing_in_the_card_of_a_model_without_its_r
 @pytest.mark.parametrize(
     ("pretrained", "expected"), [("hub", "timm/tf_efficientnetv2_s.in21k"), ("none", None), ("my.pth", None)]
 )
-def test_the_base_model_is_named_where_there_is_one(pretrained: str, expected: str | None) -> None:
+def test_the_base_model_is_named_if_there_is_one(pretrained: str, expected: str | None) -> None:
     config = TrainConfig(pretrained=pretrained)
     assert card_of(spec_of("toycars:0"), config=config).metadata().base_model == expected
 
 
-def test_the_data_set_has_the_name_others_know() -> None:
+def test_the_data_set_has_its_public_name() -> None:
     assert DataFacts.of(spec_of("toycars:0")).name == "TwinCar's drawn cars"
     assert DataFacts.of(spec_of("hub:a/b")) == DataFacts("a/b", "a/b", "")
     assert DataFacts.of(spec_of("crops", stanford_cars())).name == "Stanford Cars (folder crops)"

@@ -18,6 +18,7 @@ from twincar.data.open_set_split import read_open_set
 from twincar.data.prepare import prepare
 from twincar.evaluation.open_set import evaluate_open_set
 from twincar.inference.classifier import Classifier
+from twincar.inference.results import Reason
 from twincar.models.engines.open import compute_logits
 
 SPLIT = {"known_classes": [1, "aurora_falcon coupe 2012"], "unknown_classes": {"Hard": [3], "Easy": [CLASSES[2]]}}
@@ -35,9 +36,9 @@ def split_file(tmp_path: Path) -> Path:
     return path
 
 
-def test_unseen_classes_are_neither_trained_on_nor_known(source: Path, split_file: Path, tmp_path: Path) -> None:
+def test_unseen_classes_are_not_classes_of_the_data_set(source: Path, split_file: Path, tmp_path: Path) -> None:
     data = prepare(str(source), tmp_path / "data", open_set=split_file)
-    names = sorted(CLASSES)  # as class folders are
+    names = sorted(CLASSES)  # the order of class folders
     assert data.classes.names == tuple(names[:2])
     assert count_splits(data.annotations) == {"train": 6, "val": 2, "test": 6, "unseen_easy": 3, "unseen_hard": 3}
     unseen = [photo for photo in data.annotations if photo.split.startswith("unseen")]
@@ -46,16 +47,14 @@ def test_unseen_classes_are_neither_trained_on_nor_known(source: Path, split_fil
     assert set(folders) == {("unseen_hard", names[3]), ("unseen_easy", CLASSES[2].replace("/", "-"))}
 
 
-def test_a_data_set_prepared_with_another_split_is_not_taken_for_it(
-    source: Path, split_file: Path, tmp_path: Path
-) -> None:
+def test_a_data_set_prepared_with_another_split_is_not_reused(source: Path, split_file: Path, tmp_path: Path) -> None:
     prepare(str(source), tmp_path / "data", open_set=split_file)
     prepare(str(source), tmp_path / "data", open_set=split_file)
     with pytest.raises(UsageError, match="never overwritten"):
         prepare(str(source), tmp_path / "data")
 
 
-def test_a_split_that_is_not_there_is_told(source: Path, tmp_path: Path) -> None:
+def test_a_missing_split_file_is_an_error(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Expected the file .*split\.json, but it is not there"):
         prepare(str(source), tmp_path / "data", open_set=tmp_path / "split.json")
     assert not (tmp_path / "data").exists()
@@ -73,16 +72,14 @@ def test_a_split_that_is_not_there_is_told(source: Path, tmp_path: Path) -> None
         ({"known_classes": ["Aurora Falkon Sedan 2012"], "unknown_classes": {}}, LabelError, "similar names are"),
     ],
 )
-def test_a_file_that_is_no_split_is_told(tmp_path: Path, content: object, error: type[Exception], words: str) -> None:
+def test_an_invalid_split_file_is_an_error(tmp_path: Path, content: object, error: type[Exception], words: str) -> None:
     path = tmp_path / "split.json"
     path.write_text(json.dumps(content))
     with pytest.raises(error, match=words):
         read_open_set(path, ClassNames(CLASSES))
 
 
-def test_a_bad_photo_of_an_unseen_class_is_left_out_like_any_other(
-    source: Path, split_file: Path, tmp_path: Path
-) -> None:
+def test_an_invalid_photo_of_an_unseen_class_is_left_out(source: Path, split_file: Path, tmp_path: Path) -> None:
     spoiled = shutil.copytree(source, tmp_path / "spoiled")
     for photo in (spoiled / "train" / CLASSES[3]).iterdir():
         photo.write_bytes(b"")
@@ -102,10 +99,10 @@ def test_a_prepared_data_set_without_unseen_classes_opens(source: Path, tmp_path
     assert PreparedData.open(data.folder).manifest["open_set"] is None
 
 
-def test_known_cars_are_compared_with_unseen_ones_and_with_no_cars(
+def test_known_cars_are_compared_with_unseen_cars_and_non_cars(
     source: Path, split_file: Path, small_run: Path, tmp_path: Path
 ) -> None:
-    """The AUROC and the share turned away, worked out again from the answers of the classifier."""
+    """AUROC and the rejected share, computed again from the predictions of the classifier."""
     data = prepare(str(source), tmp_path / "data", open_set=split_file)
     found = evaluate_open_set(small_run, split="test", data_folder=data.folder, false_rejection=0.3)
     groups = {group.name: group for group in found.groups}
@@ -114,8 +111,8 @@ def test_known_cars_are_compared_with_unseen_ones_and_with_no_cars(
     assert groups["all unseen"].photos == groups["easy"].photos + groups["hard"].photos == 6
     classifier = Classifier.load(small_run, false_rejection=0.3)
     hard = [classifier.predict(data.path(photo)) for photo in data.split("unseen_hard")]
-    turned_away = [answer.reason == "not a car this model knows" for answer in hard]
-    assert groups["hard"].rejected == pytest.approx(sum(turned_away) / 3)
+    rejected = [prediction.reason is Reason.UNKNOWN_CAR for prediction in hard]
+    assert groups["hard"].rejected == pytest.approx(sum(rejected) / 3)
     logits = {
         split: compute_logits(
             classifier.engine, classifier.spec.preprocessing, [data.path(photo) for photo in data.split(split)]

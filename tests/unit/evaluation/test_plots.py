@@ -1,4 +1,4 @@
-"""Pictures say nothing that cannot be: no share below 0, no name without its end."""
+"""Labels of figures: shares are between 0 and 100%, and shortened names keep their ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from twincar.evaluation import plots
 
 
-def test_shares_of_known_cars_end_at_0_and_at_100_percent() -> None:
+def test_the_axis_of_scores_ends_at_0_and_at_100_percent() -> None:
     scores = {"known cars": np.array([0.02, 0.5, 1.0], np.float32), "noise": np.array([-3.0, -0.1, 1.4], np.float32)}
     (axes,) = plots.score_figure(scores, 0.05).axes
     assert [label.get_text() for label in axes.get_xticklabels()] == [
@@ -15,14 +15,14 @@ def test_shares_of_known_cars_end_at_0_and_at_100_percent() -> None:
     ]  # fmt: skip
     low, high = axes.get_xlim()
     assert low < -0.25
-    assert high > 1.25  # all dots are in the picture
+    assert high > 1.25  # all dots are visible
     assert [label.get_text() for label in axes.get_yticklabels()] == [
-        "known cars: 67% of 3 pass",
-        "noise: 33% of 3 pass",
+        "known cars: 67% of 3 accepted",
+        "noise: 33% of 3 accepted",
     ]
 
 
-def test_bars_show_the_year_of_a_long_name_and_say_so_if_there_is_none() -> None:
+def test_bars_show_the_year_of_a_long_name_and_a_note_without_classes() -> None:
     name = "Chevrolet Silverado 2500HD Regular Cab Long Bed Diesel 2012"
     (axes,) = plots.accuracy_bars([name], [0.996], [500], "title").axes
     (label,) = axes.get_yticklabels()

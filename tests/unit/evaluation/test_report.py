@@ -1,4 +1,4 @@
-"""The page of a run, read as text and opened in a real browser."""
+"""The report of a run, read as text and opened in a browser."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import DESKTOP, PHONE, draw_car, luminance, small_config
+from golden_copies import words_of
 from PIL import Image
 from test_model_card import MEASURED
 from typer.testing import CliRunner
@@ -26,9 +27,10 @@ from twincar.core.preprocess import Preprocessing
 from twincar.core.runs import MONITOR, RunFolder
 from twincar.data.dataset import Annotation, PreparedData, write_prepared
 from twincar.evaluation import evaluate as evaluate_module
-from twincar.evaluation.report import artifacts as files
-from twincar.evaluation.report.page import LARGEST, _surety_verdict, report
-from twincar.evaluation.report.photos import Album, show_mistakes
+from twincar.evaluation.report import artifacts
+from twincar.evaluation.report.page import MAX_PAGE_BYTES, _calibration_verdict, report
+from twincar.evaluation.report.photos import ImageBudget, show_mistakes
+from twincar.evaluation.results import CorruptionScore, Robustness
 from twincar.evaluation.subject import Subject
 from twincar.metrics.classification import Chance, Interval
 from twincar.models.calibration import Calibration
@@ -39,24 +41,27 @@ from twincar.models.spec import ModelSpec
 SCRIPT = "<script>alert(1)</script>"
 FALCON, VAN, NINE = "Aurora Falcon Coupe 2012", 'Borealis <i>"C/V"</i> &amp; Van 2009', "Corvus Nine SUV 2011"
 CLASSES = (SCRIPT, FALCON, VAN, NINE)
-# (truth, answer, confidence): by hand, F1 is 0.8, 4/9, 1 and 0.4 in the order of the classes.
-ANSWERS = [
+# (truth, prediction, confidence); by hand, F1 is 0.8, 4/9, 1 and 0.4 in the order of the classes.
+PREDICTIONS = [
     *[(0, 0, 0.9)] * 4,
     (1, 1, 0.9), (1, 1, 0.9), (1, 0, 0.95), (1, 0, 0.55),
     *[(2, 2, 0.9)] * 4,
     (3, 3, 0.9), (3, 1, 0.85), (3, 1, 0.75), (3, 1, 0.65),
 ]  # fmt: skip
-LOST = "06.jpg"  # the photo of the surest mistake
+MISSING = "06.jpg"  # the photo of the most confident mistake
 
 
 def build_run(
-    root: Path, classes: Sequence[str], answers: Sequence[tuple[int, int, float]], draw: Callable[[int], Image.Image]
+    root: Path,
+    classes: Sequence[str],
+    predictions: Sequence[tuple[int, int, float]],
+    draw: Callable[[int], Image.Image],
 ) -> Path:
-    """A run that was never trained, on photos `00.jpg`, `01.jpg`, ..., with the given answers to its test photos."""
+    """An untrained run on photos `00.jpg`, `01.jpg`, ..., with the given predictions for its test photos."""
     data, names = root / "data", ClassNames(tuple(classes))
     (data / "photos").mkdir(parents=True)
     annotations = []
-    for number, (truth, _, _) in enumerate(answers):
+    for number, (truth, _, _) in enumerate(predictions):
         draw(number).save(data / "photos" / f"{number:02d}.jpg", quality=90)
         annotations.append(
             Annotation(file=f"{number:02d}.jpg", label=truth, split="test", width=96, height=64, box=None, sha256="")
@@ -83,12 +88,12 @@ def build_run(
     )
     save_model(run.best, build_network(spec), spec)
 
-    logits = np.empty((len(answers), 1, len(classes)), np.float32)
-    for row, (_, answer, confidence) in zip(logits[:, 0], answers, strict=True):
+    logits = np.empty((len(predictions), 1, len(classes)), np.float32)
+    for row, (_, predicted, confidence) in zip(logits[:, 0], predictions, strict=True):
         row[:] = np.log((1 - confidence) / (len(classes) - 1))
-        row[answer] = np.log(confidence)
-    labels = np.array([truth for truth, _, _ in answers])
-    with pytest.MonkeyPatch.context() as patch:  # the pictures take their time, and the page does not use them
+        row[predicted] = np.log(confidence)
+    labels = np.array([truth for truth, _, _ in predictions])
+    with pytest.MonkeyPatch.context() as patch:  # the figures take time, and the page does not use them
         patch.setattr(evaluate_module, "_draw_classes", lambda *_: None)
         patch.setattr(evaluate_module, "_draw_matrix", lambda *_: None)
         patch.setattr(evaluate_module, "_draw_reliability", lambda *_: None)
@@ -99,7 +104,7 @@ def build_run(
 
 
 def add_measurements(run: Path) -> None:
-    """What a calibrated model has, and what the open set, corruptions, scored explanations, audit and compare leave."""
+    """Add the results of calibration, open set, corruptions, scored explanations, audit and compare."""
     metrics = json.loads((run / "reports/test/metrics.json").read_text())
     metrics["calibration"] |= {"before": {"ece": 0.0812, "nll": 0.5, "brier": 0.2}}
     metrics["calibration"]["after"]["ece"] = 0.0234
@@ -110,18 +115,22 @@ def add_measurements(run: Path) -> None:
         {"level": "year", "photos": 16, "ece": 0.1, "accuracy": 0.843, "answered": None, "precision": None},
     ]
     write_json(run / "reports/test/metrics.json", metrics)
-    rows = [{"corruption": "spatter", "severity": s, "accuracy": 0.6 - s / 20, "low": 0.2, "high": 0.7} for s in (1, 5)]
-    clean = {"value": 0.6875, "low": 0.4, "high": 0.9}
-    write_json(run / "reports/test/corruptions.json", {"clean": clean, "mean": 0.451, "corruptions": rows})
+    scores = tuple(CorruptionScore("spatter", severity, 0.601 - severity / 20, 0.2, 0.7, 16) for severity in (1, 5))
+    robustness = Robustness("test", 16, True, Interval(0.6875, 0.4, 0.9), scores, run / "reports/test")
+    write_json(run / "reports/test/corruptions.json", robustness.to_dict())
     same = {"fpr95": 0.5, "oscr": 0.6, "rejected": 0.1, "auroc_by_others": {}}
     far = {**same, "name": "noise", "is_car": False, "photos": 9, "auroc": 0.987}
     unseen = {**same, "name": "hard", "is_car": True, "photos": 8, "auroc": 0.654}
-    write_json(run / "reports/open_set/open_set.json", {"accuracy": 0.7, "rejected": 0.05, "groups": [unseen, far]})
-    scores = [{"score": "deletion", "map": "random", "value": 0.345, "low": 0.3, "high": 0.4, "better": "lower"}]
-    write_json(run / "reports/test/explanation_scores.json", {"photos": 16, "scores": scores})
+    measured = {"split": "test", "photos": 16, "accuracy": 0.7, "false_rejection": 0.05, "rejected": 0.05}
+    write_json(run / "reports/open_set/open_set.json", {**measured, "groups": [unseen, far]})
+    mapped = [{"score": "deletion", "map": "random", "value": 0.345, "low": 0.3, "high": 0.4, "better": "lower"}]
+    write_json(run / "reports/test/explanation_scores.json", {"split": "test", "photos": 16, "scores": mapped})
     audit = {"photos": 64, "invalid": {}, "findings": {"near duplicate": 17}, "classes": [], "to_exclude": 13}
     write_json(run / "reports/audit/audit.json", {**audit, "estimated_label_noise": None})
-    compared = {"first": FALCON, "second": NINE, "page": "falcon-nine.html"}
+    counts = ("photos_first", "photos_second", "right_first", "right_second", "first_as_second", "second_as_first")
+    confidences = ("confidence_first_as_second", "confidence_second_as_first")
+    compared = {"first": FALCON, "second": NINE, "split": "test", "page": "falcon-nine.html", "pngs": []}
+    compared |= {**dict.fromkeys(counts, 1), **dict.fromkeys(confidences)}
     write_json(run / "reports/compare/compare.json", {"pairs": [compared]})
 
 
@@ -132,40 +141,46 @@ class Page:
 
     @property
     def text(self) -> str:
-        """Without Plotly, which is longer than all else."""
+        """The page without Plotly, which is longer than the rest."""
         return re.sub(r"<script>/\*\*\n\* plotly.js.*?</script>", "", self.path.read_text(), flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
-    """With all its parts, and one photo that has gone."""
-    run = build_run(tmp_path_factory.mktemp("small"), CLASSES, ANSWERS, lambda number: draw_car(number % 4, number))
+    """A page with all parts, and one missing photo."""
+    run = build_run(tmp_path_factory.mktemp("small"), CLASSES, PREDICTIONS, lambda number: draw_car(number % 4, number))
     add_measurements(run)
-    (run.parent / "data" / "photos" / LOST).unlink()
+    (run.parent / "data" / "photos" / MISSING).unlink()
     return Page(run, report(run).path)
 
 
 @pytest.fixture(scope="module")
 def large_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
-    """All 196 classes, half of the answers wrong, and photos that hardly shrink: more than fits."""
+    """All 196 classes, half of the predictions wrong, and photos of noise, which do not all fit."""
     noise = np.random.default_rng(0).integers(0, 256, (4, 240, 320, 3), np.uint8)
-    answers = [(number % 196, (number + number // 196) % 196, 0.5 + number / 1000) for number in range(392)]
+    predictions = [(number % 196, (number + number // 196) % 196, 0.5 + number / 1000) for number in range(392)]
     run = build_run(
-        tmp_path_factory.mktemp("large"), stanford_cars(), answers, lambda number: Image.fromarray(noise[number % 4])
+        tmp_path_factory.mktemp("large"),
+        stanford_cars(),
+        predictions,
+        lambda number: Image.fromarray(noise[number % 4]),
     )
-    return Page(run, report(run, out=run.parent / "sent by mail.html").path)
+    return Page(run, report(run, out=run.parent / "small enough.html").path)
+
+
+def test_the_page_reads_as_it_did(page: Page, golden: Callable[[str, str], None]) -> None:
+    golden("report", words_of(page.text))
 
 
 def test_the_summary_comes_first(page: Page) -> None:
     text = re.sub(r"\s+", " ", page.text)
-    assert "accuracy is <strong>68.8%</strong> on 16 test photos, which the model had never seen." in text
+    assert "<strong>68.8%</strong> on 16 test photos" in text
     assert text.index("macro-F1") < text.index('id="curves"')
-    assert "trained on 48 photos from by hand. Its weights are those of epoch 1 of 1." in text
-    assert f"which did not count when the epoch was chosen: 1 of 4 ({FALCON})." in text
+    assert f"1 of 4 ({FALCON})" in text
     assert f"{NINE} and {FALCON}: 3" in text
 
 
-def test_every_measurement_is_shown(page: Page) -> None:
+def test_every_result_is_shown(page: Page) -> None:
     calibration, rejection = ("0.081", "0.023"), ("92% of the validation", "87.5%", "78.6%", "0.1234")
     others = (
         "91.2%",
@@ -180,14 +195,14 @@ def test_every_measurement_is_shown(page: Page) -> None:
     )
     for found in (*calibration, *rejection, *others):
         assert found in page.text, found
-    assert "To see this here" not in page.text
+    assert "To add this" not in page.text
     drawn = json.loads(re.search(r'id="figures">(.*?)</script>', page.text).group(1))  # type: ignore[union-attr]
     assert set(drawn) == {"loss", "quality", "confusion", "reliability", "risk", "corruptions"}
 
 
-def test_a_missing_part_tells_the_command_that_makes_it(large_page: Page) -> None:
-    told = re.findall(r"To see this here, run <code>(.*?)</code>", large_page.text)
-    assert told == [
+def test_a_missing_part_names_the_command_that_adds_it(large_page: Page) -> None:
+    commands = re.findall(r"To add this, run <code>(.*?)</code>", large_page.text)
+    assert commands == [
         "twincar evaluate run --open-set",
         "twincar evaluate run --split test --corruptions",
         "twincar explain run --split test --score",
@@ -195,16 +210,16 @@ def test_a_missing_part_tells_the_command_that_makes_it(large_page: Page) -> Non
     ]
 
 
-def test_the_page_tells_no_path_of_this_computer(page: Page, large_page: Page, tmp_path: Path) -> None:
-    """It is made to be sent. Settings, origin, commands, and what stands where photos would be if the data had gone."""
-    gone = report(page.run, data_folder=tmp_path / "gone", out=tmp_path / "page.html").path
-    for path in (page.path, large_page.path, gone):
+def test_the_page_contains_no_path_of_this_computer(page: Page, large_page: Page, tmp_path: Path) -> None:
+    """The page may be sent to others: settings, provenance, commands, and the note on missing data are checked."""
+    without_data = report(page.run, data_folder=tmp_path / "missing", out=tmp_path / "page.html").path
+    for path in (page.path, large_page.path, without_data):
         text = path.read_text()
-        for told in (page.run.parent, page.run.parents[1], large_page.run.parent, tmp_path, Path.home()):
-            assert str(told) not in text
+        for private in (page.run.parent, page.run.parents[1], large_page.run.parent, tmp_path, Path.home()):
+            assert str(private) not in text
 
 
-def test_the_origin_names_hashes_and_commands(page: Page) -> None:
+def test_the_provenance_contains_hashes_and_commands(page: Page) -> None:
     for file in (page.run / "best.safetensors", page.run.parent / "data" / "manifest.json"):
         assert sha256_of_file(file) in page.text
     assert "twincar train data --config run/config.yaml" in page.text
@@ -214,18 +229,18 @@ def test_the_origin_names_hashes_and_commands(page: Page) -> None:
     assert "2.99" in page.text
 
 
-def test_the_page_stays_small_and_says_what_it_leaves_out(large_page: Page) -> None:
-    assert 10_000_000 < large_page.path.stat().st_size < LARGEST
+def test_the_page_is_limited_in_size_and_says_what_it_omits(large_page: Page) -> None:
+    assert 10_000_000 < large_page.path.stat().st_size < MAX_PAGE_BYTES
     shown = large_page.text.count('<figure class="card"')
     assert 20 < shown < 120
     assert f"The {shown} most confident of 196 wrong predictions" in large_page.text
     assert large_page.path.read_text().count("* plotly.js v") == 1
 
 
-def test_without_room_for_pictures_it_says_so(
+def test_without_room_for_photos_the_page_says_so(
     large_page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twincar.evaluation.report.page.LARGEST", 0)
+    monkeypatch.setattr("twincar.evaluation.report.page.MAX_PAGE_BYTES", 0)
     text = report(large_page.run, out=tmp_path / "page.html").path.read_text()
     assert "predictions.csv</code> lists the 196 wrong predictions" in text
     assert "<img src" not in text
@@ -236,7 +251,7 @@ def test_names_cannot_end_the_script_they_are_in(page: Page) -> None:
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page.text
 
 
-def test_a_run_without_evaluation_tells_what_to_do(page: Page, tmp_path: Path) -> None:
+def test_without_an_evaluation_the_error_names_the_command(page: Page, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"on test photos only. First run: twincar evaluate \S+ --split val"):
         report(page.run, split="val")
     bare = shutil.copytree(page.run, tmp_path / "bare", ignore=shutil.ignore_patterns("reports"))
@@ -245,11 +260,13 @@ def test_a_run_without_evaluation_tells_what_to_do(page: Page, tmp_path: Path) -
     assert not (bare / "reports").exists()
 
 
-def test_other_photos_have_a_page_of_their_own(page: Page, tmp_path: Path) -> None:
+def test_another_data_set_has_a_separate_page(page: Page, tmp_path: Path) -> None:
     data = PreparedData.open(page.run.parent / "data")
     other = tmp_path / "other"
     write_prepared(other, data.classes, data.annotations[:4], {"photo_root": str(data.photo_root), "photos": {}})
-    with pytest.raises(UsageError, match=rf"of {other}, and it was on none. First run: .* --split test --data {other}"):
+    with pytest.raises(
+        UsageError, match=rf"of {other}, but it was evaluated on none. First run: .* --split test --data {other}"
+    ):
         report(page.run, data_folder=other)
     folder = page.run / "evaluations" / f"other-{sha256_of_file(other / 'annotations.csv')[:8]}"
     shutil.copytree(page.run / "reports" / "test", folder / "test")
@@ -261,21 +278,21 @@ def test_other_photos_have_a_page_of_their_own(page: Page, tmp_path: Path) -> No
     text = re.sub(r"\s+", " ", made.path.read_text())
     assert "16 test photos of other, 3 of which the model was trained on and 1 of which chose the best epoch." in text
     assert f"Classes without photos here, which macro-F1 leaves out: 4 of 4 ({FALCON}, a, b and 1 more)." in text
-    assert "trained on 48 photos" not in text  # how many are in that data set is no matter here
+    assert "trained on 48 photos" not in text  # the number of training photos is not that of this data set
     assert "twincar train data --config" in text
 
 
 def test_without_its_data_the_page_has_placeholders(page: Page, tmp_path: Path) -> None:
-    made = report(page.run, data_folder=tmp_path / "gone", out=tmp_path / "page.html")
+    made = report(page.run, data_folder=tmp_path / "missing", out=tmp_path / "page.html")
     text = made.path.read_text()
-    assert "No photos are shown: The data set was not" in text
+    assert "No photos are shown: The data set is no longer" in text
     assert text.count("photo not found") == 2 * 5 + 2 * 2  # mistakes and twins
 
 
-def test_the_command_tells_where_the_page_is(page: Page, tmp_path: Path) -> None:
+def test_the_command_prints_the_path_of_the_page(page: Page, tmp_path: Path) -> None:
     out = tmp_path / "page.html"
     result = CliRunner().invoke(app, ["report", str(page.run), "--split", "test", "--out", str(out)])
-    assert result.stdout == f"Page of the test photos: {out} ({out.stat().st_size / 1e6:.1f} MB)\n"
+    assert result.stdout == f"Report on the test photos: {out} ({out.stat().st_size / 1e6:.1f} MB)\n"
 
 
 def test_a_damaged_table_is_named(page: Page, tmp_path: Path) -> None:
@@ -290,8 +307,8 @@ def test_a_damaged_table_is_named(page: Page, tmp_path: Path) -> None:
 
 @contextmanager
 def opened(browser: Any, path: Path, viewport: dict[str, int] = DESKTOP, scheme: str = "light") -> Iterator[Any]:
-    """The page in a tab of its own; whatever it complains of or asks the network for fails the test."""
-    trouble: list[str] = []
+    """The page in a separate tab; any console message or network request fails the test."""
+    problems: list[str] = []
     context = browser.new_context(viewport=viewport, color_scheme=scheme, has_touch=viewport is PHONE)
     context.set_default_timeout(10_000)
 
@@ -299,23 +316,25 @@ def opened(browser: Any, path: Path, viewport: dict[str, int] = DESKTOP, scheme:
         if route.request.url == path.as_uri():
             route.continue_()
         else:
-            trouble.append(f"asked for {route.request.url}")
+            problems.append(f"requested {route.request.url}")
             route.abort()
 
     context.route(lambda url: not url.startswith("data:"), only_the_file)
     tab = context.new_page()
-    tab.on("console", lambda message: trouble.append(message.text))
-    tab.on("pageerror", lambda error: trouble.append(str(error)))
-    tab.on("dialog", lambda dialog: (trouble.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    tab.on("console", lambda message: problems.append(message.text))
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.on("dialog", lambda dialog: (problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
     tab.goto(path.as_uri())
     yield tab
     context.close()
-    assert trouble == []
+    assert problems == []
 
 
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_and_follows_the_colour_scheme(browser: Any, page: Page, viewport: dict[str, int], scheme: str) -> None:
+def test_the_page_fits_the_screen_and_follows_the_colour_scheme(
+    browser: Any, page: Page, viewport: dict[str, int], scheme: str
+) -> None:
     with opened(browser, page.path, viewport, scheme) as tab:
         assert tab.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
         ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -358,12 +377,12 @@ def test_the_table_sorts_and_filters(browser: Any, page: Page) -> None:
         assert len(names_in(tab, visible=True)) == 4
 
 
-def test_the_gallery_begins_with_the_worst_and_filters(browser: Any, page: Page) -> None:
+def test_the_gallery_begins_with_the_most_confident_mistake_and_filters(browser: Any, page: Page) -> None:
     with opened(browser, page.path) as tab:
         cards = tab.locator("#gallery .card")
-        sure = [int(text) for text in re.findall(r"(\d+)% confidence", " ".join(cards.all_inner_texts()))]
-        assert sure == [95, 85, 75, 65, 55]
-        assert cards.nth(0).locator(".placeholder").count() == 2  # its photo has gone
+        confidences = [int(text) for text in re.findall(r"(\d+)% confidence", " ".join(cards.all_inner_texts()))]
+        assert confidences == [95, 85, 75, 65, 55]
+        assert cards.nth(0).locator(".placeholder").count() == 2  # its photo is missing
         cards.nth(1).scroll_into_view_if_needed()
         assert cards.nth(1).locator("img").evaluate_all(
             "images => Promise.all(images.map(image => image.decode().then(() => image.naturalWidth)))"
@@ -376,32 +395,32 @@ def test_the_gallery_begins_with_the_worst_and_filters(browser: Any, page: Page)
         assert tab.locator("#mistake-count").inner_text() == "2 of 5 mistakes"
 
 
-def hover(tab: Any, truth: int, answer: int) -> str:
-    """What is said of a cell of the matrix, told by the places of its classes."""
+def hover(tab: Any, truth: int, predicted: int) -> str:
+    """The text shown for a cell of the matrix, given the indices of its classes."""
     figure = tab.locator("#figure-confusion")
     figure.scroll_into_view_if_needed()
     x, y = figure.evaluate(
-        """(figure, [truth, answer]) => {
+        """(figure, [truth, predicted]) => {
             const { xaxis, yaxis } = figure._fullLayout, box = figure.getBoundingClientRect();
-            return [box.x + xaxis._offset + xaxis.c2p(answer), box.y + yaxis._offset + yaxis.c2p(truth)];
+            return [box.x + xaxis._offset + xaxis.c2p(predicted), box.y + yaxis._offset + yaxis.c2p(truth)];
         }""",
-        [truth, answer],
+        [truth, predicted],
     )
     tab.mouse.move(x, y)
     return str(tab.locator(".hoverlayer .hovertext").text_content())
 
 
-def test_a_cell_of_the_matrix_tells_both_names_and_the_count(browser: Any, page: Page, large_page: Page) -> None:
+def test_a_cell_of_the_matrix_shows_both_names_and_the_count(browser: Any, page: Page, large_page: Page) -> None:
     with opened(browser, page.path) as tab:
-        assert hover(tab, 1, 0) == f"true: {FALCON}answered: {SCRIPT}photos: 2"
+        assert hover(tab, 1, 0) == f"true: {FALCON}predicted: {SCRIPT}photos: 2"
     cars = stanford_cars()
     with opened(browser, large_page.path) as tab:
-        assert hover(tab, 195, 0) == f"true: {cars[195]}answered: {cars[0]}photos: 1"
+        assert hover(tab, 195, 0) == f"true: {cars[195]}predicted: {cars[0]}photos: 1"
         buttons = tab.locator(".modebar-btn").evaluate_all("all => all.map(button => button.dataset.title)")
-        assert buttons == ["Zoom in", "Zoom out", "Reset axes"]  # none that sends the figure anywhere
+        assert buttons == ["Zoom in", "Zoom out", "Reset axes"]  # no button sends the figure anywhere
 
 
-def test_markup_in_a_name_is_text(browser: Any, page: Page) -> None:
+def test_markup_in_a_name_is_shown_as_text(browser: Any, page: Page) -> None:
     with opened(browser, page.path) as tab:
         assert {SCRIPT, VAN} <= set(names_in(tab))
         assert {SCRIPT, VAN} <= set(tab.locator("#figure-confusion .ytick text").all_text_contents())
@@ -409,36 +428,36 @@ def test_markup_in_a_name_is_text(browser: Any, page: Page) -> None:
         assert tab.locator("script").count() == 3  # Plotly, the figures, and ours
 
 
-def test_a_model_at_chance_is_not_praised(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_at_chance_level_is_reported_as_such(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "than chance" not in page.text
     assert "The chance level is an accuracy of" in page.text
-    read = files.read_metrics(page.run / "reports" / "test")
+    read = artifacts.read_metrics(page.run / "reports" / "test")
     at_chance = replace(read, chance=Chance(read.accuracy.low, 0.2))
-    monkeypatch.setattr("twincar.evaluation.report.page.files.read_metrics", lambda _: at_chance)
+    monkeypatch.setattr("twincar.evaluation.report.page.artifacts.read_metrics", lambda _: at_chance)
     text = Page(page.run, report(page.run, out=page.run / "chance.html").path).text
     assert "The model is not significantly above chance.</strong>" in text
 
 
 @pytest.mark.parametrize(
-    ("surety", "chance", "verdict"),
+    ("confidence", "chance", "verdict"),
     [
-        (0.69, 0.25, "that fits"),
-        (0.75, 0.25, "that fits"),  # within the interval: so few photos cannot tell
-        (0.75, 0.65, "that fits, but it is no more than chance"),
-        (0.95, 0.25, "too sure of itself"),
-        (0.30, 0.25, "more cautious than it need be"),
+        (0.69, 0.25, "these agree"),
+        (0.75, 0.25, "these agree"),  # within the interval
+        (0.75, 0.65, "these agree, but the accuracy is that of chance"),
+        (0.95, 0.25, "the model is overconfident"),
+        (0.30, 0.25, "the model is underconfident"),
     ],
 )
-def test_what_a_mean_confidence_is_worth(surety: float, chance: float, verdict: str) -> None:
+def test_the_mean_confidence_is_compared_with_the_accuracy(confidence: float, chance: float, verdict: str) -> None:
     metrics = replace(MEASURED, accuracy=Interval(0.7, 0.6, 0.8), chance=Chance(chance, 0.1))
-    assert _surety_verdict(surety, metrics) == verdict
+    assert _calibration_verdict(confidence, metrics) == verdict
 
 
-def test_dark_is_explained_where_it_is_seen(page: Page) -> None:
-    assert "dark is outside the network" in page.text  # photos of 96×64 pixels, seen as a square
-    album = Album(page.run.parent / "data" / "photos", 10**6)
+def test_darkening_is_explained_if_a_photo_is_cropped(page: Page) -> None:
+    assert "dark is outside the network" in page.text  # photos of 96×64 pixels, cropped to a square
+    images = ImageBudget(page.run.parent / "data" / "photos", 10**6)
     engine, spec = open_engine(page.run)
-    wrong = [answer for answer in files.read_predictions(page.run / "reports" / "test") if not answer.correct]
+    wrong = [row for row in artifacts.read_predictions(page.run / "reports/test/predictions.csv") if not row.correct]
     squashed = replace(spec, preprocessing=replace(spec.preprocessing, squash=True))
-    assert any(mistake.partly_seen for mistake in show_mistakes(wrong, album, engine, spec))
-    assert not any(mistake.partly_seen for mistake in show_mistakes(wrong, album, engine, squashed))
+    assert any(mistake.is_cropped for mistake in show_mistakes(wrong, images, engine, spec))
+    assert not any(mistake.is_cropped for mistake in show_mistakes(wrong, images, engine, squashed))

@@ -1,8 +1,9 @@
-"""Files read back for the report, and the figures made of them."""
+"""Results that are read back for the report, and its figures."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,9 @@ from twincar.core import html as pages
 from twincar.core.errors import DataError
 from twincar.core.files import write_csv, write_json, write_text
 from twincar.core.runs import MONITOR
-from twincar.evaluation.report import artifacts as files
-from twincar.evaluation.report import figures
-from twincar.evaluation.report.artifacts import Corruption, Corruptions
+from twincar.data.class_issues import ClassIssue
+from twincar.evaluation.report import artifacts, figures
+from twincar.evaluation.results import ComparedPair, CorruptionScore, OpenSetEvaluation, Robustness
 from twincar.metrics.classification import Interval
 from twincar.metrics.reliability import LevelReport, Rejection, ReliabilityBin, UnknownGroup
 from twincar.metrics.saliency import Score
@@ -24,6 +25,13 @@ BINS = [{"confidence": 0.9, "accuracy": 1, "photos": 3}]
 METRICS = {
     "split": "test",
     "photos": 8,
+    "data": None,
+    "seen": None,
+    "left_out": {},
+    "absent": [],
+    "intervals": {},
+    "tta": None,
+    "folder": "where it was written",
     "accuracy": {"value": 0.5, "low": 0.2, "high": 0.8},
     "macro_f1": {"value": 0.4, "low": 0.1, "high": 0.7},
     "chance": {"accuracy": 0.3, "macro_f1": 0.2},
@@ -41,15 +49,16 @@ METRICS = {
 }  # fmt: skip
 
 
-def test_metrics_are_what_evaluate_writes(tmp_path: Path) -> None:
-    write_json(tmp_path / "metrics.json", {**METRICS, "tta": None, "folder": "unused"})
-    metrics = files.read_metrics(tmp_path)
+def test_metrics_are_read_as_evaluate_writes_them(tmp_path: Path) -> None:
+    write_json(tmp_path / "metrics.json", METRICS)
+    metrics = artifacts.read_metrics(tmp_path)
+    assert metrics.folder == tmp_path
     assert metrics.accuracy == Interval(0.5, 0.2, 0.8)
     assert metrics.metrics == {"loss": 1.5, "top5": 1.0}
     assert metrics.calibration.bins == [ReliabilityBin(0.9, 1.0, 3)]
     assert metrics.rejection == Rejection(0.05, 1.0, 0.5, None)
     assert metrics.levels[0] == LevelReport("make", 8, 0.75, 0.1, 0.0, None)
-    drawn = [figures.reliability(metrics.calibration), figures.risk_coverage(metrics.risk_coverage)]
+    drawn = [figures.reliability(metrics.calibration), figures.risk_coverage_curve(metrics.risk_coverage)]
     assert json.loads(pages.script_json(drawn)) == drawn
 
 
@@ -57,90 +66,94 @@ def test_metrics_are_what_evaluate_writes(tmp_path: Path) -> None:
 def test_damaged_metrics_are_named(tmp_path: Path, text: str) -> None:
     write_text(tmp_path / "metrics.json", text)
     with pytest.raises(DataError, match=r"metrics\.json"):
-        files.read_metrics(tmp_path)
+        artifacts.read_metrics(tmp_path)
 
 
-def test_answers_and_classes(tmp_path: Path) -> None:
+def test_predictions_and_classes_are_read(tmp_path: Path) -> None:
     rows = [
         {"file": "a.jpg", "truth": "A", "correct": 1, "top1": "A", "probability1": "0.75", "top2": "B"},
         {"file": "b.jpg", "truth": "A", "correct": 0, "top1": "B", "probability1": "0.5", "top2": "A"},
     ]
     write_csv(tmp_path / "predictions.csv", rows)
-    first, second = files.read_predictions(tmp_path)
+    first, second = artifacts.read_predictions(tmp_path / "predictions.csv")
     assert (first.file, first.confidence, first.correct) == ("a.jpg", 0.75, True)
-    assert (second.answer, second.second, second.correct) == ("B", "A", False)
+    assert (second.predicted, second.second, second.correct) == ("B", "A", False)
 
     row = {"precision": 1.0, "recall": 0.5, "f1": 0.66, "accuracy": 0.5, "support": 2, "most_confused_with": "B"}
     average = {**row, "most_confused_with": ""}
     names = ["macro average", "A", "macro average", "weighted average"]  # the first is a class
     write_csv(
         tmp_path / "classification_report.csv",
-        [{"class_name": name, **(row if place < 2 else average)} for place, name in enumerate(names)],
+        [{"class_name": name, **(row if index < 2 else average)} for index, name in enumerate(names)],
     )
-    assert [found.name for found in files.read_classes(tmp_path)] == ["macro average", "A"]
-    assert files.read_classes(tmp_path)[1].taken_for == "B"
+    assert [found.name for found in artifacts.read_classes(tmp_path)] == ["macro average", "A"]
+    assert artifacts.read_classes(tmp_path)[1].most_confused_with == "B"
 
 
-def test_what_was_not_measured_is_none(tmp_path: Path) -> None:
-    assert files.read_open_set(tmp_path) is None
-    assert files.read_corruptions(tmp_path) is None
-    assert files.read_explanation_scores(tmp_path) is None
-    assert files.read_audit(tmp_path) is None
-    assert files.read_comparisons(tmp_path) == {}
+def test_missing_results_are_none(tmp_path: Path) -> None:
+    assert artifacts.read_open_set_results(tmp_path) is None
+    assert artifacts.read_corruptions(tmp_path) is None
+    assert artifacts.read_explanation_scores(tmp_path) is None
+    assert artifacts.read_audit(tmp_path) is None
+    assert artifacts.read_comparisons(tmp_path) == {}
     with pytest.raises(DataError, match="Run twincar evaluate again"):
-        files.read_predictions(tmp_path)
+        artifacts.read_predictions(tmp_path / "predictions.csv")
 
 
-def test_the_other_verbs_files(tmp_path: Path) -> None:
+def test_the_results_of_the_other_verbs_are_read(tmp_path: Path) -> None:
     group = {"name": "hard", "is_car": True, "photos": 5, "auroc": 0.7, "fpr95": 0.6, "oscr": 0.5, "rejected": 0.1}
     group["auroc_by_others"] = {"energy": 0.6}
-    write_json(tmp_path / "open_set" / "open_set.json", {"accuracy": 0.9, "rejected": 0.05, "groups": [group]})
-    assert files.read_open_set(tmp_path) == files.OpenSet(accuracy=0.9, rejected=0.05, groups=[UnknownGroup(**group)])
-    row = {"corruption": "motion_blur", "severity": None, "accuracy": 0.5, "low": 0.4, "high": 0.6, "photos": 8}
-    clean = {"value": 0.9, "low": 0.8, "high": 0.95}
-    write_json(tmp_path / "corruptions.json", {"clean": clean, "corruptions": [row], "mean": 0.5})
-    corruptions = files.read_corruptions(tmp_path)
-    assert corruptions == Corruptions(Interval(0.9, 0.8, 0.95), 0.5, [Corruption("motion_blur", None, 0.5, 0.4, 0.6)])
-    assert corruptions.corruptions[0].name == "motion blur"
+    open_set = OpenSetEvaluation("test", 8, 0.9, 0.04, 0.05, [UnknownGroup(**group)], tmp_path / "open_set")
+    write_json(tmp_path / "open_set" / "open_set.json", open_set.to_dict())
+    assert artifacts.read_open_set_results(tmp_path) == open_set
+    blurred = CorruptionScore("motion_blur", None, 0.5, 0.4, 0.6, 8)
+    robustness = Robustness("test", 8, False, Interval(0.9, 0.8, 0.95), (blurred,), tmp_path)
+    write_json(tmp_path / "corruptions.json", robustness.to_dict())
+    assert artifacts.read_corruptions(tmp_path) == robustness
+    assert (robustness.mean, blurred.name) == (0.5, "motion blur")
     score = {"score": "ROAD", "map": "random", "value": 0.1, "low": 0.0, "high": 0.2, "better": "lower"}
-    write_json(tmp_path / "explanation_scores.json", {"photos": 3, "scores": [score]})
-    scores = files.read_explanation_scores(tmp_path)
+    write_json(tmp_path / "explanation_scores.json", {"split": "test", "photos": 3, "scores": [score]})
+    scores = artifacts.read_explanation_scores(tmp_path)
     assert scores
     assert scores.by_score() == {"ROAD": [Score(**score)]}
     issue = {"reason": "order", "detail": "A, B"}
     audit = {"photos": 9, "invalid": {"empty": 1}, "findings": {"leak": 3}, "classes": [issue], "to_exclude": 2}
     write_json(tmp_path / "audit" / "audit.json", {**audit, "estimated_label_noise": None})
-    found = files.read_audit(tmp_path)
+    found = artifacts.read_audit(tmp_path)
     assert found
     assert found.counts() == {"empty": 1, "leak": 3}
-    assert (found.to_exclude, found.classes) == (2, [files.ClassIssue("order", "A, B")])
-    pair = {"first": "A", "second": "B", "page": "a-b.html", "photos_first": 3}
-    write_json(tmp_path / "compare" / "compare.json", {"pairs": [pair]})
-    assert files.read_comparisons(tmp_path) == {frozenset("BA"): "a-b.html"}
+    assert (found.to_exclude, found.classes) == (2, [ClassIssue("order", "A, B")])
+    pair = ComparedPair(
+        first="A", second="B", split="test", photos_first=3, photos_second=3, right_first=2, right_second=3,
+        first_as_second=1, second_as_first=0, confidence_first_as_second=0.9, confidence_second_as_first=None,
+        page="a-b.html", pngs=[],
+    )  # fmt: skip
+    write_json(tmp_path / "compare" / "compare.json", {"pairs": [asdict(pair)]})
+    assert artifacts.read_comparisons(tmp_path) == {frozenset("BA"): "a-b.html"}
 
 
 def test_other_damaged_files_are_named(tmp_path: Path) -> None:
     write_json(tmp_path / "corruptions.json", {"corruptions": [{"accuracy": "good"}]})
-    with pytest.raises(DataError, match=r"corruptions\.json as TwinCar writes it, and it is damaged \(clean: "):
-        files.read_corruptions(tmp_path)
+    with pytest.raises(DataError, match=r"corruptions\.json as TwinCar writes it, but it is damaged \(split: "):
+        artifacts.read_corruptions(tmp_path)
 
 
-def test_the_matrix_tells_right_from_wrong_by_its_sign() -> None:
+def test_correct_cells_of_the_matrix_are_positive_and_wrong_ones_negative() -> None:
     matrix = np.array([[3, 1], [0, 2]])
     figure = figures.confusion(matrix, matrix.sum(axis=1), ["A & B", "<b>C"])
     cells = figure["data"][0]
-    # By hand: 0.35 + 0.65 × 3/4 right, 0.35 + 0.65 × 1/4 wrong, none, all.
+    # By hand: 0.35 + 0.65 × 3/4 correct, 0.35 + 0.65 × 1/4 wrong, none, all.
     np.testing.assert_allclose(cells["z"], [[0.837, -0.512], [0, 1]], atol=0.001)
     assert cells["customdata"] == [[3, 1], [0, 2]]
     assert cells["text"] == [["3", "1"], ["", "2"]]
-    assert cells["x"] == cells["y"] == ["A &amp; B", "&lt;b&gt;C"]  # Plotly takes tags for markup
+    assert cells["x"] == cells["y"] == ["A &amp; B", "&lt;b&gt;C"]  # Plotly interprets tags as markup
 
 
-def test_corruptions_are_drawn_hardest_last_and_by_severity() -> None:
-    rows = [Corruption(name, severity, accuracy, accuracy, 0.95) for name, severity, accuracy in
-        [("fog", 1, 0.5), ("fog", 5, 0.3), ("jpeg", 1, 0.8), ("jpeg", 5, 0.6)]]  # fmt: skip
-    figure = figures.corruption_dots(Corruptions(Interval(0.9, 0.8, 0.95), 0.55, rows))
-    assert figure["layout"]["yaxis"]["categoryarray"] == ["fog", "jpeg"]  # from below
+def test_corruptions_are_drawn_by_accuracy_and_severity() -> None:
+    scores = tuple(CorruptionScore(name, severity, accuracy, accuracy, 0.95, 8) for name, severity, accuracy in
+        [("fog", 1, 0.5), ("fog", 5, 0.3), ("jpeg", 1, 0.8), ("jpeg", 5, 0.6)])  # fmt: skip
+    figure = figures.corruption_dots(Robustness("test", 8, True, Interval(0.9, 0.8, 0.95), scores, Path()))
+    assert figure["layout"]["yaxis"]["categoryarray"] == ["fog", "jpeg"]  # from the bottom
     light, heavy = figure["data"]
     assert (light["name"], light["x"]) == ("severity 1", [0.5, 0.8])
     assert (heavy["name"], heavy["x"]) == ("severity 5", [0.3, 0.6])
@@ -148,7 +161,7 @@ def test_corruptions_are_drawn_hardest_last_and_by_severity() -> None:
     assert heavy["error_x"]["arrayminus"] == [0, 0]
 
 
-def test_curves_take_a_loss_that_is_no_number() -> None:
+def test_curves_omit_a_loss_that_is_not_finite() -> None:
     history = [{"epoch": 1, "train_loss": 2.0, "val_loss": float("inf"), MONITOR: 0.1}]
     training, validation = figures.loss_curves(history)["data"]
     assert training["y"] == [2.0]

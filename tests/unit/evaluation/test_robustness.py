@@ -21,13 +21,14 @@ from twincar.data.dataset import PreparedData
 from twincar.data.prepare import prepare
 from twincar.evaluation import plots
 from twincar.evaluation.corruptions import CORRUPTIONS, VERSIONS, CorruptedViews
-from twincar.evaluation.robustness import CorruptionScore, Robustness, measure_robustness
+from twincar.evaluation.results import CorruptionScore, Robustness
+from twincar.evaluation.robustness import measure_robustness
 from twincar.metrics.classification import Interval, accuracy_interval
 from twincar.models.engines.open import open_engine
 
 
 def copy_of(run: Path, folder: Path) -> Path:
-    """So that no other test meets the reports."""
+    """A copy without reports, so that tests do not share them."""
     shutil.copytree(run, folder, ignore=shutil.ignore_patterns("reports"))
     return folder
 
@@ -37,8 +38,8 @@ def measured(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Robus
     return measure_robustness(copy_of(small_run, tmp_path_factory.mktemp("run") / "run"), split="test")
 
 
-def test_every_score_is_the_networks_on_that_version(measured: Robustness, small_run: Path, small_data: Path) -> None:
-    """One photo, one version at a time, in place of batches of all versions."""
+def test_every_score_equals_that_of_single_photos(measured: Robustness, small_run: Path, small_data: Path) -> None:
+    """Predicts one version of one photo at a time instead of batches of all versions."""
     engine, spec = open_engine(small_run)
     data = PreparedData.open(small_data)
     views = CorruptedViews(height=64, width=64)
@@ -46,14 +47,14 @@ def test_every_score_is_the_networks_on_that_version(measured: Robustness, small
     photos = [views.views(read_photo(data.path(annotation))) for annotation in annotations]
     labels = np.array([annotation.label for annotation in annotations])
     assert spec.classes.names == data.classes.names
-    assert [(score.corruption, score.severity) for score in measured.scores] == list(VERSIONS[1:])
-    for place in (0, 3, 15, 30, 35):
-        answers = np.array([engine.logits(photo[place][None])[0].argmax() for photo in photos])
-        expected = accuracy_interval(labels, answers)
-        assert (measured.scores[place - 1].accuracy if place else measured.clean) == expected
+    assert [(score.corruption, score.severity) for score in measured.corruptions] == list(VERSIONS[1:])
+    for version in (0, 3, 15, 30, 35):
+        predicted = np.array([engine.logits(photo[version][None])[0].argmax() for photo in photos])
+        expected = accuracy_interval(labels, predicted)
+        assert (measured.corruptions[version - 1].interval if version else measured.clean) == expected
 
 
-def test_files_hold_what_was_measured(measured: Robustness) -> None:
+def test_the_files_contain_the_results(measured: Robustness) -> None:
     folder = measured.folder
     assert folder.parts[-2:] == ("reports", "test")
     found = json.loads((folder / "corruptions.json").read_text())
@@ -78,7 +79,7 @@ def test_means_by_hand() -> None:
         photos=10,
         generated=True,
         clean=Interval(0.8, 0.7, 0.9),
-        scores=tuple(CorruptionScore(name, level, Interval(value, 0, 1), 10) for name, level, value in scores),
+        corruptions=tuple(CorruptionScore(name, level, value, 0, 1, 10) for name, level, value in scores),
         folder=Path("reports"),
     )
     assert robustness.means == pytest.approx({"contrast": 0.7, "pixelate": 0.3})
@@ -87,7 +88,7 @@ def test_means_by_hand() -> None:
 
 
 def write_split(folder: Path, split: str, photos: list[tuple[Image.Image, int]]) -> None:
-    """One parquet file as the hub has them: photos and their labels."""
+    """A parquet file with photos and labels, as on the hub."""
     images = [{"bytes": jpeg(photo), "path": f"{split}{number}.jpg"} for number, (photo, _) in enumerate(photos)]
     table = pa.table({"image": images, "label": [label for _, label in photos]})
     names = {"label": {"names": list(CLASSES), "_type": "ClassLabel"}}
@@ -101,8 +102,8 @@ def jpeg(photo: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def test_corrupted_splits_of_the_data_are_used_for_the_test_photos(small_run: Path, tmp_path: Path) -> None:
-    """A source that has two corruptions: all is grey in one, and as it is in the other, where a class is missing."""
+def test_corrupted_splits_of_the_data_are_used_for_the_test_split(small_run: Path, tmp_path: Path) -> None:
+    """The source has two corruptions: one with grey photos, one with unchanged photos of all classes but one."""
     cars = [(draw_car(label, number), label) for label in range(4) for number in range(4)]
     (tmp_path / "source").mkdir()
     write_split(tmp_path / "source", "train", cars)
@@ -114,27 +115,27 @@ def test_corrupted_splits_of_the_data_are_used_for_the_test_photos(small_run: Pa
     run, steps = copy_of(small_run, tmp_path / "run"), []
     measured = measure_robustness(run, split="test", data_folder=data.folder, on_photo=lambda *step: steps.append(step))
     assert not measured.generated
-    assert [(score.corruption, score.severity, score.photos) for score in measured.scores] == [
+    assert [(score.corruption, score.severity, score.photos) for score in measured.corruptions] == [
         ("contrast", None, 16), ("pixelate", None, 12)
     ]  # fmt: skip
-    assert measured.scores[0].accuracy.value == 0.25  # every photo gets the same answer, of four classes
+    assert measured.corruptions[0].accuracy == 0.25  # all photos get the same prediction, of four classes
     engine, spec = open_engine(run)
-    assert spec.classes.names != CLASSES  # the data has the classes in another order than the model
+    assert spec.classes.names != CLASSES  # the data has another order of classes than the model
     inputs = np.stack([Preprocessing(height=64, width=64)(read_photo(jpeg(car))) for car, _ in cars])
-    answers = [spec.classes[index] for index in engine.logits(inputs).argmax(axis=1)]
-    right = [answer == CLASSES[label] for answer, (_, label) in zip(answers, cars, strict=True)]
-    assert {"Aurora Falcon Sedan 2012", "Aurora Falcon Coupe 2012"} & set(answers)
+    predicted = [spec.classes[index] for index in engine.logits(inputs).argmax(axis=1)]
+    right = [name == CLASSES[label] for name, (_, label) in zip(predicted, cars, strict=True)]
+    assert {"Aurora Falcon Sedan 2012", "Aurora Falcon Coupe 2012"} & set(predicted)
     assert measured.clean.value == pytest.approx(np.mean(right))
-    assert measured.scores[1].accuracy.value == pytest.approx(np.mean(right[4:]))
+    assert measured.corruptions[1].accuracy == pytest.approx(np.mean(right[4:]))
     assert steps == [(16, 16), (16, 16), (12, 12)]
     assert "contrast,,0.25," in (measured.folder / "corruptions.csv").read_text()
     assert measure_robustness(run, split="val", data_folder=data.folder).generated
 
 
-def test_data_without_labels_or_a_damaged_photo_is_told(small_run: Path, tmp_path: Path) -> None:
+def test_a_split_without_labels_or_a_damaged_photo_is_an_error(small_run: Path, tmp_path: Path) -> None:
     source = write_class_folders(tmp_path / "s", {"train": 4, "test": 1})
     data = prepare(str(source), tmp_path / "p", val_share=0.25)
-    data.path(data.split("test")[0]).write_bytes(b"gone")
+    data.path(data.split("test")[0]).write_bytes(b"not an image")
     with pytest.raises(PhotoError, match="not an image"):
         measure_robustness(small_run, split="test", data_folder=data.folder)
     shutil.rmtree(source / "test")
@@ -143,7 +144,7 @@ def test_data_without_labels_or_a_damaged_photo_is_told(small_run: Path, tmp_pat
         measure_robustness(small_run, split="test", data_folder=other.folder)
 
 
-def test_the_figure_shows_each_corruption_against_clean_photos() -> None:
+def test_the_figure_compares_each_corruption_with_clean_photos() -> None:
     scores = {
         name: [Interval(0.9 - 0.1 * level, 0.5 - 0.1 * level, 0.95) for level in range(5)] for name in CORRUPTIONS
     }
@@ -182,4 +183,4 @@ def test_the_command_prints_a_table_or_json(
     assert found["folder"] == str(run / "reports" / "test")
     assert [f"{found['means'][name]:.3f}" for name in CORRUPTIONS] == [line.split("\t")[6] for line in lines[2:9]]
     assert command(monkeypatch, run, "--tta") == 2
-    assert "one of --tta, --corruptions and --open-set" in capsys.readouterr().err
+    assert "at most one of --tta, --corruptions and --open-set" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A model of any kind and the photos that it is judged on."""
+"""A model of any kind and the data that it is evaluated on."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def model(here: Path) -> Path:
 
 @pytest.fixture
 def photos(here: Path) -> Path:
-    """Class folders: two red BMWs, and of three Volvos one is red; in a folder beside them, what is not a photo."""
+    """Class folders with two BMWs, both red, and three Volvos, of which one is red."""
     folder = here / "my photos"
     for car, colours in ((BMW, [RED, RED]), (VOLVO, [GREEN, GREEN, RED])):
         (folder / car).mkdir(parents=True)
@@ -56,7 +56,7 @@ def files_below(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_an_exported_model_is_judged_on_a_photo_folder(model: Path, photos: Path) -> None:
+def test_an_exported_model_is_evaluated_on_a_photo_folder(model: Path, photos: Path) -> None:
     before = files_below(photos)
     found = evaluate(model, data_folder=photos)
     assert (found.photos, found.split, found.data, found.seen) == (5, "test", "my photos", None)
@@ -72,15 +72,15 @@ def test_an_exported_model_is_judged_on_a_photo_folder(model: Path, photos: Path
     assert "-on-my photos-" in base.name
 
 
-def test_what_was_left_out_is_counted_and_named(model: Path, photos: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (photos / BMW / "torn.jpg").write_bytes(b"torn")
+def test_unusable_photos_are_counted_and_named(model: Path, photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (photos / BMW / "damaged.jpg").write_bytes(b"damaged")
     paint(photos / VOLVO / "tiny.jpg", GREEN)
     (photos / VOLVO / "tiny.jpg").write_bytes(b"")
     found = evaluate(model, data_folder=photos)
     assert sum(found.left_out.values()) == 2
     assert found.photos == 5
     assert json.loads((found.folder / "metrics.json").read_text())["left_out"] == found.left_out
-    assert "torn.jpg" in caplog.text
+    assert "damaged.jpg" in caplog.text
     assert "2 photos" in caplog.text
     assert "Photos left out: 2 (" in command("evaluate", model, "--data", photos).stdout
 
@@ -99,7 +99,7 @@ def test_a_csv_and_its_splits(model: Path, photos: Path) -> None:
         evaluate(model, data_folder=photos / "list.csv", split="train")
 
 
-def test_a_class_that_the_model_does_not_know_is_named(model: Path, photos: Path) -> None:
+def test_an_unknown_class_is_named(model: Path, photos: Path) -> None:
     (photos / "Lada Niva SUV 1990").mkdir()
     paint(photos / "Lada Niva SUV 1990" / "0.jpg", BLUE)
     with pytest.raises(LabelError, match="Lada Niva"):
@@ -107,7 +107,7 @@ def test_a_class_that_the_model_does_not_know_is_named(model: Path, photos: Path
     assert not Path("results").exists()
 
 
-def test_a_damaged_data_set_is_not_taken_for_a_photo_folder(small_data: Path, here: Path) -> None:
+def test_a_damaged_data_set_is_not_used_as_a_photo_folder(small_data: Path, here: Path) -> None:
     data = shutil.copytree(small_data, here / "data")
     (data / "manifest.json").unlink()
     with pytest.raises(UsageError, match="no manifest"):
@@ -117,7 +117,7 @@ def test_a_damaged_data_set_is_not_taken_for_a_photo_folder(small_data: Path, he
 
 
 def test_only_a_run_knows_its_data(model: Path, small_run: Path, small_data: Path) -> None:
-    with pytest.raises(UsageError, match=r"Expected --data DATA, .* judge colours on"):
+    with pytest.raises(UsageError, match=r"Expected --data DATA, .* evaluate colours on"):
         evaluate(model)
     assert Subject.open(small_run).data.folder == PreparedData.open(small_data).folder
     assert Subject.open(small_run).split == "val"
@@ -128,7 +128,7 @@ def test_only_a_run_knows_its_data(model: Path, small_run: Path, small_data: Pat
         Subject.open("empty").path  # noqa: B018
 
 
-def test_the_bundled_model_is_meant_where_none_is_named() -> None:
+def test_the_bundled_model_is_the_default() -> None:
     assert Subject.open().path == bundled.MODEL
     result = command("evaluate")
     assert result.returncode == 2
@@ -166,14 +166,14 @@ def test_maps_of_an_exported_model_are_scored_without_the_sanity_check(
     assert "sanity check" in caplog.text
 
 
-def test_results_are_never_written_over_others(model: Path, photos: Path, here: Path) -> None:
+def test_results_of_another_model_are_never_overwritten(model: Path, photos: Path, here: Path) -> None:
     first = evaluate(model, data_folder=photos, out=here / "mine")
     assert first.folder == here / "mine" / "test"
     before = files_below(here / "mine")
     other = write_model(here / "other.onnx", sharper=2)
-    with pytest.raises(UsageError, match="never written over others"):
+    with pytest.raises(UsageError, match="never overwritten"):
         evaluate(other, data_folder=photos, out=here / "mine")
-    with pytest.raises(UsageError, match="something else"):
+    with pytest.raises(UsageError, match="other files"):
         evaluate(model, data_folder=photos, out=photos)
     assert files_below(here / "mine") == before
     assert evaluate(other, data_folder=photos).folder != evaluate(model, data_folder=photos).folder
@@ -183,15 +183,15 @@ def test_results_are_never_written_over_others(model: Path, photos: Path, here: 
         report(here / "mine")
 
 
-def test_photos_of_ones_own_need_no_data(model: Path, photos: Path) -> None:
+def test_explaining_given_photos_needs_no_data(model: Path, photos: Path) -> None:
     result = explain(model, images=[str(photos / BMW / "0.jpg")])
     assert result.grid.parent.parent.parent == Path("results")
-    told = command("explain", model, photos / BMW / "0.jpg", "--out", "mine").stdout
-    assert "1 photo explained in mine/explain" in told
+    output = command("explain", model, photos / BMW / "0.jpg", "--out", "mine").stdout
+    assert "1 photo explained in mine/explain" in output
 
 
 def test_a_run_on_a_photo_folder(small_run: Path, here: Path) -> None:
-    """The same as on the data set that `prepare` makes of it, photo by photo."""
+    """The results equal those on the data set that `prepare` makes of the folder."""
     run = shutil.copytree(small_run, here / "run", ignore=shutil.ignore_patterns("reports"))
     folder = write_class_folders(here / "cars", {"test": 3})
     (folder / "train" / CLASSES[0]).mkdir(parents=True)
@@ -199,7 +199,7 @@ def test_a_run_on_a_photo_folder(small_run: Path, here: Path) -> None:
     found = evaluate(run, data_folder=folder, split="test")
     assert found.photos == 12
     assert found.folder.parent.parent == run / "evaluations"
-    assert found.metrics == pytest.approx(evaluate(run, split="test").metrics)  # `small_data` is made of the same
+    assert found.metrics == pytest.approx(evaluate(run, split="test").metrics)  # `small_data` has the same photos
 
 
 def test_tables_of_photos_must_be_prepared(here: Path) -> None:

@@ -18,7 +18,7 @@ from twincar.core.labels import ClassNames
 from twincar.core.preprocess import Preprocessing
 from twincar.data.prepare import prepare
 from twincar.data.toy.cars import CLASS_NAMES, draw_data_set, read_part
-from twincar.evaluation.overlay_figures import Explained, explanation_grid
+from twincar.evaluation.overlay_figures import ExplainedPhoto, explanation_grid
 from twincar.explanation.explain import explain
 from twincar.explanation.randomised import randomised_engines
 from twincar.explanation.scoring import score_explanations
@@ -28,7 +28,7 @@ from twincar.models.network import CarNet
 from twincar.models.spec import ModelSpec
 
 
-def test_a_split_is_explained_photo_by_photo_and_in_a_grid(small_run: Path) -> None:
+def test_photos_of_a_split_are_explained_one_by_one_and_in_a_grid(small_run: Path) -> None:
     result = explain(small_run, split="test", count=5)
     assert len(result.photos) == 5
     for path in [*result.photos, result.grid]:
@@ -37,22 +37,22 @@ def test_a_split_is_explained_photo_by_photo_and_in_a_grid(small_run: Path) -> N
     assert {path.name.split("_")[0] for path in result.photos} == {"001", "002", "003", "004", "005"}
 
 
-def test_photos_of_ones_own_are_explained(small_run: Path, tmp_path: Path) -> None:
+def test_given_photos_are_explained(small_run: Path, tmp_path: Path) -> None:
     draw_car(0, 0).save(tmp_path / "car.jpg")
     assert len(explain(small_run, images=[str(tmp_path / "car.jpg")]).photos) == 1
     with pytest.raises(PhotoError):
         explain(small_run, images=[str(tmp_path / "gone.jpg")])
 
 
-def test_more_than_there_are_is_all_of_them(small_run: Path) -> None:
+def test_a_count_above_the_number_of_photos_explains_all(small_run: Path) -> None:
     assert len(explain(small_run, split="test", count=1000).photos) == 12
     with pytest.raises(UsageError, match="at least 1"):
         explain(small_run, split="test", count=0)
 
 
 @pytest.mark.parametrize(("truth", "colour"), [("A", "#1a7f37"), ("B", "#c4180c"), (None, "black")])
-def test_titles_tell_right_from_wrong(truth: str | None, colour: str) -> None:
-    item = Explained(np.zeros((10, 20, 3), np.uint8), np.ones((2, 2), np.float32), (0, 0, 20, 10), "A", 0.5, truth)
+def test_the_colour_of_a_title_shows_whether_it_is_correct(truth: str | None, colour: str) -> None:
+    item = ExplainedPhoto(np.zeros((10, 20, 3), np.uint8), np.ones((2, 2), np.float32), (0, 0, 20, 10), "A", 0.5, truth)
     axes = explanation_grid([item]).axes[0]
     assert axes.title.get_color() == colour
     assert "A (50%)" in axes.get_title()
@@ -95,7 +95,7 @@ def test_the_maps_are_scored(toy_run: Path) -> None:
     assert all(-1 <= values[f"rank correlation, random {name}", "Grad-CAM++"] <= 1 for name in randomised)
 
 
-def test_photos_without_box_or_part_are_scored_without(small_run: Path) -> None:
+def test_photos_without_box_or_part_are_scored_too(small_run: Path) -> None:
     kinds = {score.score for score in score_explanations(small_run, split="test", count=2).scores}
     assert "deletion" in kinds
     assert not {kind for kind in kinds if "box" in kind or "part" in kind}
@@ -115,7 +115,7 @@ def test_weights_are_randomised_from_the_classifier_down(small_run: Path) -> Non
     assert "backbone.conv_stem.weight" in changed["all weights"] - changed["classifier and last stage"]
 
 
-def test_the_part_of_a_drawn_photo(toy_run: Path) -> None:
+def test_the_distinguishing_part_of_a_drawn_photo(toy_run: Path) -> None:
     data = toy_run.parent / "data"
     name = "Aurora Finch Hatchback 2009"
     part = read_part(data, f"test/{name}/0000.jpg", name)

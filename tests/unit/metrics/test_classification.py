@@ -1,4 +1,4 @@
-"""Metrics against torchmetrics, and hand-worked numbers."""
+"""Metrics compared with torchmetrics, scikit-learn and numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_agrees_with_torchmetrics(seed: int) -> None:
     assert macro_f1_interval(labels, probabilities.argmax(1)).value == pytest.approx(ours["f1_macro"])
 
 
-def test_one_class_only_is_no_trouble() -> None:
+def test_a_single_class_has_finite_metrics() -> None:
     metrics = classification_metrics(
         Predictions.from_probabilities(np.zeros(4, np.int64), np.tile(np.float32([0.9, 0.1]), (4, 1)))
     )
@@ -85,15 +85,15 @@ def test_one_class_only_is_no_trouble() -> None:
 
 def test_ties_count_against_the_model() -> None:
     uniform = np.full((10, 4), 0.25, np.float32)
-    answers = Predictions.from_probabilities(np.zeros(10, np.int64), uniform)
-    assert top_k_accuracy(answers, 3) == 0
-    assert top_k_accuracy(answers, 4) == 1
+    predictions = Predictions.from_probabilities(np.zeros(10, np.int64), uniform)
+    assert top_k_accuracy(predictions, 3) == 0
+    assert top_k_accuracy(predictions, 4) == 1
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 9))
-def test_the_likeliest_classes_are_those_of_a_sort(seed: int, classes: int) -> None:
-    """Coarse numbers, so that many are equal: of equals the first class stands first."""
+def test_the_most_likely_classes_equal_those_of_a_sort(seed: int, classes: int) -> None:
+    """With coarse numbers there are many ties; among ties the first class comes first."""
     rng = np.random.default_rng(seed)
     probabilities = (rng.integers(1, 5, (40, classes)) / 10).astype(np.float32)
     labels = rng.integers(0, classes, 40)
@@ -102,20 +102,20 @@ def test_the_likeliest_classes_are_those_of_a_sort(seed: int, classes: int) -> N
         Predictions.from_probabilities(labels[part], probabilities[part])
         for part in (slice(0, 17), slice(17, 18), slice(18, 40))
     ]
-    for answers in (Predictions.from_probabilities(labels, probabilities), Predictions.join(parts)):
-        np.testing.assert_array_equal(answers.labels, labels)
-        np.testing.assert_array_equal(answers.best, order)
-        np.testing.assert_array_equal(answers.probabilities, np.take_along_axis(probabilities, order, axis=1))
-        np.testing.assert_array_equal(answers.of_truth, probabilities[np.arange(40), labels])
+    for predictions in (Predictions.from_probabilities(labels, probabilities), Predictions.join(parts)):
+        np.testing.assert_array_equal(predictions.labels, labels)
+        np.testing.assert_array_equal(predictions.best, order)
+        np.testing.assert_array_equal(predictions.probabilities, np.take_along_axis(probabilities, order, axis=1))
+        np.testing.assert_array_equal(predictions.of_truth, probabilities[np.arange(40), labels])
         at_least = [(row >= row[label]).sum() - 1 for row, label in zip(probabilities, labels, strict=True)]
-        np.testing.assert_array_equal(answers.ahead, at_least)
-        np.testing.assert_array_equal(answers.predictions, probabilities.argmax(axis=1))
-        assert answers.loss == pytest.approx(-np.log(probabilities[np.arange(len(labels)), labels]).mean())
+        np.testing.assert_array_equal(predictions.ahead, at_least)
+        np.testing.assert_array_equal(predictions.predicted, probabilities.argmax(axis=1))
+        assert predictions.loss == pytest.approx(-np.log(probabilities[np.arange(len(labels)), labels]).mean())
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 30))
-def test_agreement_from_counts_is_scikit_learns_from_the_matrix(seed: int, classes: int) -> None:
+def test_kappa_and_mcc_equal_those_of_scikit_learn(seed: int, classes: int) -> None:
     rng = np.random.default_rng(seed)
     labels, probabilities = rng.integers(0, classes, 50), rng.random((50, classes), np.float32)
     ours, predictions = (
@@ -126,8 +126,8 @@ def test_agreement_from_counts_is_scikit_learns_from_the_matrix(seed: int, class
     assert ours["mcc"] == pytest.approx(sk.matthews_corrcoef(labels, predictions))
 
 
-def test_ten_thousand_classes_take_no_square_of_memory() -> None:
-    """One K×K array of int64 would be 800 MB."""
+def test_memory_does_not_grow_with_the_square_of_classes() -> None:
+    """One K×K array of int64 would have 800 MB."""
     rng = np.random.default_rng(0)
     classes, photos = 10_000, 500
     labels = rng.integers(0, classes, photos)
@@ -135,10 +135,10 @@ def test_ten_thousand_classes_take_no_square_of_memory() -> None:
     names = tuple(str(index) for index in range(classes))
     tracemalloc.start()
     try:
-        answers = Predictions.from_probabilities(labels, probabilities)
-        metrics = classification_metrics(answers)
-        macro_f1_interval(labels, answers.predictions)
-        matrix = confusion_matrix(labels, answers.predictions, classes)
+        predictions = Predictions.from_probabilities(labels, probabilities)
+        metrics = classification_metrics(predictions)
+        macro_f1_interval(labels, predictions.predicted)
+        matrix = confusion_matrix(labels, predictions.predicted, classes)
         report = per_class_report(matrix, names)
         pairs = most_confused(matrix, 20)
         peak = tracemalloc.get_traced_memory()[1]
@@ -148,7 +148,7 @@ def test_ten_thousand_classes_take_no_square_of_memory() -> None:
     assert len(report) == classes
     assert len(pairs) == 20
     assert matrix.sum() == photos
-    assert metrics["acc"] == (labels == answers.predictions).mean()
+    assert metrics["acc"] == (labels == predictions.predicted).mean()
 
 
 def test_wilson_by_hand() -> None:
@@ -161,14 +161,14 @@ def test_wilson_by_hand() -> None:
     assert perfect.low == pytest.approx(0.9953, abs=1e-4)
 
 
-def test_815_photos_leave_about_two_points_open() -> None:
+def test_the_interval_of_815_photos_is_about_two_points_wide_on_each_side() -> None:
     labels = np.zeros(815, np.int64)
     interval = accuracy_interval(labels, (np.arange(815) >= 0.876 * 815).astype(np.int64))
     assert (interval.high - interval.low) / 2 == pytest.approx(0.0226, abs=5e-4)
 
 
 def draw_world(rng: np.random.Generator, classes: int, accuracy: float) -> np.ndarray:
-    """How often each class is taken for which, K×K: easy and hard classes; mistakes go to its twin, or to any class."""
+    """Probability of each prediction for each class, K×K; mistakes go to the twin or to any class."""
     recall = rng.beta(8 * accuracy, 8 * (1 - accuracy), classes)
     confusion = (1 - recall)[:, None] * rng.dirichlet(np.full(classes, 0.05), classes) * 0.4
     own = np.arange(classes)
@@ -181,10 +181,8 @@ def draw_world(rng: np.random.Generator, classes: int, accuracy: float) -> np.nd
     ("classes", "photos", "accuracy"),
     [(196, 4, 0.9), (24, 16, 0.97), (24, 16, 0.995), (20, 10, 0.6), (2, 100, 0.7)],
 )
-def test_the_interval_of_macro_f1_covers_the_truth_as_often_as_it_says(
-    classes: int, photos: int, accuracy: float
-) -> None:
-    """The truth is the macro-F1 of endlessly many photos; 600 samples of so many of each class."""
+def test_the_interval_of_macro_f1_has_its_nominal_coverage(classes: int, photos: int, accuracy: float) -> None:
+    """The truth is the macro-F1 for infinitely many photos; 600 samples with this number of photos per class."""
     rng = np.random.default_rng(0)
     labels, missed = np.repeat(np.arange(classes), photos), {"low": 0, "high": 0}
     for number in range(600):
@@ -202,9 +200,9 @@ def test_the_interval_of_macro_f1_covers_the_truth_as_often_as_it_says(
 
 
 def test_the_interval_of_macro_f1_by_hand() -> None:
-    """Two classes of 26 photos, 13 of each taken for the other.
+    """Two classes of 26 photos each, of which 13 are predicted as the other.
 
-    Each F1 is 26 / 52. A right photo moves the mean by 2 × 0.5 / 52 / 2 = 1/104, a wrong one by -1/104, so that the
+    Each F1 is 26 / 52. A correct photo changes the mean by 2 × 0.5 / 52 / 2 = 1/104, a wrong one by -1/104, so that the
     variance is 52 × 26/25 / 104² = 1/200: that of an accuracy of 0.25 / (1/200) = 50 photos.
     """
     labels, predictions = np.repeat([0, 1], 26), np.tile(np.repeat([0, 1], 13), 2)
@@ -212,14 +210,14 @@ def test_the_interval_of_macro_f1_by_hand() -> None:
     assert vars(macro_f1_interval(labels, predictions)) == pytest.approx(vars(accuracy))
 
 
-def test_where_all_is_right_or_wrong_the_interval_is_that_of_accuracy() -> None:
+def test_if_all_is_right_or_wrong_the_interval_is_that_of_accuracy() -> None:
     labels = np.arange(60) % 3
     assert macro_f1_interval(labels, labels) == accuracy_interval(labels, labels)
     assert macro_f1_interval(labels, (labels + 1) % 3) == accuracy_interval(labels, (labels + 1) % 3)  # all wrong
 
 
-def test_classes_of_one_photo_are_drawn_as_one() -> None:
-    """Nobody knows how photos of such a class differ; by themselves they would add no variance at all."""
+def test_classes_of_one_photo_are_treated_as_one_class() -> None:
+    """The variance within such a class is unknown; each class on its own would add no variance."""
     labels = np.arange(40)
     predictions = np.where(labels % 4 == 0, labels + 1, labels)
     interval = macro_f1_interval(labels, predictions)
@@ -235,7 +233,7 @@ def test_most_confused_by_hand() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 12))
-def test_sparse_counts_say_what_the_whole_matrix_says(seed: int, classes: int) -> None:
+def test_sparse_counts_equal_those_of_the_dense_matrix(seed: int, classes: int) -> None:
     rng = np.random.default_rng(seed)
     labels, predictions = rng.integers(0, classes, (2, 60))
     matrix = confusion_matrix(labels, predictions, classes)
@@ -263,7 +261,7 @@ def test_per_class_report_by_hand() -> None:
     assert rows[2]["support"] == rows[2]["f1"] == 0
 
 
-def test_the_interval_of_a_mean_is_scipys() -> None:
+def test_the_interval_of_a_mean_agrees_with_scipy() -> None:
     values = np.random.default_rng(0).gamma(2, size=200)
     ours = mean_interval(values)
     theirs = stats.bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(1)).confidence_interval
@@ -291,7 +289,7 @@ def test_calibration_error_by_hand() -> None:
     assert metrics["brier"] == pytest.approx((0.04 + 0.04 + 0.36 + 0.36) / 2)
 
 
-def test_classes_without_photos_count_for_nothing() -> None:
+def test_classes_without_photos_are_not_averaged() -> None:
     """Of classes 0 to 3 only 0 and 2 have photos; 2 is never predicted, so its precision is 0."""
     labels, predictions = np.array([0, 0, 2, 2]), np.zeros(4, np.int64)
     assert macro_f1_interval(labels, predictions).value == pytest.approx((2 * 2 / 6 + 0) / 2)
@@ -301,8 +299,8 @@ def test_classes_without_photos_count_for_nothing() -> None:
     assert (metrics["cohen_kappa"], metrics["mcc"]) == (0, 0)
 
 
-def test_a_class_without_photos_does_not_count_for_being_answered_once() -> None:
-    """Class 0: all 3 answers for it right, 3 of its 4 photos found; class 1 right; the answer 2 has no photo."""
+def test_a_class_without_photos_is_not_averaged_if_it_is_predicted() -> None:
+    """Class 0: precision 3/3, recall 3/4; class 1: all correct; class 2 is predicted once but has no photos."""
     labels, predictions = np.array([0, 0, 0, 0, 1]), np.array([0, 0, 0, 2, 1])
     f1 = (2 * 3 / 7 + 1) / 2
     metrics = classification_metrics(Predictions.from_probabilities(labels, np.eye(3, dtype=np.float32)[predictions]))
@@ -312,14 +310,14 @@ def test_a_class_without_photos_does_not_count_for_being_answered_once() -> None
     assert macro_f1_interval(labels, predictions).low < 0.6
 
 
-def test_one_class_has_no_agreement_beyond_chance() -> None:
+def test_kappa_and_mcc_of_one_class_are_0() -> None:
     metrics = classification_metrics(
         Predictions.from_probabilities(np.zeros(3, np.int64), np.tile(np.array([0.6, 0.4]), (3, 1)))
     )
     assert (metrics["cohen_kappa"], metrics["mcc"]) == (0, 0)
 
 
-def test_a_class_without_photos_or_answers_has_zeros() -> None:
+def test_a_class_without_photos_or_predictions_has_zeros() -> None:
     first, second = per_class_report(sparse.csr_array([[0, 2], [0, 0]]), ("A", "B"))
     assert (first["precision"], first["recall"], first["f1"]) == (0, 0, 0)
     assert (second["precision"], second["recall"], second["f1"]) == (0, 0, 0)
@@ -331,7 +329,7 @@ def test_intervals_are_the_same_each_time() -> None:
     assert macro_f1_interval(labels, predictions) == macro_f1_interval(labels, predictions)
     values = probabilities[:, 0].astype(np.float64)
     assert mean_interval(values) == mean_interval(values, seed=0) != mean_interval(values, seed=1)
-    assert mean_interval(np.array([0.0, 1.0])).low == 0  # either may be drawn twice
+    assert mean_interval(np.array([0.0, 1.0])).low == 0  # the same value may be drawn twice
 
 
 def test_classes_to_show_are_those_that_occur_or_the_most_confused() -> None:
@@ -345,13 +343,13 @@ def test_classes_to_show_are_those_that_occur_or_the_most_confused() -> None:
     assert classes_to_show(sparse.csr_array(many)) == ([*range(98), 150, 170], 201)
 
 
-def test_a_class_that_is_there_once_and_never_answered_counts_as_nothing_right() -> None:
+def test_a_class_that_is_never_predicted_has_an_f1_of_0() -> None:
     """Class 0: precision 1/2, recall 1, so F1 2/3; class 1: 0."""
     assert macro_f1_interval(np.array([0, 1]), np.array([0, 0])).value == pytest.approx(1 / 3)
 
 
 def test_the_f1_of_a_class_is_the_harmonic_mean() -> None:
-    """Class 0: 1 of 2 found, 1 of 2 answers right; class 1: 1 of 2 and 1 of 3; class 2: never answered."""
+    """Class 0: recall 1/2, precision 1/2; class 1: recall 1/2, precision 1/3; class 2 is never predicted."""
     matrix = confusion_matrix(np.array([0, 0, 1, 1, 2]), np.array([0, 1, 1, 0, 1]), 3)
     rows = per_class_report(matrix, ("a", "b", "c"))
     assert [row["precision"] for row in rows] == pytest.approx([1 / 2, 1 / 3, 0])
@@ -359,8 +357,8 @@ def test_the_f1_of_a_class_is_the_harmonic_mean() -> None:
 
 
 @pytest.mark.parametrize("counts", [(300, 100), (50, 50, 50, 50), (10, 0, 190, 40, 0)])
-def test_chance_is_the_better_of_two_blind_guesses(counts: tuple[int, ...]) -> None:
-    """Both played out: the most frequent class always, and any class at random, often."""
+def test_the_chance_level_is_the_better_of_two_strategies_that_ignore_the_photo(counts: tuple[int, ...]) -> None:
+    """Both are simulated: always the most frequent class, and a class at random, many times."""
     labels, classes = np.repeat(np.arange(len(counts)), counts), len(counts)
     always = np.full(len(labels), np.argmax(counts))
     many = np.tile(labels, 500)
@@ -374,12 +372,12 @@ def test_chance_is_the_better_of_two_blind_guesses(counts: tuple[int, ...]) -> N
     assert found.macro_f1 == pytest.approx(max(f1 for _, f1 in played), abs=5e-3)
 
 
-def test_chance_by_hand_and_what_is_above_it() -> None:
-    """Of three photos and one, named at random by a model of two: F1 of 2 × 0.75 / 2.5 and of 2 × 0.25 / 1.5."""
+def test_the_chance_level_by_hand_and_the_comparison_with_it() -> None:
+    """Two classes of 3 photos and 1 photo, predicted at random: F1 of 2 × 0.75 / 2.5 and 2 × 0.25 / 1.5."""
     chance = chance_level(np.array([0, 0, 0, 1]), 2)
     assert (chance.accuracy, chance.macro_f1) == (0.75, pytest.approx((0.6 + 1 / 3) / 2))
-    said = [chance.judge(Interval(value, low, 1)) for value, low in ((0.9, 0.8), (0.8, 0.6), (0.75, 0.5))]
-    assert said == [
+    sentences = [chance.describe(Interval(value, low, 1)) for value, low in ((0.9, 0.8), (0.8, 0.6), (0.75, 0.5))]
+    assert sentences == [
         "The model is above chance.", "The model is not significantly above chance.",
         "The model is no better than chance.",
     ]  # fmt: skip

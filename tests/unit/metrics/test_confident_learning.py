@@ -17,11 +17,11 @@ PROBABILITIES = np.array(
     [
         [0.9, 0.1, 0.0],  # right
         [0.6, 0.3, 0.1],  # right
-        [0.3, 0.7, 0.0],  # class 1 in truth
+        [0.3, 0.7, 0.0],  # truly class 1
         [0.2, 0.8, 0.0],  # right
-        [0.4, 0.4, 0.2],  # below every threshold
+        [0.4, 0.4, 0.2],  # below all thresholds
         [0.0, 0.1, 0.9],  # right
-        [0.65, 0.05, 0.3],  # class 0 in truth
+        [0.65, 0.05, 0.3],  # truly class 0
     ]
 )
 # t0 = (0.9 + 0.6 + 0.3) / 3 = 0.6, t1 = (0.8 + 0.4) / 2 = 0.6, t2 = (0.9 + 0.3) / 2 = 0.6
@@ -42,17 +42,17 @@ def test_the_example_worked_by_hand() -> None:
     assert errors.noise == pytest.approx(2 / 7)
 
 
-def test_the_likeliest_class_counts_only_above_its_own_threshold() -> None:
+def test_the_most_likely_class_counts_only_above_its_threshold() -> None:
     labels = np.array([0, 0, 1, 1])
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.55, 0.45], [0.7, 0.3]])
-    # t0 = 0.9, t1 = 0.375: the third is likelier a 0, which is not enough for one; the last is below both.
+    # t0 = 0.9, t1 = 0.375: the third is more likely class 0, but below its threshold; the last is below both.
     assert confident_classes(labels, probabilities).tolist() == [0, 0, 1, -1]
 
 
-def test_of_several_classes_above_their_thresholds_the_likeliest_counts() -> None:
+def test_of_several_classes_above_their_thresholds_the_most_likely_counts() -> None:
     labels = np.array([0, 0, 1, 1])
     probabilities = np.array([[0.4, 0.6], [0.5, 0.5], [0.6, 0.4], [0.5, 0.5]])
-    # t0 = t1 = 0.45: the second and the last pass for both classes alike.
+    # t0 = t1 = 0.45: the second and the last pass both thresholds, with equal probabilities.
     assert confident_classes(labels, probabilities).tolist() == [1, 0, 0, 0]
 
 
@@ -62,7 +62,7 @@ def test_a_class_without_photos_is_never_suggested() -> None:
     assert class_thresholds(np.array([0]), np.array([[0.5, 0.5]]))[1] == np.inf
 
 
-def test_right_labels_raise_no_suspicion_and_no_noise() -> None:
+def test_correct_labels_give_no_suspects_and_no_noise() -> None:
     labels = np.arange(5).repeat(3)
     errors = find_label_errors(labels, np.eye(5)[labels])
     assert len(errors.photos) == 0
@@ -70,13 +70,13 @@ def test_right_labels_raise_no_suspicion_and_no_noise() -> None:
 
 
 def test_planted_errors_come_first_and_the_noise_is_estimated() -> None:
-    """A network that knows the truth of 97 photos in 100 and is equally sure of all, and wrong labels."""
+    """A network that is right on 97% of the photos with equal confidence for all, and 150 wrong labels."""
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 6, 3000)
-    sure = np.full(len(truth), 0.9)
-    answer = np.where(rng.random(len(truth)) < 0.97, truth, rng.integers(0, 6, len(truth)))
-    probabilities = np.full((len(truth), 6), ((1 - sure) / 5)[:, None])
-    probabilities[np.arange(len(truth)), answer] = sure
+    confidence = np.full(len(truth), 0.9)
+    predicted = np.where(rng.random(len(truth)) < 0.97, truth, rng.integers(0, 6, len(truth)))
+    probabilities = np.full((len(truth), 6), ((1 - confidence) / 5)[:, None])
+    probabilities[np.arange(len(truth)), predicted] = confidence
     wrong = rng.choice(len(truth), 150, replace=False)
     labels = truth.copy()
     labels[wrong] = (truth[wrong] + rng.integers(1, 6, len(wrong))) % 6
@@ -84,5 +84,5 @@ def test_planted_errors_come_first_and_the_noise_is_estimated() -> None:
     found = np.isin(errors.photos, wrong)
     assert found.sum() / len(wrong) > 0.9
     assert found.mean() > 0.6
-    assert abs(errors.noise - 0.05 - 0.025) < 0.02  # the planted ones and those the network gets wrong
+    assert abs(errors.noise - 0.05 - 0.025) < 0.02  # the planted errors and those of the network
     assert (errors.suggested[found] == truth[errors.photos[found]]).mean() > 0.95

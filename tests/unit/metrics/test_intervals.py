@@ -18,7 +18,7 @@ SAMPLES = 500
 
 
 def draw_logits(rng: np.random.Generator, labels: np.ndarray, classes: int, margin: float) -> np.ndarray:
-    """Classes differ in how hard they are, and mistakes go to a twin more often than elsewhere."""
+    """Logits with easy and hard classes; mistakes go to the twin more often than to other classes."""
     logits = rng.normal(size=(len(labels), classes))
     rows = np.arange(len(labels))
     logits[rows, labels] += margin + 1.2 * np.sin(labels)
@@ -35,10 +35,8 @@ def probabilities_of(logits: np.ndarray, temperature: float) -> np.ndarray:
     ("classes", "photos", "margin", "temperature"),
     [(24, 16, 4.0, 1.0), (60, 4, 3.5, 0.5), (10, 30, 2.5, 1.6)],
 )
-def test_intervals_cover_the_truth_as_often_as_they_say(
-    classes: int, photos: int, margin: float, temperature: float
-) -> None:
-    """The truth is what 1,500 times as many photos show; 500 samples of so many of each class."""
+def test_intervals_have_their_nominal_coverage(classes: int, photos: int, margin: float, temperature: float) -> None:
+    """The truth is measured on 60,000 photos; 500 samples with this number of photos per class."""
     rng = np.random.default_rng(0)
     many = np.repeat(np.arange(classes), photos * 60_000 // (classes * photos))
     found = Predictions.from_probabilities(many, probabilities_of(draw_logits(rng, many, classes, margin), temperature))
@@ -55,22 +53,22 @@ def test_intervals_cover_the_truth_as_often_as_they_say(
     assert covered["ece"] < 0.999
 
 
-def test_values_are_those_of_the_metrics() -> None:
+def test_values_equal_those_of_the_metrics() -> None:
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 6, 300)
-    answers = Predictions.from_probabilities(labels, rng.dirichlet(np.full(6, 0.4), 300).astype(np.float32))
-    intervals, metrics = score_intervals(answers), classification_metrics(answers)
+    predictions = Predictions.from_probabilities(labels, rng.dirichlet(np.full(6, 0.4), 300).astype(np.float32))
+    intervals, metrics = score_intervals(predictions), classification_metrics(predictions)
     assert {name: interval.value for name, interval in intervals.items()} == pytest.approx(
         {name: metrics[name] for name in intervals}
     )
     assert set(metrics) - set(intervals) == {"loss", "brier", "cohen_kappa", "mcc"}
-    assert intervals["acc"] == accuracy_interval(labels, answers.predictions)
-    macro = macro_f1_interval(labels, answers.predictions)
+    assert intervals["acc"] == accuracy_interval(labels, predictions.predicted)
+    macro = macro_f1_interval(labels, predictions.predicted)
     assert vars(intervals["f1_macro"]) == pytest.approx(vars(macro))
 
 
-def test_the_error_of_very_many_photos_has_hardly_an_interval() -> None:
-    """All are 70% sure and 60% right: the error is 0.1, with the standard deviation of a share."""
+def test_the_interval_of_many_photos_is_narrow() -> None:
+    """All have a confidence of 70% and an accuracy of 60%: the error is 0.1, with the standard deviation of a share."""
     rng = np.random.default_rng(2)
     right = rng.random(40_000) < 0.6
     interval = ece_interval(np.full(40_000, 0.7, np.float32), right)
@@ -79,7 +77,7 @@ def test_the_error_of_very_many_photos_has_hardly_an_interval() -> None:
     assert (interval.low, interval.high) == pytest.approx((interval.value - half, interval.value + half), abs=2e-4)
 
 
-def test_an_error_that_chance_explains_may_be_none() -> None:
+def test_the_interval_of_an_error_explained_by_chance_begins_at_0() -> None:
     rng = np.random.default_rng(3)
     confidence = rng.uniform(0.5, 1, 200).astype(np.float32)
     interval = ece_interval(confidence, rng.random(200) < confidence)
@@ -87,10 +85,10 @@ def test_an_error_that_chance_explains_may_be_none() -> None:
     assert interval.low == pytest.approx(0, abs=1e-6)
     certain = ece_interval(np.ones(50, np.float32), np.ones(50, bool))
     assert (certain.value, certain.low) == (0, 0)
-    assert certain.high > 0.01  # the next may be wrong
+    assert certain.high > 0.01  # the next prediction may be wrong
 
 
-def test_the_share_of_no_photos_has_none() -> None:
+def test_the_share_of_no_photos_has_no_interval() -> None:
     assert share_interval(np.zeros(0, bool)) is None
     assert vars(share_interval(np.repeat([True, False], 50))) == pytest.approx(  # type: ignore[arg-type]
         {"value": 0.5, "low": 0.4038, "high": 0.5962}, abs=1e-4

@@ -22,30 +22,32 @@ from twincar.metrics.reliability import (
 from twincar.models.levels import levels_of
 
 
-def drawn_answers(seed: int, photos: int = 300, classes: int = 6) -> tuple[np.ndarray, np.ndarray]:
+def random_predictions(seed: int, photos: int = 300, classes: int = 6) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     return rng.integers(0, classes, photos), rng.dirichlet(np.full(classes, 0.4), photos).astype(np.float32)
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000))
-def test_calibration_error_and_brier_are_those_of_other_libraries(seed: int) -> None:
-    labels, probabilities = drawn_answers(seed)
-    answers = Predictions.from_probabilities(labels, probabilities)
+def test_calibration_error_and_brier_equal_those_of_other_libraries(seed: int) -> None:
+    labels, probabilities = random_predictions(seed)
+    predictions = Predictions.from_probabilities(labels, probabilities)
     theirs = multiclass_calibration_error(torch.from_numpy(probabilities), torch.from_numpy(labels), 6, n_bins=15)
-    assert expected_calibration_error(answers.confidence, answers.right) == pytest.approx(float(theirs), abs=1e-5)
-    assert answers.brier == pytest.approx(
+    assert expected_calibration_error(predictions.confidence, predictions.right) == pytest.approx(
+        float(theirs), abs=1e-5
+    )
+    assert predictions.brier == pytest.approx(
         brier_score_loss(labels, probabilities, labels=range(6), scale_by_half=False), abs=1e-5
     )
 
 
 def test_reliability_bins_by_hand() -> None:
     probabilities = np.array([[0.9, 0.1], [0.92, 0.08], [0.55, 0.45], [0.45, 0.55]], np.float32)
-    answers = Predictions.from_probabilities(np.array([0, 1, 0, 1]), probabilities)
-    low, high = reliability_bins(answers)
+    predictions = Predictions.from_probabilities(np.array([0, 1, 0, 1]), probabilities)
+    low, high = reliability_bins(predictions)
     assert (low.confidence, low.accuracy, low.photos) == (pytest.approx(0.55), 1.0, 2)
     assert (high.confidence, high.accuracy, high.photos) == (pytest.approx(0.91), 0.5, 2)
-    report = calibration_report(1.5, answers, answers)
+    report = calibration_report(1.5, predictions, predictions)
     assert report.after["ece"] == pytest.approx(0.5 * 0.45 + 0.5 * 0.41)
     assert report.before["nll"] == pytest.approx(-np.log([0.9, 0.08, 0.55, 0.55]).mean())
 
@@ -57,7 +59,7 @@ def test_risk_coverage_by_hand() -> None:
     assert curve.area == pytest.approx((0 + 2 / 3 + 1 / 2) / 4)
 
 
-def test_a_long_curve_is_thinned_but_not_its_area() -> None:
+def test_a_long_curve_is_subsampled_but_its_area_is_exact() -> None:
     rng = np.random.default_rng(1)
     confidence, right = rng.random(5000).astype(np.float32), rng.random(5000) < 0.7
     curve = risk_coverage(confidence, right)
@@ -96,7 +98,7 @@ def test_levels_by_hand() -> None:
     assert reports["make"].ece == pytest.approx((0.05 + 0.1 + 0.5) / 3, abs=1e-6)
 
 
-def test_a_level_no_name_tells_is_left_out() -> None:
+def test_a_level_that_no_class_name_contains_is_left_out() -> None:
     found = {
         name: LevelPredictions.from_probabilities(level, np.array([0, 1]), np.eye(2, dtype=np.float32))
         for name, level in levels_of(ClassNames(("One", "Two"))).items()
@@ -105,17 +107,19 @@ def test_a_level_no_name_tells_is_left_out() -> None:
 
 
 def test_open_set_by_hand() -> None:
-    """Known 4, 3, 2, 1 of which 2 is wrong; unknown 2.5 and 0."""
+    """Known photos score 4, 3, 2 and 1, of which 2 is wrong; unknown ones score 2.5 and 0."""
     known, right = np.array([4, 3, 2, 1], np.float32), np.array([True, True, False, True])
     found = open_set(known, right, np.array([2.5, 0], np.float32))
     assert found.auroc == pytest.approx(6 / 8)
-    assert found.fpr95 == pytest.approx(1 / 2)  # all four known must pass, and with them 2.5
-    assert found.oscr == pytest.approx((2 / 4 + 3 / 4) / 2)  # at the first unknown two are right, at the second three
+    assert found.fpr95 == pytest.approx(1 / 2)  # all four known must pass, and then 2.5 passes too
+    assert found.oscr == pytest.approx(
+        (2 / 4 + 3 / 4) / 2
+    )  # two are right above the first unknown, three above the second
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000))
-def test_where_every_answer_is_right_oscr_is_auroc(seed: int) -> None:
+def test_if_every_prediction_is_right_oscr_equals_auroc(seed: int) -> None:
     rng = np.random.default_rng(seed)
     known, unknown = rng.normal(1, 1, 40).astype(np.float32), rng.normal(0, 1, 30).astype(np.float32)
     found = open_set(known, np.ones(40, bool), unknown)

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import small_config, without_seconds
-from training_job import ObservedModule
+from conftest import small_config
+from training_job import ObservedModule, arguments_of, observed
 
-from twincar.core.config import TrainConfig
+from tests.robustness.forked import start
 from twincar.core.errors import UsageError
-from twincar.core.files import write_text
-from twincar.core.runs import Epoch, RunFolder, best_epoch
-from twincar.data.loading.loader import EpochSampler, Shard
-from twincar.training.distributed import devices_and_nodes, is_lost_connection, shard_of_process
+from twincar.core.runs import Epoch, RunFolder
+from twincar.data.loading.loader import EpochSampler
+from twincar.data.loading.shard import Shard
+from twincar.training.distributed import Processes, is_lost_connection
 from twincar.training.train import train
 
-SCRIPT = Path(__file__).with_name("training_job.py")
 BATCH = 8
 
 
@@ -65,43 +59,19 @@ def test_a_batch_that_cannot_be_shared_is_refused(small_data: Path, tmp_path: Pa
 
 
 def test_what_torchrun_has_started_is_what_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert devices_and_nodes(None, None) == (1, 1)
+    assert Processes.started(None, None) == Processes(1, 1)
     for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "3"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
-    assert devices_and_nodes(None, None) == (3, 2)
-    assert shard_of_process(3, 2).count == 6
+    assert Processes.started(None, None) == Processes(3, 2)
+    assert Processes(3, 2).shard().count == 6
     with pytest.raises(UsageError, match="the 6 processes that torchrun has started, but found 2 times 2"):
-        shard_of_process(*devices_and_nodes(2, None))
+        Processes.started(2, None).shard()
 
 
 def test_a_lost_connection_is_told_from_other_errors() -> None:
     assert is_lost_connection(RuntimeError("[../third_party/gloo/transport/tcp/pair.cc:547] Connection closed by peer"))
     assert not is_lost_connection(RuntimeError("shape '[2]' is invalid"))
-
-
-def launch(
-    config: TrainConfig, run: Path, *before: str, resumed: bool = False, **environment: str
-) -> subprocess.Popen[str]:
-    """Train as the command line does, from a configuration file; by torchrun if that stands `before` it."""
-    settings = run.with_suffix(".yaml")
-    write_text(settings, config.to_yaml())
-    named = [config.data, "--config", settings, "--runs", run.parent, "--name", run.name]
-    what = ["train", *(["--resume", run] if resumed else named), *([] if before else ["--devices", "2"])]
-    command = [*(before or [sys.executable]), SCRIPT, *what]
-    return subprocess.Popen(
-        [str(word) for word in command],
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finished(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return out
 
 
 def assert_same(first: list[Epoch], second: list[Epoch]) -> None:
@@ -113,67 +83,10 @@ def assert_same(first: list[Epoch], second: list[Epoch]) -> None:
 def test_two_processes_train_as_one(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With Mixup and CutMix, without dropout, and with batch norms that do not look at the batch."""
     config = small_config(small_data, dropout=0.0, learning_rate=1e-4)
-    out = finished(launch(config, tmp_path / "two", FROZEN_NORMS="1"))
-    assert out.count("Best epoch") == 1  # one process speaks
     monkeypatch.setenv("FROZEN_NORMS", "1")
+    code, out = start(observed, [*arguments_of(config, tmp_path / "two"), "--devices", "2"]).finish()
+    assert code == 0, out
+    assert out.count("Best epoch") == 1  # one process speaks
     monkeypatch.setattr("twincar.training.train.TrainingModule", ObservedModule)
     alone = train(config, tmp_path / "one")
     assert_same(RunFolder.open(tmp_path / "two").read_history(), alone.history)
-
-
-@pytest.mark.slow
-def test_a_process_that_dies_ends_the_job_and_the_run_goes_on(small_data: Path, tmp_path: Path) -> None:
-    """Resumed, it ends as the run that nothing happened to; its metrics are those of the weights it kept."""
-    from twincar.evaluation.evaluate import evaluate
-
-    config = small_config(small_data, epochs=3, ema_decay=0.9)
-    finished(launch(config, tmp_path / "whole"))
-    process = launch(config, tmp_path / "run", DIE_RANK="1", DIE_EPOCH="2")
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 1, err
-    assert "Another process of this training has ended" in err
-    assert f"--resume {tmp_path / 'run'}" in err
-    assert "Traceback" not in err
-    finished(launch(config, tmp_path / "run", resumed=True))
-    whole, run = (RunFolder.open(tmp_path / name) for name in ("whole", "run"))
-    assert without_seconds(run.read_history()) == without_seconds(whole.read_history())
-    evaluation = evaluate(run.path, split="val")
-    best = best_epoch(run.read_history())
-    for name, value in evaluation.metrics.items():
-        if name not in {"loss", "ece", "brier"}:  # the history has them before calibration
-            assert best[f"val_{name}"] == pytest.approx(value, abs=1e-4), name
-
-
-@pytest.fixture
-def hosts() -> Iterator[list[str]]:
-    """Two network namespaces that reach each other, as two hosts would; the address of the first is 10.99.0.1."""
-    names = ["twincar-a", "twincar-b"]
-    commands = [f"ip netns add {name}" for name in names]
-    commands += ["ip link add tca netns twincar-a type veth peer name tcb netns twincar-b"]
-    for name, link, address in (("twincar-a", "tca", "10.99.0.1/24"), ("twincar-b", "tcb", "10.99.0.2/24")):
-        commands += [f"ip -n {name} addr add {address} dev {link}", f"ip -n {name} link set {link} up"]
-        commands += [f"ip -n {name} link set lo up"]
-    try:
-        for command in commands:
-            if not shutil.which("ip") or subprocess.run(command.split(), capture_output=True, check=False).returncode:
-                pytest.skip("network namespaces need root and iproute2")
-        yield names
-    finally:
-        for name in names:
-            if shutil.which("ip"):
-                subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
-
-
-@pytest.mark.slow
-def test_two_hosts_under_torchrun_train_as_two_devices(small_data: Path, tmp_path: Path, hosts: list[str]) -> None:
-    config = small_config(small_data, epochs=1)
-    processes = []
-    for rank, (host, link) in enumerate(zip(hosts, ("tca", "tcb"), strict=True)):
-        before = f"ip netns exec {host} {sys.executable} -m torch.distributed.run --nnodes 2 --nproc-per-node 1"
-        before += f" --node-rank {rank} --master-addr 10.99.0.1 --master-port 29511"
-        processes.append(launch(config, tmp_path / "hosts", *before.split(), GLOO_SOCKET_IFNAME=link))
-    outs = [finished(process) for process in processes]
-    assert [out.count("Best epoch") for out in outs] == [1, 0]
-    finished(launch(config, tmp_path / "devices"))
-    first, second = (without_seconds(RunFolder.open(tmp_path / name).read_history()) for name in ("hosts", "devices"))
-    assert first == second

@@ -3,15 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import small_config
 
 from twincar.training.mixing import BatchMixer
 
 
-def mixer(**changes: object) -> BatchMixer:
-    from pathlib import Path
-
-    return BatchMixer(small_config(Path(), label_smoothing=0.1, **changes), num_classes=5)
+def mixer(*, mixup: float = 0.4, cutmix: float = 1.0, probability: float = 1.0) -> BatchMixer:
+    return BatchMixer(5, mixup=mixup, cutmix=cutmix, probability=probability, label_smoothing=0.1)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 8, 9])
@@ -45,7 +42,7 @@ def test_the_odd_photo_is_left_as_it_is() -> None:
 
 def test_off_is_plain_label_smoothing() -> None:
     images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
-    mixed, targets = mixer(mix_probability=0.0)(images, torch.tensor([0, 1, 2, 3]))
+    mixed, targets = mixer(probability=0.0)(images, torch.tensor([0, 1, 2, 3]))
     torch.testing.assert_close(mixed, images.float())
     torch.testing.assert_close(targets.amax(1), torch.full((4,), 0.92))
 

@@ -344,27 +344,6 @@ def test_photos_are_kept_decoded_where_asked_for(small_data: Path, tmp_path: Pat
     RunFolder.check_free(tmp_path / "wide")  # the same name can be tried again
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
-def test_a_compiled_network_learns_the_same(small_data: Path, tmp_path: Path) -> None:
-    """Without dropout the two differ in rounding only; the last batch is short and is not compiled."""
-    settings = {"epochs": 1, "dropout": 0.0, "batch_size": 20, "learning_rate": 1e-5}
-    eager = train(small_config(small_data, **settings), tmp_path / "eager")
-    compiled = train(small_config(small_data, **settings, compile=True), tmp_path / "compiled")
-    assert compiled.best["train_loss"] == pytest.approx(eager.best["train_loss"], abs=1e-3)
-    assert compiled.best["val_loss"] == pytest.approx(eager.best["val_loss"], abs=1e-3)
-
-
-@pytest.mark.slow
-def test_compiling_without_a_compiler_is_told(
-    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    with pytest.raises(TwinCarError, match="without --compile"):
-        train(small_config(small_data, compile=True, epochs=1, limit_batches=1), tmp_path / "run")
-
-
 def test_averaged_weights_forget_the_start() -> None:
     """After n equal steps the average is the weights; the decay grows to its limit only."""
     model = torch.nn.Linear(1, 1, bias=False)
@@ -428,17 +407,6 @@ def test_what_the_network_sees_grows_and_is_mixed_as_said(
     assert [size for training, size in seen if training] == [(32, 32), (32, 32), (64, 64), (64, 64)]
     assert {size for training, size in seen if not training} == {(64, 64)}
     assert mixed == [True, True, False, False]
-
-
-@pytest.mark.slow
-def test_the_best_recipe_runs_from_random_weights(small_data: Path, tmp_path: Path) -> None:
-    """Two steps of what wants the hub's weights and a GPU."""
-    flags = {"data": str(small_data), "pretrained": "none", "batch_size": 2, "workers": 0, "precision": "fp32"}
-    config = TrainConfig.resolve(recipe="best", flags={**flags, "epochs": 2, "limit_batches": 1})
-    result = train(config, tmp_path / "run")
-    assert [row["epoch"] for row in result.history] == [1, 2]
-    assert all(math.isfinite(value) for row in result.history for value in row.values())
-    assert load_model(result.run.best)[1].backbone == "tf_efficientnetv2_s.in21k_ft_in1k"
 
 
 def test_the_same_seed_gives_the_same_weights(small_data: Path, tmp_path: Path) -> None:

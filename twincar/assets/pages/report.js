@@ -33,7 +33,7 @@ byId("class-filter").addEventListener("input", (event) => {
   byId("class-count").textContent = count("classes", rows.filter((row) => !row.hidden).length, rows.length);
 });
 
-/* Mistakes: the first of them, all on demand, or those that have to do with one class, as truth or as answer. */
+/* Mistakes: the first of them, all on demand, or those of one class, as truth or as prediction. */
 const gallery = byId("gallery");
 if (gallery) {
   const cards = [...gallery.children];
@@ -42,7 +42,7 @@ if (gallery) {
   let most = 24;
   const show = () => {
     const name = filter.value;
-    const fits = (card) => [card.dataset.truth, card.dataset.answer].includes(name);
+    const fits = (card) => [card.dataset.truth, card.dataset.predicted].includes(name);
     cards.forEach((card, place) => { card.hidden = name ? !fits(card) : place >= most; });
     more.hidden = name !== "" || most >= cards.length;
     byId("mistake-count").textContent = count("mistakes", cards.filter((card) => !card.hidden).length, cards.length);

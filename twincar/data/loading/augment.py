@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from twincar.core.config import AugmentConfig
+from twincar.core.augmentation import AugmentConfig
 from twincar.data.loading.color import jitter_color
 from twincar.data.loading.surroundings import FILLS, Fill, Pixels, Rectangle, crop_beyond
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from twincar.core.config import AugmentConfig
+from twincar.core.augmentation import AugmentConfig
 from twincar.core.errors import StorageError, UsageError, storage_errors
 from twincar.core.files import atomic_path, clear_unfinished, sha256_of
 from twincar.core.preprocess import Preprocessing

@@ -11,7 +11,6 @@ int64 labels, N.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, WeightedRandomSampler
 
-from twincar.core.config import AugmentConfig
+from twincar.core.augmentation import AugmentConfig
 from twincar.core.errors import PhotoError
 from twincar.core.machine import available_cores, tune_glibc_malloc
 from twincar.core.photos import read_photo, read_photo_bytes
@@ -30,6 +29,7 @@ from twincar.data.dataset import Annotation, PreparedData
 from twincar.data.loading.augment import Fit, augment_fitted, augment_photo, sample_params
 from twincar.data.loading.cache import open_cache
 from twincar.data.loading.decode import decode_reduced
+from twincar.data.loading.shard import Shard
 from twincar.data.loading.surroundings import Pixels
 
 Key = tuple[int, int, int]
@@ -38,18 +38,8 @@ Sample = tuple[Pixels, int]
 """The photo, H×W×3, and its label."""
 
 
-@dataclass(frozen=True)
-class Shard:
-    """The part of every batch that one of several training processes takes."""
-
-    rank: int = 0
-    """Index of the process, from 0."""
-    count: int = 1
-    """Number of processes."""
-
-
 class TrainingPhotos(Dataset[Sample]):
-    """Labelled photos with random augmentation, indexed by the keys of `EpochSampler`.
+    """The training photos of a data set with random augmentation, indexed by the keys of `EpochSampler`.
 
     With `cache` all photos are decoded once, into a file below the data, when the data set is created.
 
@@ -60,13 +50,13 @@ class TrainingPhotos(Dataset[Sample]):
     def __init__(
         self,
         data: PreparedData,
-        annotations: Sequence[Annotation],
         augment: AugmentConfig,
         preprocessing: Preprocessing,
         seed: int,
         *,
         cache: bool = False,
     ) -> None:
+        annotations = data.split("train")
         self.paths = [data.path(annotation) for annotation in annotations]
         self.sizes = [(annotation.width, annotation.height) for annotation in annotations]
         self.labels = labels_of(annotations)
@@ -119,9 +109,7 @@ class EpochSampler(Sampler[Key]):
     the counts of the labels; no photo is opened); otherwise every photo comes once. With `repeats` an epoch has that
     many passes.
 
-    Several processes iterate over the same batches, and each takes its shard. A shard has as many photos from the front
-    of the batch as from its back, mirrored, so that photos i and N-1-i, which may be mixed with each other, are in the
-    same shard. In a short last batch, as many photos are left out as makes all shards equally large.
+    Several processes iterate over the same batches, and each takes its shard.
     """
 
     def __init__(
@@ -157,16 +145,7 @@ class EpochSampler(Sampler[Key]):
             yield order[position], self.epoch, position
 
     def _positions(self) -> list[int]:
-        """The indices in an epoch that this process takes, batch by batch."""
-        total, shard = self.total, self.shard
-        if shard.count == 1:
-            return list(range(total))
-        positions = []
-        for first in range(0, total, self.batch_size):
-            half = min(self.batch_size, total - first) // (2 * shard.count)  # of a shard
-            front, end = first + shard.rank * half, first + 2 * half * shard.count - shard.rank * half
-            positions += [*range(front, front + half), *range(end - half, end)]
-        return positions
+        return self.shard.positions(self.total, self.batch_size)
 
     def _order(self, generator: torch.Generator) -> Sequence[int]:
         if not self.balanced:
@@ -187,27 +166,20 @@ class PhotoLoader(DataLoader[Any]):
 
 
 def training_loader(
-    data: PreparedData,
+    photos: TrainingPhotos,
     *,
-    augment: AugmentConfig,
-    preprocessing: Preprocessing,
     batch_size: int,
     balanced: bool,
-    seed: int,
     workers: int,
     repeats: int = 1,
-    cache: bool = False,
     shard: Shard = Shard(),
 ) -> PhotoLoader:
     """Batches of the training photos, or this process's shard of them; the last one may be short.
 
-    For `cache` see `TrainingPhotos`; `batch_size` counts all processes together; for `repeats` and `shard` see
-    `EpochSampler`.
+    `batch_size` counts all processes together; for `balanced`, `repeats` and `shard` see `EpochSampler`.
     """
-    annotations = data.split("train")
-    photos = TrainingPhotos(data, annotations, augment, preprocessing, seed, cache=cache)
     sampler = EpochSampler(
-        photos.labels, batch_size=batch_size, balanced=balanced, seed=seed, repeats=repeats, shard=shard
+        photos.labels, batch_size=batch_size, balanced=balanced, seed=photos.seed, repeats=repeats, shard=shard
     )
     return _loader(photos, batch_size // shard.count, workers, sampler)
 

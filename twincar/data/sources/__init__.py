@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from twincar.core.errors import UsageError
-from twincar.core.progress import OnPhoto
 from twincar.data.dataset import MANIFEST, is_outside
 from twincar.data.sources.base import Source, SourceRow, asked_splits, file_key
 from twincar.data.sources.table import open_table, read_class_file
@@ -22,7 +21,6 @@ from twincar.data.sources.table import open_table, read_class_file
 __all__ = [
     "DEFAULT_SOURCE",
     "DEFAULT_SPLITS",
-    "OnPhoto",
     "Source",
     "SourceRow",
     "asked_splits",

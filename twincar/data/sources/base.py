@@ -11,7 +11,7 @@ from pathlib import Path
 from twincar.core.errors import DataError, PhotoError, UsageError
 from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames, shorten
-from twincar.core.progress import OnPhoto
+from twincar.core.progress import Progress
 from twincar.data.dataset import SPLITS, Box, is_outside
 
 OPTIONAL_SPLITS = ("val", "test")
@@ -69,7 +69,7 @@ class Source:
     """The class names of each split or file in its own order, if the source has more than one list of classes."""
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Counts of skipped files and folders by reason; see `listing.Skip`."""
-    make: Callable[[Path, OnPhoto | None], Source] | None = None
+    make: Callable[[Path, Progress | None], Source] | None = None
     """For a source that draws its photos: draws them in a folder, and returns the source of that folder."""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from twincar.core.errors import UsageError
 from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames
-from twincar.core.progress import OnPhoto
+from twincar.core.progress import Progress
 from twincar.data.sources.base import Source, check_split_words
 from twincar.data.sources.table import open_table
 from twincar.data.toy.cars import CLASS_NAMES, draw_data_set
@@ -34,7 +34,7 @@ def open_toycars(seed_text: str, splits: tuple[str, ...]) -> Source:
         photo_root=None,
     )
 
-    def make(folder: Path, on_photo: OnPhoto | None) -> Source:
+    def make(folder: Path, on_photo: Progress | None) -> Source:
         draw_data_set(folder, seed=seed, on_photo=on_photo)
         drawn = open_table(folder / "photos.csv", splits)
         (folder / "photos.csv").unlink()  # annotations.csv has the same content and more

@@ -26,7 +26,7 @@ from PIL import Image, ImageDraw
 from twincar.core.errors import storage_errors
 from twincar.core.files import write_json, write_text
 from twincar.core.photos import read_photo
-from twincar.core.progress import OnPhoto
+from twincar.core.progress import Progress
 from twincar.data.toy.bodies import BODIES
 from twincar.data.toy.faces import Design, Face, Light, Paint, car_faces, part_faces, project, shadow_faces
 from twincar.data.toy.scenes import PAINTS, SUPERSAMPLING, draw_obstacle, draw_scene
@@ -133,7 +133,7 @@ def draw_data_set(
     *,
     seed: int = 0,
     photos_per_class: Mapping[str, int] = PHOTOS_PER_CLASS,
-    on_photo: OnPhoto | None = None,
+    on_photo: Progress | None = None,
 ) -> None:
     """Draw a data set below `out`; the same arguments give the same files.
 

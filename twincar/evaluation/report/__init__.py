@@ -1,1 +1,1 @@
-"""What a report page is made of: files read back, figures for Plotly, photos with heat maps."""
+"""The report page: results read back, figures for Plotly, photos with heat maps."""

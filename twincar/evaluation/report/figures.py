@@ -1,7 +1,7 @@
-"""Numbers in, figures out, as the plain dictionaries that Plotly draws.
+"""Figures of the report, as the dictionaries that Plotly draws.
 
-Grounds and texts are coloured by the page's style sheet, in its light and its dark dress; the colours here are those of
-the data and read well on both. Names are escaped, because Plotly takes tags in texts for markup.
+Backgrounds and texts are coloured by the style sheet of the page, for its light and its dark mode; the colours here are
+those of the data and are readable in both. Names are escaped, because Plotly interprets tags in texts as markup.
 
 Shapes: K classes.
 """
@@ -17,27 +17,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twincar.core.runs import Epoch, best_epoch
-from twincar.evaluation.report.artifacts import Corruptions
+from twincar.evaluation.results import Robustness
 from twincar.metrics.reliability import CalibrationReport, ReliabilityBin, RiskCoverage
 
-Figure = dict[str, Any]
+PlotlyFigure = dict[str, Any]
 
-# Okabe and Ito's palette, which stays apart for colour-blind eyes, lightened where it is too dark for a dark ground.
+# From the palette of Okabe and Ito, safe for colour-blind people; lightened if too dark for a dark background.
 _BLUE, _ORANGE, _GREEN, _PINK, _GREY = "#2f8fd0", "#e28b1f", "#18a57d", "#cc79a7", "#8b9299"
 _SEVERITIES = ("#f5c26b", "#eba23e", "#dd7f1d", "#bd5c0f", "#8f3f0c")
-_FEW_CLASSES = 30  # up to here the cells of the matrix have room for their counts
-_FEW_EPOCHS = 12  # up to here each gets a tick
-_SHORTEST, _LONGEST = 400, 1000  # height of the matrix, pixels
-_CELL = 26  # pixels of the matrix a class, where there is room
+_FEW_CLASSES = 30  # up to this number the cells of the matrix have room for counts
+_FEW_EPOCHS = 12  # up to this number each has a tick
+_MIN_HEIGHT, _MAX_HEIGHT = 400, 1000  # of the matrix, pixels
+_CELL = 26  # pixels per class in the matrix, if there is room
 
 
-def loss_curves(history: Sequence[Epoch]) -> Figure:
+def loss_curves(history: Sequence[Epoch]) -> PlotlyFigure:
     """Cross-entropy in training and on validation."""
     lines = {"train_loss": ("training", _GREY), "val_loss": ("validation", _BLUE)}
     return _curves(history, lines, {"title": {"text": "cross-entropy, nats"}, "rangemode": "tozero"}, ".3f")
 
 
-def quality_curves(history: Sequence[Epoch]) -> Figure:
+def quality_curves(history: Sequence[Epoch]) -> PlotlyFigure:
     """Accuracy, macro-F1 and top-5 on validation, and accuracy in training."""
     lines = {
         "val_top5": ("top-5, validation", _PINK),
@@ -48,17 +48,17 @@ def quality_curves(history: Sequence[Epoch]) -> Figure:
     return _curves(history, lines, {"range": [0, 1.02], "tickformat": ".0%"}, ".1%")
 
 
-def confusion(matrix: NDArray[np.int64], support: NDArray[np.int64], names: Sequence[str]) -> Figure:
-    """A confusion matrix, K×K: right answers blue, wrong ones orange.
+def confusion(matrix: NDArray[np.int64], support: NDArray[np.int64], names: Sequence[str]) -> PlotlyFigure:
+    """A confusion matrix, K×K: correct predictions are blue, wrong ones orange.
 
-    The stronger the colour of a cell, the larger its share of the class's photos, of which there are `support`, K; its
-    number is the count.
+    The stronger the colour of a cell, the larger its share of the photos of the true class, of which there are
+    `support`, K; its number is the count.
     """
     shares = matrix / np.maximum(support, 1)[:, None]
-    visible = np.where(shares > 0, 0.35 + 0.65 * shares, 0)  # even the smallest share is told from none
-    signs = 2 * np.eye(len(names)) - 1  # right answers above 0, wrong ones below
+    visible = np.where(shares > 0, 0.35 + 0.65 * shares, 0)  # even the smallest share is distinguishable from 0
+    signs = 2 * np.eye(len(names)) - 1  # correct predictions are above 0, wrong ones below
     labels = [_text(name) for name in names]
-    cells: Figure = {
+    cells: PlotlyFigure = {
         "type": "heatmap",
         "x": labels,
         "y": labels,
@@ -68,12 +68,12 @@ def confusion(matrix: NDArray[np.int64], support: NDArray[np.int64], names: Sequ
         "zmax": 1,
         "colorscale": [[0, "#dd6b10"], [0.5, "rgba(221,107,16,0)"], [0.5, "rgba(47,143,208,0)"], [1, "#2f8fd0"]],
         "showscale": False,
-        "hovertemplate": "true: <b>%{y}</b><br>answered: <b>%{x}</b><br>photos: <b>%{customdata}</b><extra></extra>",
+        "hovertemplate": "true: <b>%{y}</b><br>predicted: <b>%{x}</b><br>photos: <b>%{customdata}</b><extra></extra>",
     }
     if len(names) <= _FEW_CLASSES:
         cells |= {"text": [[str(count or "") for count in row] for row in matrix.tolist()], "texttemplate": "%{text}"}
         cells |= {"xgap": 1, "ygap": 1}
-    side = min(max(_CELL * len(names) + 240, _SHORTEST), _LONGEST)
+    side = min(max(_CELL * len(names) + 240, _MIN_HEIGHT), _MAX_HEIGHT)
     axis = {"automargin": True, "showgrid": False, "ticks": "", "ticklabelstandoff": 5, "type": "category"}
     axis |= {"tickfont": {"size": 11}}
     return {
@@ -81,20 +81,20 @@ def confusion(matrix: NDArray[np.int64], support: NDArray[np.int64], names: Sequ
         "layout": {
             "height": side,
             "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
-            "xaxis": {**axis, "tickangle": -90, "title": {"text": "answered", "standoff": 8}},
+            "xaxis": {**axis, "tickangle": -90, "title": {"text": "predicted", "standoff": 8}},
             "yaxis": {**axis, "autorange": "reversed", "title": {"text": "true", "standoff": 8}},
         },
         "matrix": True,
     }
 
 
-def reliability(calibration: CalibrationReport) -> Figure:
-    """How often answers of some confidence are right, before and after the temperature."""
+def reliability(calibration: CalibrationReport) -> PlotlyFigure:
+    """Accuracy by confidence, before and after temperature scaling."""
     diagonal = {
         "x": [0, 1],
         "y": [0, 1],
         "mode": "lines",
-        "name": "as sure as right",
+        "name": "perfect calibration",
         "line": {"color": _GREY, "dash": "dash", "width": 1},
         "hoverinfo": "skip",
     }
@@ -106,42 +106,46 @@ def reliability(calibration: CalibrationReport) -> Figure:
         "layout": {
             "height": 380,
             "xaxis": {"title": {"text": "confidence"}, "range": [0, 1.02], "tickformat": ".0%"},
-            "yaxis": {"title": {"text": "right"}, "range": [0, 1.02], "tickformat": ".0%"},
+            "yaxis": {"title": {"text": "accuracy"}, "range": [0, 1.02], "tickformat": ".0%"},
         },
     }
 
 
-def risk_coverage(curve: RiskCoverage) -> Figure:
-    """Share of wrong answers, the more photos are answered, surest first."""
+def risk_coverage_curve(curve: RiskCoverage) -> PlotlyFigure:
+    """The error rate of the most confident predictions, by the share that is kept."""
     line = {
         "x": curve.coverage,
         "y": curve.risk,
         "mode": "lines",
         "line": {"color": _BLUE, "width": 2},
-        "hovertemplate": "of the surest %{x:.0%}<br>wrong: <b>%{y:.1%}</b><extra></extra>",
+        "hovertemplate": "%{x:.0%} kept<br>error rate: <b>%{y:.1%}</b><extra></extra>",
     }
     return {
         "data": [line],
         "layout": {
             "height": 380,
             "showlegend": False,
-            "xaxis": {"title": {"text": "answered, surest first"}, "range": [0, 1.02], "tickformat": ".0%"},
-            "yaxis": {"title": {"text": "wrong among them"}, "rangemode": "tozero", "tickformat": ",.2~%"},
+            "xaxis": {
+                "title": {"text": "share of photos kept, most confident first"},
+                "range": [0, 1.02],
+                "tickformat": ".0%",
+            },
+            "yaxis": {"title": {"text": "error rate"}, "rangemode": "tozero", "tickformat": ",.2~%"},
         },
     }
 
 
-def corruption_dots(corruptions: Corruptions) -> Figure:
-    """Accuracy for each corruption, hardest last, with intervals; the darker a dot, the severer."""
-    names = [_text(name) for name in _hardest_last(corruptions)]
-    severities = sorted({row.severity for row in corruptions.corruptions}, key=lambda severity: severity or 0)
-    traces = [_corruption_trace(corruptions, severity) for severity in severities]
+def corruption_dots(robustness: Robustness) -> PlotlyFigure:
+    """Accuracy under each corruption with intervals, lowest last; the darker a dot, the higher the severity."""
+    names = [_text(name) for name in _lowest_last(robustness)]
+    severities = sorted({row.severity for row in robustness.corruptions}, key=lambda severity: severity or 0)
+    traces = [_corruption_trace(robustness, severity) for severity in severities]
     return {
         "data": traces,
         "layout": {
             "height": 110 + 44 * len(names),
             "showlegend": len(traces) > 1,
-            "shapes": [_upright(corruptions.clean.value)],
+            "shapes": [_vertical_line(robustness.clean.value)],
             "xaxis": {"range": [0, 1.02], "tickformat": ".0%", "title": {"text": "accuracy; dashed: clean photos"}},
             "yaxis": {
                 "type": "category",
@@ -154,16 +158,16 @@ def corruption_dots(corruptions: Corruptions) -> Figure:
     }
 
 
-def _hardest_last(corruptions: Corruptions) -> list[str]:
+def _lowest_last(robustness: Robustness) -> list[str]:
     found: dict[str, list[float]] = {}
-    for row in corruptions.corruptions:
+    for row in robustness.corruptions:
         found.setdefault(row.name, []).append(row.accuracy)
     return sorted(found, key=lambda name: -float(np.mean(found[name])))
 
 
-def _corruption_trace(corruptions: Corruptions, severity: int | None) -> Figure:
-    colour = _SEVERITIES[min(max(severity or 3, 1), 5) - 1]
-    rows = [row for row in corruptions.corruptions if row.severity == severity]
+def _corruption_trace(robustness: Robustness, severity: int | None) -> PlotlyFigure:
+    color = _SEVERITIES[min(max(severity or 3, 1), 5) - 1]
+    rows = [row for row in robustness.corruptions if row.severity == severity]
     below = [row.accuracy - row.low for row in rows]
     above = [row.high - row.accuracy for row in rows]
     return {
@@ -171,50 +175,52 @@ def _corruption_trace(corruptions: Corruptions, severity: int | None) -> Figure:
         "y": [_text(row.name) for row in rows],
         "mode": "markers",
         "name": "" if severity is None else f"severity {severity}",
-        "marker": {"color": colour, "size": 9},
-        "error_x": {"type": "data", "array": above, "arrayminus": below, "color": colour, "thickness": 1, "width": 0},
+        "marker": {"color": color, "size": 9},
+        "error_x": {"type": "data", "array": above, "arrayminus": below, "color": color, "thickness": 1, "width": 0},
         "hovertemplate": "%{y}: <b>%{x:.1%}</b>",
     }
 
 
-def _reliability_line(bins: Sequence[ReliabilityBin], name: str, colour: str) -> Figure:
+def _reliability_line(bins: Sequence[ReliabilityBin], name: str, color: str) -> PlotlyFigure:
     return {
         "x": [found.confidence for found in bins],
         "y": [found.accuracy for found in bins],
         "customdata": [found.photos for found in bins],
         "text": [f"{found.photos:,}" for found in bins],
         "textposition": "top center" if name == "before" else "bottom center",
-        "textfont": {"size": 9, "color": colour},
+        "textfont": {"size": 9, "color": color},
         "mode": "lines+markers+text",
         "name": name,
-        "line": {"color": colour, "width": 2},
+        "line": {"color": color, "width": 2},
         "marker": {"size": 7},
-        "hovertemplate": "sure: %{x:.1%}<br>right: <b>%{y:.1%}</b><br>photos: %{customdata}",
+        "hovertemplate": "confidence: %{x:.1%}<br>accuracy: <b>%{y:.1%}</b><br>photos: %{customdata}",
     }
 
 
-def _curves(history: Sequence[Epoch], lines: dict[str, tuple[str, str]], y_axis: Figure, digits: str) -> Figure:
+def _curves(
+    history: Sequence[Epoch], lines: dict[str, tuple[str, str]], y_axis: PlotlyFigure, digits: str
+) -> PlotlyFigure:
     traces = [
         {
             "x": [epoch["epoch"] for epoch in history],
             "y": [_finite(epoch.get(column)) for epoch in history],
             "mode": "lines+markers" if len(history) < 40 else "lines",
             "name": name,
-            "line": {"color": colour, "width": 2},
+            "line": {"color": color, "width": 2},
             "marker": {"size": 5},
             "hovertemplate": f"%{{y:{digits}}}",
         }
-        for column, (name, colour) in lines.items()
+        for column, (name, color) in lines.items()
     ]
-    x_axis: Figure = {"title": {"text": "epoch; dashed: the best, which was kept"}}
+    x_axis: PlotlyFigure = {"title": {"text": "epoch; dashed: the best epoch, whose weights are kept"}}
     if len(history) <= _FEW_EPOCHS:
-        x_axis["dtick"] = 1  # no half epochs
+        x_axis["dtick"] = 1  # no ticks between epochs
     return {
         "data": traces,
         "layout": {
             "height": 340,
             "hovermode": "x unified",
-            "shapes": [_upright(best_epoch(history)["epoch"])],
+            "shapes": [_vertical_line(best_epoch(history)["epoch"])],
             "xaxis": x_axis,
             "yaxis": y_axis,
         },
@@ -222,15 +228,15 @@ def _curves(history: Sequence[Epoch], lines: dict[str, tuple[str, str]], y_axis:
 
 
 def _text(name: str) -> str:
-    """A name as Plotly shows it unchanged: it takes tags for markup, and knows no &quot;."""
+    """A name escaped so that Plotly shows it unchanged: it interprets tags as markup, but not &quot;."""
     return html.escape(name, quote=False)
 
 
 def _finite(value: float | None) -> float | None:
-    """JSON has no word for infinity."""
+    """The value, or None if it is not finite, which JSON cannot represent."""
     return value if value is not None and math.isfinite(value) else None
 
 
-def _upright(x: float) -> Figure:
+def _vertical_line(x: float) -> PlotlyFigure:
     line = {"color": _GREY, "width": 1, "dash": "dash"}
     return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": line}

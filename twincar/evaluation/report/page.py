@@ -1,20 +1,19 @@
-"""Writes one page that tells all of a model: one HTML file that opens anywhere, offline, without a server.
+"""Write the report of a model: one HTML file that opens anywhere, offline, without a server.
 
-It shows what the other verbs left where `Subject.reports` says; a part whose file is not there yet says which command
-makes it. Of a model without a run folder it is not known how it was trained, and the page says so.
+It shows the results that the other verbs have written to `Subject.reports`; where a result is missing, it names the
+command that computes it. How a model was trained is known only for a run, and the page says so.
 """
 
 from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 from scipy import sparse
 
 from twincar.core.errors import TwinCarError, UsageError
@@ -22,63 +21,56 @@ from twincar.core.files import sha256_of_file, write_text
 from twincar.core.html import plotly_script, render, script_json
 from twincar.core.labels import ClassNames
 from twincar.core.local_paths import name_only
+from twincar.core.progress import Progress
 from twincar.core.runs import best_epoch, ending
 from twincar.core.version import __version__
 from twincar.data.dataset import MANIFEST, PreparedData
-from twincar.evaluation.report import artifacts as files
-from twincar.evaluation.report import figures
-from twincar.evaluation.report.artifacts import Answer
-from twincar.evaluation.report.photos import Album, show_mistakes, show_twins
+from twincar.evaluation.report import artifacts, figures
+from twincar.evaluation.report.photos import ImageBudget, show_mistakes, show_twins
+from twincar.evaluation.results import METRICS, PREDICTIONS, Evaluation, PhotoPrediction, confusion_of
 from twincar.evaluation.subject import Subject
-from twincar.metrics.classification import classes_to_show, confusion_matrix, most_confused
+from twincar.metrics.classification import classes_to_show, most_confused
 from twincar.models.spec import NOT_VALIDATED
 
 log = logging.getLogger(__name__)
 
 REPORT = "report.html"
-LARGEST = 15_000_000  # bytes of a page, so that it can be sent by mail
-_WITHOUT_PICTURES = 6_000_000  # bytes of it for all else; Plotly takes 4.8 million
-_A_CLASS = 1_000  # bytes of it for a class's row and choice
+MAX_PAGE_BYTES = 15_000_000  # of the page, so that it can be sent by mail
+_BYTES_WITHOUT_IMAGES = 6_000_000  # of these, Plotly takes 4.8 million
+_BYTES_PER_CLASS = 1_000  # for its row in the table and its entry in the filter
 _TWINS = 12  # pairs
-_NO_DATA = "The data set was not where it was before. To show photos, report again with --data."
-_FITS = 0.02  # between mean confidence and accuracy
+_NO_DATA = "The data set is no longer where it was. To show photos, run the report again with --data."
+_TOLERANCE = 0.02  # of a difference between mean confidence and accuracy that is not reported
 
 
 @dataclass(frozen=True)
 class Report:
-    """The page."""
+    """The page that was written."""
 
     path: Path
     split: str
-    """Whose photos it is about."""
+    """The evaluated split."""
     bytes: int
+    """Size of the file."""
 
 
 @dataclass(frozen=True)
 class _Confusion:
-    """Which classes are taken for which; K×K cells, truth by answer."""
+    """The confusion matrix, K×K, and the names of its classes."""
 
     matrix: sparse.csr_array
     classes: ClassNames
 
-    @classmethod
-    def of(cls, answers: Sequence[Answer], classes: ClassNames) -> _Confusion:
-        truth, predicted = (
-            np.array([classes.index(name) for name in names], np.int64)
-            for names in ([answer.truth for answer in answers], [answer.answer for answer in answers])
-        )
-        return cls(confusion_matrix(truth, predicted, len(classes)), classes)
-
     def pairs(self, count: int) -> list[tuple[str, str, int, int]]:
-        """The twins: (first, second, first taken for second, second for first), most often first."""
+        """The most confused pairs: (first, second, first predicted as second, second predicted as first)."""
         names, matrix = self.classes, self.matrix
         return [
             (names[first], names[second], int(matrix[first, second]), int(matrix[second, first]))
             for first, second, _ in most_confused(matrix, count)
         ]
 
-    def figure(self) -> tuple[figures.Figure, int, int]:
-        """The figure, how many classes it shows, and of how many."""
+    def figure(self) -> tuple[figures.PlotlyFigure, int, int]:
+        """The figure, the number of classes that it shows, and the number of classes that occur."""
         shown, present = classes_to_show(self.matrix)
         cells, support = self.matrix[shown][:, shown].toarray(), self.matrix.sum(axis=1)[shown]
         return figures.confusion(cells, support, [self.classes[index] for index in shown]), len(shown), present
@@ -90,19 +82,19 @@ def report(
     split: str | None = None,
     data_folder: Path | None = None,
     out: Path | None = None,
-    on_photo: Callable[[int, int], None] | None = None,
+    on_photo: Progress | None = None,
 ) -> Report:
-    """Write the page of an evaluated model.
+    """Write the report of an evaluated model.
 
     Args:
-        model: a run folder, a folder of results, or any other model with the data that it was evaluated on.
-        split: an evaluated split, 'val', 'test' or 'train'; the test photos where evaluated, else those of validation.
-        data_folder: the data set that it was evaluated on, if it is not the one that a run was trained on.
-        out: the file; `report.html` beside the results unless given.
-        on_photo: called with mistakes shown and in all, for a progress bar.
+        model: a run folder, a folder of results, or any other model together with the data that it was evaluated on.
+        split: an evaluated split: 'val', 'test' or 'train'; by default 'test' if it was evaluated, otherwise 'val'.
+        data_folder: the data set that the model was evaluated on; by default the one that a run was trained on.
+        out: the file; by default `report.html` beside the results.
+        on_photo: called with the number of finished mistakes and their total, for a progress bar.
 
     Raises:
-        UsageError: no such model, or it was not evaluated on that split.
+        UsageError: there is no such model, or it was not evaluated on that split.
         DataError: a file of the results is damaged.
         CheckpointError: the weights are damaged.
         StorageError: the page cannot be written.
@@ -112,29 +104,29 @@ def report(
     reports = subject.reports if data else subject.own_reports
     split = _evaluated_split(subject, reports)
     spec = subject.spec
-    metrics = files.read_metrics(reports / split)
-    answers, classes = files.read_predictions(reports / split), files.read_classes(reports / split)
-    room = LARGEST - _WITHOUT_PICTURES - _A_CLASS * len(classes)
-    album = Album(data.photo_root if data else None, room)
-    confusion = _Confusion.of(answers, spec.classes)
-    wrong = [answer for answer in answers if not answer.correct]
-    twins = show_twins(confusion.pairs(_TWINS), answers, {row.name: row.photos for row in classes}, album)
-    mistakes = show_mistakes(wrong, album, subject.engine, spec, on_photo)
+    metrics, classes = artifacts.read_metrics(reports / split), artifacts.read_classes(reports / split)
+    predictions = artifacts.read_predictions(reports / split / PREDICTIONS)
+    room = MAX_PAGE_BYTES - _BYTES_WITHOUT_IMAGES - _BYTES_PER_CLASS * len(classes)
+    images = ImageBudget(data.photo_root if data else None, room)
+    confusion = _Confusion(confusion_of(predictions, spec.classes), spec.classes)
+    wrong = [row for row in predictions if not row.correct]
+    twins = show_twins(confusion.pairs(_TWINS), predictions, {row.name: row.photos for row in classes}, images)
+    mistakes = show_mistakes(wrong, images, subject.engine, spec, on_photo)
     page = render(
         "report.html.jinja",
         title=f"TwinCar report: {subject.name}",
         classes=classes,
         wrong=len(wrong),
-        surety=(surety := _surety(answers)),
-        surety_verdict=_surety_verdict(surety["all"], metrics),
+        confidence=(confidence := _mean_confidence(predictions)),
+        calibration_verdict=_calibration_verdict(confidence["all"], metrics),
         above_chance=metrics.accuracy.low > metrics.chance.accuracy,
         mistakes=mistakes,
-        mistaken=sorted({name for mistake in mistakes for name in (mistake.answer.truth, mistake.answer.answer)}),
+        mistaken=sorted({name for row in mistakes for name in (row.prediction.truth, row.prediction.predicted)}),
         twins=twins,
-        comparisons=files.read_comparisons(reports),
+        comparisons=artifacts.read_comparisons(reports),
         no_data=_NO_DATA if data is None else "",
-        unreadable=len(album.missing),
-        partly_seen=any(mistake.partly_seen for mistake in mistakes),
+        unreadable=len(images.missing),
+        any_cropped=any(mistake.is_cropped for mistake in mistakes),
         plotly=plotly_script(),
         commands=_commands(subject, reports, split),
         **_described(subject, data),
@@ -147,54 +139,54 @@ def report(
 
 
 def _evaluated_split(subject: Subject, reports: Path) -> str:
-    evaluated = [split for split in ("test", "val", "train") if (reports / split / files.METRICS).exists()]
-    wanted, other = subject.wanted_split, subject.data_folder
-    if wanted is None and evaluated:
+    evaluated = [split for split in ("test", "val", "train") if (reports / split / METRICS).exists()]
+    requested, other = subject.requested_split, subject.data_folder
+    if requested is None and evaluated:
         return evaluated[0]
-    if wanted is None or wanted not in evaluated:
+    if requested is None or requested not in evaluated:
         found = f"on {' and '.join(evaluated)} photos only" if evaluated else "on none"
         raise UsageError(
-            f"Expected {subject.path} to be evaluated{f' on {wanted} photos' if wanted else ''}"
-            f"{f' of {other}' if other else ''}, and it was {found}. "
-            f"First run: {_command('evaluate', *_of_split(subject.path, wanted or 'test', other))}"
+            f"Expected {subject.path} to be evaluated{f' on {requested} photos' if requested else ''}"
+            f"{f' of {other}' if other else ''}, but it was evaluated {found}. "
+            f"First run: {_command('evaluate', *_of_split(subject.path, requested or 'test', other))}"
         )
-    return wanted
+    return requested
 
 
 def _open_data(subject: Subject) -> PreparedData | None:
-    """The data set; None where it has gone: the page is then made without photos."""
+    """The data set; None if it is missing, and the page then has no photos."""
     try:
         return subject.data
     except TwinCarError as error:
-        if subject.run is None and subject.out is None:  # where its results are hangs on the data
+        if subject.run is None and subject.out is None:  # the folder of its results depends on the data
             raise
         log.warning("The page shows no photos. %s", error)
         return None
 
 
-def _surety(answers: Sequence[Answer]) -> dict[str, float | None]:
-    """Mean confidence of all answers, of the right and of the wrong ones."""
+def _mean_confidence(predictions: Sequence[PhotoPrediction]) -> dict[str, float | None]:
+    """Mean confidence of all predictions, of the correct and of the wrong ones; None if there are none."""
     groups = {
-        "all": answers,
-        "right": [answer for answer in answers if answer.correct],
-        "wrong": [answer for answer in answers if not answer.correct],
+        "all": predictions,
+        "right": [row for row in predictions if row.correct],
+        "wrong": [row for row in predictions if not row.correct],
     }
-    return {name: fmean(answer.confidence for answer in group) if group else None for name, group in groups.items()}
+    return {name: fmean(row.confidence for row in group) if group else None for name, group in groups.items()}
 
 
-def _surety_verdict(surety: float | None, metrics: files.Metrics) -> str:
-    """What a mean confidence is worth beside the accuracy it foretells."""
-    found = metrics.accuracy
-    if surety is None:
+def _calibration_verdict(confidence: float | None, metrics: Evaluation) -> str:
+    """Compare a mean confidence with the accuracy, in words."""
+    accuracy = metrics.accuracy
+    if confidence is None:
         return "there is nothing to compare"
-    if abs(surety - found.value) < _FITS or found.low <= surety <= found.high:
-        known = "that fits"
-        return known if found.low > metrics.chance.accuracy else f"{known}, but it is no more than chance"
-    return "too sure of itself" if surety > found.value else "more cautious than it need be"
+    if abs(confidence - accuracy.value) < _TOLERANCE or accuracy.low <= confidence <= accuracy.high:
+        verdict = "these agree"
+        return verdict if accuracy.low > metrics.chance.accuracy else f"{verdict}, but the accuracy is that of chance"
+    return "the model is overconfident" if confidence > accuracy.value else "the model is underconfident"
 
 
 def _described(subject: Subject, data: PreparedData | None) -> dict[str, Any]:
-    """What the model is, as far as any kind of model tells."""
+    """The description of the model, from the header that any kind of model has."""
     spec = subject.spec
     provenance = spec.provenance
     hashes = {subject.weights.name: sha256_of_file(subject.weights)}
@@ -216,7 +208,7 @@ def _described(subject: Subject, data: PreparedData | None) -> dict[str, Any]:
 
 
 def _trained(subject: Subject) -> dict[str, Any]:
-    """How a run was trained; of any other model that is not known."""
+    """How a run was trained, which is not known of any other model."""
     config, history = subject.config, subject.history
     if config is None:
         return {"is_run": False}
@@ -229,38 +221,38 @@ def _trained(subject: Subject) -> dict[str, Any]:
     }
 
 
-def _measured(subject: Subject, reports: Path, metrics: files.Metrics, confusion: _Confusion) -> dict[str, Any]:
-    """What the verbs measured, and the figures of it."""
+def _measured(subject: Subject, reports: Path, metrics: Evaluation, confusion: _Confusion) -> dict[str, Any]:
+    """The results of the other verbs, and the figures."""
     folder, history = reports / metrics.split, subject.history
-    corruptions = files.read_corruptions(folder)
+    corruptions = artifacts.read_corruptions(folder)
     matrix, shown, present = confusion.figure()
     drawn = {
         "loss": history and figures.loss_curves(history),
         "quality": history and figures.quality_curves(history),
         "confusion": matrix,
         "reliability": figures.reliability(metrics.calibration),
-        "risk": figures.risk_coverage(metrics.risk_coverage),
+        "risk": figures.risk_coverage_curve(metrics.risk_coverage),
         "corruptions": corruptions and figures.corruption_dots(corruptions),
     }
     return {
         "metrics": metrics,
         "corruptions": corruptions,
         "in_matrix": {"shown": shown, "present": present},
-        "open_set": files.read_open_set(reports),
-        "scores": files.read_explanation_scores(folder),
-        "audit": files.read_audit(reports),
+        "open_set": artifacts.read_open_set_results(reports),
+        "scores": artifacts.read_explanation_scores(folder),
+        "audit": artifacts.read_audit(reports),
         "figures": script_json({name: figure for name, figure in drawn.items() if figure}),
     }
 
 
 def _commands(subject: Subject, reports: Path, split: str) -> dict[str, str]:
-    """What to type for each part of the page, with the names of the model and of the data's folder for their paths."""
-    model = _named(subject.path) if Path(subject.path).exists() and not _is_on_hub(subject) else Path(subject.name)
-    other = _named(subject.data_folder) if subject.data_folder else None
-    trained_on = _named(Path(subject.config.data)) if subject.config else None
+    """The command for each part of the page, with names in place of the paths of model and data."""
+    model = _name_of(subject.path) if Path(subject.path).exists() and not _is_on_hub(subject) else Path(subject.name)
+    other = _name_of(subject.data_folder) if subject.data_folder else None
+    trained_on = _name_of(Path(subject.config.data)) if subject.config else None
     of_split = _of_split(model, split, other)
-    place = model / reports.relative_to(subject.path) if reports.is_relative_to(subject.path) else _named(reports)
-    audited = ["--deep", "--model", model, "--out", place / "audit"]
+    folder = model / reports.relative_to(subject.path) if reports.is_relative_to(subject.path) else _name_of(reports)
+    audited = ["--deep", "--model", model, "--out", folder / "audit"]
     return {
         "train": _command("train", trained_on, "--config", model / "config.yaml") if trained_on else "",
         "evaluate": _command("evaluate", *of_split),
@@ -277,7 +269,7 @@ def _is_on_hub(subject: Subject) -> bool:
     return isinstance(subject.model, str) and not Path(subject.model).exists()
 
 
-def _named(folder: Path) -> Path:
+def _name_of(folder: Path) -> Path:
     return Path(name_only(str(folder.resolve())))
 
 

@@ -1,12 +1,9 @@
-"""Photos for a page: those it got wrong with what it looked at, and examples of twins, within a budget of bytes.
-
-Shapes: N photos, h×w heat maps.
-"""
+"""Photos for the report: mistakes with their heat maps, and examples of confused pairs, within a budget of bytes."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +13,9 @@ from PIL import Image
 from twincar.core.errors import PhotoError
 from twincar.core.html import picture_uri
 from twincar.core.photos import read_photo
-from twincar.evaluation.overlay_figures import Explained, overlay
-from twincar.evaluation.report.artifacts import Answer
+from twincar.core.progress import Progress
+from twincar.evaluation.overlay_figures import ExplainedPhoto, overlay
+from twincar.evaluation.results import PhotoPrediction
 from twincar.models.cam.gradcam import grad_cam_plus_plus
 from twincar.models.cam.overlay import is_darkened
 from twincar.models.engines.base import Engine
@@ -26,134 +24,145 @@ from twincar.models.spec import ModelSpec
 log = logging.getLogger(__name__)
 
 _BATCH = 16
-_MOST_MISTAKES = 120
-_LONGEST = 300  # pixels of a picture in the page
+_MAX_MISTAKES = 120
+_LONGEST = 300  # pixels of the longer side of an image in the page
 
 
 @dataclass
-class Album:
-    """The photos of a split, and how many bytes of pictures still fit into the page."""
+class ImageBudget:
+    """The photos of a split, and the number of bytes that their images may still take in the page."""
 
     folder: Path | None
-    """Where the photos lie; None where the data set is not there any more."""
+    """The folder of the photos; None if the data set is missing."""
     bytes_left: int
     missing: set[str] = field(default_factory=set)
     """Files that could not be read."""
 
     def read(self, file: str) -> Image.Image | None:
-        """A photo, or None where it has gone or cannot be read."""
+        """A photo, or None if it is missing or cannot be read."""
         try:
             return None if self.folder is None else read_photo(self.folder / file)
         except PhotoError:
             self.missing.add(file)
             return None
 
-    def pictures(self, *photos: Image.Image) -> list[str] | None:
-        """The `data:` addresses of photos made small; None where there is no room for all of them."""
-        addresses = [picture_uri(photo, _LONGEST) for photo in photos]
-        size = sum(map(len, addresses))
+    def embed(self, *photos: Image.Image) -> list[str] | None:
+        """The photos, scaled down, as `data:` URIs; None if there is no room for all of them."""
+        uris = [picture_uri(photo, _LONGEST) for photo in photos]
+        size = sum(map(len, uris))
         if size > self.bytes_left:
             return None
         self.bytes_left -= size
-        return addresses
+        return uris
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong answer, with the photo and what the network looked at for its answer, if the photo is still there."""
+    """A wrong prediction, with the photo and the heat map of the predicted class, unless the photo is missing."""
 
-    answer: Answer
+    prediction: PhotoPrediction
     photo: str = ""
     heatmap: str = ""
-    partly_seen: bool = False
-    """Whether the network saw a part of the photo only."""
+    is_cropped: bool = False
+    """Whether the network saw only a part of the photo."""
 
 
 @dataclass(frozen=True)
 class Twins:
-    """Two classes that are taken for each other, with an example photo of each."""
+    """Two classes that are confused with each other, with an example photo of each."""
 
     first: str
     second: str
     first_as_second: int
+    """How many photos of the first class are predicted as the second."""
     second_as_first: int
     first_photos: int
+    """Number of photos of the first class."""
     second_photos: int
     first_picture: str
     second_picture: str
 
     @property
     def names(self) -> frozenset[str]:
-        """Both classes, in no order."""
+        """Both classes, without an order."""
         return frozenset((self.first, self.second))
 
 
 def show_mistakes(
-    wrong: Sequence[Answer],
-    album: Album,
+    wrong: Sequence[PhotoPrediction],
+    images: ImageBudget,
     engine: Engine,
     spec: ModelSpec,
-    on_photo: Callable[[int, int], None] | None = None,
+    on_photo: Progress | None = None,
 ) -> list[Mistake]:
-    """The surest of the wrong answers first, as many as there is room for."""
-    wrong = sorted(wrong, key=lambda answer: -answer.confidence)[:_MOST_MISTAKES]
+    """The most confident mistakes first, as many as there is room for."""
+    wrong = sorted(wrong, key=lambda row: -row.confidence)[:_MAX_MISTAKES]
     shown: list[Mistake] = []
     for start in range(0, len(wrong), _BATCH):
-        batch = [(answer, album.read(answer.file)) for answer in wrong[start : start + _BATCH]]
-        overlays = _overlays([(answer, photo) for answer, photo in batch if photo is not None], engine, spec)
-        for answer, photo in batch:
-            pictures = [] if photo is None else album.pictures(photo, next(overlays))
-            if pictures is None:
+        batch = [(row, images.read(row.file)) for row in wrong[start : start + _BATCH]]
+        overlays = _overlays([(row, photo) for row, photo in batch if photo is not None], engine, spec)
+        for row, photo in batch:
+            uris = [] if photo is None else images.embed(photo, next(overlays))
+            if uris is None:
                 return shown  # no room for more
-            partly_seen = photo is not None and is_darkened(*photo.size, spec.preprocessing.visible_box(*photo.size))
-            own, heat = pictures or ("", "")
-            shown.append(Mistake(answer, own, heat, partly_seen))
+            is_cropped = photo is not None and is_darkened(*photo.size, spec.preprocessing.visible_box(*photo.size))
+            plain, heatmap = uris or ("", "")
+            shown.append(Mistake(row, plain, heatmap, is_cropped))
         if on_photo:
             on_photo(len(shown), len(wrong))
     return shown
 
 
 def show_twins(
-    pairs: Sequence[tuple[str, str, int, int]], answers: Sequence[Answer], photos: Mapping[str, int], album: Album
+    pairs: Sequence[tuple[str, str, int, int]],
+    predictions: Sequence[PhotoPrediction],
+    photos: Mapping[str, int],
+    images: ImageBudget,
 ) -> list[Twins]:
-    """Pairs of classes, each (first, second, first taken for second, second for first), with an example of each.
+    """Confused pairs with an example of each class.
 
-    The example is the photo that is answered right most surely, or any where none is.
+    Args:
+        pairs: (first, second, photos of the first predicted as the second, of the second predicted as the first).
+        predictions: for all photos; the example of a class is its most confident correct prediction, if there is one.
+        photos: number of photos of each class.
+        images: budget of the page.
     """
-    examples: dict[str, Answer] = {}
-    for answer in sorted(answers, key=lambda answer: (not answer.correct, -answer.confidence)):
-        examples.setdefault(answer.truth, answer)
+    examples: dict[str, PhotoPrediction] = {}
+    for row in sorted(predictions, key=lambda row: (not row.correct, -row.confidence)):
+        examples.setdefault(row.truth, row)
 
-    def picture(name: str) -> str:
-        photo = album.read(examples[name].file) if name in examples else None
-        pictures = None if photo is None else album.pictures(photo)
-        return pictures[0] if pictures else ""
+    def example(name: str) -> str:
+        photo = images.read(examples[name].file) if name in examples else None
+        uris = None if photo is None else images.embed(photo)
+        return uris[0] if uris else ""
 
     return [
         Twins(
             first=first,
             second=second,
-            first_as_second=there,
-            second_as_first=back,
+            first_as_second=first_as_second,
+            second_as_first=second_as_first,
             first_photos=photos.get(first, 0),
             second_photos=photos.get(second, 0),
-            first_picture=picture(first),
-            second_picture=picture(second),
+            first_picture=example(first),
+            second_picture=example(second),
         )
-        for first, second, there, back in pairs
+        for first, second, first_as_second, second_as_first in pairs
     ]
 
 
-def _overlays(found: Sequence[tuple[Answer, Image.Image]], engine: Engine, spec: ModelSpec) -> Iterator[Image.Image]:
-    """Each photo, small, under the Grad-CAM++ map of the class that was answered."""
+def _overlays(
+    found: Sequence[tuple[PhotoPrediction, Image.Image]], engine: Engine, spec: ModelSpec
+) -> Iterator[Image.Image]:
+    """Each photo, scaled down, with the Grad-CAM++ map of the predicted class over it."""
     if not found:
         return
     inputs = np.stack([spec.preprocessing(photo) for _, photo in found])
-    targets = np.array([spec.classes.index(answer.answer) for answer, _ in found])
+    targets = np.array([spec.classes.index(row.predicted) for row, _ in found])
     _, features = engine.logits_and_features(inputs)
-    for (answer, photo), heat in zip(found, grad_cam_plus_plus(features, engine.head, targets), strict=True):
+    for (row, photo), heatmap in zip(found, grad_cam_plus_plus(features, engine.head, targets), strict=True):
         small = photo.copy()
         small.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
-        seen = spec.preprocessing.visible_box(small.width, small.height)
-        explained = Explained(np.asarray(small), heat, seen, answer.answer, answer.confidence, answer.truth)
-        yield Image.fromarray(overlay(explained))
+        box = spec.preprocessing.visible_box(small.width, small.height)
+        item = ExplainedPhoto(np.asarray(small), heatmap, box, row.predicted, row.confidence, row.truth)
+        yield Image.fromarray(overlay(item))

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from twincar.core.errors import CheckpointError
+from twincar.core.errors import CheckpointError, reason
 from twincar.core.options import EngineName
 from twincar.models.cam.gradcam import HeadWeights
 from twincar.models.spec import ModelSpec
@@ -60,7 +60,7 @@ def damaged(path: Path, expected: str = "a whole model", found: str = "it cannot
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(f"Expected {expected} in {path}, but {found}: {_reason(error)}") from None
+        raise CheckpointError(f"Expected {expected} in {path}, but {found}: {reason(error, last=True)}.") from None
 
 
 @contextmanager
@@ -70,7 +70,8 @@ def engine_errors() -> Iterator[None]:
         yield
     except Exception as error:
         raise CheckpointError(
-            f"Expected a model that computes what its header says, but it failed: {_reason(error)} Export it again."
+            f"Expected a model that computes what its header says, but it failed: {reason(error, last=True)}. "
+            "Export it again."
         ) from None
 
 
@@ -92,8 +93,3 @@ def check_shapes(shapes: Mapping[str, Sequence[Any]], spec: ModelSpec) -> None:
             raise ValueError(f"{name} has the shape {found}, not {wanted}")
         if any(isinstance(a, int) and b is not None and a != b for a, b in zip(found, wanted, strict=True)):
             raise ValueError(f"{name} has the shape {found}, not {wanted}")
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
@@ -15,6 +15,7 @@ from twincar.core.labels import ClassNames
 from twincar.core.options import EngineName
 from twincar.core.photos import Photo
 from twincar.core.preprocess import Preprocessing, iterate_batches
+from twincar.core.progress import Progress
 from twincar.models.engines.base import OPENVINO_MODEL, Engine
 from twincar.models.spec import ModelSpec
 
@@ -79,7 +80,7 @@ def compute_logits(
     photos: Sequence[Photo],
     *,
     tta: bool = False,
-    on_photo: Callable[[int, int], None] | None = None,
+    on_photo: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Logits, N×V×K, of photos in their order; V is 1 without test-time augmentation.
 

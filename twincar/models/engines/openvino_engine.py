@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from twincar.core.errors import CheckpointError, StorageError, UsageError
+from twincar.core.errors import CheckpointError, StorageError, UsageError, reason
 from twincar.core.options import Arithmetic, EngineName
 from twincar.core.telemetry import without_telemetry
 from twincar.models.cam.gradcam import HeadWeights
@@ -106,8 +106,8 @@ def save_openvino(onnx_model: bytes, path: Path, *, half: bool) -> None:
         openvino.save_model(model, path, compress_to_fp16=half)
     except RuntimeError as error:  # it gives no reason
         raise StorageError(
-            f"OpenVINO could not write the model, most likely for lack of space: {str(error).strip()}. What was there "
-            "before is unchanged; make room or choose another folder, and try again."
+            f"OpenVINO could not write the model, most likely for lack of space: {reason(error)}. What was "
+            "there before is unchanged; make room or choose another folder, and try again."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The notebook: what is committed is what its source says, holds its pictures, tells nothing of a machine, and runs."""
+"""The notebook as it is committed is what its source says, holds its pictures, and tells nothing of a machine."""
 
 from __future__ import annotations
 
@@ -17,14 +17,19 @@ from PIL import Image
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 
 
-@pytest.fixture(scope="module")
-def build() -> ModuleType:
+def build_script() -> ModuleType:
+    """`notebooks/build.py`."""
     spec = importlib.util.spec_from_file_location("build", FOLDER / "build.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def build() -> ModuleType:
+    return build_script()
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +72,3 @@ def test_its_outputs_tell_nothing_of_a_machine_and_hold_no_warning(committed: nb
         )
         assert not re.search(r"(?<![\w.<])/(?:tmp|work|root|home|usr|opt)\b|Warning|Traceback| at 0x", text), text
     assert str(Path.home()) not in nbformat.writes(committed)
-
-
-@pytest.mark.slow
-def test_it_runs_from_beginning_to_end(
-    build: ModuleType, committed: nbformat.NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TWINCAR_WALKTHROUGH_QUICK", "1")  # one epoch of 20 steps
-    notebook = build.executed(tmp_path)
-    assert len(pictures(notebook)) == len(pictures(committed))
-    assert not [output for output in outputs(notebook) if output.get("name") == "stderr"]
-    for told in (tmp_path, Path.home(), FOLDER):
-        assert str(told) not in nbformat.writes(notebook)
-    assert (tmp_path / "walkthrough/run/model-fp32.onnx").is_file()

@@ -1,0 +1,139 @@
+"""The benchmarks that take longer than a second at their smallest."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from programs import run
+
+import twincar.deploy.export
+from benchmarks.measuring import SMALLEST, Scale, peak_memory
+from benchmarks.speed import serve_load, training_step
+from benchmarks.speed.picture import read_ratios
+from twincar.deploy.onnx_graph import to_onnx
+
+
+@pytest.fixture
+def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is started with `python -m` runs here."""
+    plain = subprocess.run
+
+    def run_here(command: Sequence[object], **options: Any) -> subprocess.CompletedProcess[str]:
+        python, *rest = map(str, command)
+        if python != sys.executable or rest[0] != "-m":
+            return plain(command, **options)  # type: ignore[call-overload, no-any-return]
+        return subprocess.CompletedProcess(rest, 0, run(*rest[1:]), "")
+
+    monkeypatch.setattr(subprocess, "run", run_here)
+
+
+class Here:
+    """In place of `training_step._Child`: the same steps without a process of their own."""
+
+    def __init__(self, scale: Scale, kind: str, **_: str) -> None:
+        self.step = training_step.make_step(kind, scale)
+
+    def end(self) -> int:
+        return peak_memory()
+
+
+@pytest.mark.usefixtures("few_toycars", "no_processes")
+def test_all_that_make_benchmark_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    traced: list[onnx.ModelProto] = []
+
+    def trace_once(*network: Any) -> onnx.ModelProto:
+        if not traced:
+            traced.append(to_onnx(*network))
+        copy = onnx.ModelProto()
+        copy.CopyFrom(traced[0])
+        return copy
+
+    monkeypatch.setattr(training_step, "_Child", Here)
+    monkeypatch.setattr(twincar.deploy.export, "to_onnx", trace_once)
+    assert f"Written: {tmp_path / 'results.md'}" in run("benchmarks", "--smallest", "--out", tmp_path)
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert re.findall(r"## (.*)", text) == ["Training input", "Training step", "Inference", "Scaling"]
+    ways = {bar.name.partition(": ")[2] for bar in read_ratios(text)}
+    assert ways >= {"TwinCar in bf16", "TwinCar with --cache", "onnxruntime", "OpenVINO int8"}
+    drawn = {path.name: path.stat().st_size for path in (tmp_path / "results").iterdir()}
+    assert drawn.keys() == {"ratios.png", "growth_photos.png", "growth_classes.png"}
+    assert min(drawn.values()) > 5000
+    before = (tmp_path / "results" / "ratios.png").read_bytes()
+    run("benchmarks.speed.picture", tmp_path)
+    assert (tmp_path / "results" / "ratios.png").read_bytes() == before
+
+
+def test_a_process_steps_when_it_is_told_to() -> None:
+    child = training_step._Child(SMALLEST, "fp32")
+    child.step()
+    assert child.end() > 10**8
+
+
+def test_planted_labels_are_looked_for(small_data: Path, small_run: Path) -> None:
+    told = run("benchmarks.quality.confident_learning", small_data, small_run, "--share", 0.2)
+    assert "| as many as are wrong |" in told
+    assert "by chance precision would be" in told
+
+
+def test_a_server_is_loaded_and_attacked(
+    colour_model: Path, colour_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the clients that stop and wait half a minute: the next test has them."""
+    attacks = serve_load.attacks
+    monkeypatch.setattr(
+        serve_load, "attacks", lambda photo: {name: way for name, way in attacks(photo).items() if "stops" not in name}
+    )
+    monkeypatch.setattr(serve_load, "CLIENTS", (1, 2))
+    out = tmp_path / "serve.md"
+    monkeypatch.setattr(
+        sys, "argv", ["load", str(colour_model), str(colour_photos), "--seconds", "0.2", "--out", str(out)]
+    )
+    serve_load.main()
+    told = out.read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in told.splitlines() if line.startswith("| ") and "---" not in line]
+    assert [row[6] for row in rows if len(row) == 9] == ["errors", "0", "0"]
+    assert all(row[-1] == "200 |" for row in rows if len(row) == 5 and row[0] != "| input")
+
+
+def test_a_server_is_soaked(colour_model: Path, colour_photos: Path, tmp_path: Path) -> None:
+    with suppress(SystemExit):  # a slope through three seconds says nothing
+        run(
+            "tests.robustness.soak_server",
+            colour_model,
+            colour_photos,
+            "--minutes",
+            0.05,
+            "--out",
+            tmp_path / "soak.md",
+        )
+    told = (tmp_path / "soak.md").read_text(encoding="utf-8")
+    assert "; 0 got a status they did not deserve" in told
+    assert "| waits in its body | 1 | 408: 1 |" in told
+
+
+def test_a_cluster_that_loses_a_node_answers_all(
+    colour_model: Path, colour_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # of its workers
+    told = run(
+        "benchmarks.scale.cluster", colour_model, colour_photos, "--count", 4400, "--out", tmp_path / "cluster.md"
+    )
+    assert "Every photo has one row, in order: True. Rows of both ways are the same: True." in told
+
+
+def test_killed_answers_and_exports_end_as_ones_left_in_peace(
+    small_data: Path, small_run: Path, colour_photos: Path
+) -> None:
+    """The other works: `test_more_kills.py` and `tests/robustness/test_survival.py`."""
+    works = ("--work", "predict", "export", "--times", 1, "--trained", small_run)
+    told = run("tests.robustness.survival", small_data, colour_photos, *works)
+    assert re.findall(r"\| (predict|export) \| .* \| 1 \| (\d) \|", told) == [("predict", "1"), ("export", "1")]

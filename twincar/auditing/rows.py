@@ -1,0 +1,57 @@
+"""The quick audit: each row of a source by itself, and the classes that a split lacks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from twincar.core.progress import Progress
+from twincar.data.class_issues import ClassIssue, find_lacking
+from twincar.data.sources import open_source
+from twincar.data.validate import AuditReport, audit_source
+
+COLUMNS = ("file", "defect", "detail")
+"""The columns of `AuditReport.rows`."""
+
+
+@dataclass(frozen=True)
+class RowAudit:
+    """The result of the quick audit."""
+
+    report: AuditReport
+    lacking: tuple[ClassIssue, ...]
+    """The splits that lack a class of another split."""
+    source_notes: tuple[str, ...]
+    """Sentences on how the source was read."""
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on the source as a whole."""
+        return [*self.source_notes, *(f"{issue.detail}." for issue in self.lacking)]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether every row is valid, and no split lacks a class."""
+        return not self.report.findings and not self.lacking
+
+
+def audit_rows(
+    spec: str, *, classes_file: Path | None = None, labels_from: int | None = None, on_photo: Progress | None = None
+) -> RowAudit:
+    """Read and decode every photo of a source.
+
+    Args:
+        spec: the source; see `open_source`, also for the next two.
+        classes_file: class names in order.
+        labels_from: number of the first class in a CSV of class numbers.
+        on_photo: called after each photo.
+
+    Raises:
+        UsageError: there is no such source.
+        DataError, LabelError, HubError: the source cannot be used.
+        StorageError: there is no space for the photos of a source that draws them.
+    """
+    source = open_source(spec, classes_file=classes_file, labels_from=labels_from, allow_untrained=True)
+    report = audit_source(source, on_photo=on_photo)
+    lacking = tuple(find_lacking(report.valid, source.classes))
+    return RowAudit(report, lacking, tuple(source.notes))
