@@ -177,7 +177,9 @@ def stage(few_toycars: None, tmp_path_factory: pytest.TempPathFactory) -> Path: 
     return folder
 
 
-@pytest.mark.parametrize("page", [path for path, text in PAGES.items() if blocks(text)], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "page", [path for path, text in PAGES.items() if blocks(text)], ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_blocks_run(page: Path, stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In order, in one folder, so that later blocks use what earlier ones have made."""
     folder = tmp_path / "stage"

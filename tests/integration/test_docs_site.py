@@ -41,7 +41,7 @@ def test_every_page_of_docs_is_there(site: Path) -> None:
 def test_the_reference_shows_what_is_public(site: Path) -> None:
     import twincar
 
-    text = " ".join(path.read_text(encoding="utf-8") for path in site.glob("reference/*.html"))
+    text = " ".join(path.read_text(encoding="utf-8") for path in site.glob("reference/**/*.html"))
     anchors = set(re.findall(r'id="(twincar[\w.]*)"', text))
     names = {name for name in twincar.__all__ if not name.startswith("__")}
     assert names <= {anchor.rpartition(".")[2] for anchor in anchors}

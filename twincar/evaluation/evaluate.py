@@ -113,8 +113,8 @@ def evaluate(
     model: str | Path | None = None,
     *,
     split: str | None = None,
-    data_folder: Path | None = None,
-    out: Path | None = None,
+    data_folder: str | Path | None = None,
+    out: str | Path | None = None,
     tta: bool = False,
     confidence: float = CONFIDENCE,
     false_rejection: float = FALSE_REJECTION,
@@ -136,6 +136,9 @@ def evaluate(
         confidence: how probable an answer has to be to be given.
         false_rejection: share of the photos of known cars that may be turned away as unknown.
         on_photo: called with photos done and in all, for a progress bar.
+
+    Returns:
+        Every result, as `metrics.json` holds it, and the folder that was written.
 
     Raises:
         UsageError: no such model, no data named for one that knows none, or `out` holds something else.

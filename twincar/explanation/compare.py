@@ -81,11 +81,11 @@ def compare(
     model: str | Path | None = None,
     classes: Sequence[str] = (),
     *,
-    photo: Path | None = None,
+    photo: str | Path | None = None,
     split: str | None = None,
     count: int = 6,
-    data_folder: Path | None = None,
-    out: Path | None = None,
+    data_folder: str | Path | None = None,
+    out: str | Path | None = None,
     on_photo: Progress | None = None,
 ) -> Comparison:
     """Compare two classes, or the pairs most often confused: a page in `compare/`, see `Subject.reports`.
@@ -100,6 +100,9 @@ def compare(
         out: where results go in place of the default.
         on_photo: called with photos done and in all, for a progress bar.
 
+    Returns:
+        The path of the page, and the counts of each pair.
+
     Raises:
         UsageError: no such model, no data named for one that knows none, or `out` holds something else, or
             not two different classes, or a model that knows only one.
@@ -113,6 +116,7 @@ def compare(
         raise UsageError(f"Expected a model of at least two classes to compare, and found one: {spec.classes[0]!r}.")
     named = _named_pair(spec.classes, classes)
     viewer = _Viewer(subject.engine, spec)
+    photo = Path(photo) if photo else None
     if photo and not named:
         named = [viewer.likeliest_two(photo)]
     split = subject.split

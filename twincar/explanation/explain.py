@@ -35,11 +35,11 @@ class Explanation:
 def explain(
     model: str | Path | None = None,
     *,
-    images: Sequence[str] = (),
+    images: Sequence[str | Path] = (),
     split: str | None = None,
     count: int = 12,
-    data_folder: Path | None = None,
-    out: Path | None = None,
+    data_folder: str | Path | None = None,
+    out: str | Path | None = None,
     on_photo: Progress | None = None,
 ) -> Explanation:
     """Explain photos, or `count` photos spread evenly over a split, and write `explain/`, see `Subject.reports`.
@@ -52,6 +52,9 @@ def explain(
         data_folder: a prepared data set, class folders, or a CSV; only a run knows its own.
         out: where results go in place of the default.
         on_photo: called with photos done and in all, for a progress bar.
+
+    Returns:
+        The paths of the figures: one for each photo, and a grid of all.
 
     Raises:
         UsageError: no such model, no data named for one that knows none, or `out` holds something else, or

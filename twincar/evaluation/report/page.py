@@ -89,8 +89,8 @@ def report(
     model: str | Path | None = None,
     *,
     split: str | None = None,
-    data_folder: Path | None = None,
-    out: Path | None = None,
+    data_folder: str | Path | None = None,
+    out: str | Path | None = None,
     on_photo: Progress | None = None,
 ) -> Report:
     """Write the page of an evaluated model.
@@ -101,6 +101,9 @@ def report(
         data_folder: the data set that it was evaluated on, if it is not the one that a run was trained on.
         out: the file; `report.html` beside the results unless given.
         on_photo: called with mistakes shown and in all, for a progress bar.
+
+    Returns:
+        The path of the page, the split it shows, and its size in bytes.
 
     Raises:
         UsageError: no such model, or it was not evaluated on that split.
@@ -142,7 +145,7 @@ def report(
         **_trained(subject),
         **_measured(subject, reports, metrics, confusion),
     )
-    path = out or reports / REPORT
+    path = Path(out) if out else reports / REPORT
     write_text(path, page)
     return Report(path, split, path.stat().st_size)
 
