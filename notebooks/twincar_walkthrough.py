@@ -182,7 +182,8 @@ show(evaluation.folder / "reliability.png", 560)
 # body without the year.
 
 # %%
-pd.DataFrame([vars(level) for level in evaluation.levels]).round(3).astype(object).fillna("")
+levels = pd.DataFrame([vars(level) for level in evaluation.levels]).drop(columns="intervals")
+levels.round(3).astype(object).fillna("")
 
 # %% [markdown]
 # ## Explain predictions · `twincar explain`
@@ -207,7 +208,7 @@ show(explanation.grid)
 
 comparison = twincar.compare(run.path, split="test", count=1)
 pair = comparison.pairs[0]
-print(f"{pair.first} was taken for {pair.second} in {pair.first_as_second} of {pair.photos_first} photos,")
+print(f"{pair.first} was predicted as {pair.second} in {pair.first_as_second} of {pair.photos_first} photos,")
 print(f"the other way round in {pair.second_as_first} of {pair.photos_second}.")
 show(comparison.page.parent / pair.pngs[0])
 
@@ -247,7 +248,7 @@ pd.DataFrame([{"class": one.name, "probability": round(one.probability, 3)} for 
 # %%
 why = classifier.explain(data.path(photo))
 left, top, right, bottom = why.visible_box
-figure = Figure(figsize=(9, 3.6), layout="constrained")
+figure = Figure(figsize=(9, 2.9), layout="constrained")
 plain, heat = figure.subplots(1, 2)
 for axes, title in ((plain, "the photo"), (heat, f"Grad-CAM++ for {why.target}")):
     axes.imshow(Image.open(data.path(photo)))
