@@ -36,21 +36,23 @@ def main(quickstart: Path) -> None:
     _jpeg(quickstart / "twins.png", "toycars.jpg", width=1220)
     _jpeg(run / "reports" / "explain" / "grid.png", "explained.jpg", width=1300)
     comparison = twincar.compare(run, split="test", count=1)
-    _jpeg(comparison.page.parent / comparison.pairs[0].pngs[0], "compare.jpg", width=1100)
+    _jpeg(comparison.page.parent / comparison.pairs[0].pngs[0], "compare.jpg", width=1088, height=455)  # two rows
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as scratch:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_FLAGS)
-        _screenshot(browser, (run / "reports" / "report.html").resolve().as_uri(), "report.png", (1000, 690))
-        examples = _copy_photos(quickstart / "toycars", Path(scratch))
+        _screenshot(browser, (run / "reports" / "report.html").resolve().as_uri(), "report.png", (1000, 750))
+        data = twincar.prepare("toycars", quickstart / "toycars")  # opens what the quickstart has prepared
+        photos = [data.path(photo) for photo in data.split("test")]
+        examples = _copy_photos(photos[7 :: len(photos) // _EXAMPLES][:_EXAMPLES], Path(scratch))
         model = twincar.export(run, out=Path(scratch) / "model.onnx").path
         with _demo(model, examples) as address:
-            _screenshot(browser, address, "demo.png", (1280, 730), photo=sorted(examples.iterdir())[0])
+            _screenshot(browser, address, "demo.png", (1280, 800), photo=_undecided(model, photos))
         browser.close()
 
 
-def _jpeg(source: Path, name: str, width: int) -> None:
+def _jpeg(source: Path, name: str, width: int, height: int | None = None) -> None:
     picture = Image.open(source).convert("RGB")
     picture.thumbnail((width, 10 * width))
-    picture.save(IMAGES / name, quality=85, optimize=True)
+    picture.crop((0, 0, picture.width, height or picture.height)).save(IMAGES / name, quality=85, optimize=True)
 
 
 def _screenshot(browser: Any, address: str, name: str, size: tuple[int, int], photo: Path | None = None) -> None:
@@ -59,6 +61,7 @@ def _screenshot(browser: Any, address: str, name: str, size: tuple[int, int], ph
     if photo:
         tab.locator("#photo input[type=file]").set_input_files(photo)
         tab.locator(".heat img:visible").wait_for(timeout=60_000)
+        tab.wait_for_timeout(1000)  # until the page has faded in
     else:
         tab.wait_for_load_state("networkidle")
     tab.screenshot(path=IMAGES / name)
@@ -66,13 +69,20 @@ def _screenshot(browser: Any, address: str, name: str, size: tuple[int, int], ph
     Image.open(IMAGES / name).convert("P", palette=Image.Palette.ADAPTIVE).save(IMAGES / name, optimize=True)
 
 
-def _copy_photos(data_folder: Path, folder: Path) -> Path:
-    data = twincar.prepare("toycars", data_folder)  # opens what the quickstart has prepared
-    photos = data.split("test")
+def _copy_photos(photos: list[Path], folder: Path) -> Path:
     (folder / "examples").mkdir()
-    for number, photo in enumerate(photos[7 :: len(photos) // _EXAMPLES][:_EXAMPLES]):
-        shutil.copy(data.path(photo), folder / "examples" / f"{number}.jpg")
+    for number, photo in enumerate(photos):
+        shutil.copy(photo, folder / "examples" / f"{number}.jpg")
     return folder / "examples"
+
+
+def _undecided(model: Path, photos: list[Path]) -> Path:
+    """A photo whose answer leaves the year open, so that the page shows two classes; else the first photo."""
+    for photo, prediction in zip(photos, twincar.load(model).stream(photos), strict=True):
+        answer = prediction.answer if isinstance(prediction, twincar.Prediction) else None
+        if answer and answer.level == "model and body":
+            return photo
+    return photos[0]
 
 
 @contextmanager
