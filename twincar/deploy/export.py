@@ -91,8 +91,8 @@ def export(
     *,
     format: ExportFormat = "onnx",
     precision: Arithmetic = "fp32",
-    out: Path | None = None,
-    data_folder: Path | None = None,
+    out: str | Path | None = None,
+    data_folder: str | Path | None = None,
     force: bool = False,
     on_photo: Progress | None = None,
 ) -> Exported:
@@ -110,6 +110,9 @@ def export(
         force: write it even if it fails the comparison.
         on_photo: called with photos compared and in all, for a progress bar.
 
+    Returns:
+        The path that was written, its size in bytes, and how it compares with the network.
+
     Raises:
         UsageError: something is at `out`, or the arguments do not go together.
         MissingExtraError: int8 or OpenVINO is asked for, and its packages are not installed.
@@ -118,7 +121,7 @@ def export(
         StorageError: the disk; nothing is written.
     """
     subject = Subject.open(model, data_folder=data_folder)
-    out = out or _default_out(subject, format, precision)
+    out = Path(out) if out else _default_out(subject, format, precision)
     clear_unfinished(out.parent)  # before a rerun is refused because `out` is there: killed right after, it left more
     _check_arguments(format, precision, out)
     data, source = subject.data, _SourceGraph.of(subject, format, precision)

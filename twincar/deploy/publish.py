@@ -79,13 +79,13 @@ class Pushed:
 
 
 def push(
-    run_path: Path,
+    run_path: str | Path,
     name: str,
     *,
     private: bool = False,
     licence: str | None = None,
-    data_folder: Path | None = None,
-    out: Path | None = None,
+    data_folder: str | Path | None = None,
+    out: str | Path | None = None,
     on_photo: Progress | None = None,
 ) -> Pushed:
     """Publish a run as the model `owner/name`, on its main branch, in one commit.
@@ -102,13 +102,17 @@ def push(
         out: a new folder to write into, in place of publishing.
         on_photo: called with photos done and in all, for a progress bar.
 
+    Returns:
+        The repository, its files with their sizes in bytes, and the commit, or the folder that was written.
+
     Raises:
         UsageError: no such run, `name` has another form, something is at `out`, or the data set is another one.
         HubError: nobody is logged in, the token may not write there, or the hub cannot be reached or refuses.
         TwinCarError: the run cannot be evaluated or exported; nothing is published.
     """
     repository = _repository(name)
-    run = _run_of(run_path)
+    run = _run_of(Path(run_path))
+    data_folder, out = (Path(path) if path else None for path in (data_folder, out))
     if out is None:
         check_publishing(repository, private=private)
     elif out.exists():
