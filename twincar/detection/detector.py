@@ -30,6 +30,7 @@ BUNDLED = Path(__file__).parent / "bundled" / "cars.onnx"
 """The bundled detector; `CARD.md` beside it describes its origin and its limits."""
 
 _MAX_IOU = 0.5
+_COMPETING = 0.5  # share of the threshold from which boxes take part in suppression
 _MOST_CANDIDATES = 1000  # boxes that are compared with each other, the most probable ones
 _MOST_BOXES = 2_000_000  # of a file, A
 _LARGEST_INPUT = 4096  # pixels
@@ -80,18 +81,15 @@ class Detector:
             PhotoError: it is not a photo.
             CheckpointError: the detector fails, or gives anything but boxes and probabilities.
         """
-        image = read_photo(photo)
-        boxes, scores, classes = self._candidates(image, self.header.threshold if threshold is None else threshold)
-        cars = []
-        for k in suppress(boxes, scores, _MAX_IOU):
-            left, top, right, bottom = map(float, boxes[k])
-            cars.append(Car(left, top, right, bottom, float(scores[k]), self.header.cars[classes[k]]))
-        return sorted(cars, key=lambda car: -car.prominence)
+        least = self.header.threshold if threshold is None else threshold
+        # Less probable boxes compete too, and by prominence: a part of a car can be more probable than the whole.
+        cars = self._candidates(read_photo(photo), _COMPETING * least)
+        boxes = np.array([(car.left, car.top, car.right, car.bottom) for car in cars], np.float32).reshape(-1, 4)
+        kept = suppress(boxes, np.array([car.prominence for car in cars], np.float32), _MAX_IOU)
+        return [cars[k] for k in kept if cars[k].probability >= least]
 
-    def _candidates(
-        self, image: Image.Image, threshold: float
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp]]:
-        """Boxes in pixels, within the photo, their probabilities, and their classes among `header.cars`."""
+    def _candidates(self, image: Image.Image, threshold: float) -> list[Car]:
+        """Boxes that may overlap."""
         shares, all_scores = self._run(self._input(image))
         scores = all_scores[:, [self.header.classes.index(name) for name in self.header.cars]]
         if not ((scores >= 0) & (scores <= 1)).all():
@@ -110,8 +108,11 @@ class Detector:
                 f"all {len(chosen)} of a photo outside of it or empty",
             )
         kept = chosen[inside]
-        pixels = (boxes[inside] * np.tile(image.size, 2)).astype(np.float32)
-        return pixels, best[kept], scores[kept].argmax(axis=1)
+        pixels, names = (boxes[inside] * np.tile(image.size, 2)).tolist(), scores[kept].argmax(axis=1)
+        return [
+            Car(left, top, right, bottom, score, self.header.cars[name])
+            for (left, top, right, bottom), score, name in zip(pixels, best[kept].tolist(), names, strict=True)
+        ]
 
     def _covered(self, image: Image.Image) -> tuple[int, int]:
         """Width and height of the part of the input that the photo covers, from the top left."""

@@ -86,6 +86,14 @@ def test_cars_are_sorted_by_prominence_and_the_threshold_is_that_of_the_file(ope
     assert [rounded(car)[-1] for car in detector.find(PHOTO, threshold=0.8)] == [0.9]
 
 
+def test_a_part_of_a_car_is_not_a_car(opened: Any) -> None:
+    """The part, with an IoU of 0.72, is more probable, but the whole more prominent: 0.6·0.8 > 0.69·√(0.8·0.576)."""
+    whole, part, apart = [0.1, 0.1, 0.9, 0.9], [0.1, 0.1, 0.9, 0.676], [0.92, 0.1, 0.99, 0.9]
+    detector = opened(constant_detector([part, whole, apart], [[0, 0.69], [0, 0.6], [0, 0.55]]))
+    assert [rounded(car)[-1] for car in detector.find(PHOTO)] == [0.6, 0.55]
+    assert [rounded(car)[-1] for car in detector.find(PHOTO, threshold=0.65)] == []  # the whole still competes
+
+
 def test_boxes_are_clipped_to_the_photo(opened: Any) -> None:
     boxes = [[-3, 0.5, 0.5, 9], [1.5, 0.2, 1.9, 0.6], [0.5, 0.9, 0.6, 0.8]]  # half outside, outside, upside down
     (car,) = opened(constant_detector(boxes, [[0, 0.9]] * 3)).find(PHOTO)
