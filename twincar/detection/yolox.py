@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import onnx
@@ -87,7 +88,7 @@ def _wrapped(model: onnx.ModelProto, size: tuple[int, int], classes: list[int]) 
         graph = model.graph
     images, raw = graph.input[0].name, graph.output[0].name
     cells, strides = _cells(*size)
-    constants: dict[str, NDArray[np.generic]] = {
+    constants: dict[str, NDArray[Any] | np.float32] = {
         "bgr": np.array([2, 1, 0]),
         "classes": np.array(classes) + 5,
         "object": np.array([4]),
