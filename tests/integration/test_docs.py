@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 import typer
+from detector_files import raw_yolox
 from small_backbone import BACKBONE
 from typer.testing import CliRunner
 
@@ -176,6 +177,7 @@ def stage(few_toycars: None, tmp_path_factory: pytest.TempPathFactory) -> Path: 
     _picture(first).save(folder / "more" / "car.png")
     os.link(first, folder / "car.jpg")
     shutil.copy(ROOT / "docs" / "toycars_open_set.json", folder / "toycars_open_set.json")
+    (folder / "yolox_nano.onnx").write_bytes(raw_yolox())
     return folder
 
 
