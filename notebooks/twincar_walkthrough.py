@@ -20,7 +20,8 @@
 # nothing has to be downloaded, and the ground truth is known for every pixel. On two cores the notebook takes a few
 # minutes. To run it on Stanford Cars, change `DATA` in the first cell; a GPU is useful then.
 #
-# Each step is also a command, such as `twincar prepare` or `twincar train`; the headings name it.
+# Each step is one function of `twincar`, and also a command; the headings name it. The pictures are drawn with numpy,
+# pandas and matplotlib from what these functions return.
 
 # %%
 import io
@@ -35,7 +36,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Image as Shown
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import twincar
 
@@ -128,40 +129,27 @@ print("unusable:", {str(defect): count for defect, count in audit.data.invalid.c
 pd.DataFrame(audit.rows)[["file", "reason", "action", "detail"]]
 
 # %% [markdown]
-# ## Augmentation
-#
-# In training each photo is augmented differently every time: cropped, mirrored, brightened. This shows the strengths of
-# the recipe on one photo. Normalisation by mean and standard deviation is inside the network.
-
-# %%
-from twincar.data.loading.augment import augment_photo, sample_params
-
-config = twincar.TrainConfig.resolve(recipe=RECIPE, flags={"data": str(data.folder), **QUICK})
-size = {"height": config.image_height, "width": config.image_width}
-pixels = np.asarray(Image.open(data.path(chosen[3])).convert("RGB"))
-full = pixels.shape[1], pixels.shape[0]
-random = np.random.default_rng(0)
-varied = [augment_photo(sample_params(config.augment, random, *full), pixels, full=full, **size) for _ in range(7)]
-gallery([pixels, *varied], ["the photo", *(f"as seen, {place}" for place in range(1, 8))])
-
-# %% [markdown]
 # ## Train · `twincar train`
 #
-# A recipe is a named set of settings; the resolved settings are saved in the run folder as `config.yaml`. After Ctrl-C
-# or a crash, `twincar train --resume` gives the same result as an uninterrupted run. The weights of the epoch with the
-# best macro-F1 on the validation photos are kept; then a temperature is fitted to calibrate the probabilities.
+# A recipe is a named set of settings, which `TrainConfig.resolve` changes where you want other values; all are saved in
+# the run folder as `config.yaml`. After Ctrl-C or a crash, `twincar.resume` continues the run, with the same result as
+# without the interruption. The weights of the epoch with the best macro-F1 on the validation photos are kept; then a
+# temperature is fitted to calibrate the probabilities.
 
 # %%
 
+config = twincar.TrainConfig.resolve(recipe=RECIPE, flags={"data": str(data.folder), **QUICK})
 trained = twincar.train(config, OUT / "run")
 run = trained.run
 history = pd.DataFrame(trained.history).set_index("epoch")
 history[["train_loss", "val_loss", "train_acc", "val_acc", "val_f1_macro", "val_top5"]].round(3)
 
 # %%
-from twincar.evaluation import overlay_figures, plots
-
-show(plots.training_curves(trained.history)["curve_accuracy_f1"])
+figure = Figure(figsize=(8, 3.2), layout="constrained")
+left, right = figure.subplots(1, 2)
+history[["train_loss", "val_loss"]].plot(ax=left, ylabel="cross-entropy loss", marker=".")
+history[["val_acc", "val_f1_macro"]].plot(ax=right, ylabel="validation", marker=".")
+show(figure)
 
 # %% [markdown]
 # ## Evaluate · `twincar evaluate`
@@ -194,7 +182,8 @@ show(evaluation.folder / "reliability.png", 560)
 # body without the year.
 
 # %%
-pd.DataFrame([vars(level) for level in evaluation.levels]).round(3).astype(object).fillna("")
+levels = pd.DataFrame([vars(level) for level in evaluation.levels]).drop(columns="intervals")
+levels.round(3).astype(object).fillna("")
 
 # %% [markdown]
 # ## Explain predictions · `twincar explain`
@@ -219,7 +208,7 @@ show(explanation.grid)
 
 comparison = twincar.compare(run.path, split="test", count=1)
 pair = comparison.pairs[0]
-print(f"{pair.first} was taken for {pair.second} in {pair.first_as_second} of {pair.photos_first} photos,")
+print(f"{pair.first} was predicted as {pair.second} in {pair.first_as_second} of {pair.photos_first} photos,")
 print(f"the other way round in {pair.second_as_first} of {pair.photos_second}.")
 show(comparison.page.parent / pair.pngs[0])
 
@@ -246,23 +235,29 @@ print("a probability differs by less than 0.001:", compared.largest_difference <
 # %%
 classifier = twincar.load(exported.path)
 photo = next(photo for photo in data.split("test") if data.classes[photo.label] == pair.first)
-answer = classifier.predict(data.path(photo))
+prediction = classifier.predict(data.path(photo))
 
 print("The truth: ", data.classes[photo.label])
-print("The answer:", answer.answer.name if answer.accepted else answer.reason)
-print("The most likely class:", answer.make, "·", answer.model, "·", answer.body, "·", answer.year)
-pd.DataFrame([{"class": one.name, "probability": round(one.probability, 3)} for one in answer.topk])
+print("The answer:", prediction.answer.name if prediction.accepted else prediction.reason)
+print("The most likely class:", prediction.make, "·", prediction.model, "·", prediction.body, "·", prediction.year)
+pd.DataFrame([{"class": one.name, "probability": round(one.probability, 3)} for one in prediction.topk])
 
 # %% [markdown]
-# The same file gives the heat map:
+# The same file gives the heat map: the cells of the last feature map, and the part of the photo that they cover.
 
 # %%
 why = classifier.explain(data.path(photo))
-pixels = np.asarray(Image.open(data.path(photo)).convert("RGB"))
-heat = overlay_figures.overlay(
-    overlay_figures.ExplainedPhoto(pixels, why.heatmap, why.visible_box, why.target, answer.confidence)
-)
-gallery([pixels, heat], ["the photo", f"what speaks for {why.target}"], columns=2)
+left, top, right, bottom = why.visible_box
+figure = Figure(figsize=(9, 2.9), layout="constrained")
+plain, heat = figure.subplots(1, 2)
+for axes, title in ((plain, "the photo"), (heat, f"Grad-CAM++ for {why.target}")):
+    axes.imshow(Image.open(data.path(photo)))
+    axes.set_title(title, fontsize=9)
+    axes.axis("off")
+limits = heat.axis()
+heat.imshow(why.heatmap, extent=(left, right, bottom, top), cmap="turbo", alpha=0.45, interpolation="bilinear")
+heat.axis(limits)
+show(figure)
 
 # %% [markdown]
 # **Images without cars.** A classifier always predicts one of its classes, so TwinCar rejects photos that look like
@@ -270,11 +265,20 @@ gallery([pixels, heat], ["the photo", f"what speaks for {why.target}"], columns=
 # measures how many other images are rejected; for a small network that was trained for minutes it is far from all.
 
 # %%
-from twincar.data.toy.non_cars import non_car_images
+size, random = (192, 128), np.random.default_rng(0)
+noise = Image.fromarray(random.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+plain = Image.new("RGB", size, "steelblue")
+gradient = Image.linear_gradient("L").resize(size)
+board = Image.fromarray(np.kron(np.indices((8, 12)).sum(axis=0) % 2 * 255, np.ones((16, 16))).astype(np.uint8))
+page, disc = Image.new("RGB", size, "white"), Image.new("RGB", size, "seagreen")
+for line in range(8):
+    ImageDraw.Draw(page).text((6, 4 + 15 * line), "This page has no car on it.", fill="black")
+ImageDraw.Draw(disc).ellipse((46, 14, 146, 114), fill="gold")
 
-kinds, pictures = zip(*non_car_images(6), strict=True)
-answers = classifier.predict(list(pictures))
-said = [answer.answer.name if answer.accepted else answer.reason for answer in answers]
+kinds = ["noise", "one colour", "a gradient", "a chessboard", "text", "a disc"]
+pictures = [noise, plain, gradient.convert("RGB"), board.convert("RGB"), page, disc]
+predictions = classifier.predict(pictures)
+said = [each.answer.name if each.accepted else each.reason for each in predictions]
 gallery(pictures, [f"{kind}:\n{text}" for kind, text in zip(kinds, said, strict=True)], columns=3)
 
 # %% [markdown]

@@ -93,6 +93,9 @@ def load(model: str | Path | None = None, *, revision: str | None = None) -> Cla
             bundled model.
         revision: branch, tag or commit on the hub.
 
+    Returns:
+        The classifier, whose `predict` names the cars in photos.
+
     Raises:
         TwinCarError: there is no such model, or it was not made by TwinCar; the message says which.
     """

@@ -34,8 +34,8 @@ from twincar.detection.detector import BUNDLED
 from twincar.detection.header import HEADER_KEY, DetectorHeader
 
 ASSETS_SHA256 = "470986ca5df183f41698da6de74b027d838fe289d77b5ab094497d350bee664e"
-ONNX_SHA256 = "0959e43791deb5c00d0850466af277ad63dfa063a57a613e823c1013372eb006"
-HEADER = DetectorHeader(classes=("car",), cars=("car",), fit="squash", threshold=0.35)
+ONNX_SHA256 = "3b7a67b2147a4652a0b4fda9a7a876454a6a60ebe3625301c9ccafd98bd4d91c"
+HEADER = DetectorHeader(classes=("car",), cars=("car",), fit="squash", threshold=0.36)
 _MODEL_BYTES = slice(184, 9_987_912)
 _SIDE, _CLASSES, _CAR = 300, 24, 23
 _IR_VERSION, _OPSET = 10, 20

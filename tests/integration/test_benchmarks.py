@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from detector_files import constant_detector
+from PIL import Image
 from programs import run
 
 from benchmarks.measuring import FULL, Section, in_turn, ratio, spread
@@ -31,6 +33,7 @@ RUN_HERE = {
         "benchmarks.speed.picture",
     ),
     *(
+        "benchmarks.quality.detection",
         "benchmarks.quality.duplicates",
         "benchmarks.quality.confident_learning",
         "benchmarks.speed.install",
@@ -87,6 +90,27 @@ def test_every_command_that_is_written_down_has_these_flags() -> None:
             assert all(f'"{flag}"' in source.read_text(encoding="utf-8") for flag in flags), (page, module, rest)
             found += 1
     assert found > 20
+
+
+def test_finds_are_counted(tmp_path: Path) -> None:
+    """Of five cars the detector finds the three in the same place, of which one is small; of its finds one is wrong."""
+    detector = tmp_path / "detector.onnx"
+    boxes = [[0.1, 0.1, 0.5, 0.5], [0.6, 0.6, 0.7, 0.75]]
+    detector.write_bytes(constant_detector(boxes, [[0, 0.9], [0, 0.55]]))
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (100, 100)).save(tmp_path / "photos" / name)
+    rows = ["a.png,car,10,10,50,50", "a.png,car,60,60,70,75", "a.png,car,80,80,90,90", "a.png,bus,0,60,40,99"]
+    rows += ["b.png,car,12,10,50,52", "b.png,car,60,10,99,50"]
+    (tmp_path / "boxes.csv").write_text("\n".join(["filename,kind,x1,y1,x2,y2", *rows]))
+    told = run("benchmarks.quality.detection", tmp_path, "--main-cars", tmp_path, "--detector", detector)
+    large, small = (part for part in told.split("## ") if part.startswith("Cars"))
+    of_large, of_small = (
+        next(line for line in part.splitlines() if "0.5, the default" in line) for part in (large, small)
+    )
+    assert re.findall(r"\d\.\d{3} \(|\| \d+ \|", of_large) == ["0.667 (", "1.000 (", "| 2 |"]
+    assert re.findall(r"\d\.\d{3} \(|\| \d+ \|", of_small) == ["0.600 (", "0.750 (", "| 4 |"]
+    assert "| 2 | 2 | 0.9" in told.partition("## The main car")[2]
 
 
 def test_copies_are_looked_for(small_data: Path) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 import typer
+from detector_files import raw_yolox
 from small_backbone import BACKBONE
 from typer.testing import CliRunner
 
@@ -148,16 +149,18 @@ def few_toycars() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def stage(few_toycars: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
-    """A folder with what pages name: `quickstart/`, runs, an exported model, photos."""
+    """A folder with what pages name: `quickstart/`, evaluated runs, an exported model, photos."""
     from twincar.core.config import TrainConfig
     from twincar.data.prepare import prepare
     from twincar.deploy.export import export
+    from twincar.evaluation.evaluate import evaluate
     from twincar.training.train import train
 
     folder = tmp_path_factory.mktemp("stage")
     data = prepare("toycars", folder / "quickstart" / "toycars")
     config = TrainConfig.resolve(recipe="toycars", flags={"data": str(data.folder)})
     train(config, folder / "quickstart" / "run")
+    evaluate(folder / "quickstart" / "run", split="test")
     for name in ("my_cars", "stanford_cars"):
         _link(folder / "quickstart" / "run", folder / "runs" / name)
     export(folder / "quickstart" / "run", out=folder / "model-fp32.onnx", force=True)
@@ -174,10 +177,13 @@ def stage(few_toycars: None, tmp_path_factory: pytest.TempPathFactory) -> Path: 
     _picture(first).save(folder / "more" / "car.png")
     os.link(first, folder / "car.jpg")
     shutil.copy(ROOT / "docs" / "toycars_open_set.json", folder / "toycars_open_set.json")
+    (folder / "yolox_nano.onnx").write_bytes(raw_yolox())
     return folder
 
 
-@pytest.mark.parametrize("page", [path for path, text in PAGES.items() if blocks(text)], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "page", [path for path, text in PAGES.items() if blocks(text)], ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_blocks_run(page: Path, stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In order, in one folder, so that later blocks use what earlier ones have made."""
     folder = tmp_path / "stage"

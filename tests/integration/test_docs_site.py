@@ -13,6 +13,8 @@ import pytest
 from conftest import DESKTOP, PHONE
 from test_docs import ROOT
 
+from twincar.core.options import CONFIDENCE
+
 FETCHED = re.compile(
     r"<(?:script|link|img|iframe|source|object|embed)\b[^>]*?(?:src|href|data|srcset)=[\"']?([^\"'\s>]+)"
 )
@@ -41,10 +43,15 @@ def test_every_page_of_docs_is_there(site: Path) -> None:
 def test_the_reference_shows_what_is_public(site: Path) -> None:
     import twincar
 
-    text = " ".join(path.read_text(encoding="utf-8") for path in site.glob("reference/*.html"))
+    text = " ".join(path.read_text(encoding="utf-8") for path in site.glob("reference/**/*.html"))
     anchors = set(re.findall(r'id="(twincar[\w.]*)"', text))
     names = {name for name in twincar.__all__ if not name.startswith("__")}
     assert names <= {anchor.rpartition(".")[2] for anchor in anchors}
+
+
+def test_a_default_is_shown_by_its_value(site: Path) -> None:
+    page = (site / "reference" / "functions" / "evaluate.html").read_text(encoding="utf-8")
+    assert f"confidence: float = {CONFIDENCE}," in re.sub("<[^>]+>", "", page)
 
 
 def test_nothing_comes_from_another_host(site: Path) -> None:
@@ -67,7 +74,7 @@ def test_pages_open_from_a_disk_without_a_request(site: Path, browser: Any, view
     tab = context.new_page()
     tab.on("console", lambda message: trouble.append(message.text))
     tab.on("pageerror", lambda error: trouble.append(str(error)))
-    for name in ("index", "how_it_works", "command_line", "reference/prediction"):
+    for name in ("index", "how_it_works", "command_line", "reference/index", "reference/functions/evaluate"):
         tab.goto((site / f"{name}.html").as_uri())
         assert tab.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
     context.close()

@@ -14,6 +14,8 @@ import nbformat
 import pytest
 from PIL import Image
 
+import twincar
+
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 
 
@@ -52,6 +54,14 @@ def test_the_committed_notebook_is_made_of_its_source(build: ModuleType, committ
         (cell.cell_type, cell.source) for cell in source.cells
     ]
     nbformat.validate(committed)
+
+
+def test_it_uses_the_public_functions_only(build: ModuleType) -> None:
+    code = "\n".join(cell.source for cell in jupytext.read(build.SOURCE).cells if cell.cell_type == "code")
+    assert not re.search(r"from twincar|import twincar\.", code)
+    names = set(re.findall(r"\btwincar\.(\w+)", code))
+    assert names <= set(twincar.__all__)
+    assert {"prepare", "audit", "train", "evaluate", "explain", "compare", "export", "load", "report"} <= names
 
 
 def test_it_can_be_read_without_running_it(build: ModuleType, committed: nbformat.NotebookNode) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from tests.detector_files import constant_detector
 from tests.robustness.fuzz_models import CHANNELS, small_onnx, spec_text
-from tests.robustness.fuzz_targets import NAMES, Reader, Target, photos
+from tests.robustness.fuzz_targets import NAMES, SIDE, Reader, Target, photos
 from tests.robustness.mutations_protobuf import mutate_message
 
 OUTSIDE = 1234.5
@@ -91,7 +92,39 @@ def openvino_model(scratch: Path) -> Target:
     return Target(run, [*seeds, *(b"o" + model for model in (onnx_file, xml, *hostile))], mutator)
 
 
+def detector(scratch: Path) -> Target:
+    """A detector file: it finds cars within the photo, or is refused."""
+    from PIL import Image
+
+    from twincar.detection import Detector
+
+    path = scratch / "detector" / "cars.onnx"
+    path.parent.mkdir()
+    photo = Image.new("RGB", (SIDE + 16, SIDE))
+
+    def run(data: bytes) -> None:
+        path.write_bytes(data)
+        cars = Detector(path).find(photo)
+        assert len(cars) <= 1000
+        for car in cars:
+            assert 0 <= car.left < car.right <= photo.width, car
+            assert 0 <= car.top < car.bottom <= photo.height, car
+            assert 0 < car.probability <= 1, car
+
+    box, score = [0.1, 0.2, 0.5, 0.6], [0.1, 0.9]
+    headers: list[dict[str, Any]] = [{}, {"fit": "letterbox"}, {"cars": ["person", "car"], "threshold": 1e-9}]
+    sound = [constant_detector([box] * 3, [score] * 3, header=header) for header in headers]
+    values = (float("nan"), float("inf"), -3.0, 1e30)
+    hostile = [constant_detector([[0, 0, value, 1]], [score]) for value in values]
+    hostile += [constant_detector([box], [[0.1, value]]) for value in values]
+    hostile += [constant_detector([box], [score], header=text) for text in ("{}", "[" * 5000, '{"cars": 1}', "null")]
+    many = np.tile(np.array([box], np.float32), (10_000, 1))
+    hostile += [constant_detector(many, np.tile(score, (10_000, 1))), constant_detector([box], [score], size=(4096, 9))]
+    return Target(run, [*sound, *hostile, *FORMATS], mutate_message)
+
+
 READERS: dict[str, Reader] = {
+    "detector (.onnx)": Reader(detector, 3),
     "exported model (.onnx)": Reader(onnx_model, 4),
     "OpenVINO model": Reader(openvino_model, 2),
 }

@@ -39,7 +39,7 @@ from twincar.training.train import resume
 
 CORPUS = Path(__file__).parent / "corpus"
 READERS = readers()
-APART = ("exported model (.onnx)", "OpenVINO model", "hub")
+APART = ("exported model (.onnx)", "detector (.onnx)", "OpenVINO model", "hub")
 """Libraries that may take the process with them, or that are changed for the test."""
 INPUTS = 100
 

@@ -46,12 +46,12 @@ __all__ = ["COLUMNS", "AuditedData", "DeepAudit", "Progress", "audit"]
 
 
 def audit(
-    spec: str,
-    out: Path | None = None,
+    spec: str | Path,
+    out: str | Path | None = None,
     *,
     model: str | Path | None = None,
     folds: int = 0,
-    classes_file: Path | None = None,
+    classes_file: str | Path | None = None,
     labels_from: int | None = None,
     on_photo: Progress | None = None,
 ) -> DeepAudit:
@@ -66,6 +66,9 @@ def audit(
         labels_from: the number of the first class in such a file, 0 or 1, if the file does not show it.
         on_photo: called with photos done and in all, for a progress bar.
 
+    Returns:
+        The findings, a row for each photo, and the folder of the page and the list.
+
     Raises:
         UsageError: there is no such source or model, or `out` holds a list that was edited.
         DataError: the source cannot be used.
@@ -73,7 +76,8 @@ def audit(
     """
     if folds and model is None:
         raise UsageError("Expected --model RUN with --folds: the networks are trained with its configuration.")
-    out = out or Path("audits") / _name_of(spec)
+    spec, classes_file = str(spec), Path(classes_file) if classes_file else None
+    out = Path(out) if out else Path("audits") / _name_of(spec)
     _check_unedited(out)
     with working_folder(out / "photos") as scratch:
         data = _open(spec, classes_file, labels_from, scratch, on_photo)

@@ -178,16 +178,13 @@ def _predict_many(
     images: list[str], out: str, cluster: str | None, model: str, options: PredictOptions, as_json: bool
 ) -> int:
     """Write the predictions to a folder; returns the number of photos that could not be read."""
-    from twincar.models.locate import find_model
-
     try:
         from twincar.inference.batch import predict_many
     except ModuleNotFoundError as error:  # of the extras that bring Parquet this one is the small one
         raise MissingExtraError(f"Writing Parquet needs {error.name}: {how_to_install('ray')}") from None
 
-    path = find_model(model, engine=options.engine)
     with progress("Answering for photos") as on_photo:
-        done = predict_many(images, out, model=path, options=options, cluster=cluster, on_photo=on_photo)
+        done = predict_many(images, out, model=model, options=options, cluster=cluster, on_photo=on_photo)
     print_result(done, print_batch_result, as_json=as_json)
     return done.failed
 

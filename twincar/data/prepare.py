@@ -35,18 +35,18 @@ _PHOTOS = "photos"
 
 
 def prepare(
-    spec: str,
-    out: Path,
+    spec: str | Path,
+    out: str | Path,
     *,
     splits: Iterable[str] = DEFAULT_SPLITS,
     val_share: float = 0.1,
     seed: int = 0,
     strict: bool = False,
-    classes_file: Path | None = None,
+    classes_file: str | Path | None = None,
     labels_from: int | None = None,
     singletons: Singletons | None = None,
-    open_set: Path | None = None,
-    exclude: Path | None = None,
+    open_set: str | Path | None = None,
+    exclude: str | Path | None = None,
     on_photo: Progress | None = None,
 ) -> PreparedData:
     """Prepare a data set from a source; if `out` was prepared with the same settings already, open it.
@@ -70,6 +70,9 @@ def prepare(
         exclude: A CSV file that lists photos to leave out, see `read_exclusions`.
         on_photo: Called with the number of photos done and their total.
 
+    Returns:
+        The data set, opened: its photos, classes and manifest.
+
     Raises:
         UsageError: `out` holds something else, or the arguments do not go together.
         DataError: the source cannot be used; with `strict`, also if a row is not valid.
@@ -80,8 +83,9 @@ def prepare(
         raise UsageError(f"Expected a share of validation photos between 0 and 1, but found {val_share}.")
     out = Path(out).expanduser().resolve()
     splits = asked_splits(splits)
-    excluded = read_exclusions(exclude) if exclude else {}
-    source = open_source(spec, splits=splits, classes_file=classes_file, labels_from=labels_from)
+    excluded = read_exclusions(Path(exclude)) if exclude else {}
+    open_set, classes_file = (Path(path) if path else None for path in (open_set, classes_file))
+    source = open_source(str(spec), splits=splits, classes_file=classes_file, labels_from=labels_from)
     if source.malformed_lines:
         raise malformed_rows(source.description, source.malformed_lines, source.total)
     known_and_unseen = None if open_set is None else read_open_set(open_set, source.classes)

@@ -91,8 +91,8 @@ def export(
     *,
     format: ExportFormat = "onnx",
     precision: Arithmetic = "fp32",
-    out: Path | None = None,
-    data_folder: Path | None = None,
+    out: str | Path | None = None,
+    data_folder: str | Path | None = None,
     force: bool = False,
     on_photo: Progress | None = None,
 ) -> Exported:
@@ -111,6 +111,9 @@ def export(
         force: write it even if the comparison fails.
         on_photo: called with photos compared and in all, for a progress bar.
 
+    Returns:
+        The path that was written, its size in bytes, and how it compares with the network.
+
     Raises:
         UsageError: something is at `out`, or the arguments do not go together.
         MissingExtraError: int8 or OpenVINO is requested, and its packages are not installed.
@@ -119,7 +122,7 @@ def export(
         StorageError: the disk is full or cannot be written to; nothing is written.
     """
     subject = Subject.open(model, data_folder=data_folder)
-    out = out or _default_out(subject, format, precision)
+    out = Path(out) if out else _default_out(subject, format, precision)
     clear_unfinished(out.parent)  # first, because an export that was killed after writing `out` may have left files
     _check_arguments(format, precision, out)
     data, source = subject.data, _SourceGraph.of(subject, format, precision)

@@ -58,8 +58,8 @@ def push(
     *,
     private: bool = False,
     license: str | None = None,
-    data_folder: Path | None = None,
-    out: Path | None = None,
+    data_folder: str | Path | None = None,
+    out: str | Path | None = None,
     on_photo: Progress | None = None,
 ) -> Pushed:
     """Publish a model as `owner/name` on the hub, on its main branch, in one commit.
@@ -79,6 +79,9 @@ def push(
         out: a new folder to write the files to, instead of publishing them.
         on_photo: called with photos done and in all, for a progress bar.
 
+    Returns:
+        The repository, its files with their sizes in bytes, and the commit, or the folder that was written.
+
     Raises:
         UsageError: there is no such model, it cannot be published, its header has another licence, `name` has another
             form, something is at `out`, or the data set is not that of the run.
@@ -86,6 +89,7 @@ def push(
         TwinCarError: the run cannot be evaluated or exported; nothing is published.
     """
     repository = _repository(name)
+    data_folder, out = (Path(path) if path else None for path in (data_folder, out))
     if out is None:
         check_publishing(repository, private=private)
     elif out.exists():

@@ -49,6 +49,12 @@ class Pulled:
 def pull(name: str) -> Pulled:
     """Download the model `owner/name` or `owner/name@revision` into the hub's cache.
 
+    Args:
+        name: the repository; a branch, tag or commit may follow the `@`.
+
+    Returns:
+        The path of the model file, the commit, and what else was downloaded.
+
     Raises:
         UsageError: `name` has another form.
         HubError: it cannot be downloaded, or the repository has no TwinCar model.

@@ -32,6 +32,9 @@ BUNDLED = Path(__file__).parent / "bundled" / "cars.onnx"
 """The bundled detector; `CARD.md` beside it describes its origin and its limits."""
 
 _MAX_IOU = 0.5
+_COMPETING = 0.5  # share of the threshold from which boxes take part in suppression
+_BORDER = 0.5  # of the photo's width and height, added on each side for a second look
+_FAR_OUTSIDE = 2  # shares of the input
 _MOST_CANDIDATES = 1000  # boxes that are compared with each other, the most probable ones
 _MOST_BOXES = 2_000_000  # of a file, A
 _LARGEST_INPUT = 4096  # pixels
@@ -74,6 +77,9 @@ class Detector:
     def find(self, photo: Image.Image | NDArray[np.uint8], *, threshold: float | None = None) -> list[Car]:
         """The cars in a photo, the most prominent first (see `Car.prominence`).
 
+        Where none is found, a second look is taken at the photo within a grey border, because a car that reaches from
+        edge to edge can be missed.
+
         Args:
             photo: an image, or an array, height×width×3, uint8.
             threshold: least probability; by default the one in the file.
@@ -82,19 +88,21 @@ class Detector:
             PhotoError: it is not a photo.
             CheckpointError: the detector fails, or gives anything but boxes and probabilities.
         """
-        image = read_photo(photo)
-        boxes, scores, classes = self._candidates(image, self.header.threshold if threshold is None else threshold)
-        cars = []
-        for k in suppress(boxes, scores, _MAX_IOU):
-            left, top, right, bottom = map(float, boxes[k])
-            cars.append(Car(left, top, right, bottom, float(scores[k]), self.header.cars[classes[k]]))
-        return sorted(cars, key=lambda car: -car.prominence)
+        image, least = read_photo(photo), self.header.threshold if threshold is None else threshold
+        return self._look(image, least, border=0) or self._look(image, least, border=_BORDER)
 
-    def _candidates(
-        self, image: Image.Image, threshold: float
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.intp]]:
-        """Boxes in pixels, within the photo, their probabilities, and their classes among `header.cars`."""
-        shares, all_scores = self._run(self._input(image))
+    def _look(self, image: Image.Image, least: float, border: float) -> list[Car]:
+        """The cars of at least a probability, in one run of the network."""
+        # Less probable boxes compete too, and by prominence: a part of a car can be more probable than the whole.
+        cars = self._candidates(image, _COMPETING * least, border)
+        boxes = np.array([(car.left, car.top, car.right, car.bottom) for car in cars], np.float32).reshape(-1, 4)
+        kept = suppress(boxes, np.array([car.prominence for car in cars], np.float32), _MAX_IOU)
+        return [cars[k] for k in kept if cars[k].probability >= least]
+
+    def _candidates(self, image: Image.Image, threshold: float, border: float) -> list[Car]:
+        """Boxes that may overlap."""
+        place = self._place(image, border)
+        shares, all_scores = self._run(self._input(image, place))
         scores = all_scores[:, [self.header.classes.index(name) for name in self.header.cars]]
         if not ((scores >= 0) & (scores <= 1)).all():
             raise self._wrong("scores that are probabilities, 0 to 1", "others, or NaN")
@@ -103,30 +111,34 @@ class Detector:
         chosen = chosen[np.argsort(-best[chosen], kind="stable")[:_MOST_CANDIDATES]]
         if not np.isfinite(shares[chosen]).all():
             raise self._wrong("boxes that are numbers", "NaN or infinity")
-        width, height = self._covered(image)
-        boxes = np.clip(shares[chosen] * np.tile([self._width / width, self._height / height], 2), 0, 1)
+        if len(chosen) and (abs(shares[chosen]).max(axis=1) > _FAR_OUTSIDE).all():
+            raise self._wrong("boxes in shares of the input, 0 to 1", f"all {len(chosen)} of a photo far outside of it")
+        pixels = shares[chosen] * np.tile([self._width, self._height], 2)
+        boxes = np.clip((pixels - np.tile(place[:2], 2)) / np.tile(place[2:], 2), 0, 1)
         inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        if len(chosen) and not inside.any():
-            raise self._wrong(
-                "boxes as left, top, right, bottom in shares of the input, 0 to 1",
-                f"all {len(chosen)} of a photo outside of it or empty",
-            )
         kept = chosen[inside]
-        pixels = (boxes[inside] * np.tile(image.size, 2)).astype(np.float32)
-        return pixels, best[kept], scores[kept].argmax(axis=1)
+        found = (boxes[inside] * np.tile(image.size, 2)).tolist()
+        return [
+            Car(left, top, right, bottom, score, self.header.cars[name])
+            for (left, top, right, bottom), score, name in zip(
+                found, best[kept].tolist(), scores[kept].argmax(axis=1), strict=True
+            )
+        ]
 
-    def _covered(self, image: Image.Image) -> tuple[int, int]:
-        """Width and height of the part of the input that the photo covers, from the top left."""
-        if self.header.fit == "squash":
-            return self._width, self._height
-        scale = min(self._width / image.width, self._height / image.height)
-        return max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    def _place(self, image: Image.Image, border: float) -> tuple[int, int, int, int]:
+        """Where in the input the photo goes: left, top, width, height, in pixels; `border` is a share of these."""
+        width, height = self._width / (1 + 2 * border), self._height / (1 + 2 * border)
+        left, top = int((self._width - width) / 2), int((self._height - height) / 2)
+        if self.header.fit == "letterbox":
+            scale = min(width / image.width, height / image.height)
+            width, height = image.width * scale, image.height * scale
+        return left, top, max(1, round(width)), max(1, round(height))
 
-    def _input(self, image: Image.Image) -> NDArray[np.uint8]:
-        resized = image.resize(self._covered(image), Image.Resampling.BILINEAR)
+    def _input(self, image: Image.Image, place: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+        resized = image.resize(place[2:], Image.Resampling.BILINEAR)
         if resized.size != (self._width, self._height):
             canvas = Image.new("RGB", (self._width, self._height), _GREY)
-            canvas.paste(resized)
+            canvas.paste(resized, place[:2])
             resized = canvas
         return np.asarray(resized)[None]
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 def suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32], max_iou: float) -> NDArray[np.intp]:
     """Indices of the boxes that remain, highest score first.
 
-    A box, B×4, is removed if a remaining one with a higher score, B, overlaps it by an intersection over union of more
-    than `max_iou`. The time is proportional to B times the number of boxes that remain.
+    A box, B×4, is removed if a remaining one with a higher score, B, overlaps it with an intersection over union above
+    `max_iou`. The time is proportional to B times the number of boxes that remain.
     """
     order = np.argsort(-scores, kind="stable")
     kept = []

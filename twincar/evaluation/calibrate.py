@@ -48,8 +48,8 @@ class Calibrated:
 def calibrate(
     model: str | Path | None = None,
     *,
-    out: Path,
-    data_folder: Path | None = None,
+    out: str | Path,
+    data_folder: str | Path | None = None,
     split: str | None = None,
     on_photo: Progress | None = None,
 ) -> Calibrated:
@@ -62,6 +62,9 @@ def calibrate(
         split: a split that the model was not trained on; by default 'val', or 'test' if there are no validation photos.
         on_photo: called with the number of finished photos and their total, for a progress bar.
 
+    Returns:
+        The path that was written, and the calibration error before and after on these photos.
+
     Raises:
         UsageError: there is no such model or data, `out` exists or has another suffix, or the model was trained on the
             photos.
@@ -70,6 +73,7 @@ def calibrate(
         StorageError: the model cannot be written.
     """
     subject = Subject.open(model, data_folder=data_folder, split=split)
+    out = Path(out)
     _check_out(subject, out)
     spec = subject.spec
     annotations, labels = labelled_split(subject.data, subject.split, spec.classes)

@@ -60,8 +60,8 @@ def evaluate(
     model: str | Path | None = None,
     *,
     split: str | None = None,
-    data_folder: Path | None = None,
-    out: Path | None = None,
+    data_folder: str | Path | None = None,
+    out: str | Path | None = None,
     tta: bool = False,
     confidence: float = CONFIDENCE,
     false_rejection: float = FALSE_REJECTION,
@@ -83,6 +83,9 @@ def evaluate(
         confidence: least probability of an answer.
         false_rejection: share of the photos of known cars that may be rejected as unknown.
         on_photo: called with the number of finished photos and their total, for a progress bar.
+
+    Returns:
+        Every result, as `metrics.json` holds it, and the folder that was written.
 
     Raises:
         UsageError: there is no such model, data is missing for a model that is not a run, or `out` holds other files.

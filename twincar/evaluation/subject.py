@@ -48,15 +48,16 @@ class Subject:
         cls,
         model: str | Path | None = None,
         *,
-        data_folder: Path | None = None,
+        data_folder: str | Path | None = None,
         split: str | None = None,
-        out: Path | None = None,
+        out: str | Path | None = None,
     ) -> Subject:
         """A subject; a folder of results stands for the model and the data that are recorded in it.
 
         Raises:
             DataError: the record in the folder of results is damaged.
         """
+        data_folder, out = (Path(path) if path else None for path in (data_folder, out))
         if model is not None and (Path(model) / SUBJECT).is_file():
             record = _read_record(Path(model) / SUBJECT)
             data_folder = data_folder or (Path(record["data"]) if record["data"] else None)

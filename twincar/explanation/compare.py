@@ -59,11 +59,11 @@ def compare(
     model: str | Path | None = None,
     classes: Sequence[str] = (),
     *,
-    photo: Path | None = None,
+    photo: str | Path | None = None,
     split: str | None = None,
     count: int = 6,
-    data_folder: Path | None = None,
-    out: Path | None = None,
+    data_folder: str | Path | None = None,
+    out: str | Path | None = None,
     on_photo: Progress | None = None,
 ) -> Comparison:
     """Compare two classes, or the pairs most often confused, and write a page in `compare/`; see `Subject.reports`.
@@ -78,6 +78,9 @@ def compare(
         out: folder of the results, instead of the default.
         on_photo: called with the number of finished photos and their total, for a progress bar.
 
+    Returns:
+        The path of the page, and the counts of each pair.
+
     Raises:
         UsageError: there is no such model, data is missing for a model that is not a run, `out` holds other files,
             `classes` are not two different ones, or the model has only one class.
@@ -91,6 +94,7 @@ def compare(
         raise UsageError(f"Expected a model of at least two classes to compare, but found one: {spec.classes[0]!r}.")
     named = _named_pair(spec.classes, classes)
     explainer = _PairExplainer(subject.engine, spec)
+    photo = Path(photo) if photo else None
     if photo and not named:
         named = [explainer.top_two(photo)]
     split = subject.split

@@ -37,11 +37,11 @@ class ExplanationImages:
 def explain(
     model: str | Path | None = None,
     *,
-    images: Sequence[str] = (),
+    images: Sequence[str | Path] = (),
     split: str | None = None,
     count: int = 12,
-    data_folder: Path | None = None,
-    out: Path | None = None,
+    data_folder: str | Path | None = None,
+    out: str | Path | None = None,
     on_photo: Progress | None = None,
 ) -> ExplanationImages:
     """Explain photos, or `count` photos spread evenly over a split, and write `explain/`; see `Subject.reports`.
@@ -54,6 +54,9 @@ def explain(
         data_folder: a prepared data set, class folders, or a CSV file; by default the data that a run was trained on.
         out: folder of the results, instead of the default.
         on_photo: called with the number of finished photos and their total, for a progress bar.
+
+    Returns:
+        The paths of the figures: one for each photo, and a grid of all.
 
     Raises:
         UsageError: there is no such model, data is missing for a model that is not a run, `out` holds other files,

@@ -30,7 +30,9 @@ from twincar.inference.classifier import Classifier
 from twincar.inference.cluster import map_on_cluster
 from twincar.inference.result_store import ResultFolder
 from twincar.inference.results import Failure, Prediction, flat_row
+from twincar.models.bundled import MODEL
 from twincar.models.engines.base import OPENVINO_HEADER, OPENVINO_MODEL
+from twincar.models.locate import find_model
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +71,10 @@ class BatchResult:
 
 
 def predict_many(
-    photos: Sequence[str],
-    out: str,
+    photos: Sequence[str | Path],
+    out: str | Path,
     *,
-    model: Path,
+    model: str | Path | None = None,
     options: PredictOptions = PredictOptions(),
     cluster: str | None = None,
     on_photo: Progress | None = None,
@@ -82,11 +84,15 @@ def predict_many(
     Args:
         photos: files, folders and patterns, on disk or at addresses; see `find_photos`. They are listed once.
         out: a folder, on disk or at an address.
-        model: an exported model, a run folder, or a `.safetensors` file of a run; a copy is kept with the results.
+        model: an exported model, a run folder, a `.safetensors` file of a run, or one of these on the hub; by default
+            the bundled model. A copy is kept with the results.
         options: the engine, the number of candidates, and when an answer is given.
         cluster: address of a Ray cluster, see `map_on_cluster`; by default this process does the work. The machines of
             the cluster must reach the photos and `out` by the same names.
         on_photo: called with the number of photos done and their total, for a progress bar.
+
+    Returns:
+        The number of photos, of those that failed, and of the files that were skipped, by reason.
 
     Raises:
         UsageError: there is no such model or photo, or `out` holds something else or the results of another command.
@@ -94,11 +100,12 @@ def predict_many(
         StorageError: `out` cannot be written; what was there before is unchanged.
         ClusterError: the cluster cannot be reached, or its work failed.
     """
-    files = _model_files(model)
-    engine = Classifier.load(model, engine=options.engine).engine.name  # `auto` may be another one on other machines
-    named = tuple(photo if is_address(photo) else str(Path(photo).resolve()) for photo in photos)
+    path = MODEL if model is None else find_model(model, engine=options.engine)
+    files = _model_files(path)
+    engine = Classifier.load(path, engine=options.engine).engine.name  # `auto` may be another one on other machines
+    named = tuple(name if is_address(name := str(photo)) else str(Path(name).resolve()) for photo in photos)
     request = Request(named, _sha256_of(files), replace(options, engine=engine))
-    results = ResultFolder.at(out)
+    results = ResultFolder.at(str(out))
     results.begin(request.to_dict(), files)
     skipped = Skipped()
     count = results.list_photos(find_photos(named, skipped), skipped.to_dict)

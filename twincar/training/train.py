@@ -78,7 +78,7 @@ class TrainResult:
 
 
 def train(
-    config: TrainConfig, run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes: int = 1
+    config: TrainConfig, run_path: str | Path, *, tensorboard: bool = False, devices: int = 1, nodes: int = 1
 ) -> TrainResult:
     """Train from the start in a new run folder.
 
@@ -89,12 +89,16 @@ def train(
         devices: processes on each host, one per device; the Trainer starts them unless torchrun or SLURM did.
         nodes: number of hosts.
 
+    Returns:
+        The run folder, and the history: a row of losses and validation metrics for each epoch.
+
     Raises:
         UsageError: the run folder exists, another process trains it, or the configuration does not fit the data or
             the machine.
         PretrainedWeightsError: the backbone's initial weights are not available.
         StorageError: the disk cannot be written to; the run can be resumed after its last finished epoch.
     """
+    run_path = Path(run_path)
     data = PreparedData.open(Path(config.data))
     processes = Processes(devices, nodes)
     shard = _shard(config, processes)
@@ -114,14 +118,25 @@ def train(
         return _fit(config, data, run, network, loaders, processes, tensorboard=tensorboard, resume=False)
 
 
-def resume(run_path: Path, *, tensorboard: bool = False, devices: int = 1, nodes: int = 1) -> TrainResult:
-    """Resume a run after its last finished epoch, with its own configuration; see `train`.
+def resume(run_path: str | Path, *, tensorboard: bool = False, devices: int = 1, nodes: int = 1) -> TrainResult:
+    """Resume a run after its last finished epoch, with its own configuration.
+
+    A run that is finished is opened and left as it is.
+
+    Args:
+        run_path: the run folder.
+        tensorboard: also log for TensorBoard.
+        devices: processes on each host, one per device.
+        nodes: number of hosts.
+
+    Returns:
+        As for `train`, with the epochs before the interruption.
 
     Raises:
         UsageError: there is no such run, or another process trains it.
         DataError: its data set is not the one with which it was started.
     """
-    run = RunFolder.open(run_path)
+    run = RunFolder.open(Path(run_path))
     config = run.read_config()
     data = PreparedData.open(Path(config.data))
     processes = Processes(devices, nodes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,8 @@ def test_a_letterboxed_photo_covers_a_part_of_the_input(opened: Any) -> None:
     assert rounded(detector.find(PHOTO.rotate(90, expand=True))[0]) == (20, 20, 100, 80, 0.7)
 
 
-def test_the_input_is_the_photo(opened: Any) -> None:
-    """The score is the mean of the input: squashed that of the photo, letterboxed that of the photo and of grey 114."""
+def brightness_detector(box: Sequence[float], **header: Any) -> bytes:
+    """The score of its one box is the mean of the input over 255."""
     nodes = [
         helper.make_node("Cast", ["images"], ["levels"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["levels"], ["mean"], keepdims=1),
@@ -59,16 +60,35 @@ def test_the_input_is_the_photo(opened: Any) -> None:
         helper.make_node("Squeeze", ["mean_share"], ["mean_number"]),
         helper.make_node("Constant", [], ["shape"], value_ints=[1, 1, 1]),
         helper.make_node("Reshape", ["mean_number", "shape"], ["scores"]),
-        helper.make_node("Constant", [], ["box"], value_floats=BOX),
+        helper.make_node("Constant", [], ["box"], value_floats=box),
         helper.make_node("Constant", [], ["box_shape"], value_ints=[1, 1, 4]),
         helper.make_node("Reshape", ["box", "box_shape"], ["boxes"]),
     ]
-    header = {"classes": ["car"], "threshold": 0.01}
+    return serialized(nodes, header={"classes": ["car"], "threshold": 0.01, **header})
+
+
+def test_the_input_is_the_photo(opened: Any) -> None:
+    """Squashed its mean is that of the photo, letterboxed that of the photo and of as much grey, 114."""
     photo = np.full((100, 200, 3), 204, np.uint8)
-    (car,) = opened(serialized(nodes, header=header)).find(photo)
+    (car,) = opened(brightness_detector(BOX)).find(photo)
     assert car.probability == pytest.approx(204 / 255, abs=1e-5)
-    (car,) = opened(serialized(nodes, header={**header, "fit": "letterbox"})).find(photo)
+    (car,) = opened(brightness_detector(BOX, fit="letterbox")).find(photo)
     assert car.probability == pytest.approx((204 + 114) / 2 / 255, abs=1e-5)
+
+
+@pytest.mark.parametrize(("fit", "bottom", "grey"), [("squash", 100, 3 / 4), ("letterbox", 100, 7 / 8)])
+def test_a_second_look_is_taken_in_a_grey_border(opened: Any, fit: str, bottom: float, grey: float) -> None:
+    """A black photo covers the middle of the input, from 2 to 6 of 8 pixels; letterboxed, the upper half of that."""
+    box = [0.25, 0.25, 0.75, 0.75 if fit == "squash" else 0.5]
+    (car,) = opened(brightness_detector(box, fit=fit, threshold=0.3 if fit == "squash" else 0.38)).find(PHOTO)
+    assert rounded(car)[:4] == (0, 0, 200, bottom)
+    assert car.probability == pytest.approx(grey * 114 / 255, abs=1e-5)
+
+
+def test_boxes_beside_the_photo_are_no_cars(opened: Any) -> None:
+    """A letterboxed photo of 200×100 pixels ends in the middle of the input."""
+    box = [0.1, 0.55, 0.5, 0.9]
+    assert opened(constant_detector([box], [[0, 0.9]], header={"fit": "letterbox"})).find(PHOTO.resize((200, 50))) == []
 
 
 def test_one_car_is_found_once_whatever_its_class(opened: Any) -> None:
@@ -86,6 +106,14 @@ def test_cars_are_sorted_by_prominence_and_the_threshold_is_that_of_the_file(ope
     assert [rounded(car)[-1] for car in detector.find(PHOTO, threshold=0.8)] == [0.9]
 
 
+def test_a_part_of_a_car_is_not_a_car(opened: Any) -> None:
+    """The part, with an IoU of 0.72, is more probable, but the whole more prominent: 0.6·0.8 > 0.69·√(0.8·0.576)."""
+    whole, part, apart = [0.1, 0.1, 0.9, 0.9], [0.1, 0.1, 0.9, 0.676], [0.92, 0.1, 0.99, 0.9]
+    detector = opened(constant_detector([part, whole, apart], [[0, 0.69], [0, 0.6], [0, 0.7]]))
+    assert [rounded(car)[-1] for car in detector.find(PHOTO)] == [0.6, 0.7]
+    assert [rounded(car)[-1] for car in detector.find(PHOTO, threshold=0.65)] == [0.7]  # the whole still competes
+
+
 def test_boxes_are_clipped_to_the_photo(opened: Any) -> None:
     boxes = [[-3, 0.5, 0.5, 9], [1.5, 0.2, 1.9, 0.6], [0.5, 0.9, 0.6, 0.8]]  # half outside, outside, upside down
     (car,) = opened(constant_detector(boxes, [[0, 0.9]] * 3)).find(PHOTO)
@@ -94,7 +122,7 @@ def test_boxes_are_clipped_to_the_photo(opened: Any) -> None:
 
 def test_boxes_in_pixels_of_the_input_are_refused(opened: Any) -> None:
     detector = opened(constant_detector([[100, 50, 300, 200]], [[0, 0.9]]))
-    with pytest.raises(CheckpointError, match=r"in shares of the input, 0 to 1, but .* all 1 of a photo outside of it"):
+    with pytest.raises(CheckpointError, match=r"in shares of the input, 0 to 1, but .* all 1 of a photo far outside"):
         detector.find(PHOTO)
 
 

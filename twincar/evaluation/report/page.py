@@ -80,8 +80,8 @@ def report(
     model: str | Path | None = None,
     *,
     split: str | None = None,
-    data_folder: Path | None = None,
-    out: Path | None = None,
+    data_folder: str | Path | None = None,
+    out: str | Path | None = None,
     on_photo: Progress | None = None,
 ) -> Report:
     """Write the report of an evaluated model.
@@ -92,6 +92,9 @@ def report(
         data_folder: the data set that the model was evaluated on; by default the one that a run was trained on.
         out: the file; by default `report.html` beside the results.
         on_photo: called with the number of finished mistakes and their total, for a progress bar.
+
+    Returns:
+        The path of the page, the split it shows, and its size in bytes.
 
     Raises:
         UsageError: there is no such model, or it was not evaluated on that split.
@@ -133,7 +136,7 @@ def report(
         **_trained(subject),
         **_measured(subject, reports, metrics, confusion),
     )
-    path = out or reports / REPORT
+    path = Path(out) if out else reports / REPORT
     write_text(path, page)
     return Report(path, split, path.stat().st_size)
 
