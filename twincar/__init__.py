@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from twincar.auditing.audit import audit
     from twincar.core.config import TrainConfig
     from twincar.core.options import PredictOptions
-    from twincar.data.prepare import prepare
+    from twincar.data.prepare import PrepareOptions, prepare
     from twincar.deploy.export import export
     from twincar.deploy.publish import push
     from twincar.deploy.pull import pull
@@ -46,6 +46,7 @@ __all__ = [
     "Failure",
     "PredictOptions",
     "Prediction",
+    "PrepareOptions",
     "TrainConfig",
     "TwinCarError",
     "__version__",
@@ -71,6 +72,7 @@ _LAZY = {
     "Failure": "inference.results",
     "PredictOptions": "core.options",
     "Prediction": "inference.results",
+    "PrepareOptions": "data.prepare",
     "TrainConfig": "core.config",
     "audit": "auditing.audit",
     "calibrate": "evaluation.calibrate",
