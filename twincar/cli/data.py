@@ -55,6 +55,27 @@ AuditFolderOption = Annotated[
     Path | None, typer.Option(help="Folder for the page and the list.  [default: audits/<source>]")
 ]
 
+ExcludeOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV of photos to leave out: findings.csv of audit --deep (its rows with the action 'exclude'), or "
+        "any list with a column 'file'."
+    ),
+]
+CropOption = Annotated[
+    Crop,
+    typer.Option(
+        help="Cut photos to the car: to the box that the source has, or to what the detector finds; photos without "
+        "either are kept whole. Nothing is copied: the crops stand in annotations.csv."
+    ),
+]
+MarginOption = Annotated[
+    float, typer.Option(min=0, max=1, help="With --crop: border around the car, a share of its width and height.")
+]
+DetectCarsOption = Annotated[
+    bool, typer.Option("--detect", help="Also look for a car in every box, or photo without one, with the detector.")
+]
+
 
 def prepare(
     source: SourceArgument = "hub:tanganke/stanford_cars",
@@ -87,23 +108,9 @@ def prepare(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at invalid rows instead of leaving them out.")] = False,
-    exclude: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV of photos to leave out: findings.csv of audit --deep (its rows with the action 'exclude'), or "
-            "any list with a column 'file'."
-        ),
-    ] = None,
-    crop: Annotated[
-        Crop,
-        typer.Option(
-            help="Cut photos to the car: to the box that the source has, or to what the detector finds; photos without "
-            "either are kept whole. Nothing is copied: the crops stand in annotations.csv."
-        ),
-    ] = "none",
-    margin: Annotated[
-        float, typer.Option(min=0, max=1, help="With --crop: border around the car, a share of its width and height.")
-    ] = CROP_MARGIN,
+    exclude: ExcludeOption = None,
+    crop: CropOption = "none",
+    margin: MarginOption = CROP_MARGIN,
     detector: DetectorFileOption = None,
 ) -> None:
     """Check photos and labels, split them, and write annotations.csv, classes.json and a manifest."""
@@ -134,10 +141,7 @@ def audit(
     model: ReviewerOption = None,
     folds: FoldsOption = 0,
     out: AuditFolderOption = None,
-    detect: Annotated[
-        bool,
-        typer.Option("--detect", help="Also look for a car in every box, or photo without one, with the detector."),
-    ] = False,
+    detect: DetectCarsOption = False,
     classes: ClassesOption = None,
     labels_from: LabelsFromOption = None,
     as_csv: CsvOption = False,
