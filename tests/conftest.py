@@ -148,11 +148,11 @@ def write_class_folders(root: Path, counts: dict[str, int], classes: tuple[str, 
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared data set of four classes: 12 photos each to train and choose on, 3 to test on."""
-    from twincar.data.prepare import prepare
+    from twincar.data.prepare import PrepareOptions, prepare
 
     root = tmp_path_factory.mktemp("data")
     source = write_class_folders(root / "source", {"train": 12, "test": 3})
-    return prepare(str(source), root / "prepared", val_share=0.25).folder
+    return prepare(str(source), root / "prepared", PrepareOptions(val_share=0.25)).folder
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from twincar.auditing.audit import audit
     from twincar.core.config import TrainConfig
     from twincar.core.options import PredictOptions
-    from twincar.data.prepare import prepare
+    from twincar.data.prepare import PrepareOptions, prepare
     from twincar.deploy.export import export
     from twincar.deploy.publish import push
     from twincar.deploy.pull import pull
@@ -42,6 +42,7 @@ __all__ = [
     "Failure",
     "PredictOptions",
     "Prediction",
+    "PrepareOptions",
     "TrainConfig",
     "TwinCarError",
     "__version__",
@@ -67,6 +68,7 @@ _LAZY = {
     "Failure": "inference.results",
     "PredictOptions": "core.options",
     "Prediction": "inference.results",
+    "PrepareOptions": "data.prepare",
     "TrainConfig": "core.config",
     "audit": "auditing.audit",
     "calibrate": "evaluation.calibrate",

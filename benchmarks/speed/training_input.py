@@ -119,7 +119,7 @@ def _profile(data: PreparedData, scale: Scale) -> dict[str, float]:
     """Microseconds a photo of each stage, each measured separately over all photos."""
     side = scale.size
     photos = TrainingPhotos(data, AugmentConfig(), Preprocessing(height=side, width=side), seed=0, cache=True)
-    sizes = photos.sizes
+    sizes = [view.size for view in photos.views]
     strengths = AugmentConfig()
     generators = [np.random.default_rng((0, 0, place)) for place in range(len(sizes))]
     draws = [sample_params(strengths, rng, *size) for rng, size in zip(generators, sizes, strict=True)]

@@ -239,7 +239,16 @@ def prepared(scratch: Path) -> Target:
     (folder / "photos").mkdir(parents=True)
     (folder / "photos" / "a.jpg").write_bytes(photos()[0])
     rows = [
-        Annotation(file="a.jpg", label=0, split="train", width=48, height=32, box=(0, 0, 9, 9), sha256="0" * 64),
+        Annotation(
+            file="a.jpg",
+            label=0,
+            split="train",
+            width=48,
+            height=32,
+            box=(0, 0, 9, 9),
+            crop=(1, 0, 40, 30),
+            sha256="0" * 64,
+        ),
         Annotation(file="a.jpg", label=None, split="test", width=48, height=32, box=None, sha256="0" * 64),
     ]
     write_prepared(folder, ClassNames(NAMES), rows, {"photo_root": "photos", "left_out": {}, "source": "x"})
@@ -256,7 +265,7 @@ def prepared(scratch: Path) -> Target:
             (folder / MANIFEST).write_text(json.dumps(manifest))
         opened = PreparedData.open(folder)
         for annotation in opened.annotations[:5]:
-            read_photo(opened.path(annotation))
+            read_photo(opened.photo(annotation))
             assert annotation.label is None or opened.classes[annotation.label]
 
     seeds = [key + sound[name] for key, name in names.items()]

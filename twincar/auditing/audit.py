@@ -34,6 +34,7 @@ from twincar.core.files import (
     write_text,
 )
 from twincar.core.progress import Progress
+from twincar.data.boxes import describe_boxes
 from twincar.data.class_issues import find_class_issues
 from twincar.data.dataset import CACHE, MANIFEST, SPLITS, PreparedData
 from twincar.data.prepare import photo_writer
@@ -120,6 +121,8 @@ def _open(
     if source.make:
         source = source.make(scratch, on_photo)
     report = audit_source(source, on_photo=on_photo, keep=photo_writer(scratch))
+    for sentence in describe_boxes(report.boxes):
+        log.warning("%s", sentence)
     if not report.valid:
         raise DataError(f"Expected valid photos in {description}, but none of its {source.total} rows is valid.")
     return AuditedData(

@@ -22,9 +22,10 @@ from twincar.core.config import TrainConfig
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames
+from twincar.core.photos import PhotoCrop
 from twincar.core.progress import Progress
 from twincar.core.wording import counted, percent
-from twincar.data.dataset import MANIFEST, Annotation, PreparedData, count_splits, write_prepared
+from twincar.data.dataset import MANIFEST, Annotation, PreparedData, count_splits, photo_of, write_prepared
 from twincar.evaluation.subject import Subject
 from twincar.metrics.confident_learning import LabelErrors, find_label_errors
 from twincar.models.calibration import softmax
@@ -46,9 +47,9 @@ class Photos:
     groups: NDArray[np.int64]
     """A number for each photo, N; it is the same for copies of one picture."""
 
-    def path(self, index: int) -> Path:
-        """The file of the photo at `index`."""
-        return self.root / self.annotations[index].file
+    def photo(self, index: int) -> Path | PhotoCrop:
+        """The photo at `index`, as it is trained on."""
+        return photo_of(self.root, self.annotations[index])
 
 
 @dataclass(frozen=True)
@@ -152,8 +153,8 @@ def _mean_logits(
     model: Path, photos: Photos, indices: NDArray[np.int64], classes: ClassNames, on_photo: Progress | None
 ) -> NDArray[np.float32]:
     engine, spec = open_engine(model)
-    paths = [photos.path(index) for index in indices.tolist()]
-    logits: NDArray[np.float32] = compute_logits(engine, spec.preprocessing, paths, on_photo=on_photo).mean(axis=1)
+    reviewed = [photos.photo(index) for index in indices.tolist()]
+    logits: NDArray[np.float32] = compute_logits(engine, spec.preprocessing, reviewed, on_photo=on_photo).mean(axis=1)
     return logits[:, classes.indices_in(spec.classes)]
 
 

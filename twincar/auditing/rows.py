@@ -7,6 +7,7 @@ from pathlib import Path
 
 from twincar.core.progress import Progress
 from twincar.data.class_issues import ClassIssue, find_lacking
+from twincar.data.cropping import open_car_checker
 from twincar.data.sources import open_source
 from twincar.data.validate import AuditReport, audit_source
 
@@ -30,13 +31,23 @@ class RowAudit:
         return [*self.source_notes, *(f"{issue.detail}." for issue in self.lacking)]
 
     @property
+    def rows(self) -> list[dict[str, str]]:
+        """A row for each invalid row of the source, then for each box that something is wrong with."""
+        return [*self.report.rows(), *self.report.box_rows()]
+
+    @property
     def is_sound(self) -> bool:
-        """Whether every row is valid, and no split lacks a class."""
-        return not self.report.findings and not self.lacking
+        """Whether every row and box is valid, and no split lacks a class."""
+        return not self.rows and not self.lacking
 
 
 def audit_rows(
-    spec: str, *, classes_file: Path | None = None, labels_from: int | None = None, on_photo: Progress | None = None
+    spec: str,
+    *,
+    classes_file: Path | None = None,
+    labels_from: int | None = None,
+    detect: bool = False,
+    on_photo: Progress | None = None,
 ) -> RowAudit:
     """Read and decode every photo of a source.
 
@@ -44,6 +55,7 @@ def audit_rows(
         spec: the source; see `open_source`, also for the next two.
         classes_file: class names in order.
         labels_from: number of the first class in a CSV of class numbers.
+        detect: also look for a car in every box, or photo without one.
         on_photo: called after each photo.
 
     Raises:
@@ -52,6 +64,6 @@ def audit_rows(
         StorageError: there is no space for the photos of a source that draws them.
     """
     source = open_source(spec, classes_file=classes_file, labels_from=labels_from, allow_untrained=True)
-    report = audit_source(source, on_photo=on_photo)
+    report = audit_source(source, on_photo=on_photo, inspect=open_car_checker() if detect else None)
     lacking = tuple(find_lacking(report.valid, source.classes))
     return RowAudit(report, lacking, tuple(source.notes))

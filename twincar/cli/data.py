@@ -11,6 +11,7 @@ import typer
 from twincar.cli.options import (
     ClassesOption,
     CsvOption,
+    DetectorFileOption,
     JsonOption,
     LabelsFrom,
     LabelsFromOption,
@@ -20,7 +21,8 @@ from twincar.cli.options import (
 )
 from twincar.cli.output import print_csv, print_json, print_json_lines, print_table, progress
 from twincar.core.errors import UsageError
-from twincar.core.wording import counted
+from twincar.core.options import CROP_MARGIN, Crop
+from twincar.core.wording import counted, percent
 
 if TYPE_CHECKING:
     from twincar.auditing.audit import DeepAudit
@@ -51,6 +53,27 @@ FoldsOption = Annotated[
 ]
 AuditFolderOption = Annotated[
     Path | None, typer.Option(help="Folder for the page and the list.  [default: audits/<source>]")
+]
+
+ExcludeOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="CSV of photos to leave out: findings.csv of audit --deep (its rows with the action 'exclude'), or "
+        "any list with a column 'file'."
+    ),
+]
+CropOption = Annotated[
+    Crop,
+    typer.Option(
+        help="Cut photos to the car: to the box that the source has, or to what the detector finds; photos without "
+        "either are kept whole. Nothing is copied: the crops stand in annotations.csv."
+    ),
+]
+MarginOption = Annotated[
+    float, typer.Option(min=0, max=1, help="With --crop: border around the car, a share of its width and height.")
+]
+DetectCarsOption = Annotated[
+    bool, typer.Option("--detect", help="Also look for a car in every box, or photo without one, with the detector.")
 ]
 
 
@@ -85,32 +108,30 @@ def prepare(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at invalid rows instead of leaving them out.")] = False,
-    exclude: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV of photos to leave out: findings.csv of audit --deep (its rows with the action 'exclude'), or "
-            "any list with a column 'file'."
-        ),
-    ] = None,
+    exclude: ExcludeOption = None,
+    crop: CropOption = "none",
+    margin: MarginOption = CROP_MARGIN,
+    detector: DetectorFileOption = None,
 ) -> None:
     """Check photos and labels, split them, and write annotations.csv, classes.json and a manifest."""
-    from twincar.data.prepare import prepare
+    from twincar.data.prepare import PrepareOptions, prepare
 
+    options = PrepareOptions(
+        splits=tuple(split or ("train", "test")),
+        val_share=val_share,
+        seed=seed,
+        strict=strict,
+        classes_file=classes,
+        labels_from=number_of(labels_from),
+        singletons=singletons.value if singletons else None,
+        open_set=open_set,
+        exclude=exclude,
+        crop=crop,
+        margin=margin,
+        detector=detector,
+    )
     with progress("Checking photos") as on_photo:
-        data = prepare(
-            source,
-            out,
-            splits=tuple(split or ("train", "test")),
-            val_share=val_share,
-            seed=seed,
-            strict=strict,
-            classes_file=classes,
-            labels_from=number_of(labels_from),
-            singletons=singletons.value if singletons else None,
-            open_set=open_set,
-            exclude=exclude,
-            on_photo=on_photo,
-        )
+        data = prepare(source, out, options, on_photo=on_photo)
     print_summary(data.manifest, data.folder, len(data.classes))
 
 
@@ -120,6 +141,7 @@ def audit(
     model: ReviewerOption = None,
     folds: FoldsOption = 0,
     out: AuditFolderOption = None,
+    detect: DetectCarsOption = False,
     classes: ClassesOption = None,
     labels_from: LabelsFromOption = None,
     as_csv: CsvOption = False,
@@ -127,12 +149,16 @@ def audit(
 ) -> None:
     """Look for rows that are missing, damaged, odd, repeated or without a known label; exit code 1 if there are any.
 
+    Boxes that are swapped, empty, in fractions, tiny, or beyond their photo are listed too.
+
     A split that lacks a class gives exit code 1 too; a note on standard error names the class.
 
     With --deep, findings.csv lists what to do: action 'exclude' for the copy of a leak that is nearer to training, for
     all but one of copies within a split, and for all copies of a picture whose classes contradict each other; action
     'look' for suspect labels and odd photos. Change the word where you decide otherwise.
     """
+    if deep and detect:
+        raise UsageError("Expected --deep or --detect, but found both; run them one after the other.")
     if deep:
         _audit_deeply(source, out, model, folds, classes, labels_from, as_csv, as_json)
         return
@@ -141,13 +167,15 @@ def audit(
     from twincar.auditing.rows import COLUMNS, audit_rows
 
     with progress("Auditing photos") as on_photo:
-        found = audit_rows(source, classes_file=classes, labels_from=number_of(labels_from), on_photo=on_photo)
+        found = audit_rows(
+            source, classes_file=classes, labels_from=number_of(labels_from), detect=detect, on_photo=on_photo
+        )
     for note in found.notes:
         typer.echo(f"Note: {note}", err=True)
     if as_json:
-        print_json_lines(found.report.rows())
+        print_json_lines(found.rows)
     elif as_csv:
-        print_csv(found.report.rows(), COLUMNS)
+        print_csv(found.rows, COLUMNS)
     else:
         print_row_audit(found)
     if not found.is_sound:
@@ -195,6 +223,11 @@ def print_summary(manifest: Mapping[str, Any], folder: Path, classes: int) -> No
         typer.echo(f"  left out: {count} {defect}")
     if manifest["left_out"]:
         typer.echo(f"  which and why: {folder / 'left_out.csv'}")
+    if manifest["framing"] == "car":
+        cut = sum(manifest["photos"].values()) - sum(manifest["kept_whole"].values())
+        typer.echo(f"  cut to the car: {counted(cut, 'photo')}, with a margin of {percent(manifest['margin'], 0)}")
+    for reason, count in manifest["kept_whole"].items():
+        typer.echo(f"  kept whole: {count} {reason}")
     for reason, count in manifest.get("skipped", {}).items():
         typer.echo(f"  skipped: {count} {reason}")
     for note in manifest["notes"]:
@@ -204,13 +237,16 @@ def print_summary(manifest: Mapping[str, Any], folder: Path, classes: int) -> No
 
 
 def print_row_audit(audit: RowAudit) -> None:
-    """Print the rows that are not valid, and the counts."""
+    """Print the rows and boxes that are not valid, and the counts."""
     from twincar.auditing.rows import COLUMNS
+    from twincar.data.boxes import describe_boxes
 
     report = audit.report
-    print_table(COLUMNS, ([row[column] for column in COLUMNS] for row in report.rows()))
+    print_table(COLUMNS, ([row[column] for column in COLUMNS] for row in audit.rows))
     counts = ", ".join(f"{count} {defect}" for defect, count in report.counts().items())
     typer.echo(f"{len(report.valid)} valid rows, {len(report.findings)} invalid{': ' + counts if counts else ''}.")
+    for sentence in describe_boxes(report.boxes):
+        typer.echo(sentence)
 
 
 def print_deep_audit(audit: DeepAudit) -> None:

@@ -49,6 +49,10 @@ SourceArgument = Annotated[
         "(filename,label[,split]), or toycars.",
     ),
 ]
+DetectorFileOption = Annotated[
+    Path | None,
+    typer.Option("--detector", help="With --crop detect: a detector .onnx file.  [default: the bundled detector]"),
+]
 ClassesOption = Annotated[
     Path | None,
     typer.Option("--classes", help="Class names in order: one per line, classes.json, or the devkit's cars_meta.mat."),

@@ -21,6 +21,15 @@ full precision."""
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 """Inference engines; 'auto' is the fastest installed one that runs the model."""
 
+Framing = Literal["car", "photo"]
+"""What a model is trained on: photos that are cut to the car, or photos as they are."""
+
+Crop = Literal["none", "box", "detect"]
+"""How a data set is prepared: photos as they are, cut to the boxes of the source, or to what the detector finds."""
+
+CROP_MARGIN = 0.05
+"""Default of the margin around a car that is cut out, a share of its width and height on each side."""
+
 CONFIDENCE = 0.8
 """Default of the least probability with which an answer is given."""
 

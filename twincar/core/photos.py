@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -25,9 +26,29 @@ from twincar.core.photo_formats import (
 )
 from twincar.core.user_files import read_bounded
 
-Photo = str | Path | bytes | Image.Image | NDArray[np.uint8]
-"""A path, an address that fsspec opens (as text, such as `s3://bucket/car.jpg`), the bytes of a file, or an image in
-memory (an array is height×width×3 or height×width, uint8)."""
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels of the upright photo, from 0; right and bottom are exclusive."""
+
+
+@dataclass(frozen=True)
+class PhotoCrop:
+    """A part of a photo file, such as its car."""
+
+    path: Path
+    box: Box
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        return self.path.name
+
+
+Photo = str | Path | PhotoCrop | bytes | Image.Image | NDArray[np.uint8]
+"""A path, a part of one, an address that fsspec opens (as text, such as `s3://bucket/car.jpg`), the bytes of a file, or
+an image in memory (an array is height×width×3 or height×width, uint8)."""
 
 MAX_PIXELS = 150_000_000
 """Largest photo that is decoded, pixels; above the 108 megapixels of a phone, below a decompression bomb."""
@@ -44,8 +65,10 @@ def read_photo(photo: Photo) -> Image.Image:
 
     Raises:
         PhotoError: missing, empty, not an image, truncated, or more than `MAX_PIXELS`; or HEIC, if support for it is
-            not installed.
+            not installed; or smaller than the part that is to be read.
     """
+    if isinstance(photo, PhotoCrop):
+        return crop_photo(read_photo(photo.path), photo.box, str(photo))
     if isinstance(photo, np.ndarray):
         return _from_array(photo)
     if isinstance(photo, Image.Image):
@@ -60,6 +83,21 @@ def read_photo(photo: Photo) -> Image.Image:
     else:
         data = read_photo_bytes(Path(photo))
     return decode_photo(data, name)
+
+
+def crop_photo(image: Image.Image, box: Box, name: str) -> Image.Image:
+    """Cut a box out of a photo; `name` is its name in messages.
+
+    Raises:
+        PhotoError: the box is not in the photo.
+    """
+    if box[2] > image.width or box[3] > image.height:
+        raise PhotoError(
+            Defect.TOO_SMALL,
+            f"Expected at least {box[2]}×{box[3]} pixels in {name}, as when the data set was prepared, but found "
+            f"{image.width}×{image.height}. Prepare the data set again.",
+        )
+    return image.crop(box)
 
 
 def is_address(name: str) -> bool:

@@ -1,6 +1,7 @@
 """The format of a prepared data set: one folder that gives the class and the split of every photo.
 
-    annotations.csv   one row per photo: file,label,class_name,split,width,height,x1,y1,x2,y2,sha256
+    annotations.csv   one row per photo: file,label,class_name,split,width,height,x1,y1,x2,y2 (the source's box),
+                      crop_x1,crop_y1,crop_x2,crop_y2 (the part that is used, if not all of the photo),sha256
     classes.json      one row per class, see `ClassNames.to_rows`
     manifest.json     source, settings, counts, and the hashes of the two other files; written last
     photos/           the photos, if the source does not have them as files
@@ -25,21 +26,22 @@ import numpy as np
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import read_json, sha256_of, write_csv, write_json
 from twincar.core.labels import ClassNames
+from twincar.core.options import Framing
+from twincar.core.photos import Box, PhotoCrop
 from twincar.core.runs import RunFolder
 
 Parsed = TypeVar("Parsed")
-Box = tuple[int, int, int, int]
-"""Left, top, right, bottom in pixels of the upright photo, from 0; right and bottom are exclusive."""
 
 SPLITS = ("train", "val", "test")
-FORMAT = 1
+FORMAT = 2
 ANNOTATIONS, CLASSES, MANIFEST = "annotations.csv", "classes.json", "manifest.json"
 CACHE = ".cache"
 """Folder for what can be recomputed; it lies below the data, so that it is deleted with them."""
 _SPLIT = re.compile(r"[\w-]{1,100}")
 _LONGEST_PATH = 4000  # characters
 _BOX_COLUMNS = ("x1", "y1", "x2", "y2")
-_COLUMNS = ("file", "label", "class_name", "split", "width", "height", *_BOX_COLUMNS, "sha256")
+_CROP_COLUMNS = ("crop_x1", "crop_y1", "crop_x2", "crop_y2")
+_COLUMNS = ("file", "label", "class_name", "split", "width", "height", *_BOX_COLUMNS, *_CROP_COLUMNS, "sha256")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +60,19 @@ class Annotation:
     """Height of the upright photo, pixels."""
     box: Box | None
     """Bounding box of the car; None if the source has none."""
+    crop: Box | None = None
+    """The part of the photo that is trained on and judged; None is all of it."""
     sha256: str
     """SHA-256 of the file's bytes, hexadecimal."""
+
+    @property
+    def box_in_crop(self) -> Box | None:
+        """The part of `box` inside `crop`, in pixels of the crop; None if there is none."""
+        if self.box is None or self.crop is None:
+            return self.box
+        x, y, *_ = self.crop
+        x1, y1, x2, y2 = clip_box(self.box, self.crop)
+        return (x1 - x, y1 - y, x2 - x, y2 - y) if x1 < x2 and y1 < y2 else None
 
 
 @dataclass(frozen=True)
@@ -147,9 +160,33 @@ class PreparedData:
             )
         return chosen
 
+    @property
+    def framing(self) -> Framing:
+        """'car' if photos were cut to their cars, else 'photo'."""
+        return "car" if self.manifest.get("framing") == "car" else "photo"
+
     def path(self, annotation: Annotation) -> Path:
         """The file of a photo."""
         return self.photo_root / annotation.file
+
+    def photo(self, annotation: Annotation) -> Path | PhotoCrop:
+        """The photo as it is trained on and judged: its file, or the part that is cut out of it."""
+        return photo_of(self.photo_root, annotation)
+
+    def photos(self) -> dict[str, Path | PhotoCrop]:
+        """All photos by file; see `photo`."""
+        return {annotation.file: self.photo(annotation) for annotation in self.annotations}
+
+
+def photo_of(root: Path, annotation: Annotation) -> Path | PhotoCrop:
+    """The photo of an annotation, or its crop, below the folder `root`."""
+    path = root / annotation.file
+    return path if annotation.crop is None else PhotoCrop(path, annotation.crop)
+
+
+def clip_box(box: Box, to: Box) -> Box:
+    """The part of a box inside another one; its right edge is not right of the left one if there is none."""
+    return max(box[0], to[0]), max(box[1], to[1]), min(box[2], to[2]), min(box[3], to[3])
 
 
 def write_prepared(
@@ -230,9 +267,9 @@ def _damaged(folder: Path, found: str) -> DataError:
 
 def _to_row(annotation: Annotation, classes: ClassNames) -> dict[str, Any]:
     cells = asdict(annotation)
-    box = cells.pop("box") or (None,) * 4
+    boxes = [*(cells.pop("box") or (None,) * 4), *(cells.pop("crop") or (None,) * 4)]
     class_name = "" if annotation.label is None else classes[annotation.label]
-    return {**cells, "class_name": class_name, **dict(zip(_BOX_COLUMNS, box, strict=True))}
+    return {**cells, "class_name": class_name, **dict(zip((*_BOX_COLUMNS, *_CROP_COLUMNS), boxes, strict=True))}
 
 
 def _parsed(parse: Callable[[str], Parsed], folder: Path, manifest: Mapping[str, Any], name: str) -> Parsed:
@@ -259,12 +296,22 @@ def _from_row(row: Mapping[str, str]) -> Annotation:
         raise ValueError(f"a split {row['split']!r}")
     if any(int(row[side]) < 1 for side in ("width", "height")) or (row["label"] and int(row["label"]) < 0):
         raise ValueError(f"a size or label of {row['file']!r}")
+    width, height = int(row["width"]), int(row["height"])
+    crop = _parse_box(row, _CROP_COLUMNS)
+    if crop and not (0 <= crop[0] < crop[2] <= width and 0 <= crop[1] < crop[3] <= height):
+        raise ValueError(f"a crop of {row['file']!r}")
     return Annotation(
         file=row["file"],
         label=int(row["label"]) if row["label"] else None,
         split=row["split"],
-        width=int(row["width"]),
-        height=int(row["height"]),
-        box=(int(row["x1"]), int(row["y1"]), int(row["x2"]), int(row["y2"])) if row["x1"] else None,
+        width=width,
+        height=height,
+        box=_parse_box(row, _BOX_COLUMNS),
+        crop=crop,
         sha256=row["sha256"],
     )
+
+
+def _parse_box(row: Mapping[str, str], columns: tuple[str, str, str, str]) -> Box | None:
+    left, top, right, bottom = (row[column] for column in columns)
+    return (int(left), int(top), int(right), int(bottom)) if left else None

@@ -64,7 +64,7 @@ def hide_unseen(report: AuditReport, split: OpenSetSplit) -> AuditReport:
     Photos without a label, training photos of unseen classes, and classes that the split does not name are dropped.
     """
     known = tuple(finding for finding in report.findings if finding.label in split.known)
-    return AuditReport(findings=known, valid=tuple(_hide(report.valid, split)))
+    return replace(report, findings=known, valid=tuple(_hide(report.valid, split)))
 
 
 def _hide(photos: Iterable[Annotation], split: OpenSetSplit) -> Iterator[Annotation]:

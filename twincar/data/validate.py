@@ -10,22 +10,28 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
+
+from PIL import Image
 
 from twincar.core.errors import Defect, PhotoError, storage_errors
 from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames, shorten
-from twincar.core.photos import decode_photo, read_photo_bytes
+from twincar.core.photos import Box, decode_photo, read_photo_bytes
 from twincar.core.progress import Progress
-from twincar.data.dataset import Annotation, Box
+from twincar.data.boxes import MIN_SIDE, BoxFault, BoxFinding, fit_box
+from twincar.data.dataset import Annotation
 from twincar.data.sources import Source, SourceRow, file_key, is_outside
 
-MIN_SIDE = 16
-"""Least length of a photo's shorter side, pixels."""
 MAX_RATIO = 6
 """Largest ratio of the longer to the shorter side; a longer strip is not a photo of a car."""
 _AHEAD = 4  # photos that each thread may read ahead
+
+Inspect = Callable[[Image.Image, Box | None], Box | BoxFault | None]
+"""Looks at a valid photo and at its box in pixels, if it has one that can be used. It returns the part of the photo
+that is to be used, or what is wrong with the box; None is all of the photo."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,9 @@ class Finding:
     """As in `SourceRow`."""
 
 
+_Checked = tuple[Annotation | Finding, list[BoxFault]]
+
+
 @dataclass(frozen=True)
 class AuditReport:
     """The result of an audit, in the order of the source."""
@@ -47,6 +56,8 @@ class AuditReport:
     findings: tuple[Finding, ...]
     valid: tuple[Annotation, ...]
     """The valid rows, with the source's own splits."""
+    boxes: tuple[BoxFinding, ...] = ()
+    """What is wrong with the boxes of valid rows."""
 
     def counts(self) -> dict[Defect, int]:
         """The number of rows with each defect, most frequent first."""
@@ -56,6 +67,10 @@ class AuditReport:
         """One row per finding, for a table or CSV: file, defect, detail."""
         return [{"file": found.file, "defect": str(found.defect), "detail": found.detail} for found in self.findings]
 
+    def box_rows(self) -> list[dict[str, str]]:
+        """The same for each box that something is wrong with."""
+        return [{"file": found.file, "defect": str(found.fault), "detail": found.detail} for found in self.boxes]
+
 
 def audit_source(
     source: Source,
@@ -63,6 +78,7 @@ def audit_source(
     on_photo: Progress | None = None,
     keep: Callable[[Annotation, bytes], None] | None = None,
     exclude: Mapping[str, str] | None = None,
+    inspect: Inspect | None = None,
     threads: int = 2,
 ) -> AuditReport:
     """Read and decode every photo of a source; an invalid one becomes a finding.
@@ -72,6 +88,7 @@ def audit_source(
         on_photo: Called after each photo with the number of photos done and their total.
         keep: Called with each valid photo that the source has as bytes only, in the source's order.
         exclude: Files to leave out and why, see `read_exclusions`.
+        inspect: Called in the threads with each photo that can be decoded.
         threads: Photos decoded at once; memory holds a few photos per thread.
 
     Raises:
@@ -80,29 +97,39 @@ def audit_source(
     if source.make is not None:
         with storage_errors(gettempdir()), TemporaryDirectory() as folder:
             drawn = source.make(Path(folder), on_photo)
-            return audit_source(drawn, on_photo=on_photo, keep=keep, exclude=exclude, threads=threads)
+            return audit_source(drawn, on_photo=on_photo, keep=keep, exclude=exclude, inspect=inspect, threads=threads)
+    check = partial(_check, exclude=exclude or {}, inspect=inspect)
     rows: list[tuple[SourceRow, Annotation | Finding]] = []
-    for done, (row, result) in enumerate(_checked_in_order(source.rows(), exclude or {}, threads), start=1):
+    faults: list[list[BoxFault]] = []
+    for done, (row, (result, found)) in enumerate(_checked_in_order(source.rows(), check, threads), start=1):
         if keep and isinstance(row.photo, bytes) and isinstance(result, Annotation):
             keep(result, row.photo)
         rows.append((replace(row, photo=b""), result))
+        faults.append(found)
         if on_photo:
             on_photo(done, source.total)
     results = list(_without_repeats(rows, source.classes))
+    boxes = [
+        BoxFinding(row.name, fault, row.box, row.line)
+        for (row, _), result, found in zip(rows, results, faults, strict=True)
+        for fault in found
+        if isinstance(result, Annotation)
+    ]
     return AuditReport(
         findings=tuple(result for result in results if isinstance(result, Finding)),
         valid=tuple(result for result in results if isinstance(result, Annotation)),
+        boxes=tuple(boxes),
     )
 
 
 def _checked_in_order(
-    rows: Iterable[SourceRow], exclude: Mapping[str, str], threads: int
-) -> Iterator[tuple[SourceRow, Annotation | Finding]]:
-    ahead: deque[tuple[SourceRow, Future[Annotation | Finding]]] = deque()
+    rows: Iterable[SourceRow], check: Callable[[SourceRow], _Checked], threads: int
+) -> Iterator[tuple[SourceRow, _Checked]]:
+    ahead: deque[tuple[SourceRow, Future[_Checked]]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
         for row in rows:
-            ahead.append((row, pool.submit(_check, row, exclude)))
+            ahead.append((row, pool.submit(check, row)))
             if len(ahead) > threads * _AHEAD:
                 first, future = ahead.popleft()
                 yield first, future.result()
@@ -112,33 +139,37 @@ def _checked_in_order(
         pool.shutdown(cancel_futures=True)
 
 
-def _check(row: SourceRow, exclude: Mapping[str, str]) -> Annotation | Finding:
+def _check(row: SourceRow, exclude: Mapping[str, str], inspect: Inspect | None) -> _Checked:
     if (why := exclude.get(_key(row))) is not None:
-        return Finding(row.name, Defect.EXCLUDED, why, row.label)
+        return Finding(row.name, Defect.EXCLUDED, why, row.label), []
     if row.fault is not None:
-        return Finding(row.name, row.fault.defect, str(row.fault), row.label)
+        return Finding(row.name, row.fault.defect, str(row.fault), row.label), []
     try:
-        return _annotate(row)
+        return _annotate(row, inspect)
     except PhotoError as error:
-        return Finding(row.name, error.defect, str(error), row.label)
+        return Finding(row.name, error.defect, str(error), row.label), []
 
 
-def _annotate(row: SourceRow) -> Annotation:
+def _annotate(row: SourceRow, inspect: Inspect | None) -> tuple[Annotation, list[BoxFault]]:
     if isinstance(row.label, str) or (row.label is None and row.split in ("train", "val")):
         found = f"but found {row.label!r}" if row.label else "but found none"
         raise PhotoError(Defect.UNKNOWN_LABEL, f"Expected the name of a class as the label, {found}.")
     data = _bytes_of(row)
     photo = decode_photo(data, row.name)
     _check_shape(photo.width, photo.height, row.name)
-    return Annotation(
+    box, fault = (None, row.box_fault) if row.box is None else fit_box(row.box, photo.width, photo.height)
+    seen = inspect(photo, None if fault is BoxFault.TINY else box) if inspect else None
+    annotation = Annotation(
         file=row.name,
         label=row.label,
         split=row.split,
         width=photo.width,
         height=photo.height,
-        box=_clip(row.box, photo.width, photo.height),
+        box=box,
+        crop=None if isinstance(seen, BoxFault) else seen,
         sha256=sha256_of(data),
     )
+    return annotation, [found for found in (fault, seen) if isinstance(found, BoxFault)]
 
 
 def _bytes_of(row: SourceRow) -> bytes:
@@ -161,14 +192,6 @@ def _check_shape(width: int, height: int, name: str) -> None:
         raise PhotoError(
             Defect.ODD_SHAPE, f"Expected sides of at most {MAX_RATIO}:1 in {name}, but found {width}×{height}."
         )
-
-
-def _clip(box: Box | None, width: int, height: int) -> Box | None:
-    """The part of a box inside the photo; None if there is none."""
-    if box is None:
-        return None
-    x1, y1, x2, y2 = max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)
-    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
 
 
 def _without_repeats(

@@ -196,7 +196,7 @@ class _ExportChecker:
         chosen = photos if spec.arithmetic in _COMPARED_BY_ACCURACY else spread(photos, _COMPARED)
         to_model = data.classes.indices_in(spec.classes)
         self.labels = np.array([-1 if photo.label is None else to_model[photo.label] for photo in chosen])
-        self.paths = [data.path(photo) for photo in chosen]
+        self.paths = [data.photo(photo) for photo in chosen]
         self.preprocessing, self.calibration = spec.preprocessing, spec.calibration
         self.expected = self._probabilities(engine, on_photo)
 
@@ -252,7 +252,7 @@ def _in_precision(source: _SourceGraph, data: PreparedData, spec: ModelSpec, kep
 
 def _inputs(data: PreparedData, preprocessing: Preprocessing) -> Iterator[NDArray[np.uint8]]:
     """Training photos without augmentation, 1×H×W×3 each."""
-    paths = [data.path(photo) for photo in spread(data.split("train"), _CALIBRATED)]
+    paths = [data.photo(photo) for photo in spread(data.split("train"), _CALIBRATED)]
     for batch in iterate_batches(paths, preprocessing, batch_size=1):
         for error in batch.failures.values():
             raise error

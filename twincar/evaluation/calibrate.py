@@ -88,8 +88,8 @@ def calibrate(
         log.warning(
             "Fitted on %d photos only: with fewer than %d, rejection depends on single photos.", len(labels), _FEW
         )
-    paths = [subject.data.path(annotation) for annotation in annotations]
-    logits = compute_logits(subject.engine, spec.preprocessing, paths, on_photo=on_photo)[:, 0]
+    photos = [subject.data.photo(annotation) for annotation in annotations]
+    logits = compute_logits(subject.engine, spec.preprocessing, photos, on_photo=on_photo)[:, 0]
     calibration = fit_calibration(logits, labels)
     fitted_on = {"data": subject.data.name, "split": subject.split, "photos": len(labels)}
     provenance = {**spec.provenance, "calibration": fitted_on}

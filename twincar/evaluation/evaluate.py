@@ -96,8 +96,8 @@ def evaluate(
     data, spec = subject.data, subject.spec
     annotations, labels = labelled_split(data, subject.split, spec.classes)
     subject.claim(subject.results)
-    paths = [data.path(annotation) for annotation in annotations]
-    logits = compute_logits(subject.engine, spec.preprocessing, paths, tta=tta, on_photo=on_photo)
+    photos = [data.photo(annotation) for annotation in annotations]
+    logits = compute_logits(subject.engine, spec.preprocessing, photos, tta=tta, on_photo=on_photo)
     return report_logits(subject, annotations, labels, logits, confidence, false_rejection)
 
 

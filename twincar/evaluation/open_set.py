@@ -67,7 +67,7 @@ def evaluate_open_set(
     subject = Subject.open(model, data_folder=data_folder, split=split, out=out)
     engine, spec, data, split = subject.engine, subject.spec, subject.data, subject.split
     known, labels = labelled_split(data, split, spec.classes)
-    logits = compute_logits(engine, spec.preprocessing, [data.path(photo) for photo in known], on_photo=on_photo)[:, 0]
+    logits = compute_logits(engine, spec.preprocessing, [data.photo(photo) for photo in known], on_photo=on_photo)[:, 0]
     right = logits.argmax(axis=1) == labels
     known_scores = spec.calibration.in_distribution_score(logits)
     unknown = [*_unseen_cars(engine, spec, data), *_non_cars(engine, spec)]
@@ -106,8 +106,8 @@ def _unseen_cars(
     parts = []
     for name in count_splits(data.annotations):
         if name.startswith(UNSEEN):
-            paths = [data.path(photo) for photo in data.split(name)]
-            parts.append(compute_logits(engine, spec.preprocessing, paths)[:, 0])
+            photos = [data.photo(photo) for photo in data.split(name)]
+            parts.append(compute_logits(engine, spec.preprocessing, photos)[:, 0])
             yield name.removeprefix(UNSEEN), True, parts[-1]
     if len(parts) > 1:
         yield "all unseen", True, np.concatenate(parts)

@@ -114,12 +114,12 @@ def _predict(
     annotations, labels = labelled_split(data, split, spec.classes)
     many_views = isinstance(views, CorruptedViews)
     batch_size = _BATCH // len(VERSIONS) if many_views else _BATCH
-    paths = [data.path(annotation) for annotation in annotations]
+    photos = [data.photo(annotation) for annotation in annotations]
     predictions = []
-    for batch in iterate_batches(paths, views, batch_size=batch_size, tta=many_views):
+    for batch in iterate_batches(photos, views, batch_size=batch_size, tta=many_views):
         for error in batch.failures.values():
             raise error
         predictions.append(engine.view_logits(batch.images).argmax(axis=2))
         if on_photo:
-            on_photo(batch.positions[-1] + 1, len(paths))
+            on_photo(batch.positions[-1] + 1, len(photos))
     return labels, np.concatenate(predictions)

@@ -87,7 +87,7 @@ def predict_split(subject: Subject, on_photo: Progress | None = None) -> list[Ph
                     replace(row, truth=spec.classes[label], predicted=name)
                     for row, label, name in zip(rows, labels, predicted, strict=True)
                 ]
-    paths = [data.path(annotation) for annotation in annotations]
-    logits = compute_logits(subject.engine, spec.preprocessing, paths, on_photo=on_photo)
+    photos = [data.photo(annotation) for annotation in annotations]
+    logits = compute_logits(subject.engine, spec.preprocessing, photos, on_photo=on_photo)
     predictions = predictions_of(labels, logits[:, 0], spec.calibration.probabilities)
     return [PhotoPrediction.from_row(row) for row in prediction_rows(annotations, spec.classes, predictions)]

@@ -17,7 +17,7 @@ from twincar.core.errors import DataError, UsageError
 from twincar.core.files import read_json, write_json, write_text
 from twincar.core.html import picture_uri, render
 from twincar.core.labels import ClassNames, slug
-from twincar.core.photos import read_photo
+from twincar.core.photos import PhotoCrop, read_photo
 from twincar.core.progress import Progress
 from twincar.evaluation import overlay_figures, plots
 from twincar.evaluation.results import COMPARISONS, ComparedPair, PhotoPrediction, confusion_of
@@ -149,8 +149,9 @@ def _compare_pair(
 ) -> _Section:
     first, second = (subject.spec.classes[index] for index in pair)
     photos = {_USER_PHOTO: [explainer.explain(photo, pair)]} if photo else {}
+    by_file = subject.data.photos()
     for heading, chosen in _choose_photos(predictions, first, second).items():
-        photos[heading] = [explainer.explain(subject.data.photo_root / row.file, pair) for row in chosen]
+        photos[heading] = [explainer.explain(by_file[row.file], pair) for row in chosen]
     mistakes = [_most_confident(predictions, *names) for names in ((first, second), (second, first))]
     name = Path(page).stem if photo else f"{slug(first)}--{slug(second)}"
     numbers = ComparedPair(
@@ -207,7 +208,7 @@ class _PairExplainer:
         first, second = np.argsort(-self._engine.logits(self._spec.preprocessing(read_photo(path))[None])[0])[:2]
         return int(first), int(second)
 
-    def explain(self, path: Path, pair: tuple[int, int]) -> overlay_figures.ContrastedPhoto:
+    def explain(self, path: Path | PhotoCrop, pair: tuple[int, int]) -> overlay_figures.ContrastedPhoto:
         """A photo with the heat map of its predicted class and the contrast maps of two classes."""
         photo = read_photo(path)
         pixels = self._spec.preprocessing(photo)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from twincar.core.labels import slug
-from twincar.core.photos import read_photo
+from twincar.core.photos import PhotoCrop, read_photo
 from twincar.core.progress import Progress
 from twincar.evaluation import overlay_figures, plots
 from twincar.evaluation.subject import Subject
@@ -65,11 +65,11 @@ def explain(
     """
     subject = Subject.open(model, data_folder=data_folder, split=split, out=out)
     if images:
-        chosen: list[tuple[Path, str | None]] = [(Path(image), None) for image in images]
+        chosen: list[tuple[Path | PhotoCrop, str | None]] = [(Path(image), None) for image in images]
     else:
         data = subject.data
         chosen = [
-            (data.path(annotation), None if annotation.label is None else data.classes[annotation.label])
+            (data.photo(annotation), None if annotation.label is None else data.classes[annotation.label])
             for annotation in subject.sample(count)
         ]
     folder = subject.claim((subject.own_reports if images else subject.reports) / "explain")
@@ -86,7 +86,7 @@ def explain(
 
 
 def _explain_batch(
-    engine: Engine, spec: ModelSpec, chosen: Sequence[tuple[Path, str | None]]
+    engine: Engine, spec: ModelSpec, chosen: Sequence[tuple[Path | PhotoCrop, str | None]]
 ) -> list[overlay_figures.ExplainedPhoto]:
     photos = [read_photo(path) for path, _ in chosen]
     inputs = np.stack([spec.preprocessing(photo) for photo in photos])

@@ -8,16 +8,16 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from twincar.core.files import write_csv, write_json
-from twincar.core.photos import read_photo
+from twincar.core.photos import Box, read_photo
 from twincar.core.progress import Progress
 from twincar.core.wording import counted
-from twincar.data.dataset import Box
 from twincar.data.toy.cars import Part, read_part
 from twincar.evaluation import plots
 from twincar.evaluation.results import EXPLANATION_SCORES, ExplanationScores
@@ -76,7 +76,10 @@ def score_explanations(
     scorer = _ExplanationScorer(subject.engine, subject.spec, _randomised(subject))
     for done, annotation in enumerate(chosen, start=1):
         car = "" if annotation.label is None else data.classes[annotation.label]
-        scorer.add(read_photo(data.path(annotation)), annotation.box, read_part(data.folder, annotation.file, car))
+        part = read_part(data.folder, annotation.file, car)
+        if part and annotation.crop:
+            part = replace(part, mask=part.mask.crop(annotation.crop))
+        scorer.add(read_photo(data.photo(annotation)), annotation.box_in_crop, part)
         if on_photo:
             on_photo(done, len(chosen))
     result = ExplanationScores(split, len(chosen), scorer.scores(), folder)

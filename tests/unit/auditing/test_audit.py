@@ -29,7 +29,7 @@ from twincar.core.labels import ClassNames
 from twincar.core.runs import RunFolder
 from twincar.data.dataset import Annotation, PreparedData
 from twincar.data.exclusions import read_exclusions
-from twincar.data.prepare import prepare
+from twincar.data.prepare import PrepareOptions, prepare
 from twincar.data.toy.cars import CLASS_NAMES, draw_photo
 from twincar.data.validate import AuditReport
 from twincar.models.checkpoint import build_network, save_model
@@ -116,7 +116,7 @@ def test_the_page_is_one_file_and_shows_names_as_text(
 
 
 def test_prepare_leaves_out_what_should_go(audit: DeepAudit, source: Path, tmp_path: Path) -> None:
-    data = prepare(str(source), tmp_path / "clean", exclude=audit.folder / "findings.csv")
+    data = prepare(str(source), tmp_path / "clean", PrepareOptions(exclude=audit.folder / "findings.csv"))
     assert data.manifest["left_out"] == {"excluded": 5, "missing": 1}
     left_out = {row["file"]: row for row in read_rows(data.folder / "left_out.csv")}
     assert left_out["leak.jpg"]["defect"] == "excluded"
@@ -126,7 +126,10 @@ def test_prepare_leaves_out_what_should_go(audit: DeepAudit, source: Path, tmp_p
     }
     again = twincar.audit(str(data.folder), tmp_path / "again")
     assert (again.groups, again.data.invalid.findings) == ([], ())
-    assert prepare(str(source), tmp_path / "clean", exclude=audit.folder / "findings.csv").manifest == data.manifest
+    assert (
+        prepare(str(source), tmp_path / "clean", PrepareOptions(exclude=audit.folder / "findings.csv")).manifest
+        == data.manifest
+    )
     with pytest.raises(UsageError, match="was made with exclude"):
         prepare(str(source), tmp_path / "clean")
 
@@ -136,7 +139,12 @@ def test_a_change_of_mind_counts(audit: DeepAudit, source: Path, tmp_path: Path)
     for row in rows:
         row["action"] = "look" if row["reason"] == "leak" else row["action"]
     write_csv(tmp_path / "mine.csv", rows)
-    assert prepare(str(source), tmp_path / "clean", exclude=tmp_path / "mine.csv").manifest["left_out"]["excluded"] == 4
+    assert (
+        prepare(str(source), tmp_path / "clean", PrepareOptions(exclude=tmp_path / "mine.csv")).manifest["left_out"][
+            "excluded"
+        ]
+        == 4
+    )
 
 
 def test_an_edited_list_is_not_written_over(source: Path, tmp_path: Path) -> None:
@@ -187,7 +195,7 @@ def test_lists_of_ones_own(tmp_path: Path) -> None:
 def test_a_list_of_another_source_is_refused(source: Path, tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("file\nother.jpg\n")
     with pytest.raises(DataError, match=r"none of its 1 is in the source: 'other\.jpg'"):
-        prepare(str(source), tmp_path / "out", exclude=tmp_path / "list.csv")
+        prepare(str(source), tmp_path / "out", PrepareOptions(exclude=tmp_path / "list.csv"))
     assert not (tmp_path / "out").exists()
 
 
@@ -231,7 +239,7 @@ def test_folds_need_a_run(source: Path, tmp_path: Path) -> None:
 def run(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was not trained, on the source as it is."""
     folder = tmp_path_factory.mktemp("run")
-    data = prepare(str(source), folder / "data", val_share=0.2)
+    data = prepare(str(source), folder / "data", PrepareOptions(val_share=0.2))
     config = small_config(data.folder, epochs=1)
     run = RunFolder.create(folder / "run")
     run.config.write_text(config.to_yaml())

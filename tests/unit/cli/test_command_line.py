@@ -54,7 +54,8 @@ def test_help_and_version_import_neither_torch_nor_matplotlib() -> None:
 
 def test_public_names_are_frozen() -> None:
     names = [
-        *("Classifier", "Explanation", "Failure", "PredictOptions", "Prediction", "TrainConfig", "TwinCarError"),
+        *("Classifier", "Explanation", "Failure", "PredictOptions", "Prediction", "PrepareOptions"),
+        *("TrainConfig", "TwinCarError"),
         *(
             "__version__",
             "audit",
@@ -86,8 +87,9 @@ def test_a_public_name_says_which_extra_it_needs(monkeypatch: pytest.MonkeyPatch
 
 FLAGS = {
     "quickstart": "--out",
-    "prepare": "--out --split --val-share --seed --classes --labels-from --singletons --open-set --strict --exclude",
-    "audit": "--deep --model -m --folds --out --classes --labels-from --csv --json",
+    "prepare": "--out --split --val-share --seed --classes --labels-from --singletons --open-set --strict --exclude "
+    "--crop --margin --detector",
+    "audit": "--deep --model -m --folds --out --detect --classes --labels-from --csv --json",
     "import-weights": "--out",
     "train": "--name --runs --resume --recipe --config --backbone --pretrained --teacher --image-size --epochs "
     "--batch-size --learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard "

@@ -15,6 +15,7 @@ PHOTO = Annotation(file="a/1.jpg", label=1, split="train", width=96, height=64, 
 PHOTOS = (
     PHOTO,
     replace(PHOTO, file='a, "b"\n.jpg', box=None, label=0),
+    replace(PHOTO, file="a/2.jpg", crop=(3, 5, 90, 64)),
     # A name that is no UTF-8, as Python gives it.
     replace(PHOTO, file="\udce9t\udce9.jpg", label=None, split="test"),
 )
@@ -34,14 +35,15 @@ def test_what_is_written_is_read_back(prepared: Path) -> None:
     assert data.classes == CLASSES
     assert data.manifest["seed"] == 3
     assert data.path(PHOTOS[0]) == prepared / "photos" / "a" / "1.jpg"
-    assert data.split("test") == [PHOTOS[2]]
+    assert data.split("test") == [PHOTOS[3]]
 
 
 def test_the_table_on_disk(prepared: Path) -> None:
     lines = (prepared / "annotations.csv").read_bytes().split(b"\n")
-    assert lines[0] == b"file,label,class_name,split,width,height,x1,y1,x2,y2,sha256"
-    assert lines[1] == b"a/1.jpg,1,Ram C/V Cargo Van Minivan 2012,train,96,64,0,4,96,60,ab"
-    assert lines[4] == b"\xe9t\xe9.jpg,,,test,96,64,0,4,96,60,ab"
+    assert lines[0] == b"file,label,class_name,split,width,height,x1,y1,x2,y2,crop_x1,crop_y1,crop_x2,crop_y2,sha256"
+    assert lines[1] == b"a/1.jpg,1,Ram C/V Cargo Van Minivan 2012,train,96,64,0,4,96,60,,,,,ab"
+    assert lines[4] == b"a/2.jpg,1,Ram C/V Cargo Van Minivan 2012,train,96,64,0,4,96,60,3,5,90,64,ab"
+    assert lines[5] == b"\xe9t\xe9.jpg,,,test,96,64,0,4,96,60,,,,,ab"
     assert json.loads((prepared / "classes.json").read_text())[1] == {
         "index": 1,
         "name": "Ram C/V Cargo Van Minivan 2012",
@@ -61,7 +63,7 @@ def test_photos_elsewhere(prepared: Path, tmp_path: Path) -> None:
 
 
 def test_a_split_without_photos(prepared: Path) -> None:
-    with pytest.raises(DataError, match=r"split 'val' of .*there are train \(2\), test \(1\)"):
+    with pytest.raises(DataError, match=r"split 'val' of .*there are train \(3\), test \(1\)"):
         PreparedData.open(prepared).split("val")
 
 
@@ -86,9 +88,9 @@ def test_damage_is_found(prepared: Path, name: str) -> None:
     ("manifest", "message"),
     [
         ("{", "Expected JSON"),
-        ('{"format": 99}', "Expected format 1 in .*found 99"),
-        ("[]", "Expected format 1 in .*found None"),
-        ('{"format": 1}', "lacks some of its entries"),
+        ('{"format": 99}', "Expected format 2 in .*found 99"),
+        ("[]", "Expected format 2 in .*found None"),
+        ('{"format": 2}', "lacks some of its entries"),
     ],
 )
 def test_manifests_that_are_none(prepared: Path, manifest: str, message: str) -> None:

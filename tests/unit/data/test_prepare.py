@@ -17,7 +17,7 @@ from twincar.core.files import sha256_of
 from twincar.core.labels import class_key
 from twincar.data import prepare as prepare_module
 from twincar.data.dataset import PreparedData
-from twincar.data.prepare import prepare
+from twincar.data.prepare import PrepareOptions, prepare
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_prepared_class_folders(source: Path, tmp_path: Path) -> None:
 def test_the_split_follows_from_the_seed_and_the_photos_alone(source: Path, tmp_path: Path) -> None:
     first = prepare(str(source), tmp_path / "first")
     assert validation_files(prepare(str(source), tmp_path / "again")) == validation_files(first)
-    assert validation_files(prepare(str(source), tmp_path / "other", seed=1)) != validation_files(first)
+    assert validation_files(prepare(str(source), tmp_path / "other", PrepareOptions(seed=1))) != validation_files(first)
     # The same photos in reverse order under other names.
     renamed = tmp_path / "renamed"
     for path in source.rglob("*.jpg"):
@@ -75,14 +75,14 @@ def test_the_split_follows_from_the_seed_and_the_photos_alone(source: Path, tmp_
 
 @pytest.mark.parametrize(("share", "expected"), [(0.01, 1), (0.25, 5), (0.99, 19)])
 def test_share_of_validation_photos(source: Path, tmp_path: Path, share: float, expected: int) -> None:
-    data = prepare(str(source), tmp_path / "out", val_share=share)
+    data = prepare(str(source), tmp_path / "out", PrepareOptions(val_share=share))
     assert set(Counter(photo.label for photo in data.split("val")).values()) == {expected}
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.5, float("nan")])
 def test_shares_that_are_none(source: Path, tmp_path: Path, share: float) -> None:
     with pytest.raises(UsageError, match="between 0 and 1"):
-        prepare(str(source), tmp_path / "out", val_share=share)
+        prepare(str(source), tmp_path / "out", PrepareOptions(val_share=share))
 
 
 def test_identical_photos_stay_together(source: Path, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_identical_photos_stay_together(source: Path, tmp_path: Path) -> None:
     first, second = sorted((source / "train").iterdir())[:2]
     shutil.copy(first / "019.jpg", second / "stray.jpg")
     for seed in range(6):
-        data = prepare(str(source), tmp_path / str(seed), val_share=0.4, seed=seed)
+        data = prepare(str(source), tmp_path / str(seed), PrepareOptions(val_share=0.4, seed=seed))
         train, val = ({photo.sha256 for photo in data.split(split)} for split in ("train", "val"))
         assert not train & val
         # 0.4 of 36 is 14, of 37 is 15; groups of three may leave up to two places free.
@@ -151,7 +151,7 @@ def test_all_classes_with_a_single_photo_are_named_at_once(rare: Path, tmp_path:
 
 
 def test_classes_with_a_single_photo_may_be_trained_on_without_validation(rare: Path, tmp_path: Path) -> None:
-    data = prepare(str(rare), tmp_path / "out", singletons="keep")
+    data = prepare(str(rare), tmp_path / "out", PrepareOptions(singletons="keep"))
     assert data.manifest["photos"] == {"train": 8, "val": 2, "test": 4}  # of 4 and 4 one each is validated on
     assert len(data.classes) == 4
     assert data.manifest["left_out"] == {"empty": 1}
@@ -162,11 +162,11 @@ def test_classes_with_a_single_photo_may_be_trained_on_without_validation(rare: 
 def test_a_data_set_without_any_validation_photo_is_refused(tmp_path: Path) -> None:
     source = write_class_folders(tmp_path / "source", {"train": 1})
     with pytest.raises(DataError, match="one for validation, but there is none"):
-        prepare(str(source), tmp_path / "out", singletons="keep")
+        prepare(str(source), tmp_path / "out", PrepareOptions(singletons="keep"))
 
 
 def test_classes_with_a_single_photo_may_be_dropped_with_a_count(rare: Path, tmp_path: Path) -> None:
-    data = prepare(str(rare), tmp_path / "out", singletons="drop", strict=False)
+    data = prepare(str(rare), tmp_path / "out", PrepareOptions(singletons="drop", strict=False))
     assert data.manifest["photos"] == {"train": 6, "val": 2, "test": 2}
     assert len(data.classes) == 2
     assert sorted(data.manifest["classes_without_photos"]) == sorted(CLASSES[:2])
@@ -181,7 +181,7 @@ def test_classes_with_a_single_photo_may_be_dropped_with_a_count(rare: Path, tmp
 
 def test_what_was_dropped_on_demand_is_no_reason_to_stop(rare: Path, tmp_path: Path) -> None:
     (rare / "train" / CLASSES[0] / "bad.jpg").unlink()
-    assert len(prepare(str(rare), tmp_path / "out", singletons="drop", strict=True).classes) == 2
+    assert len(prepare(str(rare), tmp_path / "out", PrepareOptions(singletons="drop", strict=True)).classes) == 2
 
 
 def test_a_split_that_lacks_a_class_is_told(tmp_path: Path) -> None:
@@ -198,18 +198,20 @@ def test_test_photos_only(tmp_path: Path) -> None:
     source = write_class_folders(tmp_path / "source", {"test": 2})
     (source / "test" / CLASSES[1] / "000.jpg").write_bytes(b"")
     (source / "test" / CLASSES[1] / "001.jpg").write_bytes(b"")
-    data = prepare(str(source), tmp_path / "out", splits=["test"])
+    data = prepare(str(source), tmp_path / "out", PrepareOptions(splits=["test"]))
     assert data.manifest["photos"] == {"test": 6}
     assert data.manifest["left_out"] == {"empty": 2}
     assert data.manifest["classes_without_photos"] == [CLASSES[1]]
     assert len(data.labelled_split("test")) == 6
     for name in (CLASSES[0], CLASSES[2].replace("/", "-")):
         shutil.rmtree(source / "test" / name)
-    assert len(prepare(str(source), tmp_path / "one", splits=["test"]).classes) == 1  # enough to be evaluated on
+    assert (
+        len(prepare(str(source), tmp_path / "one", PrepareOptions(splits=["test"])).classes) == 1
+    )  # enough to be evaluated on
     (source / "test" / CLASSES[3] / "000.jpg").write_bytes(b"")
     (source / "test" / CLASSES[3] / "001.jpg").write_bytes(b"")
     with pytest.raises(DataError, match=r"valid photos with labels, but found none; 4 rows .*\(4 empty\)"):
-        prepare(str(source), tmp_path / "none", splits=["test"])
+        prepare(str(source), tmp_path / "none", PrepareOptions(splits=["test"]))
 
 
 def test_sources_with_too_few_photos(tmp_path: Path) -> None:
@@ -268,13 +270,13 @@ def test_bad_rows_are_left_out_and_listed(source: Path, tmp_path: Path) -> None:
         for name, defect in zip(["000", "001", "002"], ["empty", "truncated", "empty"], strict=True)
     ]
     with pytest.raises(DataError, match=r"3 are not \(2 empty, 1 truncated\); see .*left_out\.csv"):
-        prepare(str(source), tmp_path / "out", strict=True)
+        prepare(str(source), tmp_path / "out", PrepareOptions(strict=True))
 
 
 def test_strict_leaves_nothing(source: Path, tmp_path: Path) -> None:
     spoil(source)
     with pytest.raises(DataError, match=r"3 are not \(2 empty, 1 truncated\); the first are 'train/.*000\.jpg'"):
-        prepare(str(source), tmp_path / "out", strict=True)
+        prepare(str(source), tmp_path / "out", PrepareOptions(strict=True))
     assert leftovers(tmp_path) == []
 
 
@@ -296,7 +298,7 @@ def test_other_settings_never_overwrite(source: Path, tmp_path: Path, changes: d
     prepare(str(source), tmp_path / "out")
     before = state_of(tmp_path)
     with pytest.raises(UsageError, match=message):
-        prepare(str(source), tmp_path / "out", **changes)  # type: ignore[arg-type]
+        prepare(str(source), tmp_path / "out", PrepareOptions(**changes))  # type: ignore[arg-type]
     other = write_class_folders(tmp_path / "other", {"train": 2})
     with pytest.raises(UsageError, match="made with source"):
         prepare(str(other), tmp_path / "out")
@@ -361,7 +363,7 @@ def test_of_two_that_prepare_at_once_the_second_finds_what_the_first_has_made(so
 
     def prepare_another(done: int, _: int) -> None:
         if done == 20:
-            prepare(str(source), tmp_path / "two", seed=1)
+            prepare(str(source), tmp_path / "two", PrepareOptions(seed=1))
 
     with pytest.raises(UsageError, match=r"never overwritten, but .* was made with seed 1, not 0"):
         prepare(str(source), tmp_path / "two", on_photo=prepare_another)

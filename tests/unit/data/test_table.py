@@ -9,7 +9,7 @@ import pytest
 from conftest import draw_car
 
 from twincar.core.errors import DataError, Defect, UsageError
-from twincar.data.prepare import prepare
+from twincar.data.prepare import PrepareOptions, prepare
 from twincar.data.sources import Source, SourceRow, open_source, read_class_file
 from twincar.data.validate import audit_source
 
@@ -104,10 +104,10 @@ def test_another_start_makes_another_data_set(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("A\nB\nC\nD\n")
     text = HEADER + "".join(f"{name},{1 + place % 2}\n" for place, name in enumerate(names))
     path = write_table(tmp_path, text, *names)
-    assert prepare(str(path), tmp_path / "one", labels_from=1).classes.names == ("A", "B")
-    assert prepare(str(path), tmp_path / "zero", labels_from=0).classes.names == ("B", "C")
+    assert prepare(str(path), tmp_path / "one", PrepareOptions(labels_from=1)).classes.names == ("A", "B")
+    assert prepare(str(path), tmp_path / "zero", PrepareOptions(labels_from=0)).classes.names == ("B", "C")
     with pytest.raises(UsageError, match="labels_from 1, not 0"):
-        prepare(str(path), tmp_path / "one", labels_from=0)
+        prepare(str(path), tmp_path / "one", PrepareOptions(labels_from=0))
 
 
 @pytest.mark.parametrize("indices", [(1, 2), (1, 0)])
@@ -279,7 +279,7 @@ def test_a_table_of_test_photos_only(tmp_path: Path) -> None:
     path = write_table(tmp_path, text, "1.jpg", "2.jpg", "3.jpg")
     with pytest.raises(DataError, match=r"training photos in .*add --split test"):
         open_source(str(path))
-    data = prepare(str(path), tmp_path / "out", splits=["test"])
+    data = prepare(str(path), tmp_path / "out", PrepareOptions(splits=["test"]))
     assert [(photo.file, photo.label) for photo in data.split("test")] == [("1.jpg", 0), ("2.jpg", 1), ("3.jpg", None)]
     assert data.classes.names == ("A", "B")
     assert data.manifest["photos"] == {"test": 3}

@@ -202,9 +202,9 @@ def test_rows_are_read_no_further_than_a_few_ahead(monkeypatch: pytest.MonkeyPat
             assert read[0] - done[0] <= 12
             yield row(WHOLE, f"{number}.jpg")
 
-    def slow(photo: SourceRow, exclude: object) -> audit.Finding:  # noqa: ARG001
+    def slow(photo: SourceRow, **_: object) -> tuple[audit.Finding, list[object]]:
         time.sleep(0.001)
-        return audit.Finding(photo.name, Defect.EMPTY, "")
+        return audit.Finding(photo.name, Defect.EMPTY, ""), []
 
     monkeypatch.setattr(audit, "_check", slow)
     source = Source(description="", revision="", classes=CLASSES, fingerprint="", total=60, rows=rows, photo_root=None)

@@ -18,7 +18,7 @@ from twincar.core.labels import ClassNames
 from twincar.core.preprocess import Preprocessing
 from twincar.core.runs import RunFolder
 from twincar.data.dataset import Annotation, PreparedData
-from twincar.data.prepare import prepare
+from twincar.data.prepare import PrepareOptions, prepare
 from twincar.data.training_record import Seen
 from twincar.evaluation import evaluate as evaluate_module
 from twincar.evaluation import plots
@@ -120,7 +120,7 @@ def other_data(tmp_path: Path) -> PreparedData:
         shutil.copy(source / "train" / folder.name / "000.jpg", folder / "001.jpg")
         (source / "train" / folder.name / "000.jpg").unlink()
         draw_car(CLASSES.index(folder.name.replace("-", "/")), 3000).save(source / "train" / folder.name / "000.jpg")
-    return prepare(str(source), tmp_path / "other cars", val_share=0.5)
+    return prepare(str(source), tmp_path / "other cars", PrepareOptions(val_share=0.5))
 
 
 def test_results_on_other_data_do_not_overwrite_those_of_the_run(
@@ -156,21 +156,21 @@ def test_without_a_record_it_is_not_stated_which_photos_were_seen(small_run: Pat
 
 def test_unknown_classes_are_refused(small_run: Path, tmp_path: Path) -> None:
     source = write_class_folders(tmp_path / "s", {"train": 2, "test": 1}, (*CLASSES[:3], "Dacia Duster SUV 2018"))
-    other = prepare(str(source), tmp_path / "p", val_share=0.5)
+    other = prepare(str(source), tmp_path / "p", PrepareOptions(val_share=0.5))
     with pytest.raises(LabelError, match="Dacia Duster"):
         evaluate(small_run, split="test", data_folder=other.folder)
 
 
 def test_a_missing_split_is_an_error(small_run: Path, tmp_path: Path) -> None:
     source = write_class_folders(tmp_path / "s", {"train": 4})
-    other = prepare(str(source), tmp_path / "p", val_share=0.25)
+    other = prepare(str(source), tmp_path / "p", PrepareOptions(val_share=0.25))
     with pytest.raises(DataError, match="'test'"):
         evaluate(small_run, split="test", data_folder=other.folder)
 
 
 def test_an_unreadable_photo_is_an_error(small_run: Path, tmp_path: Path) -> None:
     source = write_class_folders(tmp_path / "s", {"train": 4, "test": 1})
-    other = prepare(str(source), tmp_path / "p", val_share=0.25)
+    other = prepare(str(source), tmp_path / "p", PrepareOptions(val_share=0.25))
     other.path(other.split("test")[0]).write_bytes(b"not an image")
     with pytest.raises(PhotoError, match="not an image"):
         evaluate(small_run, split="test", data_folder=other.folder)

@@ -15,7 +15,7 @@ from twincar.core.errors import DataError, LabelError, UsageError
 from twincar.core.labels import ClassNames, stanford_cars
 from twincar.data.dataset import PreparedData, count_splits
 from twincar.data.open_set_split import read_open_set
-from twincar.data.prepare import prepare
+from twincar.data.prepare import PrepareOptions, prepare
 from twincar.evaluation.open_set import evaluate_open_set
 from twincar.inference.classifier import Classifier
 from twincar.inference.results import Reason
@@ -37,7 +37,7 @@ def split_file(tmp_path: Path) -> Path:
 
 
 def test_unseen_classes_are_not_classes_of_the_data_set(source: Path, split_file: Path, tmp_path: Path) -> None:
-    data = prepare(str(source), tmp_path / "data", open_set=split_file)
+    data = prepare(str(source), tmp_path / "data", PrepareOptions(open_set=split_file))
     names = sorted(CLASSES)  # the order of class folders
     assert data.classes.names == tuple(names[:2])
     assert count_splits(data.annotations) == {"train": 6, "val": 2, "test": 6, "unseen_easy": 3, "unseen_hard": 3}
@@ -48,15 +48,15 @@ def test_unseen_classes_are_not_classes_of_the_data_set(source: Path, split_file
 
 
 def test_a_data_set_prepared_with_another_split_is_not_reused(source: Path, split_file: Path, tmp_path: Path) -> None:
-    prepare(str(source), tmp_path / "data", open_set=split_file)
-    prepare(str(source), tmp_path / "data", open_set=split_file)
+    prepare(str(source), tmp_path / "data", PrepareOptions(open_set=split_file))
+    prepare(str(source), tmp_path / "data", PrepareOptions(open_set=split_file))
     with pytest.raises(UsageError, match="never overwritten"):
         prepare(str(source), tmp_path / "data")
 
 
 def test_a_missing_split_file_is_an_error(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Expected the file .*split\.json, but it is not there"):
-        prepare(str(source), tmp_path / "data", open_set=tmp_path / "split.json")
+        prepare(str(source), tmp_path / "data", PrepareOptions(open_set=tmp_path / "split.json"))
     assert not (tmp_path / "data").exists()
 
 
@@ -83,7 +83,7 @@ def test_an_invalid_photo_of_an_unseen_class_is_left_out(source: Path, split_fil
     spoiled = shutil.copytree(source, tmp_path / "spoiled")
     for photo in (spoiled / "train" / CLASSES[3]).iterdir():
         photo.write_bytes(b"")
-    data = prepare(str(spoiled), tmp_path / "data", open_set=split_file)
+    data = prepare(str(spoiled), tmp_path / "data", PrepareOptions(open_set=split_file))
     assert data.manifest["left_out"] == {"empty": 4}
     assert count_splits(data.annotations)["unseen_hard"] == 3
 
@@ -103,7 +103,7 @@ def test_known_cars_are_compared_with_unseen_cars_and_non_cars(
     source: Path, split_file: Path, small_run: Path, tmp_path: Path
 ) -> None:
     """AUROC and the rejected share, computed again from the predictions of the classifier."""
-    data = prepare(str(source), tmp_path / "data", open_set=split_file)
+    data = prepare(str(source), tmp_path / "data", PrepareOptions(open_set=split_file))
     found = evaluate_open_set(small_run, split="test", data_folder=data.folder, false_rejection=0.3)
     groups = {group.name: group for group in found.groups}
     assert list(groups) == ["easy", "hard", "all unseen", "noise", "text", "plain", "scene"]

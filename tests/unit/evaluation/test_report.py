@@ -455,7 +455,7 @@ def test_the_mean_confidence_is_compared_with_the_accuracy(confidence: float, ch
 
 def test_darkening_is_explained_if_a_photo_is_cropped(page: Page) -> None:
     assert "dark is outside the network" in page.text  # photos of 96×64 pixels, cropped to a square
-    images = ImageBudget(page.run.parent / "data" / "photos", 10**6)
+    images = ImageBudget(PreparedData.open(page.run.parent / "data").photos(), 10**6)
     engine, spec = open_engine(page.run)
     wrong = [row for row in artifacts.read_predictions(page.run / "reports/test/predictions.csv") if not row.correct]
     squashed = replace(spec, preprocessing=replace(spec.preprocessing, squash=True))

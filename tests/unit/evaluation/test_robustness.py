@@ -18,7 +18,7 @@ from twincar.core.errors import DataError, PhotoError
 from twincar.core.photos import read_photo
 from twincar.core.preprocess import Preprocessing
 from twincar.data.dataset import PreparedData
-from twincar.data.prepare import prepare
+from twincar.data.prepare import PrepareOptions, prepare
 from twincar.evaluation import plots
 from twincar.evaluation.corruptions import CORRUPTIONS, VERSIONS, CorruptedViews
 from twincar.evaluation.results import CorruptionScore, Robustness
@@ -111,7 +111,7 @@ def test_corrupted_splits_of_the_data_are_used_for_the_test_split(small_run: Pat
     write_split(tmp_path / "source", "contrast", [(Image.new("RGB", (96, 64), "grey"), label) for _, label in cars])
     write_split(tmp_path / "source", "pixelate", cars[4:])
     splits = ("train", "test", "contrast", "pixelate")
-    data = prepare(str(tmp_path / "source"), tmp_path / "data", splits=splits, val_share=0.25)
+    data = prepare(str(tmp_path / "source"), tmp_path / "data", PrepareOptions(splits=splits, val_share=0.25))
     run, steps = copy_of(small_run, tmp_path / "run"), []
     measured = measure_robustness(run, split="test", data_folder=data.folder, on_photo=lambda *step: steps.append(step))
     assert not measured.generated
@@ -134,12 +134,12 @@ def test_corrupted_splits_of_the_data_are_used_for_the_test_split(small_run: Pat
 
 def test_a_split_without_labels_or_a_damaged_photo_is_an_error(small_run: Path, tmp_path: Path) -> None:
     source = write_class_folders(tmp_path / "s", {"train": 4, "test": 1})
-    data = prepare(str(source), tmp_path / "p", val_share=0.25)
+    data = prepare(str(source), tmp_path / "p", PrepareOptions(val_share=0.25))
     data.path(data.split("test")[0]).write_bytes(b"not an image")
     with pytest.raises(PhotoError, match="not an image"):
         measure_robustness(small_run, split="test", data_folder=data.folder)
     shutil.rmtree(source / "test")
-    other = prepare(str(source), tmp_path / "q", val_share=0.25)
+    other = prepare(str(source), tmp_path / "q", PrepareOptions(val_share=0.25))
     with pytest.raises(DataError, match="'test'"):
         measure_robustness(small_run, split="test", data_folder=other.folder)
 

@@ -19,7 +19,7 @@ from twincar.core.files import write_csv, write_text
 from twincar.core.labels import ClassNames
 from twincar.core.preprocess import Preprocessing
 from twincar.data.dataset import PreparedData
-from twincar.data.prepare import prepare
+from twincar.data.prepare import PrepareOptions, prepare
 from twincar.evaluation.results import ComparedPair
 from twincar.explanation.compare import compare
 from twincar.models.checkpoint import save_model
@@ -143,7 +143,7 @@ def test_markup_in_a_class_name_is_escaped(tmp_path: Path) -> None:
         rows.append({"filename": f"{number}.jpg", "label": names[number % 2], "split": split})
     write_csv(tmp_path / "cars.csv", rows)
     write_text(tmp_path / "classes.txt", "\n".join(names) + "\n")
-    data = prepare(str(tmp_path / "cars.csv"), tmp_path / "data", classes_file=tmp_path / "classes.txt")
+    data = prepare(str(tmp_path / "cars.csv"), tmp_path / "data", PrepareOptions(classes_file=tmp_path / "classes.txt"))
     spec = ModelSpec(
         backbone=BACKBONE,
         head="linear",

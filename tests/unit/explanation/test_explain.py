@@ -16,7 +16,7 @@ from twincar.core.errors import PhotoError, UsageError
 from twincar.core.files import write_text
 from twincar.core.labels import ClassNames
 from twincar.core.preprocess import Preprocessing
-from twincar.data.prepare import prepare
+from twincar.data.prepare import PrepareOptions, prepare
 from twincar.data.toy.cars import CLASS_NAMES, draw_data_set, read_part
 from twincar.evaluation.overlay_figures import ExplainedPhoto, explanation_grid
 from twincar.explanation.explain import explain
@@ -62,7 +62,7 @@ def test_the_colour_of_a_title_shows_whether_it_is_correct(truth: str | None, co
 def toy_run(tmp_path: Path) -> Path:
     """A run of random weights on a few drawn cars."""
     draw_data_set(tmp_path / "drawn", photos_per_class={"train": 2, "test": 1})
-    data = prepare(str(tmp_path / "drawn/photos.csv"), tmp_path / "data", val_share=0.5)
+    data = prepare(str(tmp_path / "drawn/photos.csv"), tmp_path / "data", PrepareOptions(val_share=0.5))
     shutil.copytree(tmp_path / "drawn/masks", data.folder / "masks")
     names = ClassNames(CLASS_NAMES)
     size = Preprocessing(height=64, width=96, squash=True)

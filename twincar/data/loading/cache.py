@@ -34,6 +34,7 @@ from twincar.core.files import atomic_path, clear_unfinished, sha256_of
 from twincar.core.preprocess import Preprocessing
 from twincar.data.dataset import ANNOTATIONS, CACHE, Annotation, PreparedData
 from twincar.data.loading.augment import Fit, fit_of, fit_photo
+from twincar.data.loading.view import view_of
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +100,8 @@ def open_cache(
 def _fits(annotations: Sequence[Annotation], augment: AugmentConfig, preprocessing: Preprocessing) -> list[Fit]:
     fits = []
     for annotation in annotations:
-        full = annotation.width, annotation.height
-        fit = fit_of(augment, full, height=preprocessing.height, width=preprocessing.width)
+        view = view_of(annotation, augment)
+        fit = fit_of(augment, view.size, view.box_size, height=preprocessing.height, width=preprocessing.width)
         if fit is None:
             raise UsageError(
                 "A cache holds each photo once for all its crops, but these differ too much in size with "

@@ -23,14 +23,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler, WeightedRandomSampler
 from twincar.core.augmentation import AugmentConfig
 from twincar.core.errors import PhotoError
 from twincar.core.machine import available_cores, tune_glibc_malloc
-from twincar.core.photos import read_photo, read_photo_bytes
+from twincar.core.photos import read_photo
 from twincar.core.preprocess import Preprocessing
 from twincar.data.dataset import Annotation, PreparedData
 from twincar.data.loading.augment import Fit, augment_fitted, augment_photo, sample_params
 from twincar.data.loading.cache import open_cache
-from twincar.data.loading.decode import decode_reduced
 from twincar.data.loading.shard import Shard
 from twincar.data.loading.surroundings import Pixels
+from twincar.data.loading.view import view_of
 
 Key = tuple[int, int, int]
 """Key of a training sample: index of the photo, epoch, index in the epoch."""
@@ -58,7 +58,7 @@ class TrainingPhotos(Dataset[Sample]):
     ) -> None:
         annotations = data.split("train")
         self.paths = [data.path(annotation) for annotation in annotations]
-        self.sizes = [(annotation.width, annotation.height) for annotation in annotations]
+        self.views = [view_of(annotation, augment) for annotation in annotations]
         self.labels = labels_of(annotations)
         self.augment = augment
         self.preprocessing = preprocessing
@@ -66,40 +66,36 @@ class TrainingPhotos(Dataset[Sample]):
         self.cache = open_cache(data, annotations, augment, preprocessing, self._decode_for) if cache else None
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.views)
 
     def __getitem__(self, key: Key) -> Sample:
         index, epoch, position = key
-        full, label = self.sizes[index], int(self.labels[index])
-        height, width = self.preprocessing.height, self.preprocessing.width
-        params = sample_params(self.augment, np.random.default_rng((self.seed, epoch, position)), *full)
+        view, label = self.views[index], int(self.labels[index])
+        full, height, width = view.size, self.preprocessing.height, self.preprocessing.width
+        params = sample_params(self.augment, np.random.default_rng((self.seed, epoch, position)), *full, view.box)
         if self.cache:
             return augment_fitted(params, self.cache[index], full=full, height=height, width=width), label
-        photo = self._decode(index, min(params.height / height, params.width / width))
+        photo = view.decode(self.paths[index], min(params.height / height, params.width / width))
         return augment_photo(params, photo, full=full, height=height, width=width), label
 
     def _decode_for(self, index: int, fit: Fit) -> Pixels:
-        width, height = self.sizes[index]
-        return self._decode(index, min(height / fit.height, width / fit.width))
-
-    def _decode(self, index: int, shrink: float) -> Pixels:
-        path = self.paths[index]
-        return decode_reduced(read_photo_bytes(path), str(path), max(1.0, shrink))
+        width, height = self.views[index].size
+        return self.views[index].decode(self.paths[index], min(height / fit.height, width / fit.width))
 
 
 class EvaluationPhotos(Dataset[Sample]):
     """Labelled photos without augmentation, preprocessed as in evaluation and prediction."""
 
     def __init__(self, data: PreparedData, annotations: Sequence[Annotation], preprocessing: Preprocessing) -> None:
-        self.paths = [data.path(annotation) for annotation in annotations]
+        self.photos = [data.photo(annotation) for annotation in annotations]
         self.labels = labels_of(annotations)
         self.preprocessing = preprocessing
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.photos)
 
     def __getitem__(self, index: int) -> Sample:
-        return self.preprocessing(read_photo(self.paths[index])), int(self.labels[index])
+        return self.preprocessing(read_photo(self.photos[index])), int(self.labels[index])
 
 
 class EpochSampler(Sampler[Key]):

@@ -11,8 +11,10 @@ from pathlib import Path
 from twincar.core.errors import DataError, PhotoError, UsageError
 from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames, shorten
+from twincar.core.photos import Box
 from twincar.core.progress import Progress
-from twincar.data.dataset import SPLITS, Box, is_outside
+from twincar.data.boxes import BoxFault
+from twincar.data.dataset import SPLITS, is_outside
 
 OPTIONAL_SPLITS = ("val", "test")
 """Splits that a source may lack; any other requested split must exist."""
@@ -40,6 +42,11 @@ class SourceRow:
     photo: Path | bytes
     """The file, or its bytes if the source has no files."""
     box: Box | None = None
+    """As the source lists it; see `fit_box`."""
+    box_fault: BoxFault | None = None
+    """Why the source has no box that can be read, although it lists one."""
+    line: int = 0
+    """Line of the table that lists it; 0 if it is no table."""
     fault: PhotoError | None = None
     """The error of the row, if reading the list has found one."""
 

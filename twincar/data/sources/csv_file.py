@@ -20,7 +20,11 @@ BOX = ("x1", "y1", "x2", "y2")
 _SPELLINGS = {
     "filename": ("filename", "file", "file_name", "image"),
     "label": ("label", "class"),
-    **{name: (name,) for name in ("split", *BOX)},
+    "split": ("split",),
+    "x1": ("x1", "xmin", "x_min", "left", "bbox_x1", "box_x1"),
+    "y1": ("y1", "ymin", "y_min", "top", "bbox_y1", "box_y1"),
+    "x2": ("x2", "xmax", "x_max", "right", "bbox_x2", "box_x2"),
+    "y2": ("y2", "ymax", "y_max", "bottom", "bbox_y2", "box_y2"),
 }
 _COLUMN_OF = {spelling: column for column, spellings in _SPELLINGS.items() for spelling in spellings}
 _SEPARATORS = ",;\t"

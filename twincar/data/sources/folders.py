@@ -12,7 +12,7 @@ from pathlib import Path
 from twincar.core.errors import DataError
 from twincar.core.labels import ClassNames, canonical_name, shorten
 from twincar.core.listing import Skipped
-from twincar.data.dataset import Box
+from twincar.core.photos import Box
 from twincar.data.sources.base import (
     Source,
     SourceRow,

@@ -1,4 +1,4 @@
-"""A CSV file that lists photos: filename,label[,split][,x1,y1,x2,y2].
+"""A CSV file that lists photos: filename,label[,split][,x1,y1,x2,y2], in one of the usual spellings.
 
 A label is a class name, or a class number together with a class list. Boxes count pixels from 0, the last one excluded.
 Without a split column all photos are for training.
@@ -14,7 +14,9 @@ from pathlib import Path, PurePosixPath
 from twincar.core.errors import DataError, Defect, PhotoError, UsageError
 from twincar.core.files import read_json, sha256_of_file
 from twincar.core.labels import ClassNames, canonical_name, shorten
-from twincar.data.dataset import Box, is_outside
+from twincar.core.photos import Box
+from twincar.data.boxes import BoxFault, read_box
+from twincar.data.dataset import is_outside
 from twincar.data.sources.base import (
     Source,
     SourceRow,
@@ -43,7 +45,8 @@ class _Line:
     label: str
     """Empty if it is missing, in any of the spellings of `is_no_label`."""
     split: str
-    box: Box | None
+    box: Box | BoxFault | None
+    number: int
 
 
 def open_table(
@@ -142,20 +145,18 @@ def _as_line(row: CsvRow, path: Path, splits: Sequence[str]) -> _Line:
         label="" if is_no_label(label) else label,
         split=split,
         box=_box(cells, path, row.line),
+        number=row.line,
     )
 
 
-def _box(cells: Mapping[str, str], path: Path, number: int) -> Box | None:
+def _box(cells: Mapping[str, str], path: Path, number: int) -> Box | BoxFault | None:
     sides = [cells.get(side, "").strip() for side in BOX]
-    if not all(sides):
-        return None
     try:
-        x1, y1, x2, y2 = (round(float(side)) for side in sides)
-    except (ValueError, OverflowError):
+        return read_box(sides)
+    except ValueError:
         raise DataError(
             f"Expected pixels in the columns {', '.join(BOX)} of {path}, but line {number} has {', '.join(sides)}."
         ) from None
-    return (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else None
 
 
 def _numbers_in(lines: Iterable[_Line]) -> set[int]:
@@ -208,7 +209,9 @@ def _as_source_row(root: Path, line: _Line, found: FoundName, classes: ClassName
         label=_label(line.label, classes, first),
         split=line.split,
         photo=root / found.name,
-        box=line.box,
+        box=None if isinstance(line.box, BoxFault) else line.box,
+        box_fault=line.box if isinstance(line.box, BoxFault) else None,
+        line=line.number,
         fault=_fault_of(root, found),
     )
 

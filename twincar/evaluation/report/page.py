@@ -110,7 +110,7 @@ def report(
     metrics, classes = artifacts.read_metrics(reports / split), artifacts.read_classes(reports / split)
     predictions = artifacts.read_predictions(reports / split / PREDICTIONS)
     room = MAX_PAGE_BYTES - _BYTES_WITHOUT_IMAGES - _BYTES_PER_CLASS * len(classes)
-    images = ImageBudget(data.photo_root if data else None, room)
+    images = ImageBudget(data.photos() if data else {}, room)
     confusion = _Confusion(confusion_of(predictions, spec.classes), spec.classes)
     wrong = [row for row in predictions if not row.correct]
     twins = show_twins(confusion.pairs(_TWINS), predictions, {row.name: row.photos for row in classes}, images)

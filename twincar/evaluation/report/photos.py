@@ -12,7 +12,7 @@ from PIL import Image
 
 from twincar.core.errors import PhotoError
 from twincar.core.html import picture_uri
-from twincar.core.photos import read_photo
+from twincar.core.photos import PhotoCrop, read_photo
 from twincar.core.progress import Progress
 from twincar.evaluation.overlay_figures import ExplainedPhoto, overlay
 from twincar.evaluation.results import PhotoPrediction
@@ -30,10 +30,10 @@ _LONGEST = 300  # pixels of the longer side of an image in the page
 
 @dataclass
 class ImageBudget:
-    """The photos of a split, and the number of bytes that their images may still take in the page."""
+    """The photos of a data set, and the number of bytes that their images may still take in the page."""
 
-    folder: Path | None
-    """The folder of the photos; None if the data set is missing."""
+    photos: Mapping[str, Path | PhotoCrop]
+    """By file; empty if the data set is missing."""
     bytes_left: int
     missing: set[str] = field(default_factory=set)
     """Files that could not be read."""
@@ -41,7 +41,7 @@ class ImageBudget:
     def read(self, file: str) -> Image.Image | None:
         """A photo, or None if it is missing or cannot be read."""
         try:
-            return None if self.folder is None else read_photo(self.folder / file)
+            return read_photo(self.photos[file]) if file in self.photos else None
         except PhotoError:
             self.missing.add(file)
             return None

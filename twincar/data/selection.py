@@ -1,0 +1,127 @@
+"""Which rows and classes of a source become a data set, and the errors for those that cannot."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from twincar.core.errors import DataError, Defect
+from twincar.core.labels import ClassNames, shorten
+from twincar.data.boxes import BoxFault, describe_boxes
+from twincar.data.dataset import Annotation
+from twincar.data.open_set_split import OpenSetSplit, hide_unseen
+from twincar.data.splits import singletons as singletons_of
+from twincar.data.validate import AuditReport, Finding
+
+log = logging.getLogger(__name__)
+
+
+def without_singletons(report: AuditReport, classes: ClassNames, open_set: OpenSetSplit | None) -> AuditReport:
+    """Leave out, in every split, the photos of classes that have none to spare for validation."""
+    few = singletons_of(list((hide_unseen(report, open_set) if open_set else report).valid))
+    detail = "Expected at least two different training photos of {!r}, but there are fewer."
+    dropped = tuple(
+        Finding(photo.file, Defect.SINGLETON, detail.format(classes[photo.label]))
+        for photo in report.valid
+        if photo.label is not None and photo.label in few
+    )
+    kept = tuple(photo for photo in report.valid if photo.label not in few)
+    # Without its label, an invalid row does not count as a class whose photos are all invalid.
+    found = tuple(replace(row, label=None) if row.label in few else row for row in report.findings)
+    return replace(report, findings=(*found, *dropped), valid=kept)
+
+
+def no_validation(few: Sequence[str], classes: int) -> DataError:
+    """The error for classes of a single training photo."""
+    return DataError(
+        "Expected at least two different training photos of every class, one to train on and one to validate on, but "
+        f"{len(few)} of {classes} classes have fewer: {shorten(few, 20)}. Add --singletons keep (to train on them "
+        "without validation) or --singletons drop (to leave these classes out), or add photos."
+    )
+
+
+def check_exclusions(excluded: Mapping[str, str], report: AuditReport) -> None:
+    """Check a list of photos to leave out; a warning is logged if some are not in the source.
+
+    Raises:
+        DataError: none of them is.
+    """
+    found = report.counts().get(Defect.EXCLUDED, 0)
+    if excluded and not found:
+        raise DataError(
+            f"Expected files of this source in the list of photos to leave out, but none of its {len(excluded)} is "
+            f"in the source: {shorten(excluded)}. Give the list of this source's own audit."
+        )
+    if found < len(excluded):
+        log.warning("%d of the %d photos to leave out are not in this source.", len(excluded) - found, len(excluded))
+
+
+def check_rows(report: AuditReport, *, cut_to_boxes: bool) -> None:
+    """Check that no row was left out without the user's request, and that all boxes can be used, if they are.
+
+    Raises:
+        DataError: some rows or boxes are not valid.
+    """
+    bad = [found for found in report.boxes if found.fault is not BoxFault.BEYOND]
+    if cut_to_boxes and bad:
+        raise DataError(
+            f"{' '.join(describe_boxes(bad))} Repair them, or prepare without --strict, which keeps them whole."
+        )
+    if invalid := unwanted({str(defect): count for defect, count in report.counts().items()}):
+        first = (found.file for found in report.findings if found.defect is not Defect.EXCLUDED)
+        raise invalid_rows(invalid, f"the first are {shorten(first)}")
+
+
+def unwanted(left_out: Mapping[str, int]) -> dict[str, int]:
+    """The counts of rows that were left out without the user's request."""
+    return {defect: count for defect, count in left_out.items() if defect not in (Defect.EXCLUDED, Defect.SINGLETON)}
+
+
+def invalid_rows(left_out: Mapping[str, int], where: str) -> DataError:
+    """The error for rows that are not valid, by reason, with `--strict`."""
+    reasons = ", ".join(f"{count} {defect}" for defect, count in left_out.items())
+    return DataError(
+        f"Expected every row to be valid, but {sum(left_out.values())} are not ({reasons}); {where}. "
+        "Repair them, or prepare without --strict, which leaves them out."
+    )
+
+
+def classes_with_photos(
+    classes: ClassNames, report: AuditReport, splits: Sequence[str]
+) -> tuple[ClassNames, list[Annotation]]:
+    """The classes of the data set, and the valid photos with labels that index these classes.
+
+    A class that the source names but never uses is dropped. If no training photos are requested, the classes are those
+    of the photos to evaluate on.
+    """
+    to_train = "train" in splits
+    trained = {photo.label for photo in report.valid if photo.split == "train" or not to_train} - {None}
+    listed = {photo.label for photo in report.valid} | {finding.label for finding in report.findings}
+    untrained = listed - trained if to_train else set()
+    lost = [name for index, name in enumerate(classes.names) if index in untrained]
+    if not trained:
+        raise _nothing_valid(report, "training photos with labels" if to_train else "photos with labels")
+    if lost:
+        raise DataError(
+            f"Expected valid training photos of every class, but {len(lost)} of {len(classes.names)} have none: "
+            f"{shorten(lost)}. Add some, or take these classes out of the other splits."
+        )
+    if to_train and len(trained) == 1:
+        raise DataError(
+            "Expected at least two classes with training photos, but found one; there is nothing to distinguish."
+        )
+    kept = [index for index in range(len(classes.names)) if index in trained]
+    new = {old: index for index, old in enumerate(kept)}
+    photos = [replace(photo, label=None if photo.label is None else new[photo.label]) for photo in report.valid]
+    return ClassNames(tuple(classes.names[index] for index in kept)), photos
+
+
+def _nothing_valid(report: AuditReport, what: str) -> DataError:
+    if not report.findings:
+        return DataError(f"Expected valid {what}, but found none. Audit the source first.")
+    counts = ", ".join(f"{count} {defect}" for defect, count in report.counts().items())
+    return DataError(
+        f"Expected valid {what}, but found none; {len(report.findings)} rows are not valid ({counts}). "
+        f"The first: {report.findings[0].detail}"
+    )

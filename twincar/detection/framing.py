@@ -1,0 +1,37 @@
+"""Where to cut the cars out of a photo: the same for data sets, which are trained on, and for prediction."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from twincar.core.photos import Box
+from twincar.detection.cars import Car, cut_box
+from twincar.detection.detector import Detector
+
+_FILLING = 0.8  # least share of a photo that a car's box covers if the photo is of this car from edge to edge
+_FILLING_THRESHOLD = 0.5  # least probability of such a car, as a share of the detector's threshold
+# A detector is less sure of a car without surroundings, and its boxes cut off parts of it. The two were chosen on 1,200
+# training photos of Stanford Cars, cut to the car: at the bundled detector's own threshold, no car was found in 23, at
+# half of it in 5; shares of 0.6 to 0.85 gave the same, one of 0.9 lost 5 more.
+
+
+def frame_cars(detector: Detector, photo: Image.Image, margin: float) -> list[Box]:
+    """The boxes to cut the cars out of an upright RGB photo, the most prominent first; empty if there is none.
+
+    A photo that one car fills from edge to edge is taken whole, as that one car.
+
+    Args:
+        detector: finds the cars.
+        photo: the photo.
+        margin: around each car, a share of its width and height on each side.
+    """
+    threshold = detector.header.threshold
+    found = detector.find(photo, threshold=_FILLING_THRESHOLD * threshold)
+    if found and _share_of(photo, found[0]) >= _FILLING:
+        return [(0, 0, *photo.size)]
+    sure = [car for car in found if car.probability >= threshold]
+    return [cut_box(car, photo.width, photo.height, margin) for car in sure]
+
+
+def _share_of(photo: Image.Image, car: Car) -> float:
+    return (car.right - car.left) * (car.bottom - car.top) / (photo.width * photo.height)
