@@ -24,7 +24,7 @@ from benchmarks.measuring import Section, peak_memory
 from twincar.core.photos import read_photo
 from twincar.detection import Car, Detector, load_detector, main_car
 from twincar.detection.suppression import iou
-from twincar.metrics.intervals import wilson
+from twincar.metrics.classification import wilson
 
 SHARES = (0.04, 0.01)
 """Least share of the photo."""

@@ -43,6 +43,14 @@ def test_boxes_are_in_pixels_of_the_photo(opened: Any) -> None:
     assert car.kind == "car"
 
 
+def test_boxes_are_those_of_the_upright_photo(opened: Any) -> None:
+    """A photo of 100×200 pixels that is marked as turned by 90 degrees."""
+    turned = PHOTO.rotate(90, expand=True)
+    turned.getexif()[0x0112] = 6
+    (car,) = opened(constant_detector([BOX], [[0.2, 0.7]])).find(turned)
+    assert rounded(car) == (20, 20, 100, 60, 0.7)
+
+
 def test_a_letterboxed_photo_covers_a_part_of_the_input(opened: Any) -> None:
     """The photo of 200×100 pixels covers the upper half of a square input, its transpose the left half."""
     detector = opened(constant_detector([[0.1, 0.1, 0.5, 0.4]], [[0.0, 0.7]], header={"fit": "letterbox"}))
