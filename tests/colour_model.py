@@ -65,8 +65,8 @@ def write_model(path: Path, *, sharper: float = 1.0) -> Path:
         preprocessing=Preprocessing(height=32, width=32, squash=True),
         calibration=Calibration(  # the largest logit of known cars is 5 to 30
             max_logit_quantiles=(5.0, 20.0, 30.0),
-            standing_out_quantiles=(0.0, 0.1, 0.2),
-            worse_quantiles=(0.0, 0.5, 1.0),
+            max_logit_zscore_quantiles=(0.0, 0.1, 0.2),
+            min_quantile_quantiles=(0.0, 0.5, 1.0),
             photos=100,
         ),
     )

@@ -21,6 +21,12 @@ full precision."""
 EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 """Inference engines; 'auto' is the fastest installed one that runs the model."""
 
+Framing = Literal["car", "photo"]
+"""What a model was trained on: photos that are cut to the car, or whole photos."""
+
+Detect = Literal["auto", "always", "never"]
+"""Whether the cars in a photo are found and cut out first; 'auto' does so for a model that was trained on such cuts."""
+
 CONFIDENCE = 0.8
 """Default of the least probability with which an answer is given."""
 
