@@ -27,6 +27,9 @@ Framing = Literal["car", "photo"]
 Detect = Literal["auto", "always", "never"]
 """Whether the cars in a photo are found and cut out first; 'auto' does so for a model that was trained on such cuts."""
 
+Cars = Literal["main", "all"]
+"""Which cars of a photo are named: the most prominent one, or each that is found."""
+
 CONFIDENCE = 0.8
 """Default of the least probability with which an answer is given."""
 
@@ -35,11 +38,23 @@ FALSE_REJECTION = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions:
+class DetectOptions:
+    """Whether, and with what, the cars in a photo are found before they are named."""
+
+    detect: Detect = "auto"
+    """'auto' finds them for a model that was trained on photos that are cut to the car."""
+    detector: str | None = None
+    """A detector file; by default the bundled one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(DetectOptions):
     """How a model predicts for each of many photos."""
 
     engine: EngineName = "auto"
     """The inference engine; see `open_engine`."""
+    cars: Cars = "all"
+    """Whether the most prominent car of a photo is named, or each that is found."""
     top_k: int = 3
     """Number of candidates in a prediction."""
     tta: bool = False
