@@ -25,6 +25,7 @@ import numpy as np
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import read_json, sha256_of, write_csv, write_json
 from twincar.core.labels import ClassNames
+from twincar.core.options import Framing
 from twincar.core.runs import RunFolder
 
 Parsed = TypeVar("Parsed")
@@ -107,6 +108,17 @@ class PreparedData:
     def name(self) -> str:
         """The name of its folder."""
         return self.folder.resolve().name
+
+    @property
+    def framing(self) -> Framing:
+        """Whether its photos are cut to the car."""
+        framing: Framing = self.manifest.get("framing", "photo")
+        return framing
+
+    @property
+    def margin(self) -> float:
+        """What the cuts keep around the car, see `ModelSpec.margin`."""
+        return float(self.manifest.get("margin", 0))
 
     def split(self, name: str) -> list[Annotation]:
         """The photos of one split.

@@ -6,9 +6,10 @@ Shapes: N photos, V views each of H×W pixels, K classes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from twincar.core.photos import Photo, read_photo
 from twincar.core.preprocess import Preprocessing
 from twincar.detection import Car, Detector, cut_box, load_detector
 from twincar.inference.results import Box, Failure
+from twincar.models.engines.base import Engine
 from twincar.models.spec import ModelSpec
 
+_BATCH = 64
 _FILLING = 0.8  # least share of a photo that a car's box covers if the photo is of this car from edge to edge
 _FILLING_THRESHOLD = 0.5  # least probability of such a car, as a share of the detector's threshold
 # Detectors are less sure of a car that has no surroundings, and their boxes cut off parts of it. Of 1,200 training crops
@@ -69,6 +72,10 @@ class CarFinder:
         wanted = options.detect == "always" or (options.detect == "auto" and spec.framing == "car")
         path = None if options.detector is None else Path(options.detector)
         return cls(load_detector(path), spec.margin) if wanted else None
+
+    def cut(self, photo: Image.Image) -> Image.Image:
+        """The main car of an upright RGB photo, cut out; the whole photo if there is none."""
+        return self.crops(photo, "main")[0].cut(photo)
 
     def crops(self, photo: Image.Image, cars: Cars) -> list[Crop]:
         """The cars in an upright RGB photo, the most prominent first; if there is none, the whole photo.
@@ -161,6 +168,40 @@ def iterate_crops(
             crops = waiting.popleft().result()
             waiting.extend(pool.submit(read, photo) for photo in islice(source, 1))
             yield crops
+
+
+def compute_crop_logits(
+    engine: Engine,
+    preprocessing: Preprocessing,
+    finder: CarFinder,
+    photos: Sequence[Photo],
+    *,
+    tta: bool = False,
+    on_photo: Callable[[int, int], None] | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Logits, N×V×K, of the main car of each photo; and whether one was found, N: else they are of the whole photo.
+
+    `on_photo` is called with the number of photos done and their total.
+
+    Raises:
+        PhotoError: one of them cannot be read.
+    """
+    prepare = partial(prepare_crops, preprocessing=preprocessing, finder=finder, tta=tta)
+    logits, found = [], []
+    crops = iterate_crops(photos, prepare, ahead=2 * _BATCH)
+    while batch := list(islice(crops, _BATCH)):
+        prepared = [_main(item) for item in batch]
+        logits.append(engine.view_logits(np.stack([item.views for item in prepared])))
+        found += [item.crop.is_car for item in prepared]
+        if on_photo:
+            on_photo(len(found), len(photos))
+    return np.concatenate(logits), np.array(found)
+
+
+def _main(crops: list[PreparedCrop] | Failure) -> PreparedCrop:
+    if isinstance(crops, Failure):
+        raise crops.error
+    return crops[0]
 
 
 def name_of(photo: Photo) -> str:

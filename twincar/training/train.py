@@ -179,8 +179,8 @@ def model_spec(config: TrainConfig, data: PreparedData) -> ModelSpec:
         head=config.head,
         classes=data.classes,
         preprocessing=preprocessing,
-        framing=data.manifest.get("framing", "photo"),
-        margin=data.manifest.get("margin", 0.0),
+        framing=data.framing,
+        margin=data.margin,
     )
 
 
