@@ -22,7 +22,7 @@ EngineName = Literal["auto", "torch", "onnxruntime", "openvino"]
 """Inference engines; 'auto' is the fastest installed one that runs the model."""
 
 Framing = Literal["car", "photo"]
-"""What a model was trained on: photos that are cut to the car, or whole photos."""
+"""What a model is trained on: photos that are cut to the car, or photos as they are."""
 
 Detect = Literal["auto", "always", "never"]
 """Whether the cars in a photo are found and cut out first; 'auto' does so for a model that was trained on such cuts."""
@@ -48,7 +48,17 @@ class DetectOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(DetectOptions):
+class Thresholds:
+    """When a prediction is accepted as an answer."""
+
+    min_confidence: float = CONFIDENCE
+    """Least probability with which an answer is given."""
+    false_rejection: float = FALSE_REJECTION
+    """Share of the photos of known cars that may be rejected as unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(DetectOptions, Thresholds):
     """How a model predicts for each of many photos."""
 
     engine: EngineName = "auto"
@@ -59,7 +69,3 @@ class PredictOptions(DetectOptions):
     """Number of candidates in a prediction."""
     tta: bool = False
     """Whether to average over the mirror image and a wider view."""
-    min_confidence: float = CONFIDENCE
-    """Least probability with which an answer is given."""
-    false_rejection: float = FALSE_REJECTION
-    """Share of the photos of known cars that may be rejected as unknown."""

@@ -111,14 +111,8 @@ class PreparedData:
 
     @property
     def framing(self) -> Framing:
-        """Whether its photos are cut to the car."""
-        framing: Framing = self.manifest.get("framing", "photo")
-        return framing
-
-    @property
-    def margin(self) -> float:
-        """What the cuts keep around the car, see `ModelSpec.margin`."""
-        return float(self.manifest.get("margin", 0))
+        """'car' if photos were cut to their cars, else 'photo'."""
+        return "car" if self.manifest.get("framing") == "car" else "photo"
 
     def split(self, name: str) -> list[Annotation]:
         """The photos of one split.

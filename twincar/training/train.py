@@ -180,7 +180,7 @@ def model_spec(config: TrainConfig, data: PreparedData) -> ModelSpec:
         classes=data.classes,
         preprocessing=preprocessing,
         framing=data.framing,
-        margin=data.margin,
+        margin=data.manifest.get("margin") or 0.0,
     )
 
 
