@@ -165,7 +165,7 @@ class Classifier:
         return self._predict_cars(photo, "all", top_k, tta)
 
     def explain(self, photo: Photo, *, target: str | None = None, top_k: int = 5) -> Explanation:
-        """Predict for one photo, with a Grad-CAM++ heatmap for one class.
+        """Predict for the main car of one photo, with a Grad-CAM++ heatmap for one class.
 
         Args:
             photo: path, bytes, PIL image or uint8 array (height×width×3).
@@ -176,11 +176,15 @@ class Classifier:
             PhotoError: the photo cannot be read.
             LabelError: the model knows no class of that name.
         """
-        (prepared,) = prepare_crops(read_photo(photo), name_of(photo), self.spec.preprocessing, self.finder)
-        logits, features = self.engine.logits_and_features(prepared.views)
+        (crop,) = prepare_crops(read_photo(photo), name_of(photo), self.spec.preprocessing, self.finder)
+        return self.explain_crop(crop, target=target, top_k=top_k)
+
+    def explain_crop(self, crop: PreparedCrop, *, target: str | None = None, top_k: int = 5) -> Explanation:
+        """The same for one of the crops that `prepare` returns."""
+        logits, features = self.engine.logits_and_features(crop.views)
         self._check_logits(logits)
         chosen = None if target is None else self.spec.classes.index(target)
-        return self._explanation(prepared, self._prediction(prepared, logits, top_k), logits, features, chosen)
+        return self._explanation(crop, self._prediction(crop, logits, top_k), logits, features, chosen)
 
     def prepare(self, photo: Image.Image, name: str) -> list[PreparedCrop]:
         """Preprocess the cars in a photo, or the whole photo, for `predict_batch`.

@@ -39,7 +39,7 @@ from twincar.deploy.server.requests import Upload, parse_body
 from twincar.deploy.server.schema import ModelAnswer, PhotosAsForm, PhotosAsJson, PredictResponse, Refused, State
 from twincar.deploy.server.settings import HttpSettings
 from twincar.inference.classifier import Classifier, Question
-from twincar.inference.results import Failure
+from twincar.inference.results import Failure, photo_dict
 from twincar.models.levels import LevelName
 
 _REFUSED = {
@@ -163,6 +163,7 @@ class Service:
     async def predict(self, request: Request) -> Response:
         """One photo or several, as files of a form or as base64 in JSON, with the same options for all.
 
+        Each item of the response is the prediction for the main car of a photo, and `cars` lists all of them.
         The item of a photo that cannot be read has an `error`; the others are answered.
         """
         if request.query_params:
@@ -254,7 +255,9 @@ class _Prefix:
 def _response(items: Sequence[Item]) -> JSONResponse:
     """The response with all items; an error status if no photo could be read."""
     failures = [item for item in items if isinstance(item, Failure)]
-    body: dict[str, Any] = {"predictions": [item.to_dict() for item in items]}
+    body: dict[str, Any] = {
+        "predictions": [item.to_dict() if isinstance(item, Failure) else photo_dict(item) for item in items]
+    }
     if len(failures) < len(items):
         return JSONResponse(body)
     too_large = all(failure.error.defect == Defect.TOO_LARGE for failure in failures)
@@ -289,6 +292,8 @@ def _describe(classifier: Classifier, name: str, limits: Limits) -> dict[str, An
         "backbone": spec.backbone,
         "head": spec.head,
         "input": asdict(spec.preprocessing),
+        "framing": spec.framing,
+        "finds_cars": classifier.finder is not None,
         "calibration": {
             "temperature": spec.calibration.temperature,
             "photos": spec.calibration.photos,
