@@ -31,7 +31,7 @@ _FILLING = 0.8  # least share of a photo that a car's box covers if the photo is
 _FILLING_THRESHOLD = 0.5  # least probability of such a car, as a share of the detector's threshold
 # A detector is less sure of a car without surroundings, and its boxes cut off parts of it. The two were chosen on 1,200
 # training photos of Stanford Cars, cut to the car: at the bundled detector's own threshold, no car was found in 23, at
-# half of it in 5; shares of 0.6 to 0.85 gave the same, one of 0.9 lost 5 more. See docs/predict.md for the test.
+# half of it in 5; shares of 0.6 to 0.85 gave the same, one of 0.9 lost 5 more. See docs/deploy.md for the test.
 
 
 @dataclass(frozen=True)
