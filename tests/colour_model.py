@@ -99,9 +99,11 @@ class ColourDetector:
         return sorted((car for car in cars if car.probability >= least), key=lambda car: -car.prominence)
 
 
-def paint_street(path: Path, cars: dict[tuple[int, int, int], tuple[int, int, int, int]]) -> Path:
-    """A white photo, 400×200, with a rectangle of each colour."""
-    photo = Image.new("RGB", (400, 200), "white")
+def paint_street(
+    path: Path, cars: dict[tuple[int, int, int], tuple[int, int, int, int]], ground: str = "white"
+) -> Path:
+    """A photo, 400×200, with a rectangle of each colour."""
+    photo = Image.new("RGB", (400, 200), ground)
     for colour, (left, top, right, bottom) in cars.items():
         ImageDraw.Draw(photo).rectangle((left, top, right - 1, bottom - 1), fill=colour)
     photo.save(path)

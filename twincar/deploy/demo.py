@@ -286,9 +286,10 @@ def _first_page() -> str:
     return _note(state="empty", chip="Ready", headline="Waiting for a photo", text=text)
 
 
-def _note(**texts: str) -> str:
+def _note(state: str, chip: str, headline: str, text: str) -> str:
     """A page without an answer."""
-    return render("demo_answer.html.jinja", cars=[_Answer(**texts)], scene="", left_out=0)
+    note = _Answer(state=state, chip=chip, headline=headline, text=text)
+    return render("demo_answer.html.jinja", cars=[note], scene="", left_out=0)
 
 
 @dataclass(frozen=True, kw_only=True)
