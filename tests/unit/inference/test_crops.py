@@ -166,7 +166,7 @@ def test_crops_are_cut_one_after_the_other() -> None:
     cut = Crop.cut
 
     def counting(self: Crop, whole: Image.Image) -> Image.Image:
-        alive.append(sum(isinstance(item, Image.Image) and item.size == (300, 300) for item in gc.get_objects()))
+        alive.append(sum(type(item) is Image.Image and item.size == (300, 300) for item in gc.get_objects()))
         return cut(self, whole)
 
     with pytest.MonkeyPatch.context() as patch:
