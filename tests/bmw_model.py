@@ -45,8 +45,8 @@ def bmw_classifier(
     calibration = Calibration(
         temperature=temperature,
         max_logit_quantiles=tuple(np.interp(shares, [0, 0.05, 1], [5, 6, 20])),
-        standing_out_quantiles=(-1.0, 0.0),
-        worse_quantiles=tuple(shares),
+        max_logit_zscore_quantiles=(-1.0, 0.0),
+        min_quantile_quantiles=tuple(shares),
     )
     spec = ModelSpec(
         backbone="",

@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from twincar.core.labels import ClassNames
+from twincar.core.options import Framing
 from twincar.core.preprocess import Preprocessing
+from twincar.detection import Car
+from twincar.detection.header import DetectorHeader
 from twincar.models.calibration import Calibration
 from twincar.models.spec import HEADER_KEY, ModelSpec
 
@@ -28,7 +31,7 @@ CLASSES = {
 RED, GREEN, BLUE, YELLOW, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 0, 0)
 
 
-def write_model(path: Path, *, sharper: float = 1.0) -> Path:
+def write_model(path: Path, *, sharper: float = 1.0, framing: Framing = "photo") -> Path:
     """A model of ours that tells cars by their colour: mean of 4×4 cells of the photo, and one linear layer."""
     weight = np.array(list(CLASSES.values()), np.float32) * np.float32(sharper)
     graph = helper.make_graph(
@@ -63,16 +66,47 @@ def write_model(path: Path, *, sharper: float = 1.0) -> Path:
         head="linear",
         classes=ClassNames(tuple(CLASSES)),
         preprocessing=Preprocessing(height=32, width=32, squash=True),
+        framing=framing,
         calibration=Calibration(  # the largest logit of known cars is 5 to 30
             max_logit_quantiles=(5.0, 20.0, 30.0),
-            standing_out_quantiles=(0.0, 0.1, 0.2),
-            worse_quantiles=(0.0, 0.5, 1.0),
+            max_logit_zscore_quantiles=(0.0, 0.1, 0.2),
+            min_quantile_quantiles=(0.0, 0.5, 1.0),
             photos=100,
         ),
     )
     helper.set_model_props(model, {HEADER_KEY: spec.to_header()})
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
+    return path
+
+
+class ColourDetector:
+    """Finds the red, green and blue areas of a photo; stands in for a `Detector`."""
+
+    def __init__(self, probability: float = 0.9, threshold: float = 0.4) -> None:
+        self.probability = probability
+        self.header = DetectorHeader(classes=("car",), cars=("car",), threshold=threshold, fit="squash")
+
+    def find(self, photo: Image.Image, *, threshold: float | None = None) -> list[Car]:
+        pixels = np.asarray(photo)
+        cars = []
+        for colour in (RED, GREEN, BLUE):
+            rows, columns = np.nonzero((pixels == colour).all(axis=2))
+            if len(rows):
+                box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+                cars.append(Car(*map(float, box), probability=self.probability))
+        least = self.header.threshold if threshold is None else threshold
+        return sorted((car for car in cars if car.probability >= least), key=lambda car: -car.prominence)
+
+
+def paint_street(
+    path: Path, cars: dict[tuple[int, int, int], tuple[int, int, int, int]], ground: str = "white"
+) -> Path:
+    """A photo, 400×200, with a rectangle of each colour."""
+    photo = Image.new("RGB", (400, 200), ground)
+    for colour, (left, top, right, bottom) in cars.items():
+        ImageDraw.Draw(photo).rectangle((left, top, right - 1, bottom - 1), fill=colour)
+    photo.save(path)
     return path
 
 

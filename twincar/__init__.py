@@ -21,7 +21,7 @@ from twincar.core.version import __version__
 if TYPE_CHECKING:
     from twincar.auditing.audit import audit
     from twincar.core.config import TrainConfig
-    from twincar.core.options import PredictOptions
+    from twincar.core.options import Detect, DetectOptions, PredictOptions, Thresholds
     from twincar.data.prepare import PrepareOptions, prepare
     from twincar.deploy.export import export
     from twincar.deploy.publish import push
@@ -38,11 +38,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Classifier",
+    "DetectOptions",
     "Explanation",
     "Failure",
     "PredictOptions",
     "Prediction",
     "PrepareOptions",
+    "Thresholds",
     "TrainConfig",
     "TwinCarError",
     "__version__",
@@ -64,11 +66,13 @@ __all__ = [
 
 _LAZY = {
     "Classifier": "inference.classifier",
+    "DetectOptions": "core.options",
     "Explanation": "inference.results",
     "Failure": "inference.results",
     "PredictOptions": "core.options",
     "Prediction": "inference.results",
     "PrepareOptions": "data.prepare",
+    "Thresholds": "core.options",
     "TrainConfig": "core.config",
     "audit": "auditing.audit",
     "calibrate": "evaluation.calibrate",
@@ -87,13 +91,15 @@ _LAZY = {
 """The module of each public name that is imported at its first use, because it needs more than Python."""
 
 
-def load(model: str | Path | None = None, *, revision: str | None = None) -> Classifier:
+def load(model: str | Path | None = None, *, revision: str | None = None, detect: Detect = "auto") -> Classifier:
     """Load a trained model: a run folder, a model file, an exported model, or one on the hub.
 
     Args:
         model: a path, or `owner/name` or `owner/name@revision` on the hub; an existing path comes first. By default the
             bundled model.
         revision: branch, tag or commit on the hub.
+        detect: whether the cars in photos are found and cut out first: 'always', 'never', or 'auto', for a model that
+            was trained on photos cut to the car.
 
     Returns:
         The classifier, whose `predict` names the cars in photos.
@@ -101,9 +107,10 @@ def load(model: str | Path | None = None, *, revision: str | None = None) -> Cla
     Raises:
         TwinCarError: there is no such model, or it was not made by TwinCar; the message says which.
     """
+    from twincar.core.options import DetectOptions
     from twincar.inference.classifier import Classifier  # deferred: it imports numpy and more
 
-    return Classifier.load(model, revision=revision)
+    return Classifier.load(model, revision=revision, detection=DetectOptions(detect=detect))
 
 
 if not TYPE_CHECKING:  # a type checker would otherwise accept any name

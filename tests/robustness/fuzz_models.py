@@ -30,8 +30,8 @@ def spec_text(**changes: object) -> str:
         calibration=Calibration(
             temperature=1.5,
             max_logit_quantiles=(0.0, 1.0, 2.0),
-            standing_out_quantiles=(0.0, 1.0),
-            worse_quantiles=(0.0, 0.5, 1.0),
+            max_logit_zscore_quantiles=(0.0, 1.0),
+            min_quantile_quantiles=(0.0, 0.5, 1.0),
             photos=9,
         ),
     )
@@ -63,12 +63,15 @@ def hostile_headers() -> list[bytes]:
         {"calibration": [1]},
         {"calibration": {"temperature": float("inf")}},
         {"calibration": {"temperature": 1e-320}},
-        {"calibration": {"worse_quantiles": [1]}},
-        {"calibration": {"worse_quantiles": ["a"], "max_logit_quantiles": [1]}},
+        {"calibration": {"min_quantile_quantiles": [1]}},
+        {"calibration": {"min_quantile_quantiles": ["a"], "max_logit_quantiles": [1]}},
         {"calibration": {"photos": "x"}},
         {"classes": "abc"},
         {"classes": []},
         {"format": [1]},
+        {"framing": 1},
+        {"margin": float("nan")},
+        {"margin": 1e9},
     ]
     return [spec_text(**change).encode() for change in changes]
 

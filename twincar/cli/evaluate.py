@@ -11,16 +11,19 @@ from twincar.cli.options import (
     AnyModelArgument,
     ConfidenceOption,
     DataOption,
+    DetectOption,
+    DetectorOption,
     FalseRejectionOption,
     JsonOption,
     ResultsOption,
     Split,
+    detect_options,
     model_or_bundled,
 )
 from twincar.cli.output import print_result, print_table, progress
 from twincar.core.errors import UsageError
 from twincar.core.labels import shorten
-from twincar.core.options import CONFIDENCE, FALSE_REJECTION
+from twincar.core.options import CONFIDENCE, FALSE_REJECTION, DetectOptions, Thresholds
 from twincar.core.wording import counted, percent
 
 if TYPE_CHECKING:
@@ -53,6 +56,8 @@ def evaluate(
         bool, typer.Option("--tta", help="Also evaluate with test-time augmentation: mirrored and wider views.")
     ] = False,
     data: DataOption = None,
+    detect: DetectOption = "auto",
+    detector: DetectorOption = None,
     out: ResultsOption = None,
     confidence: ConfidenceOption = CONFIDENCE,
     false_rejection: FalseRejectionOption = FALSE_REJECTION,
@@ -69,10 +74,15 @@ def evaluate(
         raise UsageError(
             "Expected at most one of --tta, --corruptions and --open-set, but found several. Run them one by one."
         )
+    detection = detect_options(detect, detector)
+    if detection != DetectOptions() and (corruptions or open_set):
+        raise UsageError(
+            "Expected --detect and --detector without --corruptions and --open-set, which take photos as they are."
+        )
     from twincar.inference.result_store import is_result_folder
 
     if model is not None and is_result_folder(Path(model)):
-        if corruptions or open_set or tta or out or data is None:
+        if corruptions or open_set or tta or out or data is None or detection != DetectOptions():
             raise UsageError(
                 f"Expected --data, the prepared data set of the predictions in {model}, and no other option except "
                 "--split and --json."
@@ -91,9 +101,9 @@ def evaluate(
                 split=split,
                 data_folder=data,
                 out=out,
+                detection=detection,
                 tta=tta,
-                confidence=confidence,
-                false_rejection=false_rejection,
+                thresholds=Thresholds(min_confidence=confidence, false_rejection=false_rejection),
                 on_photo=on_photo,
             )
         print_result(evaluation, print_evaluation, as_json=as_json)
@@ -191,6 +201,10 @@ def print_evaluation(evaluation: Evaluation) -> None:
         f"{evaluation.photos:,} {evaluation.described}; 95% intervals in brackets "
         f"(that of accuracy is about ±{(accuracy.high - accuracy.low) / 2:.1%})"
     )
+    if evaluation.no_car is not None:
+        typer.echo(
+            f"Cut to the main car; no car found in {counted(evaluation.no_car, 'photo')}, taken whole and rejected"
+        )
     if evaluation.left_out:
         reasons = ", ".join(f"{count} {reason}" for reason, count in evaluation.left_out.items())
         typer.echo(f"Photos left out: {sum(evaluation.left_out.values())} ({reasons})")

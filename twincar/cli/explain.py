@@ -10,13 +10,17 @@ import typer
 from twincar.cli.options import (
     AnyModelArgument,
     DataOption,
+    DetectOption,
+    DetectorOption,
     JsonOption,
     ResultsOption,
     Split,
+    detect_options,
     model_or_bundled,
 )
 from twincar.cli.output import print_result, print_table, progress
 from twincar.core.errors import UsageError
+from twincar.core.options import DetectOptions
 from twincar.core.wording import counted
 
 if TYPE_CHECKING:
@@ -39,6 +43,8 @@ def explain(
     ] = None,
     score: Annotated[bool, typer.Option("--score", help="Measure the faithfulness of the maps instead.")] = False,
     data: DataOption = None,
+    detect: DetectOption = "auto",
+    detector: DetectorOption = None,
     out: ResultsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --score: print JSON, for machines.")] = False,
 ) -> None:
@@ -55,7 +61,10 @@ def explain(
         images = [model, *(images or [])]
         model = None
     model = model_or_bundled(model)
+    detection = detect_options(detect, detector)
     if score:
+        if detection != DetectOptions():
+            raise UsageError("Expected --score without --detect and --detector: it takes photos as they are.")
         if images:
             raise UsageError(
                 "Expected no photos with --score, which uses those of --split, but found some. Leave them out."
@@ -71,7 +80,14 @@ def explain(
     with progress("Explaining photos") as on_photo:
         chosen = list(find_photos(images or []))
         result = explain(
-            model, images=chosen, split=split, count=count or 12, data_folder=data, out=out, on_photo=on_photo
+            model,
+            images=chosen,
+            split=split,
+            count=count or 12,
+            data_folder=data,
+            out=out,
+            detection=detection,
+            on_photo=on_photo,
         )
     typer.echo(f"{counted(len(result.photos), 'photo')} explained in {result.grid.parent}\nGrid: {result.grid}")
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from twincar.core.errors import UsageError
+from twincar.core.options import Detect, DetectOptions
 from twincar.inference.cluster import LOCAL
 
 
@@ -88,6 +90,14 @@ ConfidenceOption = Annotated[
 FalseRejectionOption = Annotated[
     float, typer.Option(min=0, max=1, help="Share of photos of known cars that may be rejected as unknown.")
 ]
+DetectOption = Annotated[
+    Detect,
+    typer.Option(help="Find the cars in photos first and cut them out; auto: if the model was trained on such cuts."),
+]
+DetectorOption = Annotated[
+    Path | None,
+    typer.Option("--detector", metavar="FILE", help="Another detector, an .onnx file.  [default: the bundled one]"),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV, for machines.")]
 
@@ -106,6 +116,17 @@ def _with_address(arguments: list[str]) -> list[str]:
     for argument, after in zip(arguments, following, strict=False):
         filled += [argument, LOCAL] if argument == "--cluster" and after.startswith("-") else [argument]
     return filled
+
+
+def detect_options(detect: Detect, detector: Path | None) -> DetectOptions:
+    """The two options as one value.
+
+    Raises:
+        UsageError: a detector is named that is never used.
+    """
+    if detector and detect == "never":
+        raise UsageError("Expected --detector without --detect never, which uses none.")
+    return DetectOptions(detect=detect, detector=str(detector) if detector else None)
 
 
 def number_of(labels_from: LabelsFrom | None) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,14 +17,17 @@ from twincar.cli.options import (
     ConfidenceOption,
     CsvOption,
     DataOption,
+    DetectOption,
+    DetectorOption,
     FalseRejectionOption,
     JsonOption,
+    detect_options,
     model_or_bundled,
 )
 from twincar.cli.output import print_csv, print_json_lines, print_result, print_table, progress
 from twincar.core.errors import MissingExtraError, UsageError
 from twincar.core.extras import how_to_install
-from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Arithmetic, EngineName, ExportFormat, PredictOptions
+from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Arithmetic, Cars, EngineName, ExportFormat, PredictOptions
 from twincar.core.user_files import text_name
 from twincar.core.wording import counted, percent
 
@@ -50,7 +54,14 @@ ModelOption = Annotated[
         "OWNER/NAME[@REVISION].  [default: the bundled model]",
     ),
 ]
-TopKOption = Annotated[int, typer.Option(min=1, help="Candidates a photo.")]
+CarsOption = Annotated[
+    Cars, typer.Option(help="Where cars are found: name each of them, or only the main car of a photo.")
+]
+DrawOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Also write the photos with boxes and names to a new or empty folder."),
+]
+TopKOption = Annotated[int, typer.Option(min=1, help="Candidates a car.")]
 BackboneOption = Annotated[str, typer.Option(help="Of .pth weights.  [default: efficientnetv2_rw_s]")]
 BatchFolderOption = Annotated[
     str | None,
@@ -102,24 +113,36 @@ def predict(
     images: ImagesArgument,
     model: ModelOption = None,
     engine: Annotated[EngineName, typer.Option(help="What computes; auto is the fastest there.")] = "auto",
+    detect: DetectOption = "auto",
+    detector: DetectorOption = None,
+    cars: CarsOption = "all",
     top_k: TopKOption = 3,
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored and wider views.")] = False,
     confidence: ConfidenceOption = CONFIDENCE,
     false_rejection: FalseRejectionOption = FALSE_REJECTION,
     classes: ClassesOption = None,
     backbone: BackboneOption = "",
+    draw: DrawOption = None,
     out: BatchFolderOption = None,
     cluster: ClusterOption = None,
     as_json: JsonLinesOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Name the cars in photos; a photo that cannot be read gets an error row and the exit code becomes 1."""
+    """Name the cars in photos, a row for each; a photo that cannot be read gets an error row and the exit code 1."""
     if cluster is not None and out is None:
         raise UsageError("Expected --cluster with --out: a folder or an address that all its machines reach.")
-    if out is not None and (as_csv or classes or backbone or images == ["-"]):
-        raise UsageError("Expected --out with photos by name, and without --csv, --classes and --backbone.")
+    if out is not None and (as_csv or classes or backbone or draw or images == ["-"]):
+        raise UsageError("Expected --out with photos by name, and without --csv, --draw, --classes and --backbone.")
+    if draw is not None and images == ["-"]:
+        raise UsageError("Expected --draw with photos by name, not on standard input.")
     options = PredictOptions(
-        engine=engine, top_k=top_k, tta=tta, min_confidence=confidence, false_rejection=false_rejection
+        **asdict(detect_options(detect, detector)),
+        engine=engine,
+        cars=cars,
+        top_k=top_k,
+        tta=tta,
+        min_confidence=confidence,
+        false_rejection=false_rejection,
     )
     if out is not None:
         failed = _predict_many(images, out, cluster, model_or_bundled(model), options, as_json)
@@ -128,7 +151,11 @@ def predict(
 
         photos = _photos_from_stdin() if images == ["-"] else find_photos(images)
         classifier = _classifier(model_or_bundled(model), options, classes, backbone)
-        predictions = classifier.stream(photos, top_k=top_k, tta=tta)
+        predictions = classifier.stream(photos, cars=cars, top_k=top_k, tta=tta)
+        if draw is not None:
+            from twincar.inference.drawing import draw_all
+
+            predictions = draw_all(predictions, draw)
         failed = _print_predictions(predictions, top_k, as_json=as_json, as_csv=as_csv)
     if failed:
         typer.echo(f"{counted(failed, 'photo')} could not be read.", err=True)
@@ -148,6 +175,7 @@ def _classifier(model: str, options: PredictOptions, class_file: Path | None, ba
         engine=options.engine,
         classes=classes,
         backbone=backbone,
+        detection=options,
         min_confidence=options.min_confidence,
         false_rejection=options.false_rejection,
     )
@@ -155,7 +183,7 @@ def _classifier(model: str, options: PredictOptions, class_file: Path | None, ba
 
 def _print_predictions(predictions: Iterable[Prediction | Failure], top_k: int, *, as_json: bool, as_csv: bool) -> int:
     """Print predictions as they are made; returns the number of photos that could not be read."""
-    from twincar.inference.results import Failure, flat_columns, flat_row
+    from twincar.inference.results import Failure, by_photo, flat_columns, flat_row, photo_dict
 
     failed = 0
 
@@ -166,7 +194,8 @@ def _print_predictions(predictions: Iterable[Prediction | Failure], top_k: int, 
             yield prediction
 
     if as_json:
-        print_json_lines(prediction.to_dict() for prediction in counting())
+        rows = by_photo(counting())
+        print_json_lines(row.to_dict() if isinstance(row, Failure) else photo_dict(row) for row in rows)
     elif as_csv:
         print_csv(map(flat_row, counting()), flat_columns(top_k))
     else:
@@ -220,7 +249,7 @@ def print_export(exported: Exported) -> None:
 
 
 def print_answers(answers: Iterable[Prediction | Failure]) -> None:
-    """On a terminal a row a photo, in which each car is named once; elsewhere a row a candidate, in columns."""
+    """On a terminal a row a car, in which each class is named once; elsewhere a row a candidate, in columns."""
     if sys.stdout.isatty():
         print_table(["photo", "answer", "sure", "other candidates"], map(_answer_row, answers))
     else:
@@ -229,8 +258,8 @@ def print_answers(answers: Iterable[Prediction | Failure]) -> None:
 
 
 def _answer_row(answer: Prediction | Failure) -> list[str]:
-    """Photo, answer, how sure, and the candidates that the answer has not named."""
-    from twincar.inference.results import Failure
+    """Photo and car, answer, how sure, and the candidates that the answer has not named."""
+    from twincar.inference.results import Failure, Reason
 
     if isinstance(answer, Failure):
         return [text_name(answer.photo), f"error: {answer.error}", "", ""]
@@ -238,9 +267,15 @@ def _answer_row(answer: Prediction | Failure) -> list[str]:
     others = answer.topk[1:] if given and given.level == "class" else answer.topk
     listed = "\n".join(f"{percent(candidate.probability)} {candidate.name}" for candidate in others)
     if given is None:
-        return [text_name(answer.photo), answer.reason, "", listed]
+        return [_car_name(answer), answer.reason, "", "" if answer.reason is Reason.NO_CAR else listed]
     level = "" if given.level == "class" else f" ({given.level})"
-    return [text_name(answer.photo), f"{given.name}{level}", percent(given.probability), listed]
+    return [_car_name(answer), f"{given.name}{level}", percent(given.probability), listed]
+
+
+def _car_name(answer: Prediction) -> str:
+    """'photo.jpg', or 'photo.jpg, car 2 of 3'."""
+    name = text_name(answer.photo)
+    return f"{name}, car {answer.car} of {answer.car_count}" if answer.car_count > 1 else name
 
 
 def _candidate_rows(answer: Prediction | Failure) -> Iterator[list[str]]:
@@ -253,7 +288,7 @@ def _candidate_rows(answer: Prediction | Failure) -> Iterator[list[str]]:
     for candidate in answer.topk:
         car = candidate.car
         yield [
-            *(text_name(answer.photo), said, percent(candidate.probability), candidate.name),
+            *(_car_name(answer), said, percent(candidate.probability), candidate.name),
             *(car.make, car.model, car.body, str(car.year or "")),
         ]
 

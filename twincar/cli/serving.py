@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from twincar.cli.options import ConfidenceOption, FalseRejectionOption, ModelArgument, model_or_bundled
+from twincar.cli.options import (
+    ConfidenceOption,
+    DetectOption,
+    DetectorOption,
+    FalseRejectionOption,
+    ModelArgument,
+    detect_options,
+    model_or_bundled,
+)
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, EngineName
 
 
@@ -17,6 +25,8 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for other machines.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 chooses a free one.")] = 8000,
     engine: Annotated[EngineName, typer.Option(help="Inference engine; auto is the fastest installed.")] = "auto",
+    detect: DetectOption = "auto",
+    detector: DetectorOption = None,
     max_queue: Annotated[int, typer.Option(min=1, help="Photos that may wait; further ones get a 503.")] = 128,
     confidence: ConfidenceOption = CONFIDENCE,
     false_rejection: FalseRejectionOption = FALSE_REJECTION,
@@ -55,12 +65,20 @@ def serve(
         grace_period=grace_period,
     )
     named = model_or_bundled(model)
-    classifier = Classifier.load(named, engine=engine, min_confidence=confidence, false_rejection=false_rejection)
+    classifier = Classifier.load(
+        named,
+        engine=engine,
+        detection=detect_options(detect, detector),
+        min_confidence=confidence,
+        false_rejection=false_rejection,
+    )
     serve(classifier, name=Path(named).name, host=host, port=port, queue=max_queue, settings=settings)
 
 
 def demo(
     model: ModelArgument = None,
+    detect: DetectOption = "auto",
+    detector: DetectorOption = None,
     examples: Annotated[Path | None, typer.Option(help="Folder of example photos.")] = None,
     space: Annotated[
         Path | None,
@@ -73,7 +91,7 @@ def demo(
         int | None, typer.Option(min=1, max=65535, help="Port.  [default: the first free one from 7860 on]")
     ] = None,
 ) -> None:
-    """Try a model in the browser: the answer for a photo, its probability and a heatmap."""
+    """Try a model in the browser: the answer for each car in a photo, its probability and a heatmap."""
     named = model_or_bundled(model)
     if space:
         from twincar.deploy.space import write_space
@@ -86,6 +104,7 @@ def demo(
 
     demo(
         named,
+        detection=detect_options(detect, detector),
         examples=examples,
         host=host,
         port=port,

@@ -29,6 +29,11 @@ Crop = Literal["none", "box", "detect"]
 
 CROP_MARGIN = 0.05
 """Default of the margin around a car that is cut out, a share of its width and height on each side."""
+Detect = Literal["auto", "always", "never"]
+"""Whether the cars in a photo are found and cut out first; 'auto' does so for a model that was trained on such cuts."""
+
+Cars = Literal["main", "all"]
+"""Which cars of a photo are named: the most prominent one, or each that is found."""
 
 CONFIDENCE = 0.8
 """Default of the least probability with which an answer is given."""
@@ -38,16 +43,34 @@ FALSE_REJECTION = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions:
-    """How a model predicts for each of many photos."""
+class DetectOptions:
+    """Whether, and with what, the cars in a photo are found before they are named."""
 
-    engine: EngineName = "auto"
-    """The inference engine; see `open_engine`."""
-    top_k: int = 3
-    """Number of candidates in a prediction."""
-    tta: bool = False
-    """Whether to average over the mirror image and a wider view."""
+    detect: Detect = "auto"
+    """'auto' finds them for a model that was trained on photos that are cut to the car."""
+    detector: str | None = None
+    """A detector file; by default the bundled one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """When a prediction is accepted as an answer."""
+
     min_confidence: float = CONFIDENCE
     """Least probability with which an answer is given."""
     false_rejection: float = FALSE_REJECTION
     """Share of the photos of known cars that may be rejected as unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(DetectOptions, Thresholds):
+    """How a model predicts for each of many photos."""
+
+    engine: EngineName = "auto"
+    """The inference engine; see `open_engine`."""
+    cars: Cars = "all"
+    """Whether the most prominent car of a photo is named, or each that is found."""
+    top_k: int = 3
+    """Number of candidates in a prediction."""
+    tta: bool = False
+    """Whether to average over the mirror image and a wider view."""

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from string import Template
@@ -20,6 +21,7 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from starlette.middleware import Middleware
 
@@ -27,12 +29,14 @@ from twincar.core.errors import PhotoError, UsageError
 from twincar.core.files import read_asset
 from twincar.core.html import picture_uri, render
 from twincar.core.listing import find_photos
+from twincar.core.options import DetectOptions
 from twincar.core.photos import decode_photo, read_photo
 from twincar.core.wording import percent
 from twincar.deploy.demo_access import PageOnly, own_folder, read_upload
 from twincar.deploy.loopback import LoopbackHosts, is_loopback
 from twincar.inference.classifier import Classifier
-from twincar.inference.results import Explanation, Prediction, Reason
+from twincar.inference.crops import PreparedCrop
+from twincar.inference.results import Box, Prediction, Reason
 from twincar.models.cam.overlay import heat_overlay, is_darkened
 
 MAX_BYTES = 50_000_000
@@ -40,6 +44,7 @@ MAX_BYTES = 50_000_000
 
 _EXAMPLES = 24  # examples that are shown; all photos of a large folder would be copied at the start
 _LONGEST = 800  # longer side of a heatmap, pixels
+_CARS = 12  # cars of a photo that are shown; each has heatmaps of its own
 _LOOK_ALIKE = 0.001  # least probability of the second candidate for a second heatmap
 _KEPT_SECONDS = 3600  # time after which an uploaded photo is deleted
 _STILL_OPEN = {
@@ -54,6 +59,7 @@ _STILL_OPEN = {
 def demo(
     model: str,
     *,
+    detection: DetectOptions = DetectOptions(),
     examples: Path | None = None,
     host: str | None = None,
     port: int | None = None,
@@ -62,7 +68,8 @@ def demo(
     """Serve the page until Ctrl-C or SIGTERM; the uploads are then deleted.
 
     Args:
-        model: as for `Classifier.load`.
+        model: as for `Classifier.load`, also for the next.
+        detection: whether the cars in photos are found first.
         examples: a folder of example photos, of which the first 24 are shown.
         host: address to listen on; by default GRADIO_SERVER_NAME, or this computer only.
         port: by default GRADIO_SERVER_PORT, or the first free port from 7860.
@@ -74,7 +81,7 @@ def demo(
         CheckpointError: the model is damaged, not safe to open, or does not fit.
         MissingExtraError: its engine is not installed.
     """
-    classifier, photos = Classifier.load(model), find_examples(examples) if examples else []
+    classifier, photos = Classifier.load(model, detection=detection), find_examples(examples) if examples else []
     with own_folder() as uploads:
         page = build_page(classifier, photos, uploads)
         address = launch(page, uploads, host=host, port=port)
@@ -209,23 +216,47 @@ def launch(page: gr.Blocks, uploads: Path, *, host: str | None, port: int | None
 
 
 def answer_page(classifier: Classifier, photo: Image.Image) -> str:
-    """HTML of the answer for an upright RGB photo, with heatmaps for the most likely class and the next one."""
-    first = classifier.explain(photo)
+    """HTML of the answers for the cars in an upright RGB photo, with heatmaps for the most likely class and the next.
+
+    If cars were found, the photo is in it with their boxes, and a click on one shows its answer.
+    """
+    crops = classifier.prepare(photo, "the photo")
+    cars = [_car_answer(classifier, photo, crop) for crop in crops[:_CARS]]
+    scene = picture_uri(photo, _LONGEST) if crops[0].crop.box else ""
+    return render("demo_answer.html.jinja", cars=cars, scene=scene, left_out=len(crops) - len(cars))
+
+
+def _car_answer(classifier: Classifier, photo: Image.Image, crop: PreparedCrop) -> _Answer:
+    """What is shown of one car."""
+    first = classifier.explain_crop(crop)
     prediction = first.prediction
     near = [candidate for candidate in prediction.topk[1:2] if candidate.probability >= _LOOK_ALIKE]
-    others = [classifier.explain(photo, target=candidate.name) for candidate in near]
-    return _page(
+    others = [classifier.explain_crop(crop, target=candidate.name) for candidate in near]
+    shown = crop.crop.cut(photo)
+    seen = crop.crop.within(first.visible_box)
+    return _Answer(
         **_wording(prediction, classifier),
+        box=_shares(crop.crop.box, photo),
         prediction=prediction,
         facts=_facts(prediction),
-        heats=[(explained.target, _heat_picture(photo, explained)) for explained in (first, *others)],
-        partly_seen=is_darkened(*photo.size, first.visible_box),
+        heats=[(found.target, _heat_picture(shown, found.heatmap, seen)) for found in (first, *others)],
+        partly_seen=is_darkened(*shown.size, seen),
     )
+
+
+def _shares(box: Box | None, photo: Image.Image) -> dict[str, float]:
+    """Left, top, width and height of a box in percent of the photo, as CSS takes them."""
+    left, top, right, bottom = box or (0, 0, *photo.size)
+    x, y = 100 / photo.width, 100 / photo.height
+    return {"left": left * x, "top": top * y, "width": (right - left) * x, "height": (bottom - top) * y}
 
 
 def _wording(prediction: Prediction, classifier: Classifier) -> dict[str, str]:
     """State, chip, headline and text of an answer."""
     answer = prediction.answer
+    if prediction.reason is Reason.NO_CAR:
+        text = "Below is what the model would have answered for the whole photo."
+        return {"state": "unknown", "chip": "No answer", "headline": "No car found", "text": text}
     if prediction.reason is Reason.UNKNOWN_CAR:
         text = (
             f"It looks less like one than {1 - classifier.false_rejection:.0%} of the validation photos. Below is what "
@@ -246,41 +277,39 @@ def _wording(prediction: Prediction, classifier: Classifier) -> dict[str, str]:
 
 
 def _refusal_page(error: PhotoError) -> str:
-    return _page(state="refused", chip="No photo", headline="This cannot be read as a photo", text=str(error))
+    return _note(state="refused", chip="No photo", headline="This cannot be read as a photo", text=str(error))
 
 
 def _first_page() -> str:
-    text = "Choose, drop or paste a photo of one car, or take one with the camera."
-    return _page(state="empty", chip="Ready", headline="Waiting for a photo", text=text)
+    text = "Choose, drop or paste a photo, or take one with the camera."
+    return _note(state="empty", chip="Ready", headline="Waiting for a photo", text=text)
 
 
-def _page(
-    *,
-    state: str,
-    chip: str,
-    headline: str,
-    text: str,
-    prediction: Prediction | None = None,
-    facts: list[tuple[str, str, float]] | None = None,
-    heats: list[tuple[str, str]] | None = None,
-    partly_seen: bool = False,
-) -> str:
-    return render(
-        "demo_answer.html.jinja",
-        state=state,
-        chip=chip,
-        headline=headline,
-        text=text,
-        prediction=prediction,
-        facts=facts or [],
-        heats=heats or [],
-        partly_seen=partly_seen,
-    )
+def _note(state: str, chip: str, headline: str, text: str) -> str:
+    """A page without an answer."""
+    note = _Answer(state=state, chip=chip, headline=headline, text=text)
+    return render("demo_answer.html.jinja", cars=[note], scene="", left_out=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """What the template shows of one car."""
+
+    state: str
+    chip: str
+    headline: str
+    text: str
+    box: dict[str, float] | None = None
+    """Sides in percent of the photo; None without a photo."""
+    prediction: Prediction | None = None
+    facts: list[tuple[str, str, float]] = field(default_factory=list)
+    heats: list[tuple[str, str]] = field(default_factory=list)
+    partly_seen: bool = False
 
 
 def _facts(prediction: Prediction) -> list[tuple[str, str, float]]:
     """Make, model, body and year with their probabilities; the model without the make, which is shown beside it."""
-    if prediction.reason is Reason.UNKNOWN_CAR:
+    if prediction.reason in (Reason.UNKNOWN_CAR, Reason.NO_CAR):
         return []
     make = next((f"{found.name} " for found in prediction.levels if found.level == "make"), "")
     return [
@@ -289,12 +318,14 @@ def _facts(prediction: Prediction) -> list[tuple[str, str, float]]:
     ]
 
 
-def _heat_picture(photo: Image.Image, explained: Explanation) -> str:
-    """The photo, resized, with its heatmap, as a `data:` URI."""
+def _heat_picture(
+    photo: Image.Image, heatmap: NDArray[np.float32], visible_box: tuple[float, float, float, float]
+) -> str:
+    """The photo, resized, with a heatmap over the part that the network saw, as a `data:` URI."""
     small = photo.copy()
     small.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
-    left, top, right, bottom = (edge * small.width / photo.width for edge in explained.visible_box)
-    return picture_uri(heat_overlay(np.asarray(small), explained.heatmap, (left, top, right, bottom)), _LONGEST)
+    left, top, right, bottom = (edge * small.width / photo.width for edge in visible_box)
+    return picture_uri(heat_overlay(np.asarray(small), heatmap, (left, top, right, bottom)), _LONGEST)
 
 
 def _any_of(names: tuple[str, ...]) -> str:

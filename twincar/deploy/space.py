@@ -22,13 +22,15 @@ from twincar.core.files import read_asset, working_folder, write_bytes, write_te
 from twincar.core.hub import find_repository
 from twincar.core.photos import read_photo
 from twincar.deploy.demo import find_examples
+from twincar.detection.detector import BUNDLED
 from twincar.inference.classifier import Classifier
 from twincar.models.license import License
 from twincar.models.spec import ModelSpec
 
 _MODEL, _EXAMPLES, _LICENSE, _PACKAGE = "model.onnx", "examples", "LICENSE", "twincar"
 _SOURCES = frozenset((".css", ".jinja", ".js", ".py", ".template", ".txt", ".typed"))
-"""Suffixes of the package's files that are copied; the bundled model and other files of a checkout are not."""
+"""Suffixes of the package's files that are copied, and the bundled detector; the bundled model and other files of a
+checkout are not."""
 _QUALITY = 95  # of example photos, as JPEG
 
 
@@ -110,7 +112,8 @@ def _write_package(target: Path) -> None:
     source = Path(str(resources.files("twincar")))
     for path in source.rglob("*"):
         name = path.relative_to(source)
-        if path.suffix in _SOURCES and path.is_file() and not any(part.startswith(".") for part in name.parts):
+        wanted = path.suffix in _SOURCES or path.is_relative_to(BUNDLED.parent)
+        if wanted and path.is_file() and not any(part.startswith(".") for part in name.parts):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target / name)
     write_text(target / _LICENSE, metadata.distribution(_PACKAGE).read_text("licenses/LICENSE") or "")

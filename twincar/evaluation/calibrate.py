@@ -22,7 +22,6 @@ from twincar.metrics.reliability import CalibrationReport, calibration_report
 from twincar.models.calibration import softmax
 from twincar.models.calibration_fit import fit_calibration
 from twincar.models.engines.base import OPENVINO_HEADER
-from twincar.models.engines.open import compute_logits
 from twincar.models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -89,7 +88,7 @@ def calibrate(
             "Fitted on %d photos only: with fewer than %d, rejection depends on single photos.", len(labels), _FEW
         )
     photos = [subject.data.photo(annotation) for annotation in annotations]
-    logits = compute_logits(subject.engine, spec.preprocessing, photos, on_photo=on_photo)[:, 0]
+    logits = subject.compute_logits(photos, on_photo=on_photo)[0][:, 0]
     calibration = fit_calibration(logits, labels)
     fitted_on = {"data": subject.data.name, "split": subject.split, "photos": len(labels)}
     provenance = {**spec.provenance, "calibration": fitted_on}

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from twincar.core.files import write_csv, write_json
 from twincar.core.labels import ClassNames
-from twincar.core.options import CONFIDENCE, FALSE_REJECTION
+from twincar.core.options import DetectOptions, Thresholds
 from twincar.core.progress import Progress
 from twincar.data.dataset import Annotation
 from twincar.data.training_record import count_seen
@@ -48,7 +48,6 @@ from twincar.metrics.reliability import (
     risk_coverage,
 )
 from twincar.models.calibration import softmax
-from twincar.models.engines.open import compute_logits
 from twincar.models.levels import levels_of
 from twincar.models.spec import ModelSpec
 
@@ -62,9 +61,9 @@ def evaluate(
     split: str | None = None,
     data_folder: str | Path | None = None,
     out: str | Path | None = None,
+    detection: DetectOptions = DetectOptions(),
     tta: bool = False,
-    confidence: float = CONFIDENCE,
-    false_rejection: float = FALSE_REJECTION,
+    thresholds: Thresholds = Thresholds(),
     on_photo: Progress | None = None,
 ) -> Evaluation:
     """Evaluate a model and write metrics, predictions, per-class scores, the confusion matrix and figures.
@@ -79,9 +78,10 @@ def evaluate(
         data_folder: a prepared data set, class folders, or a CSV file; by default the data that a run was trained on.
             Classes are matched by name.
         out: folder of the results, instead of the default.
+        detection: whether the main car of each photo is found and cut out first; by default if the model was trained on
+            such cuts, and the photos are not cut already.
         tta: also evaluate with test-time augmentation: averaged over the mirror image and a wider view of each photo.
-        confidence: least probability of an answer.
-        false_rejection: share of the photos of known cars that may be rejected as unknown.
+        thresholds: when a prediction is accepted.
         on_photo: called with the number of finished photos and their total, for a progress bar.
 
     Returns:
@@ -92,13 +92,13 @@ def evaluate(
         DataError: there is no such split, it has no labels, or photos cannot be read.
         LabelError: the data has classes that the model does not know.
     """
-    subject = Subject.open(model, data_folder=data_folder, split=split, out=out)
+    subject = Subject.open(model, data_folder=data_folder, split=split, out=out, detection=detection)
     data, spec = subject.data, subject.spec
     annotations, labels = labelled_split(data, subject.split, spec.classes)
     subject.claim(subject.results)
     photos = [data.photo(annotation) for annotation in annotations]
-    logits = compute_logits(subject.engine, spec.preprocessing, photos, tta=tta, on_photo=on_photo)
-    return report_logits(subject, annotations, labels, logits, confidence, false_rejection)
+    logits, found = subject.compute_logits(photos, tta=tta, on_photo=on_photo)
+    return report_logits(subject, annotations, labels, logits, thresholds, found)
 
 
 def report_logits(
@@ -106,18 +106,21 @@ def report_logits(
     annotations: list[Annotation],
     labels: NDArray[np.int64],
     logits: NDArray[np.float32],
-    confidence: float = CONFIDENCE,
-    false_rejection: float = FALSE_REJECTION,
+    thresholds: Thresholds = Thresholds(),
+    found: NDArray[np.bool_] | None = None,
 ) -> Evaluation:
     """Compute metrics and write tables and figures from logits, N×V×K; the first view is the plain photo.
 
-    The photos, N, are all from one split.
+    The photos, N, are all from one split. `found` is whether a car was found in each, N, if that was tried.
     """
     split = annotations[0].split
     spec, run = subject.spec, subject.run
     plain, classes, calibration = logits[:, 0], spec.classes, spec.calibration
     predictions = predictions_of(labels, plain, calibration.probabilities)
     tta = predictions_of(labels, logits.mean(axis=1), calibration.probabilities) if logits.shape[1] > 1 else None
+    scores = calibration.in_distribution_score(plain)
+    if found is not None:
+        scores = np.where(found, scores, -np.inf)  # a photo without a car is always rejected
     before = predictions if calibration.temperature == 1 else predictions_of(labels, plain, softmax)
     evaluation = Evaluation(
         split=split,
@@ -125,6 +128,7 @@ def report_logits(
         data=None if subject.is_own_data else subject.data.name,
         seen=count_seen(run, annotations) if run else None,
         left_out=subject.left_out,
+        no_car=None if found is None else int((~found).sum()),
         absent=[classes[index] for index in np.setdiff1d(np.arange(len(classes)), labels)],
         accuracy=accuracy_interval(labels, predictions.predicted),
         macro_f1=macro_f1_interval(labels, predictions.predicted),
@@ -133,9 +137,9 @@ def report_logits(
         intervals=score_intervals(predictions),
         tta=classification_metrics(tta) if tta else None,
         calibration=calibration_report(calibration.temperature, before, predictions),
-        confidence=confidence,
-        levels=level_reports(_predict_levels(labels, plain, spec), confidence),
-        rejection=rejection(calibration.in_distribution_score(plain), predictions.right, false_rejection),
+        confidence=thresholds.min_confidence,
+        levels=level_reports(_predict_levels(labels, plain, spec), thresholds.min_confidence),
+        rejection=rejection(scores, predictions.right, thresholds.false_rejection),
         risk_coverage=risk_coverage(predictions.confidence, predictions.right),
         folder=subject.reports / split,
     )

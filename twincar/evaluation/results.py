@@ -97,6 +97,8 @@ class Evaluation:
     """How many of the photos the model has seen in training; None if there is no record of that."""
     left_out: dict[str, int]
     """How many photos of a data set that was not prepared could not be used, by reason."""
+    no_car: int | None
+    """How many photos were taken whole, and rejected, because no car was found; None if cars were not looked for."""
     absent: list[str]
     """Classes of the model without photos in the split; macro averages leave them out."""
     accuracy: Interval

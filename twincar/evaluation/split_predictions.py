@@ -22,7 +22,6 @@ from twincar.evaluation.report.artifacts import read_predictions
 from twincar.evaluation.results import PREDICTIONS, PhotoPrediction
 from twincar.evaluation.subject import Subject
 from twincar.metrics.classification import Predictions
-from twincar.models.engines.open import compute_logits
 
 _BLOCK = 256
 
@@ -88,6 +87,6 @@ def predict_split(subject: Subject, on_photo: Progress | None = None) -> list[Ph
                     for row, label, name in zip(rows, labels, predicted, strict=True)
                 ]
     photos = [data.photo(annotation) for annotation in annotations]
-    logits = compute_logits(subject.engine, spec.preprocessing, photos, on_photo=on_photo)
+    logits, _ = subject.compute_logits(photos, on_photo=on_photo)
     predictions = predictions_of(labels, logits[:, 0], spec.calibration.probabilities)
     return [PhotoPrediction.from_row(row) for row in prediction_rows(annotations, spec.classes, predictions)]

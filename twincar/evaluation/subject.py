@@ -6,20 +6,27 @@ third-party weights, the caller names the data.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from twincar.core.config import TrainConfig
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import read_json, sha256_of_file, write_json
 from twincar.core.labels import slug
+from twincar.core.options import DetectOptions
+from twincar.core.photos import Photo
 from twincar.core.runs import Epoch, RunFolder
 from twincar.data.dataset import ANNOTATIONS, Annotation, PreparedData, spread
 from twincar.data.unprepared import UNNAMED_SPLIT, is_prepared, open_unprepared
+from twincar.inference.crops import CarFinder, compute_crop_logits
 from twincar.models.bundled import MODEL
 from twincar.models.engines.base import OPENVINO_MODEL, Engine
-from twincar.models.engines.open import open_engine
+from twincar.models.engines.open import compute_logits, open_engine
 from twincar.models.locate import find_model
 from twincar.models.spec import ModelSpec
 
@@ -42,6 +49,8 @@ class Subject:
     requested_split: str | None = None
     out: Path | None = None
     """Folder of the results, instead of the default."""
+    detection: DetectOptions = DetectOptions()
+    """Whether the cars in the photos are found and cut out first."""
 
     @classmethod
     def open(
@@ -51,6 +60,7 @@ class Subject:
         data_folder: str | Path | None = None,
         split: str | None = None,
         out: str | Path | None = None,
+        detection: DetectOptions = DetectOptions(),
     ) -> Subject:
         """A subject; a folder of results stands for the model and the data that are recorded in it.
 
@@ -61,8 +71,8 @@ class Subject:
         if model is not None and (Path(model) / SUBJECT).is_file():
             record = _read_record(Path(model) / SUBJECT)
             data_folder = data_folder or (Path(record["data"]) if record["data"] else None)
-            return cls(record["model"], data_folder, split, out or Path(model))
-        return cls(model, data_folder, split, out)
+            return cls(record["model"], data_folder, split, out or Path(model), detection)
+        return cls(model, data_folder, split, out, detection)
 
     @cached_property
     def path(self) -> Path:
@@ -106,6 +116,30 @@ class Subject:
     def spec(self) -> ModelSpec:
         """The header of the model."""
         return self._opened[1]
+
+    def finder(self, data: PreparedData | None = None) -> CarFinder | None:
+        """Cuts the main car out of photos; None if the model gets them whole, or if those of this data are cut already.
+
+        Raises:
+            UsageError: there is no such detector file.
+            CheckpointError: it is not a detector.
+        """
+        if self.detection.detect == "auto" and data is not None and data.framing == "car":
+            return None
+        return CarFinder.for_model(self.spec, self.detection)
+
+    def compute_logits(
+        self, photos: Sequence[Photo], *, tta: bool = False, on_photo: Callable[[int, int], None] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
+        """Logits, N×V×K, of photos of the data; and whether a car was found in each, N, if that was tried.
+
+        Raises:
+            PhotoError: one of them cannot be read.
+        """
+        engine, preprocessing, finder = self.engine, self.spec.preprocessing, self.finder(self.data)
+        if finder is None:
+            return compute_logits(engine, preprocessing, photos, tta=tta, on_photo=on_photo), None
+        return compute_crop_logits(engine, preprocessing, finder, photos, tta=tta, on_photo=on_photo)
 
     @cached_property
     def config(self) -> TrainConfig | None:

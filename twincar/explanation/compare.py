@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import read_json, write_json, write_text
@@ -23,6 +24,7 @@ from twincar.evaluation import overlay_figures, plots
 from twincar.evaluation.results import COMPARISONS, ComparedPair, PhotoPrediction, confusion_of
 from twincar.evaluation.split_predictions import predict_split
 from twincar.evaluation.subject import Subject
+from twincar.inference.crops import CarFinder
 from twincar.metrics.classification import most_confused
 from twincar.models.cam.gradcam import contrastive_cam, grad_cam_plus_plus
 from twincar.models.cam.occlusion import contrastive_occlusion
@@ -93,7 +95,7 @@ def compare(
     if len(spec.classes) < 2:
         raise UsageError(f"Expected a model of at least two classes to compare, but found one: {spec.classes[0]!r}.")
     named = _named_pair(spec.classes, classes)
-    explainer = _PairExplainer(subject.engine, spec)
+    explainer = _PairExplainer(subject.engine, spec, subject.finder(subject.data))
     photo = Path(photo) if photo else None
     if photo and not named:
         named = [explainer.top_two(photo)]
@@ -200,17 +202,21 @@ def _mean_confidence(predictions: Sequence[PhotoPrediction]) -> float | None:
 class _PairExplainer:
     """Computes the maps of photos for two classes."""
 
-    def __init__(self, engine: Engine, spec: ModelSpec) -> None:
-        self._engine, self._spec = engine, spec
+    def __init__(self, engine: Engine, spec: ModelSpec, finder: CarFinder | None) -> None:
+        self._engine, self._spec, self._finder = engine, spec, finder
 
     def top_two(self, path: Path) -> tuple[int, int]:
         """The two most likely classes of a photo, most likely first."""
-        first, second = np.argsort(-self._engine.logits(self._spec.preprocessing(read_photo(path))[None])[0])[:2]
+        first, second = np.argsort(-self._engine.logits(self._spec.preprocessing(self._read(path))[None])[0])[:2]
         return int(first), int(second)
+
+    def _read(self, path: Path | PhotoCrop) -> Image.Image:
+        photo = read_photo(path)
+        return self._finder.cut(photo) if self._finder else photo
 
     def explain(self, path: Path | PhotoCrop, pair: tuple[int, int]) -> overlay_figures.ContrastedPhoto:
         """A photo with the heat map of its predicted class and the contrast maps of two classes."""
-        photo = read_photo(path)
+        photo = self._read(path)
         pixels = self._spec.preprocessing(photo)
         logits, features = self._engine.logits_and_features(pixels[None])
         probabilities = self._spec.calibration.probabilities(logits)[0]

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from twincar.core.labels import slug
+from twincar.core.options import DetectOptions
 from twincar.core.photos import PhotoCrop, read_photo
 from twincar.core.progress import Progress
 from twincar.evaluation import overlay_figures, plots
 from twincar.evaluation.subject import Subject
+from twincar.inference.crops import CarFinder
 from twincar.models.cam.gradcam import grad_cam_plus_plus
 from twincar.models.engines.base import Engine
 from twincar.models.spec import ModelSpec
@@ -42,6 +44,7 @@ def explain(
     count: int = 12,
     data_folder: str | Path | None = None,
     out: str | Path | None = None,
+    detection: DetectOptions = DetectOptions(),
     on_photo: Progress | None = None,
 ) -> ExplanationImages:
     """Explain photos, or `count` photos spread evenly over a split, and write `explain/`; see `Subject.reports`.
@@ -53,6 +56,8 @@ def explain(
         count: number of photos of the split.
         data_folder: a prepared data set, class folders, or a CSV file; by default the data that a run was trained on.
         out: folder of the results, instead of the default.
+        detection: whether the main car of each photo is found and cut out first; by default if the model was trained on
+            such cuts, and the photos are not cut already.
         on_photo: called with the number of finished photos and their total, for a progress bar.
 
     Returns:
@@ -63,7 +68,7 @@ def explain(
             or `count` is below 1.
         PhotoError: a photo cannot be read.
     """
-    subject = Subject.open(model, data_folder=data_folder, split=split, out=out)
+    subject = Subject.open(model, data_folder=data_folder, split=split, out=out, detection=detection)
     if images:
         chosen: list[tuple[Path | PhotoCrop, str | None]] = [(Path(image), None) for image in images]
     else:
@@ -74,8 +79,9 @@ def explain(
         ]
     folder = subject.claim((subject.own_reports if images else subject.reports) / "explain")
     explained: list[overlay_figures.ExplainedPhoto] = []
+    finder = subject.finder(None if images else subject.data)
     for start in range(0, len(chosen), _BATCH):
-        explained += _explain_batch(subject.engine, subject.spec, chosen[start : start + _BATCH])
+        explained += _explain_batch(subject.engine, subject.spec, finder, chosen[start : start + _BATCH])
         if on_photo:
             on_photo(len(explained), len(chosen))
     paths = [folder / f"{index:03d}_{slug(item.predicted)}.png" for index, item in enumerate(explained, start=1)]
@@ -86,9 +92,11 @@ def explain(
 
 
 def _explain_batch(
-    engine: Engine, spec: ModelSpec, chosen: Sequence[tuple[Path | PhotoCrop, str | None]]
+    engine: Engine, spec: ModelSpec, finder: CarFinder | None, chosen: Sequence[tuple[Path | PhotoCrop, str | None]]
 ) -> list[overlay_figures.ExplainedPhoto]:
     photos = [read_photo(path) for path, _ in chosen]
+    if finder:
+        photos = [finder.cut(photo) for photo in photos]
     inputs = np.stack([spec.preprocessing(photo) for photo in photos])
     logits, features = engine.logits_and_features(inputs)
     heatmaps = grad_cam_plus_plus(features, engine.head, logits.argmax(axis=1))

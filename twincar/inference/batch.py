@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -29,14 +29,17 @@ from twincar.core.wording import counted
 from twincar.inference.classifier import Classifier
 from twincar.inference.cluster import map_on_cluster
 from twincar.inference.result_store import ResultFolder
-from twincar.inference.results import Failure, Prediction, flat_row
+from twincar.inference.results import BOX_COLUMNS, Failure, Prediction, flat_row
 from twincar.models.bundled import MODEL
 from twincar.models.engines.base import OPENVINO_HEADER, OPENVINO_MODEL
 from twincar.models.locate import find_model
 
 log = logging.getLogger(__name__)
 
-_FAILED = b"twincar.failed"  # in a part's metadata: how many of its photos could not be read
+_PHOTOS, _FAILED = b"twincar.photos", b"twincar.failed"
+"""In a part's metadata: the number of its photos, and how many of them could not be read."""
+_DETECTOR = "detector.onnx"
+"""The copy of another detector than the bundled one, beside that of the model."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Request:
     photos: tuple[str, ...]
     """Folders, files and patterns as absolute paths, or addresses."""
     model: str
-    """SHA-256 of the model's files."""
+    """SHA-256 of the model's files, and of the detector's unless that is the bundled one."""
     options: PredictOptions
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,7 +82,9 @@ def predict_many(
     cluster: str | None = None,
     on_photo: Progress | None = None,
 ) -> BatchResult:
-    """Predict for photos and write the results to `out` as Parquet, one row per photo; called again, it resumes.
+    """Predict for photos and write the results to `out` as Parquet; called again, it resumes.
+
+    There is a row for each photo, or for each car in it if the cars are found first.
 
     Args:
         photos: files, folders and patterns, on disk or at addresses; see `find_photos`. They are listed once.
@@ -102,9 +107,14 @@ def predict_many(
     """
     path = MODEL if model is None else find_model(model, engine=options.engine)
     files = _model_files(path)
-    engine = Classifier.load(path, engine=options.engine).engine.name  # `auto` may be another one on other machines
+    detector = options.detector
+    if detector is not None:
+        files[_DETECTOR], detector = Path(detector), Path(detector).name
+    classifier = Classifier.load(path, engine=options.engine, detection=options)
     named = tuple(name if is_address(name := str(photo)) else str(Path(name).resolve()) for photo in photos)
-    request = Request(named, _sha256_of(files), replace(options, engine=engine))
+    # The engine `auto` may be another one on other machines.
+    options = replace(options, engine=classifier.engine.name, detector=detector)
+    request = Request(named, _sha256_of(files), options)
     results = ResultFolder.at(str(out))
     results.begin(request.to_dict(), files)
     skipped = Skipped()
@@ -150,10 +160,11 @@ class PartWork:
         """
         results, options = ResultFolder(self.folder), self.request.options
         photos = results.photos_of(part)
-        predictions = list(_classifier(self).stream(photos, top_k=options.top_k, tta=options.tta))
-        failed = sum(isinstance(prediction, Failure) for prediction in predictions)
-        results.write_part(part, _to_parquet(predictions, options.top_k, failed))
-        return {"photos": len(predictions), "failed": failed}
+        classifier = _classifier(self)
+        predictions = list(classifier.stream(photos, cars=options.cars, top_k=options.top_k, tta=options.tta))
+        counts = {"photos": len(photos), "failed": sum(isinstance(found, Failure) for found in predictions)}
+        results.write_part(part, _to_parquet(predictions, options.top_k, counts))
+        return counts
 
 
 def _predict_parts(
@@ -184,9 +195,17 @@ def _classifier(work: PartWork) -> Classifier:
     """The classifier, loaded once per process."""
     options = work.request.options
     folder = _open_files.enter_context(ResultFolder(work.folder).model_files())
-    model = folder if (folder / OPENVINO_MODEL).exists() else next(folder.iterdir())
+    if options.detector is not None:
+        options = replace(options, detector=str(folder / _DETECTOR))
+    model = folder
+    if not (folder / OPENVINO_MODEL).exists():
+        model = next(path for path in folder.iterdir() if path.name != _DETECTOR)
     return Classifier.load(
-        model, engine=options.engine, min_confidence=options.min_confidence, false_rejection=options.false_rejection
+        model,
+        engine=options.engine,
+        detection=options,
+        min_confidence=options.min_confidence,
+        false_rejection=options.false_rejection,
     )
 
 
@@ -212,8 +231,8 @@ def _sha256_of(files: dict[str, Path]) -> str:
     return digest.hexdigest()
 
 
-def _to_parquet(predictions: Sequence[Prediction | Failure], top_k: int, failed: int) -> bytes:
-    schema = _schema(top_k).with_metadata({_FAILED: str(failed)})
+def _to_parquet(predictions: Sequence[Prediction | Failure], top_k: int, counts: Mapping[str, int]) -> bytes:
+    schema = _schema(top_k).with_metadata({_PHOTOS: str(counts["photos"]), _FAILED: str(counts["failed"])})
     rows = [flat_row(prediction) for prediction in predictions]
     file = io.BytesIO()
     parquet.write_table(pa.Table.from_pylist(rows, schema), file)
@@ -223,8 +242,8 @@ def _to_parquet(predictions: Sequence[Prediction | Failure], top_k: int, failed:
 def _counts(results: ResultFolder, part: int) -> tuple[int, int]:
     """The number of photos in a finished part, and of those that failed."""
     try:
-        metadata = parquet.read_metadata(io.BytesIO(results.read_part(part)))
-        return metadata.num_rows, int(metadata.metadata[_FAILED])
+        metadata = parquet.read_metadata(io.BytesIO(results.read_part(part))).metadata
+        return int(metadata[_PHOTOS]), int(metadata[_FAILED])
     except (pa.ArrowException, OSError, LookupError, TypeError, ValueError):
         raise _damaged(results, part) from None
 
@@ -237,10 +256,11 @@ def _damaged(results: ResultFolder, part: int) -> DataError:
 
 
 def _schema(top_k: int) -> pa.Schema:
-    text, share = pa.string(), pa.float64()
-    columns = {"photo": text, "answer": text, "level": text, "level_probability": share, "reason": text}
+    text, share, number = pa.string(), pa.float64(), pa.int32()
+    columns = {"photo": text, "car": number, "car_count": number, **dict.fromkeys(BOX_COLUMNS, number)}
+    columns |= {"answer": text, "level": text, "level_probability": share, "reason": text}
     columns |= {"alternatives": pa.list_(text), "class_name": text, "confidence": share}
-    columns |= {"make": text, "model": text, "body": text, "year": pa.int32()}
+    columns |= {"make": text, "model": text, "body": text, "year": number}
     for rank in range(2, top_k + 1):
         columns |= {f"class_name{rank}": text, f"probability{rank}": share}
     return pa.schema(list((columns | {"error": text}).items()))

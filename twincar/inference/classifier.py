@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -21,9 +22,9 @@ from PIL import Image
 
 from twincar.core.errors import CheckpointError, UsageError
 from twincar.core.labels import ClassNames
-from twincar.core.options import CONFIDENCE, FALSE_REJECTION, EngineName
+from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Cars, DetectOptions, EngineName
 from twincar.core.photos import Photo, read_photo
-from twincar.core.preprocess import iterate_batches, read_views
+from twincar.inference.crops import CarFinder, PreparedCrop, iterate_crops, name_of, prepare_crops
 from twincar.inference.results import Candidate, Explanation, Failure, LevelAnswer, Prediction, Reason
 from twincar.models.bundled import MODEL
 from twincar.models.cam.gradcam import grad_cam_plus_plus
@@ -36,11 +37,13 @@ from twincar.models.spec import ModelSpec
 log = logging.getLogger(__name__)
 
 _MAX_ALTERNATIVES = 3  # most classes listed as alternatives of a group
+_BATCH = 32
+_AHEAD: dict[Cars, int] = {"main": 64, "all": 16}  # photos that are prepared ahead; a photo may have 200 cars
 _ALTERNATIVE_SHARE = 0.1  # least probability of an alternative, as a share of that of the most likely one
 
 
 @dataclass(frozen=True)
-class PredictOptions:
+class PhotoOptions:
     """The options of the prediction for one photo."""
 
     top_k: int = 5
@@ -51,18 +54,6 @@ class PredictOptions:
     """Whether to add a heatmap of what the model looked at."""
 
 
-@dataclass(frozen=True)
-class PreparedPhoto:
-    """A photo after preprocessing."""
-
-    name: str
-    """Its name in the prediction."""
-    image: NDArray[np.uint8]
-    """The network's input, H×W×3."""
-    visible_box: tuple[float, float, float, float]
-    """The part of the photo that the network sees: left, top, right, bottom, pixels of the upright photo."""
-
-
 class Classifier:
     """A trained model with the thresholds by which a prediction is accepted."""
 
@@ -71,6 +62,7 @@ class Classifier:
         engine: Engine,
         spec: ModelSpec,
         *,
+        finder: CarFinder | None = None,
         min_confidence: float = CONFIDENCE,
         false_rejection: float = FALSE_REJECTION,
     ) -> None:
@@ -79,6 +71,8 @@ class Classifier:
                 raise UsageError(f"Expected {name} to be a share from 0 to 1, but found {share}.")
         self.spec = spec
         self.engine = engine
+        self.finder = finder
+        """Cuts the cars out of photos; None if the model gets whole photos."""
         self.min_confidence = min_confidence
         self.false_rejection = false_rejection
         self.levels = levels_of(spec.classes)
@@ -92,6 +86,7 @@ class Classifier:
         engine: EngineName = "auto",
         classes: ClassNames | None = None,
         backbone: str = "",
+        detection: DetectOptions = DetectOptions(),
         min_confidence: float = CONFIDENCE,
         false_rejection: float = FALSE_REJECTION,
     ) -> Classifier:
@@ -107,12 +102,14 @@ class Classifier:
             engine: the inference engine; see `open_engine`, also for the next two.
             classes: class names of third-party weights.
             backbone: backbone of third-party weights.
+            detection: whether the cars in photos are found and cut out first; by default for models that were trained
+                on such crops.
             min_confidence: least probability with which an answer is given.
             false_rejection: share of the photos of known cars that may be rejected as unknown.
 
         Raises:
-            UsageError: there is no such model, the engine cannot open it, it has its own class names or backbone, or a
-                share is out of range.
+            UsageError: there is no such model or detector, the engine cannot open it, it has its own class names or
+                backbone, or a share is out of range.
             HubError: it cannot be downloaded from the hub.
             CheckpointError: it is damaged, not safe to open, or does not fit.
             MissingExtraError: the engine is not installed.
@@ -125,7 +122,8 @@ class Classifier:
                 "%s is not calibrated: it names the most likely classes, but no answer is accepted, because their "
                 "probabilities are not reliable, and no photo is rejected as unknown.", path.name,
             )  # fmt: skip
-        return cls(opened, spec, min_confidence=min_confidence, false_rejection=false_rejection)
+        finder = CarFinder.for_model(spec, detection)
+        return cls(opened, spec, finder=finder, min_confidence=min_confidence, false_rejection=false_rejection)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -141,8 +139,9 @@ class Classifier:
     ) -> Prediction | list[Prediction | Failure]:
         """Predict for one photo or a list of them: paths, bytes, PIL images or uint8 arrays (height×width×3).
 
-        In a list, a photo that cannot be read does not affect the others: its item is a `Failure`, whose `accepted` is
-        False and whose `error` says why.
+        If the cars in photos are found first, the prediction is for the main car, the most prominent one. In a list, a
+        photo that cannot be read does not affect the others: its item is a `Failure`, whose `accepted` is False and
+        whose `error` says why.
 
         Args:
             photos: one photo, or a list.
@@ -154,12 +153,19 @@ class Classifier:
             UsageError: `top_k` is less than 1.
         """
         if not isinstance(photos, list):  # a single photo is faster without threads that read ahead
-            views = read_views(photos, self.spec.preprocessing, tta=tta)
-            return self._prediction(_name_of(photos), self._logits(views[None]), top_k)
+            return self._predict_cars(photos, "main", top_k, tta)[0]
         return list(self.stream(photos, top_k=top_k, tta=tta))
 
+    def predict_cars(self, photo: Photo, *, top_k: int = 5, tta: bool = False) -> list[Prediction]:
+        """Predict for each car in a photo, the most prominent first; each prediction has its `box`.
+
+        If none is found, or the cars are not found first (see `load`), it is one prediction for the whole photo.
+        Arguments and errors are those of `predict`.
+        """
+        return self._predict_cars(photo, "all", top_k, tta)
+
     def explain(self, photo: Photo, *, target: str | None = None, top_k: int = 5) -> Explanation:
-        """Predict for one photo, with a Grad-CAM++ heatmap for one class.
+        """Predict for the main car of one photo, with a Grad-CAM++ heatmap for one class.
 
         Args:
             photo: path, bytes, PIL image or uint8 array (height×width×3).
@@ -170,27 +176,30 @@ class Classifier:
             PhotoError: the photo cannot be read.
             LabelError: the model knows no class of that name.
         """
-        prepared = self.prepare(read_photo(photo), _name_of(photo))
-        logits, features = self.engine.logits_and_features(prepared.image[None])
+        (crop,) = prepare_crops(read_photo(photo), name_of(photo), self.spec.preprocessing, self.finder)
+        return self.explain_crop(crop, target=target, top_k=top_k)
+
+    def explain_crop(self, crop: PreparedCrop, *, target: str | None = None, top_k: int = 5) -> Explanation:
+        """The same for one of the crops that `prepare` returns."""
+        logits, features = self.engine.logits_and_features(crop.views)
         self._check_logits(logits)
         chosen = None if target is None else self.spec.classes.index(target)
-        return self._explanation(prepared, self._prediction(prepared.name, logits, top_k), logits, features, chosen)
+        return self._explanation(crop, self._prediction(crop, logits, top_k), logits, features, chosen)
 
-    def prepare(self, photo: Image.Image, name: str) -> PreparedPhoto:
-        """Preprocess a photo for `predict_batch`.
+    def prepare(self, photo: Image.Image, name: str) -> list[PreparedCrop]:
+        """Preprocess the cars in a photo, or the whole photo, for `predict_batch`.
 
         Args:
             photo: upright and RGB, as `read_photo` and `decode_photo` return it.
-            name: its name in the prediction.
+            name: its name in the predictions.
         """
-        preprocessing = self.spec.preprocessing
-        return PreparedPhoto(name, preprocessing(photo), preprocessing.visible_box(photo.width, photo.height))
+        return prepare_crops(photo, name, self.spec.preprocessing, self.finder, cars="all")
 
     def predict_batch(
-        self, photos: Sequence[PreparedPhoto], options: Sequence[PredictOptions]
+        self, crops: Sequence[PreparedCrop], options: Sequence[PhotoOptions]
     ) -> list[Prediction | Explanation]:
-        """Predict for one batch of photos, each with its own options; an `Explanation` where one is requested."""
-        images = np.stack([photo.image for photo in photos])
+        """Predict for one batch of crops, each with its own options; an `Explanation` where one is requested."""
+        images = np.concatenate([crop.views for crop in crops])
         features = None
         if any(chosen.explain for chosen in options):
             logits, features = self.engine.logits_and_features(images)
@@ -198,36 +207,56 @@ class Classifier:
             logits = self.engine.logits(images)
         self._check_logits(logits)
         predictions: list[Prediction | Explanation] = []
-        for row, (photo, chosen) in enumerate(zip(photos, options, strict=True)):
+        for row, (crop, chosen) in enumerate(zip(crops, options, strict=True)):
             own = slice(row, row + 1)
-            prediction = self._prediction(photo.name, logits[own], chosen.top_k, chosen.level)
+            prediction = self._prediction(crop, logits[own], chosen.top_k, chosen.level)
             if chosen.explain and features is not None:
-                predictions.append(self._explanation(photo, prediction, logits[own], features[own]))
+                predictions.append(self._explanation(crop, prediction, logits[own], features[own]))
             else:
                 predictions.append(prediction)
         return predictions
 
     def stream(
-        self, photos: Iterable[Photo], *, top_k: int = 5, tta: bool = False, batch_size: int = 32
+        self,
+        photos: Iterable[Photo],
+        *,
+        cars: Cars = "main",
+        top_k: int = 5,
+        tta: bool = False,
+        batch_size: int = _BATCH,
     ) -> Iterator[Prediction | Failure]:
-        """Predict for any number of photos, in their order; memory does not grow with their number."""
-        names: dict[int, str] = {}
+        """Predict for any number of photos, in their order; memory does not grow with their number.
 
-        def named() -> Iterator[Photo]:
-            for position, photo in enumerate(photos):
-                names[position] = _name_of(photo)
-                yield photo
+        With `cars` 'all' there is a prediction for each car that is found, the most prominent of each photo first.
+        """
+        prepare = partial(prepare_crops, preprocessing=self.spec.preprocessing, finder=self.finder, cars=cars, tta=tta)
+        waiting: list[PreparedCrop | Failure] = []
+        for crops in iterate_crops(photos, prepare, ahead=_AHEAD[cars]):
+            waiting += [crops] if isinstance(crops, Failure) else crops
+            while len(waiting) >= batch_size:
+                yield from self._predict_crops(waiting[:batch_size], top_k)
+                waiting = waiting[batch_size:]
+        yield from self._predict_crops(waiting, top_k)
 
-        for batch in iterate_batches(named(), self.spec.preprocessing, batch_size=batch_size, tta=tta):
-            predictions: dict[int, Prediction | Failure] = {
-                position: Failure(names[position], error) for position, error in batch.failures.items()
-            }
-            if batch.positions:
-                for position, row in zip(batch.positions, self._logits(batch.images), strict=True):
-                    predictions[position] = self._prediction(names[position], row[None], top_k)
-            for position in sorted(predictions):
-                del names[position]
-                yield predictions[position]
+    def _predict_cars(self, photo: Photo, cars: Cars, top_k: int, tta: bool) -> list[Prediction]:
+        crops = prepare_crops(
+            read_photo(photo), name_of(photo), self.spec.preprocessing, self.finder, cars=cars, tta=tta
+        )
+        batches = (crops[start : start + _BATCH] for start in range(0, len(crops), _BATCH))
+        return [found for batch in batches for found in self._predict_crops(batch, top_k)]
+
+    @overload
+    def _predict_crops(self, crops: Sequence[PreparedCrop], top_k: int) -> list[Prediction]: ...
+    @overload
+    def _predict_crops(self, crops: Sequence[PreparedCrop | Failure], top_k: int) -> list[Prediction | Failure]: ...
+    def _predict_crops(self, crops: Sequence[PreparedCrop | Failure], top_k: int) -> Sequence[Prediction | Failure]:
+        """Predict for one batch of crops; failures keep their places."""
+        views = [crop.views for crop in crops if isinstance(crop, PreparedCrop)]
+        logits = iter(self._logits(np.stack(views))) if views else iter(())
+        return [
+            self._prediction(crop, next(logits)[None], top_k) if isinstance(crop, PreparedCrop) else crop
+            for crop in crops
+        ]
 
     def _logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits, N×K, averaged over the views of images, N×V×H×W×3."""
@@ -244,39 +273,44 @@ class Classifier:
         return logits
 
     def _prediction(
-        self, photo: str, logits: NDArray[np.float32], top_k: int, level: LevelName | None = None
+        self, prepared: PreparedCrop, logits: NDArray[np.float32], top_k: int, level: LevelName | None = None
     ) -> Prediction:
-        """The prediction for a photo of this name, from its logits, 1×K."""
+        """The prediction for a crop, from its logits, 1×K."""
         probabilities = self.spec.calibration.probabilities(logits)
         found = {name: self._level_answer(group, probabilities) for name, group in self.levels.items()}
         wanted = (level,) if level else ANSWERED
         answer = next((found[name] for name in wanted if found[name].probability >= self.min_confidence), None)
         reason = Reason.NONE if answer else Reason.NOT_SURE
-        if not self.spec.calibration.is_fitted:
+        if not prepared.crop.is_car:
+            answer, reason = None, Reason.NO_CAR
+        elif not self.spec.calibration.is_fitted:
             answer, reason = None, Reason.NOT_CALIBRATED
         elif self.spec.calibration.in_distribution_score(logits)[0] < self.false_rejection:
             answer, reason = None, Reason.UNKNOWN_CAR
         return Prediction(
-            photo=photo,
+            photo=prepared.name,
             topk=self._candidates(probabilities[0], top_k),
             answer=answer,
             levels=tuple(found[name] for name in SINGLE if found[name].name),
             reason=reason,
+            box=prepared.crop.box,
+            car=prepared.number,
+            car_count=prepared.count,
         )
 
     def _explanation(
         self,
-        photo: PreparedPhoto,
+        crop: PreparedCrop,
         prediction: Prediction,
         logits: NDArray[np.float32],
         features: NDArray[np.float32],
         target: int | None = None,
     ) -> Explanation:
-        """From a photo's logits, 1×K, and feature map, 1×C×h×w; for the most likely class unless `target` is given."""
+        """From a crop's logits, 1×K, and feature map, 1×C×h×w; for the most likely class unless `target` is given."""
         chosen = logits.argmax(axis=1) if target is None else np.array([target])
         with engine_errors():
             heatmap = grad_cam_plus_plus(features, self.engine.head, chosen)[0]
-        return Explanation(prediction, self.class_names[chosen[0]], heatmap, photo.visible_box)
+        return Explanation(prediction, self.class_names[chosen[0]], heatmap, crop.visible_box)
 
     def _level_answer(self, level: Level, probabilities: NDArray[np.float32]) -> LevelAnswer:
         groups, shares = level.most_likely(probabilities)
@@ -293,11 +327,3 @@ class Classifier:
         order = np.argsort(-probabilities, kind="stable")[:top_k]
         cars = self.spec.classes.cars
         return tuple(Candidate(self.class_names[i], float(probabilities[i]), cars[i]) for i in order)
-
-
-def _name_of(photo: Photo) -> str:
-    if isinstance(photo, str | Path):
-        return str(photo)
-    if isinstance(photo, Image.Image):
-        return str(getattr(photo, "filename", "") or "picture in memory")
-    return "bytes" if isinstance(photo, bytes) else "array in memory"

@@ -5,6 +5,7 @@ Shapes: a feature map of h×w cells.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -15,6 +16,14 @@ from numpy.typing import NDArray
 from twincar.core.errors import PhotoError
 from twincar.core.labels import CarName
 from twincar.core.user_files import as_text, text_name
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels of the upright photo, from 0; right and bottom are exclusive."""
+
+
+BOX_COLUMNS = ("left", "top", "right", "bottom")
+"""The box in tables."""
+_OF_PHOTO = ("photo", "car_count")
 
 
 class Reason(StrEnum):
@@ -28,6 +37,8 @@ class Reason(StrEnum):
     """The photo was rejected as unlike the known cars."""
     NOT_CALIBRATED = "not calibrated"
     """The model, such as third-party weights, has no calibration, so that its probabilities are not reliable."""
+    NO_CAR = "no car found"
+    """The detector found no car in the photo, so that the classes are those of the whole photo."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,7 @@ class LevelAnswer:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction for one photo."""
+    """The prediction for one car in a photo, or for the whole photo."""
 
     photo: str
     """Path of the photo, or a description if it has none."""
@@ -69,6 +80,12 @@ class Prediction:
     """The most likely make, model, body and year, independently of each other, as far as class names contain them."""
     reason: Reason
     """Why there is no answer; empty if there is one."""
+    box: Box | None = None
+    """The part of the photo that was cut out for this car; None if the whole photo was taken."""
+    car: int = 1
+    """The number of the car in the photo, from 1; the most prominent car comes first."""
+    car_count: int = 1
+    """How many cars of the photo were named; 1 if the whole photo was taken."""
 
     @property
     def accepted(self) -> bool:
@@ -110,6 +127,9 @@ class Prediction:
         answer = self.answer
         return {
             "photo": text_name(self.photo),
+            "car": self.car,
+            "car_count": self.car_count,
+            "box": list(self.box) if self.box else None,
             "accepted": self.accepted,
             "reason": str(self.reason),
             "answer": answer.name if answer else "",
@@ -166,9 +186,29 @@ class Failure:
         return {"photo": text_name(self.photo), "error": as_text(str(self.error))}
 
 
+def by_photo(predictions: Iterable[Prediction | Failure]) -> Iterator[list[Prediction] | Failure]:
+    """Group predictions in the order of photos: the cars of each photo, or its failure."""
+    cars: list[Prediction] = []
+    for prediction in predictions:
+        if isinstance(prediction, Failure):
+            yield prediction
+            continue
+        cars.append(prediction)
+        if prediction.car == prediction.car_count:
+            yield cars
+            cars = []
+
+
+def photo_dict(cars: Sequence[Prediction | Explanation]) -> dict[str, Any]:
+    """Plain values, for JSON: those of the photo's main car, and `cars`, the list of all."""
+    each = [car.to_dict() for car in cars]
+    return each[0] | {"cars": [{name: car[name] for name in car if name not in _OF_PHOTO} for car in each]}
+
+
 def flat_row(prediction: Prediction | Failure) -> dict[str, Any]:
-    """One row of a table: the candidates after the first become numbered columns."""
+    """One row of a table: the box and the candidates after the first become columns."""
     row = prediction.to_dict()
+    row |= dict(zip(BOX_COLUMNS, row.pop("box", None) or (None,) * 4, strict=True))
     for rank, candidate in enumerate(row.pop("topk", [])[1:], start=2):
         row |= {f"{name}{rank}": value for name, value in candidate.items()}
     return row
@@ -176,6 +216,7 @@ def flat_row(prediction: Prediction | Failure) -> dict[str, Any]:
 
 def flat_columns(top_k: int) -> list[str]:
     """The columns of a table of `flat_row`s that people read: without those that summarise others."""
-    columns = ["photo", "answer", "level", "reason", "class_name", "confidence", "make", "model", "body", "year"]
+    columns = ["photo", "car", "car_count", *BOX_COLUMNS, "answer", "level", "reason", "class_name", "confidence"]
+    columns += ["make", "model", "body", "year"]
     columns += [f"{name}{rank}" for rank in range(2, top_k + 1) for name in ("class_name", "probability")]
     return [*columns, "error"]

@@ -35,9 +35,9 @@ class Calibration:
     """Logits are divided by it before the softmax; above 1 the network was overconfident."""
     max_logit_quantiles: tuple[float, ...] = ()
     """Quantiles of `max_logit`."""
-    standing_out_quantiles: tuple[float, ...] = ()
+    max_logit_zscore_quantiles: tuple[float, ...] = ()
     """Quantiles of `max_logit_zscore`."""
-    worse_quantiles: tuple[float, ...] = ()
+    min_quantile_quantiles: tuple[float, ...] = ()
     """Quantiles of `min_quantile`, the lower of the two shares that a photo reaches among the others."""
     photos: int = 0
     """Number of validation photos it was fitted on."""
@@ -57,15 +57,15 @@ class Calibration:
         It is the share of the validation photos with a lower `min_quantile`, so that a threshold of 0.05 rejects 5% of
         them. It is below 0 for a photo that is lower than all of them.
         """
-        if not self.worse_quantiles:
+        if not self.min_quantile_quantiles:
             return np.ones(len(logits), np.float32)
-        return share_below(self.min_quantile(logits), self.worse_quantiles)
+        return share_below(self.min_quantile(logits), self.min_quantile_quantiles)
 
     def min_quantile(self, logits: Floats) -> Floats:
         """The lower of two shares, N: of validation photos with a lower `max_logit`, or a lower `max_logit_zscore`."""
         return np.minimum(
             share_below(max_logit(logits), self.max_logit_quantiles),
-            share_below(max_logit_zscore(logits), self.standing_out_quantiles),
+            share_below(max_logit_zscore(logits), self.max_logit_zscore_quantiles),
         )
 
 

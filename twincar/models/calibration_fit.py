@@ -21,12 +21,13 @@ _QUANTILES = 101
 def fit_calibration(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Calibration:
     """Fit to the logits, N×K, and the true labels, N, of validation photos."""
     scores = Calibration(
-        max_logit_quantiles=_quantiles(max_logit(logits)), standing_out_quantiles=_quantiles(max_logit_zscore(logits))
+        max_logit_quantiles=_quantiles(max_logit(logits)),
+        max_logit_zscore_quantiles=_quantiles(max_logit_zscore(logits)),
     )
     return replace(
         scores,
         temperature=fit_temperature(logits, labels),
-        worse_quantiles=_quantiles(scores.min_quantile(logits)),
+        min_quantile_quantiles=_quantiles(scores.min_quantile(logits)),
         photos=len(labels),
     )
 

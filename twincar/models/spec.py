@@ -12,7 +12,7 @@ from typing import Any, get_args
 from twincar.core.errors import CheckpointError, TwinCarError
 from twincar.core.labels import ClassNames
 from twincar.core.local_paths import name_only
-from twincar.core.options import Arithmetic, Head
+from twincar.core.options import Arithmetic, Framing, Head
 from twincar.core.preprocess import Preprocessing
 from twincar.models.calibration import Calibration
 
@@ -24,7 +24,7 @@ NOT_VALIDATED = "not_validated"
 LICENSE_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.+-]{0,63}")
 """The form of a licence identifier on the hub."""
 
-_FORMAT = 1
+_FORMAT = 2
 _MAX_TEMPERATURE = 1e6
 _MAX_PIXELS = 1 << 25  # of a photo resized for the crop; 4096×4096 at a crop of 0.875 has 22 million
 
@@ -41,6 +41,10 @@ class ModelSpec:
     """In the order of the logits."""
     preprocessing: Preprocessing
     """How photos become its input."""
+    framing: Framing = "photo"
+    """Whether it was trained on photos that are cut to the car, so that cars have to be found and cut out first."""
+    margin: float = 0.0
+    """What such a cut keeps around the car, on each side, as a share of the box's width or height."""
     calibration: Calibration = field(default_factory=Calibration)
     """Temperature and score quantiles; empty for third-party weights."""
     arithmetic: Arithmetic = "fp32"
@@ -69,6 +73,8 @@ class ModelSpec:
             "backbone": self.backbone,
             "head": self.head,
             "preprocessing": asdict(self.preprocessing),
+            "framing": self.framing,
+            "margin": self.margin,
             "classes": self.classes.to_rows(),
             "calibration": asdict(self.calibration),
             "arithmetic": self.arithmetic,
@@ -101,6 +107,8 @@ class ModelSpec:
                 head=_one_of(get_args(Head), header["head"]),
                 classes=classes,
                 preprocessing=_read_preprocessing(header["preprocessing"]),
+                framing=_one_of(get_args(Framing), header["framing"]),
+                margin=_share(header["margin"]),
                 calibration=_read_calibration(header.get("calibration", {})),
                 arithmetic=_one_of(get_args(Arithmetic), header.get("arithmetic", "fp32")),
                 license=_license(header.get("license", "")),
@@ -121,7 +129,11 @@ def _read_calibration(values: Mapping[str, Any]) -> Calibration:
     calibration = Calibration(**entries)
     if not 1 / _MAX_TEMPERATURE <= calibration.temperature <= _MAX_TEMPERATURE:
         raise ValueError(f"a temperature of {calibration.temperature}")
-    quantiles = calibration.max_logit_quantiles, calibration.standing_out_quantiles, calibration.worse_quantiles
+    quantiles = (
+        calibration.max_logit_quantiles,
+        calibration.max_logit_zscore_quantiles,
+        calibration.min_quantile_quantiles,
+    )
     if len({bool(listed) for listed in quantiles}) > 1 or not all(map(_is_rising, quantiles)):
         raise ValueError("quantiles that do not rise, or are missing")
     if not isinstance(calibration.photos, int):
@@ -149,6 +161,12 @@ def _one_of(known: tuple[Any, ...], value: Any) -> Any:
     if value not in known:
         raise ValueError(f"{value!r} instead of {' or '.join(known)}")
     return value
+
+
+def _share(value: Any) -> float:
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"{value!r} instead of a share from 0 to 1")
+    return float(value)
 
 
 def _license(value: Any) -> str:

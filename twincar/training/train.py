@@ -178,7 +178,14 @@ def model_spec(config: TrainConfig, data: PreparedData) -> ModelSpec:
     preprocessing = Preprocessing(
         height=config.image_height, width=config.image_width, crop=config.crop, squash=config.squash
     )
-    return ModelSpec(backbone=config.backbone, head=config.head, classes=data.classes, preprocessing=preprocessing)
+    return ModelSpec(
+        backbone=config.backbone,
+        head=config.head,
+        classes=data.classes,
+        preprocessing=preprocessing,
+        framing=data.framing,
+        margin=data.manifest.get("margin") or 0.0,
+    )
 
 
 def is_finished(config: TrainConfig, history: list[Epoch]) -> bool:

@@ -18,8 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from colour_model import GREEN, RED, paint_street, write_model
 from command_line import Stdin, run
 from conftest import REAL_PHOTOS, draw_car, write_class_folders
+from detector_files import constant_detector
 from PIL import Image
 from small_backbone import BACKBONE
 
@@ -54,7 +56,8 @@ def test_help_and_version_import_neither_torch_nor_matplotlib() -> None:
 
 def test_public_names_are_frozen() -> None:
     names = [
-        *("Classifier", "Explanation", "Failure", "PredictOptions", "Prediction", "PrepareOptions"),
+        *("Classifier", "DetectOptions", "Explanation", "Failure", "PredictOptions", "Prediction", "PrepareOptions"),
+        "Thresholds",
         *("TrainConfig", "TwinCarError"),
         *(
             "__version__",
@@ -94,17 +97,18 @@ FLAGS = {
     "train": "--name --runs --resume --recipe --config --backbone --pretrained --teacher --image-size --epochs "
     "--batch-size --learning-rate --precision --compile --workers --cache --seed --limit --set --tensorboard "
     "--devices --num-nodes",
-    "evaluate": "--split --tta --data --out --confidence --false-rejection --corruptions --open-set --json",
+    "evaluate": "--split --tta --data --detect --detector --out --confidence --false-rejection --corruptions "
+    "--open-set --json",
     "calibrate": "--out --data --split --json",
-    "explain": "--split --count --score --data --out --json",
+    "explain": "--split --count --score --data --detect --detector --out --json",
     "compare": "--photo --split --count --data --out --json",
     "report": "--split --data --out",
     "export": "--format --precision --out --data --force --json",
-    "predict": "--model -m --engine --top-k --tta --confidence --false-rejection --classes --backbone "
-    "--out --cluster --json --csv",
-    "serve": "--host --port --engine --max-queue --confidence --false-rejection --api-key-file --root-path "
-    "--allow-origin --access-log --grace-period",
-    "demo": "--examples --space --host --port",
+    "predict": "--model -m --engine --detect --detector --cars --top-k --tta --confidence --false-rejection --classes "
+    "--backbone --draw --out --cluster --json --csv",
+    "serve": "--host --port --engine --detect --detector --max-queue --confidence --false-rejection --api-key-file "
+    "--root-path --allow-origin --access-log --grace-period",
+    "demo": "--detect --detector --examples --space --host --port",
     "push": "--private --license --data --out --json",
     "pull": "--json",
     "info": "--json",
@@ -212,6 +216,39 @@ def test_predict_prints_json_csv_and_tables(small_run: Path, tmp_path: Path) -> 
     assert header == ["photo", "answer", "probability", "class", "make", "model", "body", "year"]
     assert (first[0], first[3]) == (str(tmp_path / "0.jpg"), rows[0]["class_name"])
     assert first[1].startswith(rows[0]["reason"] or f"{rows[0]['answer']} ({rows[0]['level_probability']:.1%})")
+
+
+def test_predict_names_each_car_of_a_photo(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "colours.onnx", framing="car")
+    boxes = {GREEN: (25, 25, 50, 50), RED: (100, 50, 300, 175)}  # sixteenths of the photo, which are exact
+    street = paint_street(tmp_path / "street.png", boxes)
+    shares = [(left / 400, top / 200, right / 400, bottom / 200) for left, top, right, bottom in boxes.values()]
+    detector = tmp_path / "detector.onnx"
+    detector.write_bytes(constant_detector(shares, [(0, 0.9)] * 2))
+    command = ("predict", street, "--model", model, "--detector", detector)
+
+    (row,) = map(json.loads, run(*command, "--json").stdout.splitlines())
+    assert [(car["class_name"], car["box"]) for car in row["cars"]] == [
+        ("BMW M3 Sedan 2012", list(boxes[RED])), ("Volvo C30 Hatchback 2012", list(boxes[GREEN])),
+    ]  # fmt: skip
+    table = list(csv.DictReader(io.StringIO(run(*command, "--csv", "--draw", tmp_path / "drawn").stdout)))
+    assert [(line["photo"], line["car"], line["left"], line["bottom"]) for line in table] == [
+        (str(street), "1", "100", "175"), (str(street), "2", "25", "50"),
+    ]  # fmt: skip
+    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["street.jpg"]
+    lines = run(*command, "--top-k", 1).stdout.splitlines()[1:]
+    assert [line.split("\t")[0] for line in lines] == [f"{street}, car 1 of 2", f"{street}, car 2 of 2"]
+    assert len(run(*command, "--cars", "main", "--csv").stdout.splitlines()) == 2
+    (whole,) = csv.DictReader(io.StringIO(run(*command[:4], "--detect", "never", "--csv").stdout))
+    assert (whole["left"], whole["car_count"]) == ("", "1")
+
+    detector.write_bytes(constant_detector(shares, [(0, 0.01)] * 2))
+    (row,) = map(json.loads, run(*command, "--json").stdout.splitlines())
+    assert (row["reason"], row["accepted"], row["box"]) == ("no car found", False, None)
+    assert "new or an empty folder" in refused(2, *command, "--draw", tmp_path)
+    assert "without --detect never" in refused(2, *command, "--detect", "never")
+    assert "not on standard input" in refused(2, "predict", "-", "--model", model, "--draw", tmp_path / "more")
+    assert "no such file" in refused(2, "predict", street, "--model", model, "--detector", tmp_path / "gone.onnx")
 
 
 def test_predict_reads_standard_input(small_run: Path, tmp_path: Path) -> None:

@@ -12,15 +12,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import numpy as np
 import pytest
 import yaml
 from bmw_model import bmw_classifier
-from colour_model import BLACK, BLUE, GREEN, RED, SCRIPT, TEMPLATE, YELLOW, paint, write_model
+from colour_model import (
+    BLACK,
+    BLUE,
+    GREEN,
+    RED,
+    SCRIPT,
+    TEMPLATE,
+    YELLOW,
+    ColourDetector,
+    paint,
+    paint_street,
+    write_model,
+)
 from conftest import DESKTOP, PHONE, draw_car, luminance
+from detector_files import constant_detector
 from golden_copies import words_of
 from packaging.requirements import Requirement
 from PIL import Image
@@ -30,7 +43,9 @@ from twincar.cli import app
 from twincar.core.errors import PhotoError, UsageError
 from twincar.deploy.demo import answer_page, find_examples
 from twincar.deploy.space import write_space
+from twincar.detection import Detector
 from twincar.inference.classifier import Classifier
+from twincar.inference.crops import CarFinder
 from twincar.models.bundled import MODEL
 
 # Of classes with logits 20 and 17, and four of 0.
@@ -273,6 +288,57 @@ def test_it_fits_follows_the_scheme_and_shows_names_as_text(
     assert len(seen) > 10  # they were watched
 
 
+BOXES = {GREEN: (20, 20, 60, 50), RED: (100, 60, 300, 180), BLUE: (330, 100, 390, 170)}
+"""In a photo of 400×200 pixels: the third, the main and the second car."""
+
+
+@pytest.fixture(scope="module")
+def street_site(site: Site) -> Iterator[Site]:
+    """`twincar demo` with a detector that finds three cars in every photo."""
+    detector = site.folder / "detector.onnx"
+    shares = np.array(list(BOXES.values())) / (400, 200, 400, 200)
+    detector.write_bytes(constant_detector(shares, [(0, 0.9)] * 3))
+    code = "from twincar.cli import main; main()"
+    uploads = str(site.folder / "street-uploads")
+    options = ("--detect", "always", "--detector", detector)
+    with served(code, "demo", site.model, *options, GRADIO_TEMP_DIR=uploads) as address:
+        yield replace(site, address=address)
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_click_on_a_box_shows_the_answer_for_that_car(
+    browser: Any, street_site: Site, tmp_path: Path, viewport: dict[str, int]
+) -> None:
+    with opened(browser, street_site, viewport) as tab:
+        hand_in(tab, paint_street(tmp_path / "street.png", BOXES))
+        boxes = tab.locator(".scene label")
+        boxes.first.wait_for()
+        assert (boxes.count(), tab.locator(".answer:visible").count()) == (3, 1)
+        assert tab.locator(".answer:visible h2").inner_text() == "BMW M3 Sedan 2012"
+        assert tab.locator(".which:visible").inner_text() == "Car 1 of 3"
+        press = boxes.nth(2).tap if viewport is PHONE else boxes.nth(2).click
+        press()
+        assert tab.locator(".answer:visible h2").inner_text() == "Volvo C30 Hatchback"
+        assert "Which model year is open" in tab.locator(".answer:visible .said").inner_text()
+        tab.get_by_label("Car 3").press("ArrowLeft")  # by the keyboard as well
+        assert tab.locator(".answer:visible h2").inner_text() == SCRIPT
+        tab.locator(".answer:visible").get_by_label("its look-alike").check()
+        boxes.first.click()
+        assert "evidence for BMW M3" in tab.locator(".heat img:visible").get_attribute("alt")
+        photo, box = tab.locator(".scene img").bounding_box(), boxes.first.bounding_box()
+        sides = [(box["x"] - photo["x"]) / photo["width"], box["width"] / photo["width"]]
+        assert sides == pytest.approx([100 / 400, 200 / 400], abs=0.01)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+
+
+def test_no_car_found_reads_well(tmp_path: Path, site: Site) -> None:
+    classifier = Classifier.load(site.model)
+    classifier.finder = CarFinder(cast(Detector, ColourDetector()), 0)
+    page = answer_page(classifier, Image.open(paint(tmp_path / "wall.png", YELLOW)).convert("RGB"))
+    assert "No car found" in page
+    assert "scene" not in page
+
+
 def test_a_photo_is_turned_upright_before_it_is_explained(
     tmp_path: Path, site: Site, golden: Callable[[str, str], None]
 ) -> None:
@@ -511,7 +577,9 @@ def test_a_space_brings_the_package_and_asks_for_released_ones_only(tmp_path: Pa
     brought = {str(path.relative_to(space / "twincar")) for path in (space / "twincar").rglob("*") if path.is_file()}
     sources = {str(path.relative_to(package)) for path in package.rglob("*.py")}
     assert sources < brought
-    assert not [name for name in brought if name.endswith((".onnx", ".pyc"))]
+    detector = {f"detection/bundled/{name}" for name in ("cars.onnx", "LICENSE")}  # the bundled model is not brought
+    assert detector < brought
+    assert not [name for name in brought - detector if name.endswith((".onnx", ".pyc"))]
     assert "Apache License" in (space / "twincar" / "LICENSE").read_text()
 
 

@@ -20,11 +20,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import onnx
 import pytest
+from colour_model import BLUE, GREEN, RED, ColourDetector, paint_street
 from conftest import draw_car
 from fastapi.testclient import TestClient
 from golden_copies import words_of
@@ -41,8 +42,10 @@ from twincar.deploy.server.requests import label_of
 from twincar.deploy.server.schema import ModelDescription, PredictionItem, PredictResponse
 from twincar.deploy.server.server import TimeoutProtocol, serve, server
 from twincar.deploy.server.settings import HttpSettings
-from twincar.inference.classifier import Classifier, PredictOptions
-from twincar.inference.results import Explanation, Prediction
+from twincar.detection import Detector
+from twincar.inference.classifier import Classifier, PhotoOptions
+from twincar.inference.crops import CarFinder
+from twincar.inference.results import Explanation, Prediction, photo_dict
 from twincar.models.calibration import Calibration
 from twincar.models.cam.gradcam import HeadWeights
 from twincar.models.engines.base import Engine
@@ -172,7 +175,7 @@ def post(address: tuple[str, int], photo: bytes) -> http.client.HTTPResponse:
 
 def test_forms_and_json_get_the_answers_of_the_classifier(client: TestClient, classifier: Classifier) -> None:
     photos = [jpeg(), jpeg((10, 220, 40)), jpeg((20, 30, 230))]
-    expected = [{**classifier.predict(photo, top_k=2).to_dict(), "photo": ""} for photo in photos]
+    expected = [{**photo_dict([classifier.predict(photo, top_k=2)]), "photo": ""} for photo in photos]
     sent = client.post("/v1/predict", files=files(*photos), data={"top_k": "2"})
     as_json = {"photos": [in_base64(photos[0]), *(f"data:image/jpeg;base64,{in_base64(p)}" for p in photos[1:])]}
     for response, labels in (
@@ -218,9 +221,30 @@ def test_explanations_are_those_of_the_classifier(client: TestClient, classifier
     PredictionItem.model_validate(found)
 
 
+def test_each_car_of_a_photo_is_named_with_its_box(
+    classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boxes = {GREEN: (20, 20, 60, 50), RED: (100, 60, 300, 180), BLUE: (330, 100, 390, 170)}
+    photo = paint_street(tmp_path / "street.png", boxes).read_bytes()
+    monkeypatch.setattr(classifier, "finder", CarFinder(cast(Detector, ColourDetector()), 0))
+    with TestClient(create_app(classifier, name="colours")) as client:
+        response = client.post("/v1/predict", files=files(photo, jpeg((250, 250, 250))), data={"explain": "true"})
+        assert client.get("/v1/model").json()["finds_cars"]
+        named = 'twincar_answers_total{level="class",outcome="accepted"} 3.0'
+        assert named in client.get("/metrics").text
+        assert "cars" in client.get("/docs").text
+    PredictResponse.model_validate(response.json())
+    street, wall = response.json()["predictions"]
+    assert [car["box"] for car in street["cars"]] == [list(boxes[colour]) for colour in (RED, BLUE, GREEN)]
+    assert [car["class_name"] for car in street["cars"]] == [NAMES[0], NAMES[2], NAMES[1]]
+    assert [car["explanation"]["visible_box"] for car in street["cars"]] == [car["box"] for car in street["cars"]]
+    assert (street["class_name"], street["box"], street["car_count"]) == (NAMES[0], list(boxes[RED]), 3)
+    assert (wall["reason"], wall["accepted"], wall["box"], len(wall["cars"])) == ("no car found", False, None, 1)
+
+
 def test_one_batch_holds_photos_with_different_questions(classifier: Classifier) -> None:
-    photos = [classifier.prepare(Image.new("RGB", (48, 32), colour), colour) for colour in ("red", "blue")]
-    plain, explained = classifier.predict_batch(photos, [PredictOptions(top_k=1), PredictOptions(explain=True)])
+    photos = [classifier.prepare(Image.new("RGB", (48, 32), colour), colour)[0] for colour in ("red", "blue")]
+    plain, explained = classifier.predict_batch(photos, [PhotoOptions(top_k=1), PhotoOptions(explain=True)])
     assert isinstance(plain, Prediction)
     assert isinstance(explained, Explanation)
     assert (len(plain.topk), plain.photo, explained.prediction.photo) == (1, "red", "blue")

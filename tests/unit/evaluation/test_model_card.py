@@ -104,7 +104,7 @@ def test_missing_results_are_not_mentioned(golden: Callable[[str, str], None]) -
     spatter = CorruptionScore("spatter", 1, 0.321, 0.2, 0.5, 8)
     group = UnknownGroup("hard", is_car=True, photos=1200, auroc=0.75, fpr95=1, oscr=0, rejected=0, auroc_by_others={})
     text = card_of(
-        replace(spec_of("toycars:0"), calibration=Calibration(worse_quantiles=(0.0, 1.0), photos=1216)),
+        replace(spec_of("toycars:0"), calibration=Calibration(min_quantile_quantiles=(0.0, 1.0), photos=1216)),
         corruptions=Robustness("test", 8, True, Interval(0.5, 0.4, 0.6), (spatter,), Path()),
         open_set=OpenSetEvaluation("test", 8, 0.5, 0.05, 0.05, [group], Path()),
     ).to_markdown()

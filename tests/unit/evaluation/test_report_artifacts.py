@@ -28,6 +28,7 @@ METRICS = {
     "data": None,
     "seen": None,
     "left_out": {},
+    "no_car": None,
     "absent": [],
     "intervals": {},
     "tta": None,

@@ -12,7 +12,8 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pytest
-from colour_model import BLUE, GREEN, RED, YELLOW, paint, write_model
+from colour_model import BLUE, GREEN, RED, YELLOW, paint, paint_street, write_model
+from detector_files import constant_detector
 from pyarrow import parquet
 
 from twincar.core.errors import DataError, StorageError, UsageError
@@ -48,6 +49,38 @@ def photos(tmp_path: Path) -> Path:
         paint(place / f"{number:03d}.png", COLOURS[number % 4])
     (folder / "b" / f"{BROKEN:03d}.png").write_bytes(b"no photo")
     return folder
+
+
+def test_a_photo_of_several_cars_has_a_row_for_each(tmp_path: Path) -> None:
+    """With another detector, a copy of which is kept: where it is afterwards does not matter."""
+    boxes = {GREEN: (25, 25, 50, 50), RED: (100, 50, 300, 175)}
+    shares = [(left / 400, top / 200, right / 400, bottom / 200) for left, top, right, bottom in boxes.values()]
+    detector = tmp_path / "cars.onnx"
+    detector.write_bytes(constant_detector(shares, [(0, 0.9)] * 2))
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "moved").mkdir()
+    for number in range(6):  # two parts
+        paint_street(tmp_path / "photos" / f"{number}.png", boxes)
+    (tmp_path / "photos" / "broken.png").write_bytes(b"no photo")
+    model = write_model(tmp_path / "colours.onnx", framing="car")
+    options = PredictOptions(detector=str(detector))
+    done = predict_many([str(tmp_path / "photos")], str(tmp_path / "out"), model=model, options=options)
+    assert (done.photos, done.failed) == (7, 1)
+    rows = list(read_rows(str(tmp_path / "out")))
+    found = [(Path(row["photo"]).stem, row["car"], row["left"], row["class_name"]) for row in rows if not row["error"]]
+    each = [(1, 100, "BMW M3 Sedan 2012"), (2, 25, "Volvo C30 Hatchback 2012")]
+    assert found == [(str(number), *car) for number in range(6) for car in each]
+    (tmp_path / "out" / "part-000001.parquet").unlink()  # as if it had been stopped before the second part
+    record = tmp_path / "out" / "_run.json"
+    unfinished = {name: value for name, value in json.loads(record.read_text()).items() if name != "failed"}
+    record.write_text(json.dumps(unfinished))
+    elsewhere = detector.rename(tmp_path / "moved" / "cars.onnx")
+    options = PredictOptions(detector=str(elsewhere))
+    again = predict_many([str(tmp_path / "photos")], str(tmp_path / "out"), model=model, options=options)
+    assert (again, list(read_rows(str(tmp_path / "out")))) == (done, rows)
+    elsewhere.write_bytes(constant_detector(shares, [(0, 0.8)] * 2))
+    with pytest.raises(UsageError, match="results of another command: model was"):
+        predict_many([str(tmp_path / "photos")], str(tmp_path / "out"), model=model, options=options)
 
 
 def streamed(model: Path, photos: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from typer.testing import CliRunner
 
 import twincar
-from benchmarks.quality.bundled_header import write_license
+from benchmarks.quality.bundled_header import write_header
 from twincar.cli import app
 from twincar.core.labels import stanford_cars
 from twincar.models.bundled import MODEL
@@ -28,6 +28,7 @@ def test_it_is_small_and_whole() -> None:
     assert spec.classes.names == stanford_cars()
     assert spec.calibration.photos == 677
     assert spec.arithmetic == "int8-weights"
+    assert (spec.framing, spec.margin) == ("car", 0)
     assert not re.search(r"/(home|tmp|root|work)/", spec.to_header())
 
 
@@ -36,7 +37,7 @@ def test_its_header_holds_its_licence(tmp_path: Path) -> None:
     assert (spec.license, License.of(spec).id) == ("cc-by-nc-4.0", "cc-by-nc-4.0")
     assert spec.license_notice == MODEL.with_name("LICENSE").read_text(encoding="utf-8")
     copy = shutil.copyfile(MODEL, tmp_path / "model.onnx")
-    write_license(copy)
+    write_header(copy)
     assert copy.read_bytes() == MODEL.read_bytes()
 
 

@@ -89,7 +89,7 @@ def test_of_two_classes_only_the_largest_logit_counts() -> None:
 
 
 def test_a_calibration_travels_in_the_header() -> None:
-    quantiles = {f"{name}_quantiles": (1.0, 2.5, 4.0) for name in ("max_logit", "standing_out", "worse")}
+    quantiles = {f"{name}_quantiles": (1.0, 2.5, 4.0) for name in ("max_logit", "max_logit_zscore", "min_quantile")}
     spec = ModelSpec(
         backbone="b",
         head="linear",

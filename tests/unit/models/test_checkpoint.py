@@ -33,6 +33,8 @@ SPEC = ModelSpec(
     head="mlp",
     classes=ClassNames(("Audi S5 Coupe 2012", "Audi A5 Coupe 2012", "Ram C/V Cargo Van Minivan 2012")),
     preprocessing=Preprocessing(height=64, width=96, crop=0.9, squash=True),
+    framing="car",
+    margin=0.05,
     provenance={"recipe": "toycars", "seed": 3},
 )
 
@@ -89,6 +91,9 @@ def rewrite(path: Path, **changes: object) -> None:
         ({"classes": [{"name": "A"}]}, "damaged"),
         ({"classes": "abc"}, "damaged"),
         ({"preprocessing": {"height": 64}}, "damaged"),
+        ({"framing": "horse"}, "damaged"),
+        ({"margin": -0.1}, "damaged"),
+        ({"margin": "wide"}, "damaged"),
     ],
 )
 def test_a_header_that_does_not_fit_is_refused(

@@ -82,7 +82,7 @@ def test_the_weights_that_are_kept_are_calibrated_on_the_validation_photos(small
     assert spec.calibration.photos == len(photos)
     assert spec.calibration.temperature == pytest.approx(again.temperature, rel=1e-2)
     assert spec.calibration.max_logit_quantiles == pytest.approx(again.max_logit_quantiles, abs=1e-3)
-    assert spec.calibration.worse_quantiles == pytest.approx(again.worse_quantiles, abs=0.02)
+    assert spec.calibration.min_quantile_quantiles == pytest.approx(again.min_quantile_quantiles, abs=0.02)
 
 
 def test_learning_reaches_the_training_photos(small_data: Path, tmp_path: Path) -> None:

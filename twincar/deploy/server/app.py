@@ -38,8 +38,8 @@ from twincar.deploy.server.request_log import REQUEST_ID, RequestLog
 from twincar.deploy.server.requests import Upload, parse_body
 from twincar.deploy.server.schema import ModelDescription, PhotosAsForm, PhotosAsJson, PredictResponse, Refused, State
 from twincar.deploy.server.settings import HttpSettings
-from twincar.inference.classifier import Classifier, PredictOptions
-from twincar.inference.results import Failure
+from twincar.inference.classifier import Classifier, PhotoOptions
+from twincar.inference.results import Failure, photo_dict
 from twincar.models.levels import LevelName
 
 _REFUSED = {
@@ -166,6 +166,7 @@ class Service:
     async def predict(self, request: Request) -> Response:
         """One photo or several, as files of a form or as base64 in JSON, with the same options for all.
 
+        Each item of the response is the prediction for the main car of a photo, and `cars` lists all of them.
         The item of a photo that cannot be read has an `error`; the others have their predictions.
         """
         if request.query_params:
@@ -236,7 +237,7 @@ class Service:
         with self.batching.reserve(len(uploads)):
             return await asyncio.gather(*(self._predict_one(upload, options) for upload in uploads))
 
-    async def _predict_one(self, upload: Upload | Failure, options: PredictOptions) -> Item:
+    async def _predict_one(self, upload: Upload | Failure, options: PhotoOptions) -> Item:
         if isinstance(upload, Failure):
             return upload
         return await self.batching.predict(upload.label, upload.data, options)
@@ -257,7 +258,9 @@ class _Prefix:
 def _response(items: Sequence[Item]) -> JSONResponse:
     """The response with all items; an error status if no photo could be read."""
     failures = [item for item in items if isinstance(item, Failure)]
-    body: dict[str, Any] = {"predictions": [item.to_dict() for item in items]}
+    body: dict[str, Any] = {
+        "predictions": [item.to_dict() if isinstance(item, Failure) else photo_dict(item) for item in items]
+    }
     if len(failures) < len(items):
         return JSONResponse(body)
     too_large = all(failure.error.defect == Defect.TOO_LARGE for failure in failures)
@@ -292,6 +295,8 @@ def _describe(classifier: Classifier, name: str, limits: Limits) -> dict[str, An
         "backbone": spec.backbone,
         "head": spec.head,
         "input": asdict(spec.preprocessing),
+        "framing": spec.framing,
+        "finds_cars": classifier.finder is not None,
         "calibration": {
             "temperature": spec.calibration.temperature,
             "photos": spec.calibration.photos,

@@ -17,12 +17,15 @@ from twincar.core.errors import PhotoError
 from twincar.core.machine import available_cores
 from twincar.core.photos import decode_photo
 from twincar.deploy.server.limits import RETRY, Limits, Refusal, count_photos
-from twincar.inference.classifier import Classifier, PredictOptions, PreparedPhoto
+from twincar.inference.classifier import Classifier, PhotoOptions
+from twincar.inference.crops import PreparedCrop
 from twincar.inference.results import Explanation, Failure, Prediction
 
 Result = TypeVar("Result")
-Item = Prediction | Explanation | Failure
-"""The result for one photo."""
+Car = Prediction | Explanation
+"""The result for one car, or for a whole photo."""
+Item = list[Car] | Failure
+"""The result for one photo: its cars, the most prominent first."""
 
 _BATCH = 16  # largest batch; larger ones are not faster on a CPU, and all photos wait for the last
 _WAIT = 0.005  # seconds that a batch waits for photos that are being decoded
@@ -30,11 +33,11 @@ _WAIT = 0.005  # seconds that a batch waits for photos that are being decoded
 
 @dataclass(frozen=True)
 class _Waiting:
-    """A preprocessed photo that waits for its batch."""
+    """A preprocessed crop that waits for its batch."""
 
-    photo: PreparedPhoto
-    options: PredictOptions
-    result: asyncio.Future[Prediction | Explanation]
+    crop: PreparedCrop
+    options: PhotoOptions
+    result: asyncio.Future[Car]
 
 
 class Batching:
@@ -46,7 +49,7 @@ class Batching:
         Args:
             classifier: predicts one batch at a time.
             limits: on the photos in flight, and on their pixels.
-            on_batch: called with the number of photos of every batch.
+            on_batch: called with the number of cars of every batch.
         """
         self.in_flight = 0
         """Number of photos that wait or are processed."""
@@ -106,20 +109,22 @@ class Batching:
         """Run work that would block the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work, *arguments)
 
-    async def predict(self, label: str, data: bytes, options: PredictOptions) -> Item:
-        """Decode one photo, and predict for it in a batch with others."""
+    async def predict(self, label: str, data: bytes, options: PhotoOptions) -> Item:
+        """Decode one photo, find its cars, and predict for each in a batch with others."""
         self._decoding += 1
         try:
-            photo = await self.in_thread(self._prepare, label, data)
+            crops = await self.in_thread(self._prepare, label, data)
         except PhotoError as error:
             return Failure(label, error)
         finally:
             self._decoding -= 1
-        waiting = _Waiting(photo, options, asyncio.get_running_loop().create_future())
-        self._ready.put_nowait(waiting)
-        return await waiting.result
+        loop = asyncio.get_running_loop()
+        waiting = [_Waiting(crop, options, loop.create_future()) for crop in crops]
+        for item in waiting:
+            self._ready.put_nowait(item)
+        return await asyncio.gather(*(item.result for item in waiting))
 
-    def _prepare(self, label: str, data: bytes) -> PreparedPhoto:
+    def _prepare(self, label: str, data: bytes) -> list[PreparedCrop]:
         image = decode_photo(data, label, max_pixels=self._limits.photo_pixels)
         return self._classifier.prepare(image, label)
 
@@ -150,7 +155,7 @@ class Batching:
                     batch.append(await self._ready.get())
         return batch
 
-    def _compute(self, batch: Sequence[_Waiting]) -> list[Prediction | Explanation]:
+    def _compute(self, batch: Sequence[_Waiting]) -> list[Car]:
         return self._classifier.predict_batch(
-            [waiting.photo for waiting in batch], [waiting.options for waiting in batch]
+            [waiting.crop for waiting in batch], [waiting.options for waiting in batch]
         )

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from twincar.core.errors import Defect
 from twincar.core.version import __version__
+from twincar.deploy.server.batching import Item
 from twincar.deploy.server.limits import RefusalReason
 from twincar.inference.results import Explanation, Failure, Prediction, Reason
 from twincar.models.levels import LevelName
@@ -36,10 +37,10 @@ class Counters:
         self.requests = Counter("twincar_requests", "Requests with a response.", ["route", "status"], registry=every)
         about = "From the headers of a request to the end of its response."
         self.seconds = Histogram("twincar_request_duration_seconds", about, ["route"], buckets=_SECONDS, registry=every)
-        about = "Photos answered: accepted at a level, not_sure, or rejected as not a car the model knows."
+        about = "Cars answered: accepted at a level, not_sure, or rejected as no car or none the model knows."
         self.answers = Counter("twincar_answers", about, ["outcome", "level"], registry=every)
         self.failed = Counter("twincar_failed_photos", "Photos that could not be read.", ["reason"], registry=every)
-        self.batches = Histogram("twincar_batch_photos", "Photos computed at a time.", buckets=_BATCHES, registry=every)
+        self.batches = Histogram("twincar_batch_photos", "Cars computed at a time.", buckets=_BATCHES, registry=every)
         about = "Requests that were refused."
         self.rejected = Counter("twincar_rejected_requests", about, ["reason"], registry=every)
         about = "Photos that wait or are processed."
@@ -54,17 +55,20 @@ class Counters:
         for reason in get_args(RefusalReason):
             self.rejected.labels(reason)
 
-    def count(self, items: Sequence[Prediction | Explanation | Failure]) -> None:
+    def count(self, items: Sequence[Item]) -> None:
         """Count the results of a request."""
         for item in items:
             if isinstance(item, Failure):
                 self.failed.labels(item.error.defect.value).inc()
                 continue
-            prediction = item.prediction if isinstance(item, Explanation) else item
-            if prediction.answer:
-                self.answers.labels(_ACCEPTED, prediction.answer.level).inc()
-            else:
-                self.answers.labels(_NOT_SURE if prediction.reason == Reason.NOT_SURE else _REJECTED, "").inc()
+            for car in item:
+                self._count_car(car.prediction if isinstance(car, Explanation) else car)
+
+    def _count_car(self, prediction: Prediction) -> None:
+        if prediction.answer:
+            self.answers.labels(_ACCEPTED, prediction.answer.level).inc()
+        else:
+            self.answers.labels(_NOT_SURE if prediction.reason == Reason.NOT_SURE else _REJECTED, "").inc()
 
     def to_text(self) -> bytes:
         """The current values in Prometheus' text format."""

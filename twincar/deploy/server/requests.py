@@ -20,7 +20,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from twincar.core.errors import Defect, PhotoError
 from twincar.deploy.server.limits import Limits, Refusal, count_photos
 from twincar.deploy.server.schema import PhotosAsJson, RequestOptions
-from twincar.inference.classifier import PredictOptions
+from twincar.inference.classifier import PhotoOptions
 from twincar.inference.results import Failure
 
 Options = TypeVar("Options", bound=RequestOptions)
@@ -44,7 +44,7 @@ class Upload:
     data: bytes
 
 
-def parse_body(content_type: str, body: bytes, limits: Limits) -> tuple[list[Upload | Failure], PredictOptions]:
+def parse_body(content_type: str, body: bytes, limits: Limits) -> tuple[list[Upload | Failure], PhotoOptions]:
     """The photos (or failures), in their order, and the options for all.
 
     Raises:
@@ -60,7 +60,7 @@ def parse_body(content_type: str, body: bytes, limits: Limits) -> tuple[list[Upl
         raise Refusal(415, "not understood", f"Expected a Content-Type of {_FORM} or {_JSON}, but found {found}.")
     if not uploads:
         raise Refusal(422, "not understood", "Expected at least one photo, but found none: curl -F photos=@car.jpg ...")
-    chosen = PredictOptions(top_k=options.top_k, level=options.level, explain=options.explain)
+    chosen = PhotoOptions(top_k=options.top_k, level=options.level, explain=options.explain)
     return [_checked(upload, limits) for upload in uploads], chosen
 
 

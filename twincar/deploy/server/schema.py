@@ -65,13 +65,24 @@ class ExplanationItem(_Strict):
     ]
 
 
-class PredictionItem(_Strict):
-    """The prediction for one photo."""
+class CarItem(_Strict):
+    """The prediction for one car in a photo, or for the whole photo."""
 
-    photo: Annotated[str, Field(description="Its file name, or its number.")]
+    car: Annotated[int, Field(description="Its number in the photo, from 1; the most prominent car comes first.")]
+    box: Annotated[
+        tuple[int, int, int, int] | None,
+        Field(
+            description="The part of the photo that was cut out for it: left, top, right, bottom, pixels of the "
+            "upright photo; null if the whole photo was taken."
+        ),
+    ]
     accepted: Annotated[bool, Field(description="Whether there is an answer.")]
     reason: Annotated[
-        str, Field(description="Why there is none: 'not sure', 'not a car this model knows' or 'not calibrated'.")
+        str,
+        Field(
+            description="Why there is none: 'not sure', 'not a car this model knows', 'no car found' or "
+            "'not calibrated'."
+        ),
     ]
     answer: Annotated[str, Field(description="The answer, such as 'BMW Sedan'; empty if there is none.")]
     level: Annotated[str, Field(description="The level of the answer.")]
@@ -88,6 +99,14 @@ class PredictionItem(_Strict):
     ]
     topk: list[CandidateItem]
     explanation: ExplanationItem | None = None
+
+
+class PredictionItem(CarItem):
+    """The prediction for one photo: for its main car, and in `cars` for each."""
+
+    photo: Annotated[str, Field(description="Its file name, or its number.")]
+    car_count: Annotated[int, Field(description="Number of cars in the photo; 1 if the whole photo was taken.")]
+    cars: Annotated[list[CarItem], Field(description="All cars of the photo, with the same fields.")]
 
 
 class Unreadable(_Strict):
@@ -160,6 +179,8 @@ class ModelDescription(_Strict):
     backbone: str
     head: str
     input: ModelInput
+    framing: Annotated[str, Field(description="'car' if it was trained on photos cut to the car, else 'photo'.")]
+    finds_cars: Annotated[bool, Field(description="Whether the cars in photos are found and cut out first.")]
     calibration: ModelCalibration
     provenance: Annotated[dict[str, object], Field(description="Recipe, data, epoch, scores, versions.")]
     limits: RequestLimits

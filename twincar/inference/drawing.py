@@ -1,0 +1,156 @@
+"""Draw the cars of a photo into it: a box around each, and its name."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import cycle
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+
+from twincar.core.errors import UsageError
+from twincar.core.files import write_bytes
+from twincar.core.photos import read_photo
+from twincar.core.wording import percent
+from twincar.inference.results import Box, Failure, Prediction, Reason, by_photo
+
+# The palette of Okabe and Ito without black, which is safe for colour-blind people.
+_COLORS = ("#E69F00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
+_LONGER, _SHORTER = 800, 200  # least pixels of the sides; a smaller photo is enlarged, so that names fit
+_LONGEST = 4000  # to which a strip is enlarged at most
+_TEXT, _TEXT_IN_STRIP = 1 / 40, 1 / 8  # height of the text, as a share of the longer and at most of the shorter side
+_MANY = 12  # cars above which the text becomes smaller
+_SMALLEST_TEXT = 12  # pixels
+_QUALITY = 90  # of JPEG
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def draw_all(predictions: Iterable[Prediction | Failure], folder: Path) -> Iterator[Prediction | Failure]:
+    """Write each photo with its boxes and names into a folder as JPEG, named after the photo; passes predictions on.
+
+    Raises:
+        UsageError: the folder is not a new or an empty one.
+        StorageError: it cannot be written.
+        PhotoError: a photo cannot be read again.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"Expected a new or an empty folder for --draw, but {folder} holds something already.")
+    return _draw_each(predictions, folder)
+
+
+def _draw_each(predictions: Iterable[Prediction | Failure], folder: Path) -> Iterator[Prediction | Failure]:
+    names: Counter[str] = Counter()
+    for cars in by_photo(predictions):
+        if isinstance(cars, Failure):
+            yield cars
+            continue
+        data = io.BytesIO()
+        draw_cars(read_photo(cars[0].photo), cars).save(data, "JPEG", quality=_QUALITY)
+        stem = PurePosixPath(cars[0].photo.replace("\\", "/")).stem
+        names[stem] += 1
+        number = f"-{names[stem]}" if names[stem] > 1 else ""
+        write_bytes(folder / f"{stem}{number}.jpg", data.getvalue())
+        yield from cars
+
+
+def draw_cars(photo: Image.Image, cars: Sequence[Prediction]) -> Image.Image:
+    """A copy of an upright RGB photo with a box around each car and its name at the box; a small photo is enlarged."""
+    longer, shorter = max(photo.size), min(photo.size)
+    scale = max(1.0, _LONGER / longer, min(_SHORTER / shorter, _LONGEST / longer))
+    size = round(photo.width * scale), round(photo.height * scale)
+    picture = photo.resize(size, Image.Resampling.LANCZOS) if scale > 1 else photo.copy()
+    smaller = min(1.0, (_MANY / len(cars)) ** 0.5)
+    text_height = max(_SMALLEST_TEXT, round(min(max(size) * _TEXT, min(size) * _TEXT_IN_STRIP) * smaller))
+    font = ImageFont.load_default(text_height)
+    draw = ImageDraw.Draw(picture)
+    boxes = [_scaled(car.box, scale, size) for car in cars]
+    colors = [color for color, _ in zip(cycle(_COLORS), cars, strict=False)]
+    for box, color, car in reversed(list(zip(boxes, colors, cars, strict=True))):  # the main car on top
+        if car.box:
+            draw.rectangle(box, outline="black", width=text_height // 5 + 2)
+            draw.rectangle(_shrunk(box), outline=color, width=text_height // 5)
+    placed: list[Box] = []
+    for box, color, car in zip(boxes, colors, cars, strict=True):
+        text = _wrapped(_label(car), draw, font, size[0])
+        placed.append(_place(_text_size(text, draw, font), box, placed, size))
+        left, top, right, bottom = placed[-1]
+        draw.rectangle((left, top, right - 1, bottom - 1), fill=color)
+        pad = text_height // 4
+        draw.multiline_text((left + pad, top + pad), text, fill=_contrast(color), font=font, anchor="la")
+    return picture
+
+
+def _label(car: Prediction) -> str:
+    if car.answer:
+        return f"{car.answer.name} {percent(car.answer.probability)}"
+    return "unknown car" if car.reason is Reason.UNKNOWN_CAR else str(car.reason)
+
+
+def _scaled(box: Box | None, scale: float, size: tuple[int, int]) -> Box:
+    if box is None:
+        return 0, 0, *size
+    left, top, right, bottom = (round(edge * scale) for edge in box)
+    return left, top, max(right - 1, left), max(bottom - 1, top)
+
+
+def _shrunk(box: Box) -> Box:
+    left, top, right, bottom = box
+    return (left + 1, top + 1, right - 1, bottom - 1) if right - left > 2 and bottom - top > 2 else box
+
+
+def _wrapped(text: str, draw: ImageDraw.ImageDraw, font: Font, width: int) -> str:
+    """The text in as many lines as it takes to be no wider than the photo."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and _text_size(longer, draw, font)[0] <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)
+
+
+def _text_size(text: str, draw: ImageDraw.ImageDraw, font: Font) -> tuple[int, int]:
+    """Width and height of a label, with its border."""
+    _, _, right, bottom = draw.multiline_textbbox((0, 0), text, font=font, anchor="la")
+    pad = round(getattr(font, "size", _SMALLEST_TEXT)) // 4
+    return int(np.ceil(right)) + 2 * pad, int(np.ceil(bottom)) + 2 * pad
+
+
+def _place(label: tuple[int, int], box: Box, placed: Sequence[Box], size: tuple[int, int]) -> Box:
+    """Where a label goes: the first place at its box, and then further from it, that covers no other label.
+
+    If there is none, the one that covers the least of others.
+    """
+    width, height = label
+    left, top, right, bottom = box
+    rows = [top - height, bottom + 1, top, bottom - height + 1]
+    rows += [top - height - step * height for step in range(1, 4)] + [bottom + step * height for step in range(1, 4)]
+    best, least = (0, 0, width, height), float("inf")
+    for y in rows:
+        for x in (left, right - width + 1, (left + right - width) // 2):
+            x1 = min(max(x, 0), max(size[0] - width, 0))
+            y1 = min(max(y, 0), max(size[1] - height, 0))
+            place = (x1, y1, x1 + width, y1 + height)
+            covered = sum(_overlap(place, other) for other in placed)
+            if covered == 0:
+                return place
+            if covered < least:
+                best, least = place, covered
+    return best
+
+
+def _overlap(first: Box, second: Box) -> int:
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    return max(width, 0) * max(height, 0)
+
+
+def _contrast(color: str) -> str:
+    """Black or white, whichever is easier to read on a colour (luminance by ITU-R BT.601)."""
+    red, green, blue = ImageColor.getrgb(color)[:3]
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "white"
