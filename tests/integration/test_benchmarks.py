@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import draw_car
 from detector_files import constant_detector
 from PIL import Image
 from programs import run
@@ -36,6 +37,7 @@ RUN_HERE = {
         "benchmarks.quality.detection",
         "benchmarks.quality.duplicates",
         "benchmarks.quality.confident_learning",
+        "benchmarks.quality.framing",
         "benchmarks.speed.install",
     ),
     *("benchmarks.speed.serve_load", "tests.robustness.soak_server", "tests.robustness.soak_train"),
@@ -197,6 +199,16 @@ def test_a_folder_weighs_what_du_says(tmp_path: Path) -> None:
     told = subprocess.run(["du", "-s", "--block-size=1", tmp_path], capture_output=True, text=True, check=True)
     assert _megabytes(tmp_path) * 1e6 == int(told.stdout.split()[0])
     assert _megabytes(tmp_path) > 3
+
+
+def test_framings_are_scored(small_data: Path, small_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    draw_car(0, 0).save(tmp_path / "photos" / "car.png")
+    (tmp_path / "boxes.csv").write_text("filename,label\ncar.png,nothing known\n", encoding="utf-8")
+    arguments = ("--data", small_data, "--split", "val", "--count", 4, "--detect", "always", "--full", tmp_path)
+    told = run("benchmarks.quality.framing", small_run, *arguments, "--no-car", tmp_path / "photos")
+    assert re.search(r"^\| two cars side by side, each \| 4 \|", told, re.M)
+    assert "| full photos | 1 | 0.000" in told
 
 
 def test_a_training_is_soaked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
