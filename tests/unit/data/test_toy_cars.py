@@ -13,7 +13,16 @@ from PIL import Image
 from twincar.core.errors import StorageError
 from twincar.core.labels import parse_class_name
 from twincar.data.toy import cars as toycars
-from twincar.data.toy.cars import CLASS_NAMES, TWIN_PAIRS, WIDTH, ToyPhoto, TwinPair, draw_data_set, draw_photo
+from twincar.data.toy.cars import (
+    CLASS_NAMES,
+    TWIN_PAIRS,
+    WIDTH,
+    ToyPhoto,
+    TwinPair,
+    draw_data_set,
+    draw_photo,
+    draw_street,
+)
 from twincar.data.toy.twins import draw_twins
 
 pairs = pytest.mark.parametrize("pair", TWIN_PAIRS, ids=lambda pair: pair.first)
@@ -211,3 +220,19 @@ def test_the_picture_of_twins_shows_each_pair_in_the_same_place(tmp_path: Path) 
     different = (first != second).any(axis=2)[top : top + car.image.height]
     assert different.any()
     assert not (different & (car.part_mask == 0)).any()
+
+
+def test_a_street_shows_each_car_in_its_box(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [CLASS_NAMES[0], CLASS_NAMES[9], CLASS_NAMES[18]]
+    street, boxes = draw_street(names, seed=3, width=480)
+    assert street.width == 480
+    assert len(boxes) == 3
+    assert draw_street(names, seed=3, width=480)[0].tobytes() == street.tobytes()
+    monkeypatch.setattr(toycars, "_draw_faces", lambda *_: None)
+    empty = np.asarray(draw_street(names, seed=3, width=480)[0]).astype(int)
+    changed = abs(np.asarray(street).astype(int) - empty).max(axis=2) > 60
+    inside = np.zeros_like(changed)
+    for left, top, right, bottom in boxes:
+        assert changed[top:bottom, left:right].mean() > 0.3
+        inside[top:bottom, left:right] = True
+    assert changed[~inside].mean() < 0.02  # shadows

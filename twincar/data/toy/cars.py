@@ -36,6 +36,8 @@ WIDTH = 192
 """Width of every photo, pixels; the height, about 85 to 140, depends on the car."""
 PHOTOS_PER_CLASS: Mapping[str, int] = MappingProxyType({"train": 88, "test": 16})
 """Photos per class by split; the validation photos are taken from the training split later."""
+_SPACING = 5.6  # metres between the middles of cars in a street
+_STREET_VIEW = np.array([(0, 0, 3.6), (0, -3.0, 0), (0, 3.0, 0)])  # also in view: houses above the cars, and both kerbs
 _LENS = 5  # width in pixels of the widest blur
 _JPEG_QUALITY = 92
 _TINTS = np.array([[1, 1, 1], [1, 1, 1], [0.92, 0.95, 1.0], [1.06, 0.94, 0.8], [0.72, 0.74, 0.88]])  # day to dusk
@@ -215,6 +217,31 @@ def photograph(class_name: str, rng: np.random.Generator) -> ToyPhoto:
     return ToyPhoto(image=Image.fromarray(pixels), box=box, part_mask=part_mask.astype(np.uint8))
 
 
+def draw_street(
+    class_names: Sequence[str], *, seed: int, width: int = 960
+) -> tuple[Image.Image, list[tuple[int, int, int, int]]]:
+    """Draw a photo of several cars that stand one behind the other along a road.
+
+    Returns:
+        The photo, RGB, and the box of each car, half-open, in pixels.
+    """
+    rng = np.random.default_rng(seed)
+    designs = [_DESIGN[name] for name in class_names]
+    rows = [np.array([number * _SPACING, 0.0, 0.0]) for number in range(len(designs))]
+    corners = [_corners_of_both(_PAIR[name]) + row for name, row in zip(class_names, rows, strict=True)]
+    nearest = 2 * _SPACING * len(designs)
+    view = [point + row for point in _STREET_VIEW for row in (rows[0], rows[-1])]
+    camera, height = _aim_camera(rng, np.concatenate([*corners, view]), width, nearest, 1.2 * nearest)
+    image = Image.new("RGB", (width * SUPERSAMPLING, height * SUPERSAMPLING))
+    ground = draw_place(rng, image, camera)
+    depth = [float(camera[2] @ [*row, 1.0]) for row in rows]
+    for number in sorted(range(len(designs)), key=depth.__getitem__, reverse=True):  # the farthest first
+        faces = [*shadow_faces(BODIES[designs[number].body], ground), *car_faces(designs[number])]
+        _draw_faces(image, camera, [f._replace(corners=f.corners + rows[number]) for f in faces], _choose_paint(rng))
+    boxes = [_box(project(camera, points) / SUPERSAMPLING) for points in corners]
+    return Image.fromarray(_expose(rng, np.asarray(image.reduce(SUPERSAMPLING)))), boxes
+
+
 @cache
 def _corners_of_both(pair: TwinPair) -> Array:
     """The corners of both cars, N×3; both frame the photo, so that the framing does not reveal the class."""
@@ -228,13 +255,15 @@ def _choose_paint(rng: np.random.Generator) -> Paint:
     return Paint(body=body, glass=shaded((84, 104, 122), rng.uniform(0.55, 1.1)), light=light)
 
 
-def _aim_camera(rng: np.random.Generator, car: Array) -> tuple[Array, int]:
+def _aim_camera(
+    rng: np.random.Generator, car: Array, width: int = WIDTH, nearest: float = 8, farthest: float = 13
+) -> tuple[Array, int]:
     """A camera that has all corners of a car, N×3, well in view, and the height of its photos in pixels.
 
-    The camera is 3×4 and maps (x, y, z, 1) in metres to (column, row, 1)·w in pixels of the drawing.
+    It stands between `nearest` and `farthest` metres away, and its photos are `width` pixels wide. The camera is 3×4 and maps (x, y, z, 1) in metres to (column, row, 1)·w in pixels of the drawing.
     """
     yaw, pitch, roll = np.radians([rng.uniform(36, 54), rng.uniform(2, 6), rng.uniform(-4, 4)])
-    distance, side = rng.uniform(8, 13), rng.choice([-1.0, 1.0])
+    distance, side = rng.uniform(nearest, farthest), rng.choice([-1.0, 1.0])
     toward = np.array([np.sin(yaw) * np.cos(pitch), np.cos(yaw) * np.cos(pitch), np.sin(pitch)])
     right = side * np.array([-np.cos(yaw), np.sin(yaw), 0.0])
     up = side * np.cross(toward, right)
@@ -244,9 +273,9 @@ def _aim_camera(rng: np.random.Generator, car: Array) -> tuple[Array, int]:
     projected = project(camera, car)
     low, high = projected.min(axis=0), projected.max(axis=0)
     across, upright = rng.uniform((0.88, 0.78), (0.97, 0.88))  # the car's share of the photo's width and height
-    scale = across * WIDTH * SUPERSAMPLING / (high[0] - low[0])
+    scale = across * width * SUPERSAMPLING / (high[0] - low[0])
     height = round(scale * (high[1] - low[1]) / upright / SUPERSAMPLING)
-    room = np.array([WIDTH, height]) * SUPERSAMPLING - scale * (high - low)
+    room = np.array([width, height]) * SUPERSAMPLING - scale * (high - low)
     column, row = rng.uniform((0.2, 0.35), (0.8, 0.65)) * room - scale * low
     framed: Array = np.array([[scale, 0, column], [0, scale, row], [0, 0, 1]]) @ camera
     return framed, height
