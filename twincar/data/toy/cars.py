@@ -260,7 +260,8 @@ def _aim_camera(
 ) -> tuple[Array, int]:
     """A camera that has all corners of a car, N×3, well in view, and the height of its photos in pixels.
 
-    It stands between `nearest` and `farthest` metres away, and its photos are `width` pixels wide. The camera is 3×4 and maps (x, y, z, 1) in metres to (column, row, 1)·w in pixels of the drawing.
+    It stands between `nearest` and `farthest` metres away, and its photos are `width` pixels wide. The camera is 3×4 and
+    maps (x, y, z, 1) in metres to (column, row, 1)·w in pixels of the drawing.
     """
     yaw, pitch, roll = np.radians([rng.uniform(36, 54), rng.uniform(2, 6), rng.uniform(-4, 4)])
     distance, side = rng.uniform(nearest, farthest), rng.choice([-1.0, 1.0])
