@@ -77,12 +77,12 @@ def tighter(share: float) -> Frame:
 
 def on_grey(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Somewhere in a grey picture three times as wide and high."""
-    return _placed(photo, Image.new("RGB", (3 * photo.width, 3 * photo.height), _GREY), rng.uniform(size=2))
+    return _placed(photo, Image.new("RGB", (3 * photo.width, 3 * photo.height), _GREY), rng.uniform(size=2).tolist())
 
 
 def on_blur(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Somewhere in its own blurred enlargement, three times as wide and high."""
-    return _placed(photo, _blurred(photo, (3 * photo.width, 3 * photo.height)), rng.uniform(size=2))
+    return _placed(photo, _blurred(photo, (3 * photo.width, 3 * photo.height)), rng.uniform(size=2).tolist())
 
 
 def letterboxed(photo: Image.Image, _: np.random.Generator) -> Image.Image:

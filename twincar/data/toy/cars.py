@@ -233,7 +233,7 @@ def draw_street(
     view = [point + row for point in _STREET_VIEW for row in (rows[0], rows[-1])]
     camera, height = _aim_camera(rng, np.concatenate([*corners, view]), width, nearest, 1.2 * nearest)
     image = Image.new("RGB", (width * SUPERSAMPLING, height * SUPERSAMPLING))
-    ground = draw_place(rng, image, camera)
+    ground = draw_scene(rng, image, camera)
     depth = [float(camera[2] @ [*row, 1.0]) for row in rows]
     for number in sorted(range(len(designs)), key=depth.__getitem__, reverse=True):  # the farthest first
         faces = [*shadow_faces(BODIES[designs[number].body], ground), *car_faces(designs[number])]
@@ -260,8 +260,8 @@ def _aim_camera(
 ) -> tuple[Array, int]:
     """A camera that has all corners of a car, N×3, well in view, and the height of its photos in pixels.
 
-    It stands between `nearest` and `farthest` metres away, and its photos are `width` pixels wide. The camera is 3×4 and
-    maps (x, y, z, 1) in metres to (column, row, 1)·w in pixels of the drawing.
+    It stands between `nearest` and `farthest` metres away, and its photos are `width` pixels wide. It is a 3×4 matrix
+    that maps (x, y, z, 1) in metres to (column, row, 1)·w in pixels of the drawing.
     """
     yaw, pitch, roll = np.radians([rng.uniform(36, 54), rng.uniform(2, 6), rng.uniform(-4, 4)])
     distance, side = rng.uniform(nearest, farthest), rng.choice([-1.0, 1.0])
