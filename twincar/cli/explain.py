@@ -63,12 +63,7 @@ def explain(
     model = model_or_bundled(model)
     detection = detect_options(detect, detector)
     if score:
-        if detection != DetectOptions():
-            raise UsageError("Expected --score without --detect and --detector: it takes photos as they are.")
-        if images:
-            raise UsageError(
-                "Expected no photos with --score, which uses those of --split, but found some. Leave them out."
-            )
+        _check_scoring(images, detection)
         with progress("Scoring heat maps") as on_photo:
             scored = score_explanations(
                 model, split=split, count=count or 100, data_folder=data, out=out, on_photo=on_photo
@@ -90,6 +85,15 @@ def explain(
             on_photo=on_photo,
         )
     typer.echo(f"{counted(len(result.photos), 'photo')} explained in {result.grid.parent}\nGrid: {result.grid}")
+
+
+def _check_scoring(images: list[str] | None, detection: DetectOptions) -> None:
+    if detection != DetectOptions():
+        raise UsageError("Expected --score without --detect and --detector: it takes photos as they are.")
+    if images:
+        raise UsageError(
+            "Expected no photos with --score, which uses those of --split, but found some. Leave them out."
+        )
 
 
 def _is_photo(argument: str) -> bool:

@@ -101,14 +101,20 @@ def push(
         write_text(folder / CARD, card.to_markdown())
         sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
         log.info("%s, %.1f MB.", counted(len(sizes), "file"), sum(sizes.values()) / 1e6)
-        commit = None
-        if out is None:
-            commit = publish(folder, repository, private=private, message=_message(card), own_files=_OWN_FILES)
+        message = _message(card)
+        commit = None if out else publish(folder, repository, private=private, message=message, own_files=_OWN_FILES)
+    return _pushed(repository, card, sizes, out, commit)
+
+
+def _pushed(
+    repository: Repository, card: ModelCard, sizes: dict[str, int], out: Path | None, commit: str | None
+) -> Pushed:
+    metrics = card.run.metrics if card.run else None
     return Pushed(
         repository=repository.name,
         files=sizes,
-        split=card.run.metrics.split if card.run else None,
-        accuracy=card.run.metrics.accuracy.value if card.run else None,
+        split=metrics.split if metrics else None,
+        accuracy=metrics.accuracy.value if metrics else None,
         loads_in_timm=card.loads_in_timm,
         folder=out,
         commit=commit,

@@ -109,11 +109,7 @@ def compare(
         sections.append(_compare_pair(explainer, subject, predictions, pair, photo, page))
         if on_photo:
             on_photo(done, len(pairs))
-    for section in sections:
-        photos = [item for group in section.photos.values() for item in group]
-        if photos:
-            title = f"{section.pair.first} (orange) or {section.pair.second} (blue)"
-            plots.save(overlay_figures.contrast_grid(photos, title), folder / section.pair.pngs[0])
+    _save_grids(folder, sections)
     title = " or ".join(spec.classes[index] for index in named[0]) if named else "Twins: the most confused pairs"
     shown = [_template_values(section) for section in sections]
     html = render("compare.html.jinja", title=title, run=subject.name, split=split, own=_USER_PHOTO, shown=shown)
@@ -121,6 +117,15 @@ def compare(
     result = Comparison(split, [section.pair for section in sections], folder / page)
     _update_list(subject.reports / COMPARISONS, page, result.pairs)
     return result
+
+
+def _save_grids(folder: Path, sections: Sequence[_Section]) -> None:
+    """Save a picture of the photos of each pair that has some."""
+    for section in sections:
+        photos = [item for group in section.photos.values() for item in group]
+        if photos:
+            title = f"{section.pair.first} (orange) or {section.pair.second} (blue)"
+            plots.save(overlay_figures.contrast_grid(photos, title), folder / section.pair.pngs[0])
 
 
 def _named_pair(classes: ClassNames, names: Sequence[str]) -> list[tuple[int, int]]:

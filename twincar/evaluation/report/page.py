@@ -106,15 +106,13 @@ def report(
     data = _open_data(subject)
     reports = subject.reports if data else subject.own_reports
     split = _evaluated_split(subject, reports)
-    spec = subject.spec
     metrics, classes = artifacts.read_metrics(reports / split), artifacts.read_classes(reports / split)
     predictions = artifacts.read_predictions(reports / split / PREDICTIONS)
-    room = MAX_PAGE_BYTES - _BYTES_WITHOUT_IMAGES - _BYTES_PER_CLASS * len(classes)
-    images = ImageBudget(data.photos() if data else {}, room)
-    confusion = _Confusion(confusion_of(predictions, spec.classes), spec.classes)
+    images = _image_budget(data, len(classes))
+    confusion = _Confusion(confusion_of(predictions, subject.spec.classes), subject.spec.classes)
     wrong = [row for row in predictions if not row.correct]
     twins = show_twins(confusion.pairs(_TWINS), predictions, {row.name: row.photos for row in classes}, images)
-    mistakes = show_mistakes(wrong, images, subject.engine, spec, on_photo)
+    mistakes = show_mistakes(wrong, images, subject.engine, subject.spec, on_photo)
     page = render(
         "report.html.jinja",
         title=f"TwinCar report: {subject.name}",
@@ -136,9 +134,14 @@ def report(
         **_trained(subject),
         **_measured(subject, reports, metrics, confusion),
     )
-    path = Path(out) if out else reports / REPORT
-    write_text(path, page)
+    write_text(path := Path(out) if out else reports / REPORT, page)
     return Report(path, split, path.stat().st_size)
+
+
+def _image_budget(data: PreparedData | None, classes: int) -> ImageBudget:
+    return ImageBudget(
+        data.photos() if data else {}, MAX_PAGE_BYTES - _BYTES_WITHOUT_IMAGES - _BYTES_PER_CLASS * classes
+    )
 
 
 def _evaluated_split(subject: Subject, reports: Path) -> str:
