@@ -34,6 +34,7 @@ def main(quickstart: Path) -> None:
     """Replace the pictures in `docs/images`."""
     run = quickstart / "run"
     _jpeg(quickstart / "twins.png", "toycars.jpg", width=1220)
+    _jpeg(quickstart / "street_named.jpg", "street.jpg", width=960)
     _jpeg(run / "reports" / "explain" / "grid.png", "explained.jpg", width=1300)
     comparison = twincar.compare(run, split="test", count=1)
     _jpeg(comparison.page.parent / comparison.pairs[0].pngs[0], "compare.jpg", width=1088, height=455)  # two rows

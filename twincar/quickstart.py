@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import time
 from dataclasses import dataclass
@@ -10,10 +11,16 @@ from typing import TYPE_CHECKING
 
 from twincar.core.config import TrainConfig
 from twincar.core.errors import UsageError
+from twincar.core.files import write_bytes
+from twincar.core.options import DetectOptions
+from twincar.core.photos import read_photo
 from twincar.core.runs import RunFolder
+from twincar.data.toy.cars import draw_street
 from twincar.data.toy.twins import draw_twins
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from twincar.evaluation.report.page import Report
     from twincar.evaluation.results import Evaluation
     from twincar.explanation.explain import ExplanationImages
@@ -23,7 +30,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RUN = "run"
-_TWINS = "twins.png"
+_TWINS, _STREET, _NAMED = "twins.png", "street.png", "street_named.jpg"
+_STREET_CARS = ("Bellwood Carter SUV 2009", "Estrella Luna Minivan 2009", "Bellwood Porter Van 2007")
+_STREET_SEED = 120
 _DATA = "toycars"
 
 
@@ -36,8 +45,11 @@ class Quickstart:
     trained: TrainResult
     evaluation: Evaluation
     explanation: ExplanationImages
-    photo: Path
-    prediction: Prediction
+    street: Path
+    cars: list[Prediction]
+    """The prediction for each car in the street."""
+    named: Path
+    """The street with a box and a name for each car."""
     report: Report
     seconds: float
 
@@ -52,6 +64,7 @@ class Quickstart:
             "its learning curves": run.reports / "curve_accuracy_f1.png",
             "its confusion matrix": self.evaluation.folder / "confusion_matrix.png",
             "what it looked at": self.explanation.grid,
+            "the cars in a street": self.named,
             "every prediction": self.evaluation.folder / "predictions.csv",
         }
 
@@ -67,6 +80,7 @@ def quickstart(out: Path) -> Quickstart:
         raise UsageError(f"{out} holds an earlier quickstart. Look at it there, choose another --out, or delete it.")
     started = time.perf_counter()
     draw_twins(out / _TWINS)
+    _save(draw_street(_STREET_CARS, seed=_STREET_SEED)[0], out / _STREET)
     log.info("1/6 The task: 24 cars in twelve pairs of twins that differ in one small part. See them: %s", out / _TWINS)
 
     # Imported once there is something to look at: torch takes seconds.
@@ -75,6 +89,7 @@ def quickstart(out: Path) -> Quickstart:
     from twincar.evaluation.report.page import report
     from twincar.explanation.explain import explain
     from twincar.inference.classifier import Classifier
+    from twincar.inference.drawing import draw_cars
     from twincar.training.train import resume, train
 
     log.info("2/6 Drawing the photos, and checking that each can be read and that no two splits share one.")
@@ -93,12 +108,27 @@ def quickstart(out: Path) -> Quickstart:
     evaluation = evaluate(run, split="test", tta=True)
     log.info("5/6 Explaining: which part of a photo each prediction rests on (Grad-CAM++).")
     explanation = explain(run, split="test")
-    log.info("6/6 Predicting one photo, and gathering everything on one page.")
-    photo = data.path(data.split("test")[0])
-    prediction = Classifier.load(run).predict(photo)
-    page = report(run)
-    seconds = time.perf_counter() - started
-    return Quickstart(out / _TWINS, out / _DATA, trained, evaluation, explanation, photo, prediction, page, seconds)
+    log.info("6/6 Predicting: finding and naming the cars in a street, and gathering everything on one page.")
+    cars = Classifier.load(run, detection=DetectOptions(detect="always")).predict_cars(out / _STREET)
+    _save(draw_cars(read_photo(out / _STREET), cars), out / _NAMED)
+    return Quickstart(
+        twins=out / _TWINS,
+        data=out / _DATA,
+        trained=trained,
+        evaluation=evaluation,
+        explanation=explanation,
+        street=out / _STREET,
+        cars=cars,
+        named=out / _NAMED,
+        report=report(run),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    file = io.BytesIO()
+    picture.save(file, "PNG" if path.suffix == ".png" else "JPEG", quality=90)
+    write_bytes(path, file.getvalue())
 
 
 def _is_finished(run: RunFolder) -> bool:

@@ -24,7 +24,7 @@ def test_quickstart(tmp_path: Path) -> None:
     run = RunFolder.open(tmp_path / "q" / "run")
     assert best_epoch(run.read_history())["val_f1_macro"] >= 0.90
     told = [Path(line.split()[-1]) for line in result.stdout.splitlines() if line.startswith("  ")]
-    assert len(told) == 8
+    assert len(told) == 9
     assert told[-1].name == "report.html"
     assert all((tmp_path / path).exists() for path in told)
     metrics = json.loads((run.reports / "test" / "metrics.json").read_text())

@@ -67,12 +67,13 @@ def quickstart(
     run = result.trained.run.path
     print_training(result.trained)
     print_evaluation(result.evaluation)
-    typer.echo(f"\n{result.photo}:")
-    print_answers([result.prediction])
+    typer.echo(f"\n{result.street}:")
+    print_answers(result.cars)
     typer.echo(f"\nDone in {result.seconds:.0f} s. What it made:")
     for what, path in result.made.items():
         typer.echo(f"  {what:<21} {path}")
-    typer.echo(f"Next: twincar predict --model {run} PHOTO...    or on your own cars: twincar prepare --help")
+    typer.echo(f"Next: twincar predict --model {run} --detect always --cars all PHOTO...")
+    typer.echo("On your own cars: twincar prepare --help")
     typer.echo(f"All of it on one page, to open in a browser:\n  {'the report':<21} {result.report.path}")
 
 

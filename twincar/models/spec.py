@@ -89,13 +89,14 @@ class ModelSpec:
         """Parse a header; `source` is the name of the file in messages.
 
         Raises:
-            CheckpointError: it is damaged, or of a later format.
+            CheckpointError: it is damaged, or of another format.
         """
         try:
             header = json.loads(text)
             if header["format"] != _FORMAT:
                 raise CheckpointError(
-                    f"Expected a model of format {_FORMAT} in {source}, but found {header['format']!r}. Update twincar."
+                    f"Expected a model of format {_FORMAT} in {source}, but found {header['format']!r}. Update twincar "
+                    "if that is a later format; train or export the model again if it is an earlier one."
                 )
             classes = ClassNames(tuple(row["name"] for row in header["classes"]))
             if header["classes"] != classes.to_rows():
