@@ -21,17 +21,13 @@ from twincar.core.errors import PhotoError
 from twincar.core.options import Cars, DetectOptions
 from twincar.core.photos import Photo, read_photo
 from twincar.core.preprocess import Preprocessing
-from twincar.detection import Car, Detector, cut_box, load_detector
+from twincar.detection import Detector, load_detector
+from twincar.detection.framing import frame_cars
 from twincar.inference.results import Box, Failure
 from twincar.models.engines.base import Engine
 from twincar.models.spec import ModelSpec
 
 _BATCH = 64
-_FILLING = 0.8  # least share of a photo that a car's box covers if the photo is of this car from edge to edge
-_FILLING_THRESHOLD = 0.5  # least probability of such a car, as a share of the detector's threshold
-# A detector is less sure of a car without surroundings, and its boxes cut off parts of it. The two were chosen on 1,200
-# training photos of Stanford Cars, cut to the car: the bundled detector found no car in 3 by its own threshold, in 1 at
-# half of it; shares of 0.6 to 0.85 gave the same, one of 0.9 lost more. See docs/deploy.md for the test.
 
 
 @dataclass(frozen=True)
@@ -84,24 +80,10 @@ class CarFinder:
         return self.crops(photo, "main")[0].cut(photo)
 
     def crops(self, photo: Image.Image, cars: Cars) -> list[Crop]:
-        """The cars in an upright RGB photo, the most prominent first; if there is none, the whole photo.
-
-        A photo that one car fills from edge to edge is taken whole, as that one car.
-        """
-        found = self.detector.find(photo)
-        if not found:
-            unsure = self.detector.find(photo, threshold=_FILLING_THRESHOLD * self.detector.header.threshold)
-            found = [car for car in unsure if _share_of(photo, car) >= _FILLING]
-        if not found:
-            return [Crop(is_car=False)]
-        if _share_of(photo, found[0]) >= _FILLING:
-            return [Crop((0, 0, *photo.size))]
-        chosen = found[:1] if cars == "main" else found
-        return [Crop(cut_box(car, photo.width, photo.height, self.margin)) for car in chosen]
-
-
-def _share_of(photo: Image.Image, car: Car) -> float:
-    return (car.right - car.left) * (car.bottom - car.top) / (photo.width * photo.height)
+        """The cars in an upright RGB photo, the most prominent first, see `frame_cars`; if there is none, all of it."""
+        boxes = frame_cars(self.detector, photo, self.margin)
+        chosen = boxes[:1] if cars == "main" else boxes
+        return [Crop(box) for box in chosen] or [Crop(is_car=False)]
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,8 @@ class Found(Detector):
         self.header = DetectorHeader(classes=("car",), cars=("car",), fit="squash", threshold=0.4)
 
     def find(self, photo: object, *, threshold: float | None = None) -> list[Car]:  # noqa: ARG002
-        assert threshold == 0.2
-        return [car for car in self.cars if car.probability >= threshold]
+        least = self.header.threshold if threshold is None else threshold
+        return [car for car in self.cars if car.probability >= least]
 
 
 def test_a_margin_is_a_share_of_the_boxs_sides() -> None:
