@@ -30,6 +30,13 @@ def test_quickstart(tmp_path: Path) -> None:
     metrics = json.loads((run.reports / "test" / "metrics.json").read_text())
     assert metrics["photos"] == 384
     assert metrics["macro_f1"]["value"] >= 0.90
+    predict = ["predict", "--model", "q/run", "--detect", "always", "--cars", "all", "--draw", "drawn", "q/street.png"]
+    drawn = subprocess.run(
+        [*command[:3], *predict], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert drawn.returncode == 0, drawn.stderr
+    assert all(f"car {number} of 3" in drawn.stdout for number in (1, 2, 3))
+    assert (tmp_path / "drawn" / "street.jpg").is_file()
     again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 2
     assert "earlier quickstart" in again.stderr
