@@ -36,6 +36,7 @@ NOT_RUN = {
     "installs software": "the tests have what they need",
     "needs a network": "the tests have none",
     "needs Stanford Cars": "no photo of it is part of the project",
+    "needs the quickstart": "tests/slow/test_quickstart.py runs it",
     "runs until it is stopped": "servers are tested in test_server.py and test_demo.py",
     "takes minutes": "tested on less elsewhere: the quickstart in test_quickstart.py, and `make test` runs this",
 }

@@ -50,8 +50,8 @@ def test_the_reference_shows_what_is_public(site: Path) -> None:
 
 
 def test_a_default_is_shown_by_its_value(site: Path) -> None:
-    page = (site / "reference" / "functions" / "evaluate.html").read_text(encoding="utf-8")
-    assert f"confidence: float = {CONFIDENCE}," in re.sub("<[^>]+>", "", page)
+    page = (site / "reference" / "prediction.html").read_text(encoding="utf-8")
+    assert f"min_confidence: float = {CONFIDENCE}," in re.sub("<[^>]+>", "", page)
 
 
 def test_nothing_comes_from_another_host(site: Path) -> None:

@@ -19,7 +19,7 @@ import timm
 from safetensors.torch import save
 from torch import Tensor
 
-from twincar.core.errors import CheckpointError, UsageError
+from twincar.core.errors import CheckpointError, UsageError, storage_errors
 from twincar.core.files import write_bytes
 from twincar.core.user_files import read_bounded
 from twincar.models.weights import read_state_dict
@@ -92,7 +92,8 @@ def _read_member(package: Path) -> tuple[str, bytes]:
 def _load(content: bytes) -> dict[str, Tensor]:
     with tempfile.TemporaryDirectory(prefix="twincar-") as folder:
         path = Path(folder, "weights.pth")
-        path.write_bytes(content)
+        with storage_errors(path):
+            path.write_bytes(content)
         return read_state_dict(path)[0]
 
 

@@ -129,7 +129,7 @@ def test_third_party_weights_are_judged_calibrated_and_exported(photos: Path, mo
     assert len(twincar.compare("theirs.pth", names, data_folder=folder).pairs) == 1
     calibrated = twincar.calibrate("theirs.pth", data_folder=folder, out=Path("calibrated.safetensors"))
     exported = twincar.export(calibrated.path, data_folder=folder)
-    assert exported.comparison.equal_answers == 1
+    assert exported.comparison.equal_predictions == 1
     calibration = twincar.load(exported.path).spec.calibration
     assert (calibration.temperature, calibration.photos) == (pytest.approx(calibrated.calibration.temperature), 6)
 
@@ -144,7 +144,7 @@ def test_the_bundled_model_is_exported_into_another_form(tmp_path: Path, monkeyp
     result = twincar.export(data_folder=tmp_path / "cars", format="openvino", precision="int8-weights")
     assert result.path.parent == Path()  # never beside the model, which lies within the package
     assert bundled.MODEL.stem in str(result.path)
-    assert result.comparison.equal_answers == 1
+    assert result.comparison.equal_predictions == 1
     ours, its = (twincar.load(model).predict(photo) for model in (result.path, None))
     assert ours.top1.name == its.top1.name
     assert ours.confidence == pytest.approx(its.confidence, abs=1e-3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gc
+import weakref
 from pathlib import Path
 from typing import Any, cast
 
@@ -162,12 +162,14 @@ def test_crops_are_cut_one_after_the_other() -> None:
     photo = Image.new("RGB", (2000, 1500))
     many = [Car(x * 90, y * 140, x * 90 + 300, y * 140 + 300, 0.9) for x in range(20) for y in range(10)]
     alive: list[int] = []
-
+    crops: list[weakref.ref[Image.Image]] = []
     cut = Crop.cut
 
     def counting(self: Crop, whole: Image.Image) -> Image.Image:
-        alive.append(sum(type(item) is Image.Image and item.size == (300, 300) for item in gc.get_objects()))
-        return cut(self, whole)
+        alive.append(sum(crop() is not None for crop in crops))
+        crop = cut(self, whole)
+        crops.append(weakref.ref(crop))
+        return crop
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Crop, "cut", counting)
