@@ -139,7 +139,7 @@ def test_the_bundled_model_is_exported_into_another_form(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cars" / stanford_cars()[0]).mkdir(parents=True)
     photo = paint(tmp_path / "cars" / stanford_cars()[0] / "0.jpg", (200, 30, 40))
-    with pytest.raises(UsageError, match="it is in int8-weights and stays so"):
+    with pytest.raises(UsageError, match="it is in int8-weights, which cannot be changed"):
         twincar.export(data_folder=tmp_path / "cars", format="openvino")
     result = twincar.export(data_folder=tmp_path / "cars", format="openvino", precision="int8-weights")
     assert result.path.parent == Path()  # never beside the model, which lies within the package
