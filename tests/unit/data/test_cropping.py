@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from command_line import run
 from conftest import write_class_folders
@@ -122,6 +123,21 @@ def test_cut_to_the_boxes_of_the_source(table: Path) -> None:
     assert manifest["kept_whole"] == {"no box": 1, "swapped box": 1}
     assert any("swapped in 1 box (line 11)" in note for note in manifest["notes"])
     assert sorted(path.name for path in data.folder.iterdir()) == ["annotations.csv", "classes.json", "manifest.json"]
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.int32(), 4), pa.list_(pa.float64())])
+def test_boxes_of_a_parquet_file_are_left_top_right_bottom(tmp_path: Path, kind: pa.DataType) -> None:
+    boxes = [[4, 8, 64, 56]] * 8  # of photos of 96×64 pixels
+    boxes[1], boxes[2] = [64, 8, 4, 56], None
+    source = write_parquet(tmp_path / "source" / "parquet", 8, pa.array(boxes, kind))
+    data = prepared(source, crop="box", margin=0.0)
+    assert sorted(str(annotation.crop) for annotation in data.annotations) == ["(4, 8, 64, 56)"] * 5 + ["None"] * 2
+    assert data.manifest["kept_whole"] == {"no box": 1, "swapped box": 1}
+
+
+def test_a_column_of_another_kind_is_no_box(tmp_path: Path) -> None:
+    source = write_parquet(tmp_path / "source" / "parquet", 8, pa.array([["left", "top"]] * 8))
+    assert all(annotation.box is None for annotation in prepared(source).annotations)
 
 
 def test_without_a_crop_photos_stay_as_they_are(table: Path) -> None:

@@ -1,6 +1,7 @@
 """Parquet files in the format of data sets on the hub: photos as bytes, class names in the schema.
 
-data/<split>-00000-of-00002.parquet     columns image (struct of bytes and path) and label (index from 0)
+data/<split>-00000-of-00002.parquet     columns image (struct of bytes and path) and label (index from 0); the column
+                                        bbox, if there is one, is left, top, right and bottom of the car in pixels
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import pyarrow.parquet as pq
 from twincar.core.errors import DataError
 from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames, canonical_name, shorten
-from twincar.core.photos import MAX_BYTES
+from twincar.core.photos import MAX_BYTES, Box
+from twincar.data.boxes import BoxFault, read_box
 from twincar.data.sources.base import (
     OPTIONAL_SPLITS,
     SPLIT_WORDS,
@@ -32,6 +34,7 @@ from twincar.data.sources.base import (
 
 _FILE_NAME = re.compile(r"(?P<split>\w+)(-[^.]*)?\.parquet")
 _SHARD = re.compile(r"-\d+-of-(\d+)\.parquet")
+_BOX = "bbox"
 _BATCH = 1  # rows read at once: a few bytes can decompress to many large photos, and more rows are not faster
 
 
@@ -45,6 +48,7 @@ class _ParquetFile:
     """The file's own class names, in the order of its labels."""
     total: int
     """Number of rows."""
+    has_boxes: bool
 
 
 def holds_parquet(folder: Path) -> bool:
@@ -124,7 +128,8 @@ def _read_file(path: Path, split: str) -> _ParquetFile:
         raise DataError(f"Expected the columns image (struct) and label (whole numbers) in {path}, but found {found}.")
     names = tuple(canonical_name(name) for name in _names_in(schema.metadata or {}, path))
     _check_numbers(path, len(names))
-    return _ParquetFile(path=path, split=split, names=names, total=total)
+    has_boxes = _holds_boxes(types.get(_BOX, pa.null()))
+    return _ParquetFile(path=path, split=split, names=names, total=total, has_boxes=has_boxes)
 
 
 def _check_numbers(path: Path, classes: int) -> None:
@@ -152,6 +157,11 @@ def _holds_photos(kind: pa.DataType) -> bool:
     )
 
 
+def _holds_boxes(kind: pa.DataType) -> bool:
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return is_list and (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type))
+
+
 def _names_in(metadata: Mapping[bytes, bytes], path: Path) -> list[str]:
     try:
         names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
@@ -170,7 +180,7 @@ def _rows_of(opened: list[_ParquetFile], classes: ClassNames) -> Iterator[Source
     for file in opened:
         # Two splits may count the same classes in different orders.
         labels = [None if is_no_label(name) else classes.find(name) for name in file.names]
-        for number, (image, label) in enumerate(_cells_of(file.path)):
+        for number, (image, label, box) in enumerate(_cells_of(file)):
             photo = (image or {}).get("bytes") or b""
             found = _label(label, labels)
             folder = (_safe(classes[found]) if isinstance(found, int) else "") or "other"
@@ -179,7 +189,9 @@ def _rows_of(opened: list[_ParquetFile], classes: ClassNames) -> Iterator[Source
                 name = f"{file.path.stem}-{number:05d}-{name}"
             name = f"{file.split}/{folder}/{name}"
             used.add(name.casefold())
-            yield SourceRow(name=name, label=found, split=file.split, photo=photo)
+            fault = box if isinstance(box, BoxFault) else None
+            kept = None if isinstance(box, BoxFault) else box
+            yield SourceRow(name=name, label=found, split=file.split, photo=photo, box=kept, box_fault=fault)
 
 
 def _label(number: int | None, labels: list[int | None]) -> int | str | None:
@@ -188,16 +200,28 @@ def _label(number: int | None, labels: list[int | None]) -> int | str | None:
     return labels[number] if 0 <= number < len(labels) else str(number)
 
 
-def _cells_of(path: Path) -> Iterator[tuple[dict[str, Any] | None, int | None]]:
-    """Image and label of each row, read in batches."""
+def _cells_of(table: _ParquetFile) -> Iterator[tuple[dict[str, Any] | None, int | None, Box | BoxFault | None]]:
+    """Image, label and box of each row, read in batches."""
+    path, columns = table.path, ["image", "label", *([_BOX] if table.has_boxes else [])]
     try:
         # Pre-buffering would keep all data in memory until the end of the file.
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
-            for batch in file.iter_batches(_BATCH, columns=["image", "label"]):
-                for image, label in zip(batch.column("image"), batch.column("label"), strict=True):
-                    yield _plain(image, path), label.as_py()
+            for batch in file.iter_batches(_BATCH, columns=columns):
+                for image, label, *box in zip(*map(batch.column, columns), strict=True):
+                    yield _plain(image, path), label.as_py(), _box(box[0].as_py()) if box else None
     except (pa.ArrowException, OSError, LookupError, ValueError) as error:
         raise _damaged(path, error) from None
+
+
+def _box(sides: list[float | None] | None) -> Box | BoxFault | None:
+    if not sides:
+        return None
+    if len(sides) != 4:
+        return BoxFault.INCOMPLETE
+    try:
+        return read_box(["" if side is None else str(side) for side in sides])
+    except ValueError:  # infinite, or not a number
+        return BoxFault.ELSEWHERE
 
 
 def _plain(image: pa.StructScalar, path: Path) -> dict[str, Any] | None:
