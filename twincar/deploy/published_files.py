@@ -35,7 +35,7 @@ from twincar.models.locate import (
     TIMM_WEIGHTS,
     WEIGHTS_FILE,
 )
-from twincar.models.network import SCALED, CarNet, timm_weights
+from twincar.models.network import SCALED, CarNet, classifies_as_timm, timm_weights
 from twincar.models.onnx_header import copy_with_header
 from twincar.models.spec import ModelSpec
 
@@ -205,7 +205,7 @@ def _write_results(folder: Path, report: Path) -> None:
 
 def _write_for_timm(folder: Path, network: CarNet, spec: ModelSpec) -> bool:
     """Write weights and configuration in the format of timm; returns whether timm has such a model."""
-    if spec.head != "linear":
+    if spec.head != "linear" or not classifies_as_timm(network):
         return False
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in timm_weights(network).items()}
     write_bytes(folder / TIMM_WEIGHTS, save(tensors, metadata={"format": "pt"}))

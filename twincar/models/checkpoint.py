@@ -12,12 +12,12 @@ from typing import Any
 
 from safetensors.torch import save
 
-from twincar.core.errors import CheckpointError
+from twincar.core.errors import CheckpointError, UsageError
 from twincar.core.files import write_bytes
 from twincar.core.labels import ClassNames
 from twincar.core.options import Head
 from twincar.core.preprocess import Preprocessing
-from twincar.models.network import CarNet, rename_timm_weights
+from twincar.models.network import CarNet, classifies_as_timm, rename_timm_weights
 from twincar.models.spec import HEADER_KEY, ModelSpec
 from twincar.models.weights import fit_weights, read_state_dict
 
@@ -61,7 +61,8 @@ def load_published_model(path: Path, classes: ClassNames, backbone: str) -> tupl
     to 224, as in the training of that model.
 
     Raises:
-        UsageError: there is no such file, or `backbone` is not a timm network with a feature map.
+        UsageError: there is no such file, or `backbone` is not a timm network with a feature map from whose pooling its
+            classifier follows.
         CheckpointError: it is damaged, not safe to open, or does not fit `backbone` and `classes`.
     """
     state, _ = read_state_dict(path)
@@ -69,6 +70,12 @@ def load_published_model(path: Path, classes: ClassNames, backbone: str) -> tupl
     preprocessing = Preprocessing(height=224, width=224)
     spec = ModelSpec(backbone=backbone, head=head, classes=classes, preprocessing=preprocessing)
     network = build_network(spec)
+    if not classifies_as_timm(network):
+        raise UsageError(
+            f"Expected weights of a network whose pooled features go straight to its classifier, as in EfficientNet, "
+            f"ResNet and RegNet, but timm's {backbone} computes more in between, which TwinCar places before the "
+            "pooling. Train it with --backbone, from these weights by --pretrained."
+        )
     normalisation = {"mean": network.mean, "std": network.std}
     return _with_weights(network, spec, rename_timm_weights(state, network) | normalisation, path), spec
 

@@ -100,6 +100,17 @@ def load_pretrained(network: CarNet, source: str, backbone: str) -> None:
     fit_weights(network.backbone, state, what=f"the backbone {backbone}", source=source)
 
 
+def classifies_as_timm(network: CarNet) -> bool:
+    """Whether timm computes only its classifier after the pooling, so that equal weights give equal logits there."""
+    images = torch.rand(1, 3, *_PROBE, device=network.mean.device)
+    was_training = network.backbone.training
+    with torch.inference_mode():
+        features = network.backbone.eval()(images)
+        before = network.backbone.forward_features(images)
+    network.backbone.train(was_training)
+    return before.shape == features.shape and torch.equal(before, features)
+
+
 def classifier_name(network: CarNet) -> str:
     """What timm calls the last layer of this architecture: 'classifier', 'fc' or 'head.fc'."""
     name: str = network.backbone.pretrained_cfg["classifier"]

@@ -19,7 +19,7 @@ from twincar.data.dataset import PreparedData
 from twincar.deploy.export import export
 from twincar.explanation.randomised import randomised_engines
 from twincar.models.checkpoint import load_published_model
-from twincar.models.network import CarNet, load_pretrained, timm_weights
+from twincar.models.network import CarNet, classifies_as_timm, load_pretrained, timm_weights
 from twincar.training.train import train
 
 # One of each family; their larger members differ in width and depth.
@@ -54,6 +54,15 @@ def test_timms_own_logits_are_those_of_the_same_weights(backbone: str, tmp_path:
         expected = theirs((images * 255 - network.mean) / network.std)
         assert torch.allclose(network(images * 255), expected, atol=1e-4)
     assert timm_weights(network).keys() == theirs.state_dict().keys()
+
+
+@pytest.mark.parametrize("backbone", ["test_convnext", "mobilenetv3_small_050"])
+def test_weights_that_timm_would_use_in_another_way_are_refused(backbone: str, tmp_path: Path) -> None:
+    theirs = timm.create_model(backbone, num_classes=196)
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    with pytest.raises(UsageError, match="before the pooling"):
+        load_published_model(tmp_path / "theirs.pth", ClassNames(stanford_cars()), backbone)
+    assert not classifies_as_timm(CarNet(backbone, 3))
 
 
 @pytest.mark.parametrize(
