@@ -80,7 +80,6 @@ def quickstart(out: Path) -> Quickstart:
         raise UsageError(f"{out} holds an earlier quickstart. Look at it there, choose another --out, or delete it.")
     started = time.perf_counter()
     draw_twins(out / _TWINS)
-    _save(draw_street(_STREET_CARS, seed=_STREET_SEED)[0], out / _STREET)
     log.info("1/6 The task: 24 cars in twelve pairs of twins that differ in one small part. See them: %s", out / _TWINS)
 
     # Imported once there is something to look at: torch takes seconds.
@@ -109,6 +108,7 @@ def quickstart(out: Path) -> Quickstart:
     log.info("5/6 Explaining: which part of a photo each prediction rests on (Grad-CAM++).")
     explanation = explain(run, split="test")
     log.info("6/6 Predicting: finding and naming the cars in a street, and gathering everything on one page.")
+    _save(draw_street(_STREET_CARS, seed=_STREET_SEED)[0], out / _STREET)
     cars = Classifier.load(run, detection=DetectOptions(detect="always")).predict_cars(out / _STREET)
     _save(draw_cars(read_photo(out / _STREET), cars), out / _NAMED)
     return Quickstart(

@@ -159,7 +159,7 @@ def _holds_photos(kind: pa.DataType) -> bool:
 
 def _holds_boxes(kind: pa.DataType) -> bool:
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    return is_list and (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type))
+    return is_list and bool(pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type))
 
 
 def _names_in(metadata: Mapping[bytes, bytes], path: Path) -> list[str]:
