@@ -180,7 +180,7 @@ def _rows_of(opened: list[_ParquetFile], classes: ClassNames) -> Iterator[Source
     for file in opened:
         # Two splits may count the same classes in different orders.
         labels = [None if is_no_label(name) else classes.find(name) for name in file.names]
-        for number, (image, label, box) in enumerate(_cells_of(file)):
+        for number, (image, label, box) in enumerate(_cells_of(file.path, has_boxes=file.has_boxes)):
             photo = (image or {}).get("bytes") or b""
             found = _label(label, labels)
             folder = (_safe(classes[found]) if isinstance(found, int) else "") or "other"
@@ -200,9 +200,11 @@ def _label(number: int | None, labels: list[int | None]) -> int | str | None:
     return labels[number] if 0 <= number < len(labels) else str(number)
 
 
-def _cells_of(table: _ParquetFile) -> Iterator[tuple[dict[str, Any] | None, int | None, Box | BoxFault | None]]:
+def _cells_of(
+    path: Path, *, has_boxes: bool = False
+) -> Iterator[tuple[dict[str, Any] | None, int | None, Box | BoxFault | None]]:
     """Image, label and box of each row, read in batches."""
-    path, columns = table.path, ["image", "label", *([_BOX] if table.has_boxes else [])]
+    columns = ["image", "label", *([_BOX] if has_boxes else [])]
     try:
         # Pre-buffering would keep all data in memory until the end of the file.
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
