@@ -25,6 +25,7 @@ from twincar.core.labels import ClassNames
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Cars, DetectOptions, EngineName
 from twincar.core.photos import Photo, read_photo
 from twincar.inference.crops import CarFinder, PreparedCrop, iterate_crops, name_of, prepare_crops
+from twincar.inference.embedding import EmbeddedCar, Embeddings, gather, stream_embeddings
 from twincar.inference.results import Candidate, Explanation, Failure, LevelAnswer, Prediction, Reason
 from twincar.models.bundled import MODEL
 from twincar.models.cam.gradcam import grad_cam_plus_plus
@@ -163,6 +164,19 @@ class Classifier:
         Arguments and errors are those of `predict`.
         """
         return self._predict_cars(photo, "all", top_k, tta)
+
+    def embed(self, photos: list[Any]) -> Embeddings:
+        """Embed the main car of each photo of a list: what the model's head sees of it, as a vector of unit length.
+
+        Photos are those of `predict`, and their cars are found and cut out in the same way. `vectors` has a row for
+        each photo that can be read, N×D float32, and `cars` says which photo it is; the others are in `failures`.
+        """
+        found = stream_embeddings(self.engine, self.spec.preprocessing, self.finder, photos)
+        return gather(found, self.engine.head.layers[0][0].shape[1])
+
+    def embed_stream(self, photos: Iterable[Photo], *, cars: Cars = "main") -> Iterator[EmbeddedCar | Failure]:
+        """Embed any number of photos, in their order; memory does not grow with their number. See `stream`."""
+        return stream_embeddings(self.engine, self.spec.preprocessing, self.finder, photos, cars=cars)
 
     def explain(self, photo: Photo, *, target: str | None = None, top_k: int = 5) -> Explanation:
         """Predict for the main car of one photo, with a Grad-CAM++ heatmap for one class.

@@ -1,0 +1,135 @@
+"""Embeddings of cars: the features that the classification head sees, one vector per car. Torch-free.
+
+They are the mean of the last feature map over its cells (global average pooling), which every exported model computes;
+photos of cars that look alike have vectors of a small angle (Babenko et al., 2014, 'Neural Codes for Image Retrieval',
+https://arxiv.org/abs/1404.1777).
+
+Shapes: N cars, H×W pixels, D channels of an h×w feature map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twincar.core.errors import CheckpointError
+from twincar.core.options import Cars
+from twincar.core.photos import Photo
+from twincar.core.preprocess import Preprocessing
+from twincar.inference.crops import CarFinder, PreparedCrop, iterate_crops, prepare_crops
+from twincar.inference.results import Box, Failure
+from twincar.models.engines.base import Engine
+
+_BATCH = 32
+_AHEAD: dict[Cars, int] = {"main": 64, "all": 16}  # photos that are prepared ahead; a photo may have 200 cars
+
+
+@dataclass(frozen=True)
+class EmbeddedCar:
+    """One car in a photo, or a whole photo, and its features."""
+
+    photo: str
+    """Path of the photo, or a description if it has none."""
+    features: NDArray[np.float32]
+    """D pooled features, not normalised."""
+    box: Box | None = None
+    """The part of the photo that was cut out for this car; None if the whole photo was taken."""
+    is_car: bool = True
+    """False for a whole photo in which no car was found."""
+    car: int = 1
+    """The number of the car in the photo, from 1; the most prominent car comes first."""
+    car_count: int = 1
+    """How many cars of the photo are embedded; 1 if the whole photo was taken."""
+
+    @property
+    def vector(self) -> NDArray[np.float32]:
+        """The features, D, scaled to unit length."""
+        return unit_length(self.features)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """The embeddings of the main cars of photos, in their order, and the photos that could not be read."""
+
+    vectors: NDArray[np.float32]
+    """N×D, of unit length, so that `vectors @ vectors.T` are the cosine similarities of all pairs."""
+    cars: tuple[EmbeddedCar, ...]
+    """N: the photo and the box of each row."""
+    failures: tuple[Failure, ...]
+    """The photos without a row."""
+
+    def __len__(self) -> int:
+        return len(self.cars)
+
+    @property
+    def photos(self) -> tuple[str, ...]:
+        """The names of the photos, N."""
+        return tuple(car.photo for car in self.cars)
+
+
+def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale vectors, D or N×D, to unit length; a vector of zeros stays as it is."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled: NDArray[np.float32] = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    return scaled
+
+
+def pooled_features(engine: Engine, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The pooled features, N×D, of preprocessed photos, N×H×W×3.
+
+    Raises:
+        CheckpointError: they are not finite.
+    """
+    features: NDArray[np.float32] = engine.logits_and_features(images)[1].mean(axis=(2, 3))
+    if not np.isfinite(features).all():
+        raise CheckpointError(
+            "Expected finite features from the model, but found others. The model is damaged; export it again."
+        )
+    return features
+
+
+def stream_embeddings(
+    engine: Engine,
+    preprocessing: Preprocessing,
+    finder: CarFinder | None,
+    photos: Iterable[Photo],
+    *,
+    cars: Cars = "main",
+) -> Iterator[EmbeddedCar | Failure]:
+    """Embed the cars of any number of photos, in their order; memory does not grow with their number.
+
+    Cars are found and cut out as in `Classifier.stream`: with `cars` 'all' there is an embedding for each car, the most
+    prominent of each photo first; where none is found, it is that of the whole photo.
+    """
+    prepare = partial(prepare_crops, preprocessing=preprocessing, finder=finder, cars=cars)
+    waiting: list[PreparedCrop | Failure] = []
+    for crops in iterate_crops(photos, prepare, ahead=_AHEAD[cars]):
+        waiting += [crops] if isinstance(crops, Failure) else crops
+        while len(waiting) >= _BATCH:
+            yield from _embed_crops(engine, waiting[:_BATCH])
+            waiting = waiting[_BATCH:]
+    yield from _embed_crops(engine, waiting)
+
+
+def gather(found: Iterable[EmbeddedCar | Failure], size: int) -> Embeddings:
+    """Collect embeddings of D = `size` features, and failures."""
+    items = list(found)
+    cars = tuple(item for item in items if isinstance(item, EmbeddedCar))
+    failures = tuple(item for item in items if isinstance(item, Failure))
+    features = np.stack([car.features for car in cars]) if cars else np.zeros((0, size), np.float32)
+    return Embeddings(unit_length(features), cars, failures)
+
+
+def _embed_crops(engine: Engine, crops: Sequence[PreparedCrop | Failure]) -> Iterator[EmbeddedCar | Failure]:
+    """Embed one batch of crops; failures keep their places."""
+    views = [crop.views[0] for crop in crops if isinstance(crop, PreparedCrop)]
+    rows = iter(pooled_features(engine, np.stack(views))) if views else iter(())
+    for crop in crops:
+        if isinstance(crop, Failure):
+            yield crop
+        else:
+            yield EmbeddedCar(crop.name, next(rows), crop.crop.box, crop.crop.is_car, crop.number, crop.count)
