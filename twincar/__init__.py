@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from twincar.explanation.explain import explain
     from twincar.inference.batch import predict_many
     from twincar.inference.classifier import Classifier
+    from twincar.inference.photo_index import index
     from twincar.inference.results import Explanation, Failure, Prediction
+    from twincar.inference.similar import similar
     from twincar.training.train import resume, train
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "evaluate",
     "explain",
     "export",
+    "index",
     "load",
     "predict_many",
     "prepare",
@@ -61,6 +64,7 @@ __all__ = [
     "push",
     "report",
     "resume",
+    "similar",
     "train",
 ]
 
@@ -80,12 +84,14 @@ _LAZY = {
     "evaluate": "evaluation.evaluate",
     "explain": "explanation.explain",
     "export": "deploy.export",
+    "index": "inference.photo_index",
     "predict_many": "inference.batch",
     "prepare": "data.prepare",
     "pull": "deploy.pull",
     "push": "deploy.publish",
     "report": "evaluation.report.page",
     "resume": "training.train",
+    "similar": "inference.similar",
     "train": "training.train",
 }
 """The module of each public name that is imported at its first use, because it needs more than Python."""

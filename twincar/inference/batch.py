@@ -6,7 +6,6 @@ cluster use the same function for each part, so that both give the same rows.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +18,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from twincar.core.errors import DataError, UsageError
-from twincar.core.files import sha256_of_file
+from twincar.core.errors import DataError
 from twincar.core.listing import Skipped, find_photos
 from twincar.core.options import PredictOptions
 from twincar.core.photos import is_address
@@ -28,10 +26,11 @@ from twincar.core.progress import Progress
 from twincar.core.wording import counted
 from twincar.inference.classifier import Classifier
 from twincar.inference.cluster import map_on_cluster
+from twincar.inference.model_files import model_files, sha256_of_files
 from twincar.inference.result_store import ResultFolder
 from twincar.inference.results import BOX_COLUMNS, Failure, Prediction, flat_row
 from twincar.models.bundled import MODEL
-from twincar.models.engines.base import OPENVINO_HEADER, OPENVINO_MODEL
+from twincar.models.engines.base import OPENVINO_MODEL
 from twincar.models.locate import find_model
 
 log = logging.getLogger(__name__)
@@ -106,7 +105,7 @@ def predict_many(
         ClusterError: the cluster cannot be reached, or its work failed.
     """
     path = MODEL if model is None else find_model(model, engine=options.engine)
-    files = _model_files(path)
+    files = model_files(path)
     detector = options.detector
     if detector is not None:
         files[_DETECTOR], detector = Path(detector), Path(detector).name
@@ -114,7 +113,7 @@ def predict_many(
     named = tuple(name if is_address(name := str(photo)) else str(Path(name).resolve()) for photo in photos)
     # The engine `auto` may be another one on other machines.
     options = replace(options, engine=classifier.engine.name, detector=detector)
-    request = Request(named, _sha256_of(files), options)
+    request = Request(named, sha256_of_files(files), options)
     results = ResultFolder.at(str(out))
     results.begin(request.to_dict(), files)
     skipped = Skipped()
@@ -207,28 +206,6 @@ def _classifier(work: PartWork) -> Classifier:
         min_confidence=options.min_confidence,
         false_rejection=options.false_rejection,
     )
-
-
-def _model_files(model: Path) -> dict[str, Path]:
-    """The files of a model, by the names under which they are kept with the results."""
-    if (model / OPENVINO_MODEL).is_file():
-        names = (OPENVINO_MODEL, "model.bin", OPENVINO_HEADER)
-        return {name: model / name for name in names}
-    if (model / "best.safetensors").is_file():
-        return {"best.safetensors": model / "best.safetensors"}
-    if model.suffix in (".onnx", ".safetensors"):
-        return {f"model{model.suffix}": model}
-    raise UsageError(
-        f"Expected an exported model, a run folder or a .safetensors file of a run, but found {model}. "
-        "Third-party weights have to be exported first (twincar export)."
-    )
-
-
-def _sha256_of(files: dict[str, Path]) -> str:
-    digest = hashlib.sha256()
-    for name, path in files.items():
-        digest.update(f"{name} {sha256_of_file(path)}\n".encode())
-    return digest.hexdigest()
 
 
 def _to_parquet(predictions: Sequence[Prediction | Failure], top_k: int, counts: Mapping[str, int]) -> bytes:

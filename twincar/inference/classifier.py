@@ -172,7 +172,7 @@ class Classifier:
         each photo that can be read, N×D float32, and `cars` says which photo it is; the others are in `failures`.
         """
         found = stream_embeddings(self.engine, self.spec.preprocessing, self.finder, photos)
-        return gather(found, self.engine.head.layers[0][0].shape[1])
+        return gather(found, self.engine.head.features)
 
     def embed_stream(self, photos: Iterable[Photo], *, cars: Cars = "main") -> Iterator[EmbeddedCar | Failure]:
         """Embed any number of photos, in their order; memory does not grow with their number. See `stream`."""

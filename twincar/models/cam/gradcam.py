@@ -53,6 +53,11 @@ class HeadWeights:
             raise ValueError("the weights of the head do not fit together")
         return cls(layers)
 
+    @property
+    def features(self) -> int:
+        """The number of features that the head gets, C."""
+        return int(self.layers[0][0].shape[1])
+
     def gradient(self, pooled: Floats, targets: NDArray[np.int64]) -> Floats:
         """Gradient of each photo's target logit by the pooled features, N×C, from features N×C and targets N."""
         last: Floats = self.layers[-1][0][targets]

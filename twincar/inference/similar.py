@@ -1,0 +1,285 @@
+"""Find the cars that look most like the one in a photo, among the photos of a folder or of an index.
+
+Likeness is the cosine similarity of embeddings. All rows are compared, and none is left out by an approximate
+structure: a row of an index is D bytes, so that the 1.3 GB of a million rows are read in less than a second.
+
+Shapes: N cars, D features.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twincar.core.errors import DataError, UsageError
+from twincar.core.listing import Skipped, find_photos
+from twincar.core.machine import compute_threads
+from twincar.core.options import DetectOptions
+from twincar.core.photos import is_address
+from twincar.core.user_files import text_name
+from twincar.inference.classifier import Classifier
+from twincar.inference.embedding import EmbeddedCar
+from twincar.inference.results import Box, Failure
+from twincar.models.bundled import MODEL
+from twincar.models.locate import find_model
+
+if TYPE_CHECKING:
+    from pyarrow import parquet
+
+log = logging.getLogger(__name__)
+
+_BLOCK = 256
+"""Rows that are compared at once: with D = 1280 their floats fit into a core's cache."""
+_SAME_PHOTO = 256
+"""Rows that are kept beyond the ones asked for, because those of the photo itself are left out; it has 200 at most."""
+
+_Ranked = tuple[float, int, int]
+"""A similarity, and the row group and row that has it, both negative, so that the first of equal ones is greater."""
+
+
+@dataclass(frozen=True)
+class SimilarCar:
+    """A car that looks like the one in the photo."""
+
+    photo: str
+    similarity: float
+    """The cosine of the angle between the two embeddings, at most 1."""
+    car: int = 1
+    """The number of the car in its photo, from 1."""
+    car_count: int = 1
+    """How many cars of the photo were compared."""
+    box: Box | None = None
+    """None if the whole photo was compared."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "photo": self.photo,
+            "similarity": round(self.similarity, 4),
+            "car": self.car,
+            "car_count": self.car_count,
+            "box": list(self.box) if self.box else None,
+        }
+
+
+@dataclass(frozen=True)
+class SimilarCars:
+    """The cars that look most like the main one of a photo."""
+
+    photo: str
+    box: Box | None
+    """Of the car in the photo; None if the whole photo was compared."""
+    is_car: bool
+    """False if no car was found in the photo, so that the whole photo was compared."""
+    cars: tuple[SimilarCar, ...]
+    """The most similar first."""
+    compared: int
+    """Number of cars that the photo was compared with, those of the photo itself included."""
+    failures: tuple[Failure, ...]
+    """The photos of a folder that could not be read."""
+    skipped: dict[str, int]
+    """Counts of skipped files and folders by reason; see `listing.Skip`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "photo": text_name(self.photo),
+            "box": list(self.box) if self.box else None,
+            "is_car": self.is_car,
+            "similar": [car.to_dict() for car in self.cars],
+            "compared": self.compared,
+            "failures": [failure.to_dict() for failure in self.failures],
+            "skipped": self.skipped,
+        }
+
+
+def similar(
+    photo: str | Path,
+    among: str | Path,
+    *,
+    model: str | Path | None = None,
+    count: int = 12,
+    detection: DetectOptions = DetectOptions(),
+) -> SimilarCars:
+    """Find the cars that look most like the main car of a photo. The photo itself is left out, if it is among them.
+
+    Args:
+        photo: a path or an address.
+        among: a folder of photos, a pattern or an address, whose photos are read; or a file that `index` has made. Each
+            car in each photo is compared.
+        model: the model whose features are compared, see `load`; by default the bundled one. For an index, the one that
+            made it.
+        count: the most cars that are returned.
+        detection: whether the cars in photos are found first.
+
+    Raises:
+        PhotoError: the photo cannot be read.
+        UsageError: there is no such model or photo, the index was made by another model, or `count` is less than 1.
+        DataError: the index is damaged.
+    """
+    if count < 1:
+        raise UsageError(f"Expected count to be at least 1, but found {count}.")
+    path = MODEL if model is None else find_model(model)
+    index = Path(among) if Path(among).is_file() else None
+    if index is not None:
+        _check_model(index, path)
+    classifier = Classifier.load(path, detection=detection)
+    embedded = classifier.embed([photo])
+    for failure in embedded.failures:
+        raise failure.error
+    (query,) = embedded.cars
+    if not query.is_car:
+        log.warning("No car was found in %s, so the whole photo is compared.", query.photo)
+    failures, skipped = [], Skipped()
+    if index is not None:
+        cars, compared = search_index(index, query.vector, count, _same_photo(photo))
+    else:
+        found = classifier.embed_stream(find_photos([str(among)], skipped), cars="all")
+        cars, compared, failures = _search_stream(found, query.vector, count, _same_photo(photo))
+    return SimilarCars(query.photo, query.box, query.is_car, tuple(cars), compared, tuple(failures), skipped.to_dict())
+
+
+def search_index(path: Path, vector: NDArray[np.float32], count: int, own: str = "") -> tuple[list[SimilarCar], int]:
+    """The rows of an index most similar to a vector of unit length, D, and the number of its rows.
+
+    The similarities of its 8-bit codes differ from those of the embeddings by less than a thousandth, see
+    `photo_index.quantize`. Memory is a row group for each thread.
+
+    Args:
+        path: the index.
+        vector: the embedding.
+        count: the most rows that are returned.
+        own: name of the photo whose rows are left out.
+
+    Raises:
+        DataError: the index is damaged.
+    """
+    with _damaged(path):
+        file = _open(path)
+        threads = max(1, min(compute_threads(), file.num_row_groups))
+        shares = [range(start, file.num_row_groups, threads) for start in range(threads)]
+        with ThreadPoolExecutor(threads) as pool:
+            best = pool.map(lambda groups: _best_of(_open(path), groups, vector, count + _SAME_PHOTO), shares)
+            ranked = sorted((row for rows in best for row in rows), reverse=True)
+        cars = (_place(file, row) for row in ranked)
+        return [car for car in _others(cars, own, count)], file.metadata.num_rows
+
+
+def _best_of(
+    file: parquet.ParquetFile, groups: Iterable[int], vector: NDArray[np.float32], count: int
+) -> list[_Ranked]:
+    """The most similar rows of some row groups."""
+    best: list[_Ranked] = []
+    for group in groups:
+        table = file.read_row_group(group, columns=["code", "scale"], use_threads=False).combine_chunks()
+        (column,) = table["code"].chunks
+        size = column.type.byte_width
+        start = column.offset * size
+        codes = np.frombuffer(column.buffers()[1], np.int8, len(column) * size, start).reshape(-1, size)
+        similarities = _products(codes, vector) * table["scale"].to_numpy()
+        order = np.argsort(-similarities, kind="stable")[:count]
+        best = heapq.nlargest(count, [*best, *((float(similarities[row]), -group, -int(row)) for row in order)])
+    return best
+
+
+def _products(codes: NDArray[np.int8], vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The products, N, of rows of integers, N×D, with a vector, D; block by block, so that the floats stay in cache."""
+    blocks = (codes[start : start + _BLOCK] for start in range(0, len(codes), _BLOCK))
+    return np.concatenate([block.astype(np.float32) @ vector for block in blocks])
+
+
+def _place(file: parquet.ParquetFile, ranked: _Ranked) -> SimilarCar:
+    """The photo and the box of a row."""
+    similarity, group, row = ranked
+    names = ["photo", "car", "car_count", "left", "top", "right", "bottom"]
+    (found,) = file.read_row_group(-group, columns=names).slice(-row, 1).to_pylist()
+    box = tuple(found[edge] for edge in names[3:])
+    return SimilarCar(
+        found["photo"], min(similarity, 1.0), found["car"], found["car_count"], None if None in box else box
+    )
+
+
+def _search_stream(
+    found: Iterable[EmbeddedCar | Failure], vector: NDArray[np.float32], count: int, own: str
+) -> tuple[list[SimilarCar], int, list[Failure]]:
+    """The embedded cars most similar to a vector, D; the number of cars; and the failures."""
+    failures: list[Failure] = []
+    compared = 0
+    best: list[tuple[float, int, SimilarCar]] = []  # a heap, the least similar first
+    for item in found:
+        if isinstance(item, Failure):
+            failures.append(item)
+            continue
+        compared += 1
+        if _same_photo(item.photo) == own:
+            continue
+        similarity = min(float(item.vector @ vector), 1.0)
+        car = SimilarCar(text_name(item.photo), similarity, item.car, item.car_count, item.box)
+        heapq.heappush(best, (similarity, -compared, car))
+        if len(best) > count:
+            heapq.heappop(best)
+    return [car for _, _, car in sorted(best, reverse=True)], compared, failures
+
+
+def _others(cars: Iterable[SimilarCar], own: str, count: int) -> Iterator[SimilarCar]:
+    """The first cars that are not those of a photo."""
+    for car in cars:
+        if count == 0:
+            return
+        if car.photo != own:
+            count -= 1
+            yield car
+
+
+def _same_photo(photo: str | Path) -> str:
+    """The name of a photo, by which it is recognised, as in an index."""
+    name = str(photo)
+    return text_name(name if is_address(name) else str(Path(name).resolve()))
+
+
+def _open(path: Path) -> parquet.ParquetFile:
+    from pyarrow import parquet  # deferred: it is not needed to search a folder
+
+    return parquet.ParquetFile(path, memory_map=True)
+
+
+def _check_model(index: Path, model: Path) -> None:
+    """Check that an index was made by a model.
+
+    Raises:
+        UsageError: it was made by another one, or is no index.
+    """
+    from twincar.inference.model_files import model_files, sha256_of_files
+    from twincar.inference.photo_index import BACKBONE_KEY, MODEL_KEY, NAME_KEY
+
+    with _damaged(index):
+        metadata = _open(index).schema_arrow.metadata or {}
+        made_by = metadata[MODEL_KEY].decode()
+        name, backbone = metadata[NAME_KEY].decode(), metadata[BACKBONE_KEY].decode()
+    if made_by != sha256_of_files(model_files(model)):
+        raise UsageError(
+            f"Expected an index made by {model.name}, but {index} was made by another model, {name} ({backbone}, "
+            f"SHA-256 {made_by[:12]}): name that one, or index the photos again with this one."
+        )
+
+
+@contextmanager
+def _damaged(path: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
+        raise DataError(
+            f"Expected an index that 'twincar index' made in {path}, but it cannot be read as one ({error}). Make it "
+            "again, or name a folder of photos."
+        ) from None
