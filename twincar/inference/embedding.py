@@ -73,7 +73,7 @@ class Embeddings:
 
 def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale vectors, D or N×D, to unit length; a vector of zeros stays as it is."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=-1, keepdims=True)  # squares of float32 can underflow
     scaled: NDArray[np.float32] = (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
     return scaled
 

@@ -12,6 +12,8 @@ from detector_files import constant_detector
 import twincar
 from twincar.core.errors import CheckpointError
 from twincar.core.options import DetectOptions
+from twincar.core.photos import read_photo
+from twincar.data.dataset import PreparedData
 from twincar.inference.classifier import Classifier
 from twincar.inference.embedding import EmbeddedCar, pooled_features, unit_length
 from twincar.inference.results import Failure
@@ -31,18 +33,13 @@ def test_an_embedding_is_the_pooled_feature_map_at_unit_length(colour_model: Pat
 def test_the_head_makes_the_logits_of_the_features(small_run: Path, small_data: Path) -> None:
     """With the real network: what is embedded is what the head gets."""
     classifier = twincar.load(small_run)
-    photos = sorted(small_data.glob("**/*.jpg"))[:3] or sorted(small_data.parent.glob("**/*.jpg"))[:3]
-    images = np.stack([classifier.prepare(twincar_photo(photo), "car")[0].views[0] for photo in photos])
+    data = PreparedData.open(small_data)
+    photos = [read_photo(data.photo_root / photo.file) for photo in data.annotations[:3]]
+    images = np.stack([classifier.prepare(photo, "car")[0].views[0] for photo in photos])
     hidden = pooled_features(classifier.engine, images)
     for number, (weight, bias) in enumerate(classifier.engine.head.layers):
         hidden = (np.maximum(hidden, 0) if number else hidden) @ weight.T + bias
     np.testing.assert_allclose(hidden, classifier.engine.logits(images), rtol=1e-3, atol=1e-3)
-
-
-def twincar_photo(path: Path):  # type: ignore[no-untyped-def]
-    from twincar.core.photos import read_photo
-
-    return read_photo(path)
 
 
 def test_a_photo_that_cannot_be_read_has_no_row_and_is_a_failure(colour_model: Path, tmp_path: Path) -> None:

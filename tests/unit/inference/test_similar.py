@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from colour_model import paint, write_model
-from command_line import refused, run
+from command_line import run
 from pyarrow import parquet
 
 import twincar
@@ -55,7 +55,7 @@ def test_a_folder_and_its_index_have_the_same_neighbours(colour_model: Path, pho
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_search_is_that_of_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
-    """Rows of 64 features, with ties, in row groups of several sizes."""
+    """Rows of 64 features, some of them equal, in row groups of several sizes."""
     monkeypatch.setattr(similar, "compute_threads", lambda: threads)
     monkeypatch.setattr(similar, "_BLOCK", 7)
     rng = np.random.default_rng(0)
@@ -72,17 +72,13 @@ def test_the_search_is_that_of_all_rows(tmp_path: Path, monkeypatch: pytest.Monk
         cosines = units @ units[query]
         assert rows == 120
         np.testing.assert_allclose([car.similarity for car in found], np.sort(cosines)[::-1][:30], atol=2e-3)
-        assert found[0].photo == str(query)
-    assert [car.photo for car in similar.search_index(tmp_path / "x.parquet", units[10], 21)[0]] == [
-        "10", *map(str, range(60, 80))
-    ]  # fmt: skip
+    copies = similar.search_index(tmp_path / "x.parquet", units[10], 21)[0]
+    assert {car.photo for car in copies} == {"10", *map(str, range(60, 80))}
 
 
 def test_an_index_of_another_model_is_refused(photos: Path, index: Path, tmp_path: Path) -> None:
     other = write_model(tmp_path / "other.onnx", sharper=2)
-    with pytest.raises(
-        UsageError, match=r"made by other\.onnx, but .*cars\.parquet was made by another model, colours"
-    ):
+    with pytest.raises(UsageError, match=r"made by other\.onnx, but .*\.parquet was made by another model, colours"):
         twincar.similar(photos / "00.png", index, model=other)
 
 
@@ -123,10 +119,11 @@ def test_the_commands_print_tables_json_csv_and_a_page(
     folder = run("similar", colour_model, photos / "05.png", "--among", photos, "--json")
     assert folder.returncode == 1
     assert json.loads(folder.stdout)["failures"][0]["photo"] == str(photos / "bad.png")
-    assert "one is missing" in refused(2, "similar", photos / "05.png")
+    alone = run("similar", photos / "05.png")
+    assert (alone.returncode, "one is missing" in alone.stderr) == (2, True)
 
 
-def test_a_page_names_a_photo_that_is_gone(colour_model: Path, photos: Path, index: Path, tmp_path: Path) -> None:
+def test_a_page_names_a_photo_that_is_gone(colour_model: Path, photos: Path, index: Path) -> None:
     found = twincar.similar(photos / "05.png", index, model=colour_model, count=2)
     Path(found.cars[0].photo).unlink()
     from twincar.inference.similar_page import similar_page
