@@ -41,7 +41,7 @@ RUN_HERE = {
         "benchmarks.speed.install",
     ),
     *("benchmarks.speed.serve_load", "tests.robustness.soak_server", "tests.robustness.soak_train"),
-    *("benchmarks.scale.cluster", "tests.robustness.survival"),
+    *("benchmarks.scale.cluster", "benchmarks.speed.similar_search", "tests.robustness.survival"),
 }
 """Programs that a test below, or in `tests/slow/test_all_benchmarks.py`, runs at their smallest."""
 ELSEWHERE = {
@@ -232,3 +232,11 @@ def test_the_yardstick_answers(tmp_path: Path, colour_photos: Path) -> None:
     torch.save(yardstick.build_network("tf_efficientnetv2_b0").state_dict(), tmp_path / "weights.pth")
     told = run("benchmarks.speed.yardstick", "tf_efficientnetv2_b0", tmp_path / "weights.pth", colour_photos / "0.png")
     assert re.fullmatch(r"\[\[(\d+, ){4}\d+\]\]\n", told)
+
+
+def test_the_search_of_an_index_finds_what_the_embeddings_rank_first() -> None:
+    printed = run("benchmarks.speed.similar_search", "--rows", 2300, "--times", 2)
+    assert "2,300 rows of 1280 features" in printed
+    found, error = re.search(r"found (\d+) of 24 .* largest error (0\.\d+)", printed).groups()  # type: ignore[union-attr]
+    assert int(found) >= 23
+    assert float(error) < 0.001
