@@ -190,6 +190,8 @@ NEEDS = {
     "report": (["run"], "train"),
     "export": (["run"], "train"),
     "predict": (["--model", "run", "car.jpg"], "train"),
+    "index": (["folder", "--out", "cars.parquet"], "cluster"),
+    "similar": (["run", "car.jpg", "--among", "folder"], "train"),
     "serve": (["model.onnx"], "serve"),
     "demo": (["model.onnx"], "demo"),
     "push": (["run", "me/cars"], "train"),

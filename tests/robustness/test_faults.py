@@ -81,6 +81,7 @@ VERBS: dict[str, Callable[[Place], list[object]]] = {
     "export": lambda at: ["export", at.run, "--out", at.folder / "out.onnx"],
     "export to OpenVINO": lambda at: ["export", at.run, "--format", "openvino", "--out", at.out],
     "predict --out": lambda at: ["predict", "--model", at.run, at.data.parent / "source", "--out", at.out],
+    "index": lambda at: ["index", at.data.parent / "source", "--model", at.run, "--out", at.out],
     "push --out": lambda at: ["push", at.run, "someone/cars", "--out", at.out],
     "pull": lambda _: ["pull", "someone/cars"],
     "demo --space": lambda at: ["demo", at.folder / "model.onnx", "--space", at.out],

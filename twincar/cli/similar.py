@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,13 +49,14 @@ def index(
 
     Photos that cannot be read are listed beside the index, and give the exit code 1.
     """
-    with _parquet():
+    try:
         from twincar.inference.photo_index import index
+    except ModuleNotFoundError as error:  # of the extras that bring Parquet this one is the small one
+        raise MissingExtraError(f"Writing Parquet needs {error.name}: {how_to_install('ray')}") from None
 
-        named = model_or_bundled(model)
-        with progress("Indexing photos") as on_photo:
-            detection = detect_options(detect, detector)
-            made = index(photos, out, model=named, detection=detection, cars=cars, on_photo=on_photo)
+    named, detection = model_or_bundled(model), detect_options(detect, detector)
+    with progress("Indexing photos") as on_photo:
+        made = index(photos, out, model=named, detection=detection, cars=cars, on_photo=on_photo)
     print_result(made, print_index, as_json=as_json)
     if made.failed:
         typer.echo(f"{counted(made.failed, 'photo')} could not be read, see {made.failures}.", err=True)
@@ -88,10 +87,9 @@ def similar(
     if photo is None or among is None:
         raise UsageError("Expected a photo and --among with a folder of photos or an index, but one is missing.")
     detection = detect_options(detect, detector)
-    with _parquet():
-        from twincar.inference.similar import similar
+    from twincar.inference.similar import similar
 
-        found = similar(photo, among, model=model_or_bundled(model), count=count, detection=detection)
+    found = similar(photo, among, model=model_or_bundled(model), count=count, detection=detection)
     if page is not None:
         from twincar.core.files import write_text
         from twincar.inference.similar_page import similar_page
@@ -131,15 +129,3 @@ def print_similar(found: SimilarCars, *, as_json: bool, as_csv: bool) -> None:
             ["similarity", "photo", "car"],
             ([f"{car.similarity:.3f}", text_name(car.photo), f"{car.car} of {car.car_count}"] for car in found.cars),
         )
-
-
-@contextmanager
-def _parquet() -> Iterator[None]:
-    """Say which extra brings Parquet."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name != "pyarrow":
-            raise
-        # Of the extras that bring Parquet this one is the small one.
-        raise MissingExtraError(f"An index needs {error.name}: {how_to_install('ray')}") from None

@@ -14,13 +14,15 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twincar.core.errors import DataError, UsageError
+from twincar.core.errors import DataError, MissingExtraError, UsageError
+from twincar.core.extras import how_to_install
 from twincar.core.listing import Skipped, find_photos
 from twincar.core.machine import compute_threads
 from twincar.core.options import DetectOptions
@@ -121,7 +123,11 @@ def similar(
         count: the most cars that are returned.
         detection: whether the cars in photos are found first.
 
+    Returns:
+        The cars, the most similar first, the number of those that were compared, and the photos that could not be read.
+
     Raises:
+        MissingExtraError: an index is named, and pyarrow is not installed.
         PhotoError: the photo cannot be read.
         UsageError: there is no such model or photo, the index was made by another model, or `count` is less than 1.
         DataError: the index is damaged.
@@ -131,6 +137,8 @@ def similar(
     path = MODEL if model is None else find_model(model)
     index = Path(among) if Path(among).is_file() else None
     if index is not None:
+        if find_spec("pyarrow") is None:  # of the extras that bring it, that of ray is the small one
+            raise MissingExtraError(f"Searching an index needs pyarrow: {how_to_install('ray')}")
         _check_model(index, path)
     classifier = Classifier.load(path, detection=detection)
     embedded = classifier.embed([photo])

@@ -67,12 +67,13 @@ def test_public_names_are_frozen() -> None:
             "evaluate",
             "explain",
             "export",
+            "index",
             "load",
             "predict_many",
             "prepare",
             "pull",
         ),
-        *("push", "report", "resume", "train"),
+        *("push", "report", "resume", "similar", "train"),
     ]
     assert sorted(twincar.__all__) == names == dir(twincar)
     assert all(callable(getattr(twincar, name)) for name in names if name != "__version__")
@@ -106,6 +107,8 @@ FLAGS = {
     "export": "--format --precision --out --data --force --json",
     "predict": "--model -m --engine --detect --detector --cars --top-k --tta --confidence --false-rejection --classes "
     "--backbone --draw --out --cluster --json --csv",
+    "index": "--out --model -m --detect --detector --cars --json",
+    "similar": "--among --count --detect --detector --page --json --csv",
     "serve": "--host --port --engine --detect --detector --max-queue --confidence --false-rejection --api-key-file "
     "--root-path --allow-origin --access-log --grace-period",
     "demo": "--detect --detector --examples --space --host --port",
