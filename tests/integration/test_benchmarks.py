@@ -8,14 +8,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from colour_model import BLUE, RED, YELLOW, paint
 from conftest import draw_car
 from detector_files import constant_detector
 from PIL import Image
 from programs import run
 
+import twincar
 from benchmarks.measuring import FULL, Section, in_turn, ratio, spread
 from benchmarks.quality.confident_learning import plant
+from benchmarks.quality.similar_classes import same_class
 from benchmarks.speed import install
 from benchmarks.speed.install import _megabytes
 from benchmarks.speed.picture import Bar, draw_ratios, read_ratios
@@ -41,6 +45,7 @@ RUN_HERE = {
         "benchmarks.speed.install",
     ),
     *("benchmarks.speed.serve_load", "tests.robustness.soak_server", "tests.robustness.soak_train"),
+    "benchmarks.quality.similar_classes",
     *("benchmarks.scale.cluster", "benchmarks.speed.similar_search", "tests.robustness.survival"),
 }
 """Programs that a test below, or in `tests/slow/test_all_benchmarks.py`, runs at their smallest."""
@@ -240,3 +245,21 @@ def test_the_search_of_an_index_finds_what_the_embeddings_rank_first() -> None:
     found, error = re.search(r"found (\d+) of 24 .* largest error (0\.\d+)", printed).groups()  # type: ignore[union-attr]
     assert int(found) >= 23
     assert float(error) < 0.001
+
+
+def test_precision_of_similar_cars_by_hand(tmp_path: Path, colour_model: Path) -> None:
+    """Three photos of one class, two of another, and one alone: as there are six, all others are compared."""
+    for name, colours in {"a": (RED, RED, YELLOW), "b": (YELLOW, YELLOW), "alone": (BLUE,)}.items():
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number, colour in enumerate(colours):
+            paint(tmp_path / "photos" / name / f"{number}.png", colour)
+    made = twincar.index(tmp_path / "photos", tmp_path / "cars.parquet", model=colour_model)
+    printed = run("benchmarks.quality.similar_classes", made.path).splitlines()
+    assert printed[0] == "5 photos of 2 classes, 1 alone in their class"
+    assert printed[1].startswith("precision at 1: ")
+    # All others of the class are among the five most similar: 2 + 2 + 2 + 1 + 1 of 25.
+    assert printed[2] == "precision at 5: 0.320, 1.000 of what is possible"
+    assert printed[3] == "at least one of 5 has the class: 1.000"
+    vectors = np.array([[1, 0], [0.99, 0.1], [0.6, 0.8], [0, 1], [0.1, 0.99], [-1, 0]], np.float32)
+    right = same_class(vectors, np.array([0, 0, 1, 1, 0, 2]))
+    assert right[:, 0].tolist() == [True, True, False, False, False, False]
