@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from twincar.metrics.intervals import share_interval
+from twincar.metrics.classification import wilson
 
 _RANKS = 5
 _BLOCK = 512  # photos that are compared with all at once
@@ -32,9 +32,8 @@ def main() -> None:
     others = np.bincount(classes)[classes] - 1
     known = others > 0
     right = same_class(vectors, classes)[known]
-    interval = share_interval(right[:, 0]) or (0, 0)
     print(f"{len(right)} photos of {len(np.unique(classes[known]))} classes, {(~known).sum()} alone in their class")
-    print(f"precision at 1: {right[:, 0].mean():.3f} ({interval[0]:.3f} to {interval[1]:.3f})")
+    print(f"precision at 1: {wilson(float(right[:, 0].mean()), len(right))}")
     possible = np.minimum(others[known], _RANKS).sum()
     print(f"precision at {_RANKS}: {right.mean():.3f}, {right.sum() / possible:.3f} of what is possible")
     print(f"at least one of {_RANKS} has the class: {right.any(axis=1).mean():.3f}")
