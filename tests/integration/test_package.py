@@ -190,6 +190,7 @@ NEEDS = {
     "report": (["run"], "train"),
     "export": (["run"], "train"),
     "predict": (["--model", "run", "car.jpg"], "train"),
+    "teach": (["model.onnx", "car.jpg", "--name", "car", "--out", "cars.onnx"], "teach"),
     "serve": (["model.onnx"], "serve"),
     "demo": (["model.onnx"], "demo"),
     "push": (["run", "me/cars"], "train"),

@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 import twincar
-from twincar.cli import about, data, evaluate, explain, hub, options, predict, serving, training, weights
+from twincar.cli import about, data, evaluate, explain, hub, options, predict, serving, teach, training, weights
 from twincar.cli.output import CurrentStderr
 from twincar.core.errors import MissingExtraError, TwinCarError, storage_errors
 from twincar.core.extras import how_to_install
@@ -104,6 +104,7 @@ for verb in (
     evaluate.report,
     predict.export,
     predict.predict,
+    teach.teach,
     serving.serve,
     serving.demo,
     hub.push,

@@ -9,9 +9,9 @@ photos and the center c. Without B it is linear discriminant analysis (Mensink e
 mean alone is weight imprinting (Qi et al., 2018, https://arxiv.org/abs/1712.07136). `benchmarks.quality.teaching`
 compares them.
 
-Scale and bias of the row, a and b, are two numbers, fitted as in Platt (1999) against the rows that are there, of whose
-logits e(x) is the log of the sum of exponentials: the logistic loss of a·d'(x - c) + b - e(x) is minimised over features
-of the known classes, drawn from their statistics, and over each new photo with the direction of the others
+Scale and bias of the row, a and b, are two numbers, fitted as in Platt (1999) against the rows that are there; the log
+of the sum of the exponentials of their logits is e(x). The logistic loss of a·d'(x - c) + b - e(x) is minimised over
+features of the known classes, drawn from their statistics, and over each new photo with the direction of the others
 (leave-one-out). Each class has the same weight, so K known ones count K times as much as the new one. All is at the
 calibrated temperature, so that probabilities stay calibrated. The rows of the known classes are not changed.
 
@@ -162,9 +162,7 @@ def _fit_row(
     return FittedRow(weight, offset - float(weight @ center), named)
 
 
-def fit_scale_and_bias(
-    others: tuple[Floats, Floats, float], own: tuple[Floats, Floats, float]
-) -> tuple[float, float]:
+def fit_scale_and_bias(others: tuple[Floats, Floats, float], own: tuple[Floats, Floats, float]) -> tuple[float, float]:
     """The scale a, not below 0, and the bias b of scores s that minimise the logistic loss of z = a s + b - e.
 
     It is the weighted sum of the mean of log(1 + exp(z)) over the photos of others and of log(1 + exp(-z)) over the own

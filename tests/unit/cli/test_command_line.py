@@ -106,6 +106,7 @@ FLAGS = {
     "export": "--format --precision --out --data --force --json",
     "predict": "--model -m --engine --detect --detector --cars --top-k --tta --confidence --false-rejection --classes "
     "--backbone --draw --out --cluster --json --csv",
+    "teach": "--name --out --add --list --forget --statistics-from --detect --detector --json",
     "serve": "--host --port --engine --detect --detector --max-queue --confidence --false-rejection --api-key-file "
     "--root-path --allow-origin --access-log --grace-period",
     "demo": "--detect --detector --examples --space --host --port",
