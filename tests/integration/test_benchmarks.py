@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from colour_model import BLUE, GREEN, RED, SCRIPT, paint, write_teachable
 from conftest import draw_car
 from detector_files import constant_detector
 from PIL import Image
@@ -23,6 +24,8 @@ from tests.robustness import soak_train
 from twincar.data.dataset import Annotation
 from twincar.models.bundled import MODEL
 
+KNOWN = (("BMW M3 Sedan 2012", RED), ("Volvo C30 Hatchback 2012", GREEN), (SCRIPT, BLUE))
+"""Cars of the model of colours, and their colours."""
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = (*sorted(ROOT.glob("benchmarks/**/*.py")), *sorted(ROOT.glob("tests/robustness/*.py")))
 RUN_HERE = {
@@ -38,6 +41,7 @@ RUN_HERE = {
         "benchmarks.quality.duplicates",
         "benchmarks.quality.confident_learning",
         "benchmarks.quality.framing",
+        "benchmarks.quality.teaching",
         "benchmarks.speed.install",
     ),
     *("benchmarks.speed.serve_load", "tests.robustness.soak_server", "tests.robustness.soak_train"),
@@ -232,3 +236,22 @@ def test_the_yardstick_answers(tmp_path: Path, colour_photos: Path) -> None:
     torch.save(yardstick.build_network("tf_efficientnetv2_b0").state_dict(), tmp_path / "weights.pth")
     told = run("benchmarks.speed.yardstick", "tf_efficientnetv2_b0", tmp_path / "weights.pth", colour_photos / "0.png")
     assert re.fullmatch(r"\[\[(\d+, ){4}\d+\]\]\n", told)
+
+
+def test_teaching_is_compared(tmp_path: Path) -> None:
+    """On cars that differ in colour every way names the new one, and no known car is taken for it."""
+    model = write_teachable(tmp_path / "colours.onnx")
+    for folder, shades in (("teach", range(4)), ("measure", range(4, 8))):
+        (tmp_path / folder).mkdir()
+        for shade in shades:
+            paint(tmp_path / folder / f"{shade}.png", (250 - shade, 240 + shade, 2 * shade))
+    for number, (_, colour) in enumerate(KNOWN):
+        paint(tmp_path / f"{number}.png", colour)
+    rows = [f"{number}.png,{name}\n" for number, (name, _) in enumerate(KNOWN)]
+    (tmp_path / "known.csv").write_text("filename,label\n" + "".join(rows), encoding="utf-8")
+    folders = ("--teach", tmp_path / "teach", "--measure", tmp_path / "measure", "--features", tmp_path / "features")
+    told = run("benchmarks.quality.teaching", model, "--data", tmp_path / "known.csv", *folders)
+    assert told.startswith("before: known cars right 100.0%; new car rejected 0.0%")
+    assert "| ridge | 3 | 100.0% | 100.0% | 0.00% | +0.00 points |" in told
+    assert len(re.findall(r"^\| (imprinting|LDA|ridge) \| [123] ", told, re.M)) == 9
+    assert run("benchmarks.quality.teaching", model, "--data", tmp_path / "known.csv", *folders) == told

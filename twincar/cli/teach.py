@@ -126,9 +126,7 @@ def _load(model: str | None, detection: DetectOptions) -> Classifier:
 def _list(classifier: Classifier, as_json: bool) -> None:
     taught = classifier.spec.taught
     if as_json:
-        rows = [
-            {"name": car.name, "photos": car.photos, "date": car.date, "sha256": list(car.sha256)} for car in taught
-        ]
+        rows = [asdict(car) for car in taught]
         print_json({"classes": len(classifier.spec.classes), "taught": rows})
         return
     print_table(["car", "photos", "taught"], ([car.name, str(car.photos), car.date] for car in taught))
@@ -143,8 +141,8 @@ def _add_statistics(model: str | None, data: Path, out: Path) -> None:
     with progress("Looking at training photos") as on_photo:
         statistics = add_statistics(model_or_bundled(model), data_folder=data, out=out, on_photo=on_photo)
     typer.echo(
-        f"Statistics of {counted(len(statistics.known), 'class', 'classes')} from {counted(int(statistics.counts.sum()), 'photo')}"
-        f".\nModel: {out} ({out.stat().st_size / 1e6:.1f} MB)"
+        f"Statistics of {counted(len(statistics.known), 'class', 'classes')} from "
+        f"{counted(int(statistics.counts.sum()), 'photo')}.\nModel: {out} ({out.stat().st_size / 1e6:.1f} MB)"
     )
 
 

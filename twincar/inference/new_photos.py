@@ -110,7 +110,7 @@ def read_cars(
             raise UsageError(
                 f"Expected new photos of {name!r}, but it was taught by all {len(photos)} of them already."
             )
-        features = _features(classifier, name, list(new.values()))
+        features = features_of(classifier, name, list(new.values()))
         found[name] = NewPhotos(features, tuple(new), len(photos) - len(new))
         done += len(photos)
         if on_photo:
@@ -129,7 +129,7 @@ def _hash(photo: Photo) -> str:
     return sha256_of(np.asarray(read_photo(photo)).tobytes())
 
 
-def _features(classifier: Classifier, name: str, photos: Sequence[Photo]) -> Floats:
+def features_of(classifier: Classifier, name: str, photos: Sequence[Photo]) -> Floats:
     """Penultimate features, N×C, of the main car of each photo.
 
     Raises:

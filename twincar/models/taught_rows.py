@@ -20,7 +20,7 @@ Shapes: N photos, K classes, C penultimate features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,7 +129,7 @@ def fit_rows(
                     known = known.with_class(new[index].mean, new[index].count)
             rows = np.concatenate([weights, *(row.weight[None] for row in others)])
             offsets = np.concatenate([biases, np.array([row.bias for row in others], np.float32)])
-            fitted[number] = _fit_row(taught, rows, offsets, known, whiten, statistics.center)
+            fitted[number] = fit_row(taught, rows, offsets, known, whiten, statistics.center)
     scale = np.float32(temperature)
     return [
         FittedRow(row.weight * scale, row.bias * temperature, row.named)
@@ -137,11 +137,25 @@ def fit_rows(
     ]
 
 
-def _fit_row(
-    taught: NewClass, rows: Floats, offsets: Floats, known: ClassStatistics, whiten: Whitening, center: Floats
+def fit_row(
+    taught: NewClass,
+    rows: Floats,
+    offsets: Floats,
+    known: ClassStatistics,
+    directions: Callable[[Floats], Floats],
+    center: Floats,
 ) -> FittedRow:
-    """The row of one class against K others, whose logits are divided by the temperature already."""
-    direction = whiten((taught.mean - center)[None])[0]
+    """Fit the row of one class against the K others, at a temperature of 1.
+
+    Args:
+        taught: the class.
+        rows: weights of the others, K×C.
+        offsets: their biases, K.
+        known: their statistics.
+        directions: gives the direction of a row, N×C, for the difference of a mean from the center, N×C.
+        center: of the features.
+    """
+    direction = directions((taught.mean - center)[None])[0]
     drawn = known.draw(_DRAWN, _KNOWN_SPREAD, _SEED)
     few = taught.count < FEW
     if few:  # the mean of so few photos is drawn to the center, by what is known of classes
@@ -151,7 +165,7 @@ def _fit_row(
         own_scores = (own - center) @ direction
     else:
         own = taught.features
-        own_scores = ((own - center) * whiten(taught.means_of_others - center)).sum(axis=1)
+        own_scores = ((own - center) * directions(taught.means_of_others - center)).sum(axis=1)
     rival_of_own = log_sum_exp(own @ rows.T + offsets)
     slope, offset = fit_scale_and_bias(
         ((drawn - center) @ direction, log_sum_exp(drawn @ rows.T + offsets), float(len(known.known))),

@@ -32,7 +32,7 @@ def statistics_of(path: Path) -> ClassStatistics:
     return found
 
 
-def test_an_exported_run_has_the_statistics_of_its_classes(exported: Path, small_run: Path, small_data: Path) -> None:
+def test_an_exported_run_has_the_statistics_of_its_classes(exported: Path, small_data: Path) -> None:
     """Means of the training photos' hidden units, compared with those computed step by step from the exported file."""
     classifier, data = Classifier.load(exported), PreparedData.open(small_data)
     (weight, bias), _ = classifier.engine.head.layers

@@ -7,9 +7,7 @@ from sklearn.covariance import EmpiricalCovariance
 from twincar.models.class_statistics import ClassStatistics
 
 
-def photos_of(
-    classes: int, each: int, features: int = 6, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def photos_of(classes: int, each: int, features: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
     random = np.random.default_rng(seed)
     labels = np.repeat(np.arange(classes), each)
     means = np.random.default_rng(99).normal(0, 4, (classes, features))

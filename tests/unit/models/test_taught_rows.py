@@ -84,7 +84,7 @@ def test_separable_scores_and_inverted_ones_have_a_finite_scale() -> None:
     assert fit_scale_and_bias((high, rivals, 1.0), (low, rivals, 1.0))[0] == 0
 
 
-def test_new_classes_are_named_and_the_known_ones_stay(known: Any, statistics: ClassStatistics, head: Any) -> None:
+def test_new_classes_are_named_and_the_known_ones_stay(statistics: ClassStatistics, head: Any) -> None:
     new = [NewClass(photos(CLASSES + number, 5, 80 + number)) for number in range(2)]
     rows = fit_rows(new, *head, statistics, 1.0)
     weight = np.concatenate([head[0], *(row.weight[None] for row in rows)])
@@ -95,7 +95,7 @@ def test_new_classes_are_named_and_the_known_ones_stay(known: Any, statistics: C
     assert all(row.named == 1 for row in rows)
 
 
-def test_the_temperature_scales_the_row(known: Any, statistics: ClassStatistics, head: Any) -> None:
+def test_the_temperature_scales_the_row(statistics: ClassStatistics, head: Any) -> None:
     """Logits and temperature twice as large are the same model."""
     new = [NewClass(photos(CLASSES, 5, 80))]
     (row,) = fit_rows(new, *head, statistics, 1.0)
@@ -113,7 +113,7 @@ def test_photos_taught_in_two_parts_have_the_mean_of_all() -> None:
     assert added.means_of_others[2] == pytest.approx(without_last, abs=1e-6)
 
 
-def test_one_photo_is_enough_for_a_row(known: Any, statistics: ClassStatistics, head: Any) -> None:
+def test_one_photo_is_enough_for_a_row(statistics: ClassStatistics, head: Any) -> None:
     (row,) = fit_rows([NewClass(photos(CLASSES, 1, 80))], *head, statistics, 1.0)
     assert row.named is None
     found = photos(CLASSES, 200, 100)
