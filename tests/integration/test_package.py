@@ -123,6 +123,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         "openvino",
         "quantize",
         "serve",
+        "teach",
         "train",
     }
 

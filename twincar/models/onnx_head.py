@@ -93,7 +93,7 @@ class ExportedModel:
         self._remove_initializers(f"{_STATISTICS}{part}" for part in _PARTS)
         for part in _PARTS:
             values = getattr(statistics, part)
-            small = values if part == "counts" else values.astype(np.float16)
+            small = values.astype(np.float16) if part in ("means", "factor") else values
             self._graph.initializer.append(numpy_helper.from_array(small, f"{_STATISTICS}{part}"))
 
     @property
