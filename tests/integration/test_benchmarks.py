@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from colour_model import BLUE, RED, YELLOW, paint
+from colour_model import BLUE, GREEN, RED, SCRIPT, YELLOW, paint, write_teachable
 from conftest import draw_car
 from detector_files import constant_detector
 from PIL import Image
@@ -27,6 +27,8 @@ from tests.robustness import soak_train
 from twincar.data.dataset import Annotation
 from twincar.models.bundled import MODEL
 
+KNOWN = (("BMW M3 Sedan 2012", RED), ("Volvo C30 Hatchback 2012", GREEN), (SCRIPT, BLUE))
+"""Cars of the model of colours, and their colours."""
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = (*sorted(ROOT.glob("benchmarks/**/*.py")), *sorted(ROOT.glob("tests/robustness/*.py")))
 RUN_HERE = {
@@ -42,6 +44,7 @@ RUN_HERE = {
         "benchmarks.quality.duplicates",
         "benchmarks.quality.confident_learning",
         "benchmarks.quality.framing",
+        "benchmarks.quality.teaching",
         "benchmarks.speed.install",
     ),
     *("benchmarks.speed.serve_load", "tests.robustness.soak_server", "tests.robustness.soak_train"),
@@ -263,3 +266,22 @@ def test_precision_of_similar_cars_by_hand(tmp_path: Path, colour_model: Path) -
     vectors = np.array([[1, 0], [0.99, 0.1], [0.6, 0.8], [0, 1], [0.1, 0.99], [-1, 0]], np.float32)
     right = same_class(vectors, np.array([0, 0, 1, 1, 0, 2]))
     assert right[:, 0].tolist() == [True, True, False, False, False, False]
+
+
+def test_teaching_is_compared(tmp_path: Path) -> None:
+    """On cars that differ in colour every way names the new one, and no known car is taken for it."""
+    model = write_teachable(tmp_path / "colours.onnx")
+    for folder, shades in (("teach", range(4)), ("measure", range(4, 8))):
+        (tmp_path / folder).mkdir()
+        for shade in shades:
+            paint(tmp_path / folder / f"{shade}.png", (250 - shade, 240 + shade, 2 * shade))
+    for number, (_, colour) in enumerate(KNOWN):
+        paint(tmp_path / f"{number}.png", colour)
+    rows = [f"{number}.png,{name}\n" for number, (name, _) in enumerate(KNOWN)]
+    (tmp_path / "known.csv").write_text("filename,label\n" + "".join(rows), encoding="utf-8")
+    folders = ("--teach", tmp_path / "teach", "--measure", tmp_path / "measure", "--features", tmp_path / "features")
+    told = run("benchmarks.quality.teaching", model, "--data", tmp_path / "known.csv", *folders)
+    assert told.startswith("before: known cars right 100.0%; new car rejected 0.0%")
+    assert "| ridge | 3 | 100.0% | 100.0% | 0.00% | +0.00 points |" in told
+    assert len(re.findall(r"^\| (imprinting|LDA|ridge) \| [123] ", told, re.M)) == 9
+    assert run("benchmarks.quality.teaching", model, "--data", tmp_path / "known.csv", *folders) == told

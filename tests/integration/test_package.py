@@ -123,6 +123,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         "openvino",
         "quantize",
         "serve",
+        "teach",
         "train",
     }
 
@@ -192,6 +193,7 @@ NEEDS = {
     "predict": (["--model", "run", "car.jpg"], "train"),
     "index": (["folder", "--out", "cars.parquet"], "cluster"),
     "similar": (["run", "car.jpg", "--among", "folder"], "train"),
+    "teach": (["model.onnx", "car.jpg", "--name", "car", "--out", "cars.onnx"], "teach"),
     "serve": (["model.onnx"], "serve"),
     "demo": (["model.onnx"], "demo"),
     "push": (["run", "me/cars"], "train"),

@@ -18,7 +18,20 @@ from typing import Annotated
 import typer
 
 import twincar
-from twincar.cli import about, data, evaluate, explain, hub, options, predict, serving, similar, training, weights
+from twincar.cli import (
+    about,
+    data,
+    evaluate,
+    explain,
+    hub,
+    options,
+    predict,
+    serving,
+    similar,
+    teach,
+    training,
+    weights,
+)
 from twincar.cli.output import CurrentStderr
 from twincar.core.errors import MissingExtraError, TwinCarError, storage_errors
 from twincar.core.extras import how_to_install
@@ -106,6 +119,7 @@ for verb in (
     predict.predict,
     similar.index,
     similar.similar,
+    teach.teach,
     serving.serve,
     serving.demo,
     hub.push,

@@ -2,7 +2,8 @@
 
 An exported model takes uint8 photos, N×H×W×3 with any N, and returns `logits` (N×K), `features` (N×C×h×w, the map
 before pooling) and the weights of the classifier (`head.0`, `head.1`, ...), so that Grad-CAM++ needs no torch.
-Normalisation is part of its graph; preprocessing, class names and provenance are in its header, see `ModelSpec`.
+Normalisation is part of its graph, and an `.onnx` file that is exported with its training data has the statistics by
+which `teach` adds classes; preprocessing, class names and provenance are in its header, see `ModelSpec`.
 
 Shapes: N photos of H×W pixels, K classes, C channels of an h×w feature map.
 """
@@ -37,11 +38,14 @@ from twincar.deploy.onnx_graph import (
     shrink_weights,
     to_onnx,
 )
+from twincar.evaluation.feature_statistics import compute_statistics
 from twincar.evaluation.subject import Subject
 from twincar.models.bundled import MODEL
 from twincar.models.cam.gradcam import HeadWeights
+from twincar.models.class_statistics import ClassStatistics
 from twincar.models.engines.base import OPENVINO_HEADER, OPENVINO_MODEL, Engine
 from twincar.models.engines.open import compute_logits, open_engine
+from twincar.models.onnx_head import ExportedModel
 from twincar.models.spec import HEADER_KEY, ModelSpec
 
 log = logging.getLogger(__name__)
@@ -127,12 +131,15 @@ def export(
     _check_arguments(format, precision, out)
     data, source = subject.data, _SourceGraph.of(subject, format, precision)
     spec = replace(subject.spec, arithmetic=precision)
+    statistics = _statistics(source, subject, format)
     checker = _ExportChecker(subject.engine, spec, data, subject.split, on_photo)
     attempts = [[], sensitive_nodes(source.model)] if precision == "int8" else [[]]
     with working_folder(out) as scratch:
         for kept in attempts:
             candidate = scratch / f"{len(kept)}" / out.name
             changed = _in_precision(source, data, spec, kept)
+            if statistics:
+                ExportedModel(changed, out.name).statistics = statistics
             _write(changed, replace(spec, provenance=_provenance(spec, format)), format, candidate)
             comparison = checker.compare(candidate, format)
             failure = _failure(precision, comparison)
@@ -234,6 +241,16 @@ def _failure(precision: Arithmetic, comparison: ExportComparison) -> str | None:
         f"Expected probabilities within {largest} of the network's, but on {comparison.photos} photos one differs by "
         f"{comparison.largest_difference:.4f}."
     )
+
+
+def _statistics(source: _SourceGraph, subject: Subject, format: ExportFormat) -> ClassStatistics | None:
+    """The statistics by which an `.onnx` file can be taught more classes; None if its source has them, or no data."""
+    data = subject.data
+    if source.head is None or format != "onnx" or not data.has_split("train"):
+        return None
+    if any(photo.label is None for photo in data.split("train")) or data.classes.names != subject.spec.classes.names:
+        return None
+    return compute_statistics(subject.engine, subject.spec, data)
 
 
 def _in_precision(source: _SourceGraph, data: PreparedData, spec: ModelSpec, kept: list[str]) -> onnx.ModelProto:

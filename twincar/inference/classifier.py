@@ -21,26 +21,26 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from twincar.core.errors import CheckpointError, UsageError
+from twincar.core.files import write_bytes
 from twincar.core.labels import ClassNames
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Cars, DetectOptions, EngineName
 from twincar.core.photos import Photo, read_photo
 from twincar.inference.crops import CarFinder, PreparedCrop, iterate_crops, name_of, prepare_crops
 from twincar.inference.embedding import EmbeddedCar, Embeddings, gather, stream_embeddings
-from twincar.inference.results import Candidate, Explanation, Failure, LevelAnswer, Prediction, Reason
+from twincar.inference.ranking import level_answer, most_likely
+from twincar.inference.results import Explanation, Failure, Prediction, Reason
 from twincar.models.bundled import MODEL
 from twincar.models.cam.gradcam import grad_cam_plus_plus
 from twincar.models.engines.base import Engine, engine_errors
 from twincar.models.engines.open import open_engine
-from twincar.models.levels import ANSWERED, CLASS, SINGLE, Level, LevelName, levels_of
+from twincar.models.levels import ANSWERED, SINGLE, LevelName, levels_of
 from twincar.models.locate import find_model
 from twincar.models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
 
-_MAX_ALTERNATIVES = 3  # most classes listed as alternatives of a group
 _BATCH = 32
 _AHEAD: dict[Cars, int] = {"main": 64, "all": 16}  # photos that are prepared ahead; a photo may have 200 cars
-_ALTERNATIVE_SHARE = 0.1  # least probability of an alternative, as a share of that of the most likely one
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ class Classifier:
                 raise UsageError(f"Expected {name} to be a share from 0 to 1, but found {share}.")
         self.spec = spec
         self.engine = engine
+        self.path: Path | None = None
+        """The file or folder of the model, if it was loaded from one."""
         self.finder = finder
         """Cuts the cars out of photos; None if the model gets whole photos."""
         self.min_confidence = min_confidence
@@ -124,7 +126,39 @@ class Classifier:
                 "probabilities are not reliable, and no photo is rejected as unknown.", path.name,
             )  # fmt: skip
         finder = CarFinder.for_model(spec, detection)
-        return cls(opened, spec, finder=finder, min_confidence=min_confidence, false_rejection=false_rejection)
+        found = cls(opened, spec, finder=finder, min_confidence=min_confidence, false_rejection=false_rejection)
+        found.path = path
+        return found
+
+    def teach(self, name: str, photos: Sequence[Photo], *, add: bool = False) -> Classifier:
+        """A classifier that also knows a car of which these are photos; this one stays as it is. See `inference.teach`.
+
+        Args:
+            name: of the car, such as 'Seat Arona SUV 2018'.
+            photos: three or more, better from several sides. The main car of each is taken.
+            add: whether photos may be added to a car that was taught before.
+
+        Raises:
+            UsageError: the model is not an exported file with statistics of its classes, or the name is there already.
+            DataError: a photo cannot be read, no car is found in it, or the photos show several cars.
+        """
+        from twincar.inference.teach import teach_in_memory
+
+        return teach_in_memory(self, {name: photos}, add=add)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the model file, with what it was taught; returns its path.
+
+        Raises:
+            UsageError: the model is not an exported `.onnx` file, or something is at `path`.
+            StorageError: it cannot be written.
+        """
+        from twincar.inference.teach import check_out, exported_file
+
+        source, path = exported_file(self), Path(path)
+        check_out(path)
+        write_bytes(path, source.read_bytes())
+        return path
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -291,7 +325,7 @@ class Classifier:
     ) -> Prediction:
         """The prediction for a crop, from its logits, 1×K."""
         probabilities = self.spec.calibration.probabilities(logits)
-        found = {name: self._level_answer(group, probabilities) for name, group in self.levels.items()}
+        found = {name: level_answer(group, self.spec.classes, probabilities) for name, group in self.levels.items()}
         wanted = (level,) if level else ANSWERED
         answer = next((found[name] for name in wanted if found[name].probability >= self.min_confidence), None)
         reason = Reason.NONE if answer else Reason.NOT_SURE
@@ -303,7 +337,7 @@ class Classifier:
             answer, reason = None, Reason.UNKNOWN_CAR
         return Prediction(
             photo=prepared.name,
-            topk=self._candidates(probabilities[0], top_k),
+            topk=most_likely(self.spec.classes, probabilities[0], top_k),
             answer=answer,
             levels=tuple(found[name] for name in SINGLE if found[name].name),
             reason=reason,
@@ -325,19 +359,3 @@ class Classifier:
         with engine_errors():
             heatmap = grad_cam_plus_plus(features, self.engine.head, chosen)[0]
         return Explanation(prediction, self.class_names[chosen[0]], heatmap, crop.visible_box)
-
-    def _level_answer(self, level: Level, probabilities: NDArray[np.float32]) -> LevelAnswer:
-        groups, shares = level.most_likely(probabilities)
-        members = np.flatnonzero(level.group_of == groups[0])
-        ranked = members[np.argsort(-probabilities[0, members], kind="stable")][:_MAX_ALTERNATIVES]
-        enough = _ALTERNATIVE_SHARE * probabilities[0, ranked[0]]
-        possible = tuple(self.class_names[member] for member in ranked if probabilities[0, member] >= enough)
-        is_class = level.name == CLASS
-        return LevelAnswer(level.name, level.groups[groups[0]], float(shares[0]), () if is_class else possible)
-
-    def _candidates(self, probabilities: NDArray[np.float32], top_k: int) -> tuple[Candidate, ...]:
-        if top_k < 1:
-            raise UsageError(f"Expected top_k to be at least 1, but found {top_k}.")
-        order = np.argsort(-probabilities, kind="stable")[:top_k]
-        cars = self.spec.classes.cars
-        return tuple(Candidate(self.class_names[i], float(probabilities[i]), cars[i]) for i in order)

@@ -30,6 +30,19 @@ _MAX_PIXELS = 1 << 25  # of a photo resized for the crop; 4096×4096 at a crop o
 
 
 @dataclass(frozen=True, kw_only=True)
+class TaughtClass:
+    """A class that was added to a trained model by a few photos; see `inference.teach`."""
+
+    name: str
+    photos: int
+    """Number of photos it was taught by."""
+    date: str
+    """Day on which it was taught last, such as '2026-05-31'."""
+    sha256: tuple[str, ...]
+    """Hashes of the photo files, or of the pixels of images in memory; the photos themselves are not kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """Everything about a model except its weights."""
 
@@ -49,6 +62,8 @@ class ModelSpec:
     """Temperature and score quantiles; empty for third-party weights."""
     arithmetic: Arithmetic = "fp32"
     """Arithmetic of an exported model; a checkpoint is always fp32."""
+    taught: tuple[TaughtClass, ...] = ()
+    """The classes that were added after training; they are the last of `classes`, in this order."""
     license: str = ""
     """Licence of the weights by its identifier on the hub, such as 'cc-by-nc-4.0'; empty if it is unknown."""
     license_notice: str = ""
@@ -78,6 +93,7 @@ class ModelSpec:
             "classes": self.classes.to_rows(),
             "calibration": asdict(self.calibration),
             "arithmetic": self.arithmetic,
+            "taught": [asdict(taught) for taught in self.taught],
             "license": self.license,
             "license_notice": self.license_notice,
             "provenance": dict(self.provenance),
@@ -112,6 +128,7 @@ class ModelSpec:
                 margin=_share(header["margin"]),
                 calibration=_read_calibration(header.get("calibration", {})),
                 arithmetic=_one_of(get_args(Arithmetic), header.get("arithmetic", "fp32")),
+                taught=_read_taught(header.get("taught", []), classes),
                 license=_license(header.get("license", "")),
                 license_notice=_text(header.get("license_notice", "")),
                 provenance=_mapping(header["provenance"]),
@@ -140,6 +157,16 @@ def _read_calibration(values: Mapping[str, Any]) -> Calibration:
     if not isinstance(calibration.photos, int):
         raise TypeError(f"{calibration.photos!r} photos")
     return calibration
+
+
+def _read_taught(rows: Any, classes: ClassNames) -> tuple[TaughtClass, ...]:
+    """From JSON; the names must be those of the last classes."""
+    taught = tuple(TaughtClass(**{**row, "sha256": tuple(row["sha256"])}) for row in rows)
+    if [found.name for found in taught] != list(classes.names[len(classes) - len(taught) :]):
+        raise ValueError("taught classes that are not the last ones")
+    if not all(isinstance(found.photos, int) and isinstance(found.date, str) for found in taught):
+        raise TypeError("taught classes without a number of photos or a date")
+    return taught
 
 
 def _is_rising(quantiles: Any) -> bool:

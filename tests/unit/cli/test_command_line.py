@@ -109,6 +109,7 @@ FLAGS = {
     "--backbone --draw --out --cluster --json --csv",
     "index": "--out --model -m --detect --detector --cars --json",
     "similar": "--among --count --detect --detector --page --json --csv",
+    "teach": "--name --out --add --list --forget --statistics-from --detect --detector --json",
     "serve": "--host --port --engine --detect --detector --max-queue --confidence --false-rejection --api-key-file "
     "--root-path --allow-origin --access-log --grace-period",
     "demo": "--detect --detector --examples --space --host --port",

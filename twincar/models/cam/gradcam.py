@@ -58,6 +58,14 @@ class HeadWeights:
         """The number of features that the head gets, C."""
         return int(self.layers[0][0].shape[1])
 
+    def penultimate(self, pooled: Floats) -> Floats:
+        """The input of the last layer, N×D (N×C if it is the only one), from pooled features, N×C."""
+        if len(self.layers) == 1:
+            return pooled
+        weight, bias = self.layers[0]
+        hidden: Floats = np.maximum(pooled @ weight.T + bias, 0)
+        return hidden
+
     def gradient(self, pooled: Floats, targets: NDArray[np.int64]) -> Floats:
         """Gradient of each photo's target logit by the pooled features, N×C, from features N×C and targets N."""
         last: Floats = self.layers[-1][0][targets]

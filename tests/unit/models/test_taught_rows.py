@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import Ridge
+
+from twincar.models.class_statistics import ClassStatistics
+from twincar.models.taught_rows import NewClass, Whitening, fit_rows, fit_scale_and_bias, log_sum_exp
+
+CLASSES, FEATURES = 8, 12
+MEANS = np.random.default_rng(0).normal(0, 1, (CLASSES + 2, FEATURES))
+
+
+def photos(label: int, count: int, seed: int) -> Any:
+    return (MEANS[label] + np.random.default_rng(seed).normal(0, 0.4, (count, FEATURES))).astype(np.float32)
+
+
+@pytest.fixture
+def known() -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    features = np.concatenate([photos(label, 60, label) for label in range(CLASSES)])
+    return features, np.repeat(np.arange(CLASSES), 60)
+
+
+@pytest.fixture
+def statistics(known: Any) -> ClassStatistics:
+    return ClassStatistics.estimate(*known, CLASSES)
+
+
+@pytest.fixture
+def head(known: Any) -> tuple[Any, Any]:
+    """Linear discriminant analysis of scikit-learn in place of a network's last layer."""
+    fitted = LinearDiscriminantAnalysis(solver="lsqr").fit(*known)
+    return fitted.coef_.astype(np.float32), fitted.intercept_.astype(np.float32)
+
+
+def test_whitening_multiplies_by_the_inverse_of_the_whole_matrix(statistics: ClassStatistics) -> None:
+    differences = statistics.means - statistics.center
+    total = (
+        statistics.factor.T @ statistics.factor
+        + np.diag(statistics.diagonal)
+        + statistics.within * np.eye(FEATURES)
+        + differences.T @ differences / CLASSES
+    )
+    features = photos(0, 3, 50)
+    assert Whitening(statistics)(features) == pytest.approx(features @ np.linalg.inv(total), rel=1e-3, abs=1e-4)
+
+
+def test_the_direction_is_that_of_ridge_regression(known: Any, statistics: ClassStatistics) -> None:
+    """Of the indicator of the new class, where it is rare: the photos of the known classes weigh infinitely more."""
+    features, _ = known
+    new = photos(CLASSES, 3, 70)
+    centered = np.concatenate([features, new]) - statistics.center
+    target = np.repeat([0.0, 1.0], [len(features), len(new)])
+    weights = np.repeat([1.0, 1e-6], [len(features), len(new)])
+    penalty = statistics.within * len(features)
+    ridge = Ridge(alpha=penalty, fit_intercept=False).fit(centered, target, sample_weight=weights).coef_
+    ours = Whitening(statistics)((new.mean(axis=0) - statistics.center)[None])[0]
+    assert np.corrcoef(ridge, ours)[0, 1] > 0.999
+
+
+def test_scale_and_bias_are_those_of_scipy() -> None:
+    random = np.random.default_rng(3)
+    others = (random.normal(-1, 1, 300), random.normal(2, 0.5, 300), 20.0)
+    own = (random.normal(2, 1, 8), random.normal(0, 0.5, 8), 1.0)
+
+    def loss(at: Any) -> float:
+        of_others = others[2] * np.logaddexp(0, at[0] * others[0] + at[1] - others[1]).mean()
+        return float(of_others + np.logaddexp(0, -(at[0] * own[0] + at[1] - own[1])).mean())
+
+    best = minimize(loss, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-10}).x
+    assert fit_scale_and_bias(others, own) == pytest.approx(best, abs=2e-3)  # type: ignore[arg-type]
+
+
+def test_separable_scores_and_inverted_ones_have_a_finite_scale() -> None:
+    rivals = np.zeros(4, np.float32)
+    low, high = np.array([-2, -1.5, -1.8, -2.2], np.float32), np.array([2, 1.5, 1.8, 2.2], np.float32)
+    slope, offset = fit_scale_and_bias((low, rivals, 1.0), (high, rivals, 1.0))
+    assert 1 < slope < 1e3
+    assert abs(offset) < slope
+    assert fit_scale_and_bias((high, rivals, 1.0), (low, rivals, 1.0))[0] == 0
+
+
+def test_new_classes_are_named_and_the_known_ones_stay(statistics: ClassStatistics, head: Any) -> None:
+    new = [NewClass(photos(CLASSES + number, 5, 80 + number)) for number in range(2)]
+    rows = fit_rows(new, *head, statistics, 1.0)
+    weight = np.concatenate([head[0], *(row.weight[None] for row in rows)])
+    bias = np.concatenate([head[1], np.array([row.bias for row in rows], np.float32)])
+    for label in range(CLASSES + 2):
+        found = (photos(label, 200, 100 + label) @ weight.T + bias).argmax(axis=1)
+        assert (found == label).mean() > 0.9, label
+    assert all(row.named == 1 for row in rows)
+
+
+def test_the_temperature_scales_the_row(statistics: ClassStatistics, head: Any) -> None:
+    """Logits and temperature twice as large are the same model."""
+    new = [NewClass(photos(CLASSES, 5, 80))]
+    (row,) = fit_rows(new, *head, statistics, 1.0)
+    (twice,) = fit_rows(new, 2 * head[0], 2 * head[1], statistics, 2.0)
+    assert twice.weight == pytest.approx(2 * row.weight, rel=1e-3, abs=1e-5)
+    assert twice.bias == pytest.approx(2 * row.bias, rel=1e-3)
+
+
+def test_photos_taught_in_two_parts_have_the_mean_of_all() -> None:
+    all_of_them = photos(CLASSES, 7, 80)
+    added = NewClass(all_of_them[4:], all_of_them[:4].mean(axis=0), 4)
+    assert added.count == 7
+    assert added.mean == pytest.approx(all_of_them.mean(axis=0), abs=1e-6)
+    without_last = np.delete(all_of_them, 6, axis=0).mean(axis=0)
+    assert added.means_of_others[2] == pytest.approx(without_last, abs=1e-6)
+
+
+def test_one_photo_is_enough_for_a_row(statistics: ClassStatistics, head: Any) -> None:
+    (row,) = fit_rows([NewClass(photos(CLASSES, 1, 80))], *head, statistics, 1.0)
+    assert row.named is None
+    found = photos(CLASSES, 200, 100)
+    assert ((found @ row.weight + row.bias) > (found @ head[0].T + head[1]).max(axis=1)).mean() > 0.5
+
+
+def test_log_sum_exp_does_not_overflow() -> None:
+    logits = np.array([[1000.0, 1000.0]], np.float32)
+    assert log_sum_exp(logits) == pytest.approx([1000 + np.log(2)])

@@ -1,0 +1,182 @@
+"""The photos of cars that a model is to be taught: their names, hashes and features, and whether each shows one car.
+
+Shapes: N photos, C penultimate features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twincar.core.errors import DataError, UsageError
+from twincar.core.files import sha256_of, sha256_of_file
+from twincar.core.labels import ClassNames, canonical_name, class_key, shorten
+from twincar.core.photos import Photo, is_address, local_path, read_photo
+from twincar.core.progress import Progress
+from twincar.inference.crops import iterate_crops, prepare_crops
+from twincar.inference.results import Failure
+from twincar.models.class_statistics import ClassStatistics
+from twincar.models.spec import ModelSpec
+from twincar.models.taught_rows import FEW
+
+if TYPE_CHECKING:
+    from twincar.inference.classifier import Classifier
+
+Floats = NDArray[np.float32]
+
+_BATCH = 32
+_LEAST_COHESION = 0.4  # of that of the known classes; photos of one new car have more, of several cars less
+
+
+@dataclass(frozen=True, eq=False)
+class NewPhotos:
+    """The photos of one car that are new to the model."""
+
+    features: Floats
+    hashes: tuple[str, ...]
+    repeated: int
+
+
+def cars_of_source(path: str) -> dict[str, Sequence[Photo]]:
+    """Photos by the name of the car, of class folders or a CSV file.
+
+    Raises:
+        UsageError: it is not such a source.
+        DataError: it cannot be read, or has rows without a class.
+    """
+    from twincar.data.sources import open_source  # deferred: it imports more than a few photos need
+
+    source = open_source(path, allow_untrained=True)
+    cars: dict[str, list[Photo]] = {}
+    for row in source.rows():
+        if row.fault is not None:
+            raise row.fault
+        if not isinstance(row.label, int):
+            raise DataError(f"Expected the name of a car for each photo of {path}, but {row.name} has none.")
+        cars.setdefault(source.classes[row.label], []).append(row.photo)
+    return dict(cars)
+
+
+def by_class(spec: ModelSpec, cars: Mapping[str, Sequence[Photo]], add: bool) -> dict[str, Sequence[Photo]]:
+    """The photos by the name that the class has, or will have, in the model.
+
+    Raises:
+        UsageError: a name is that of a known class, or has no photos.
+        LabelError: a name has control characters.
+    """
+    first, chosen = len(spec.classes) - len(spec.taught), dict[str, Sequence[Photo]]()
+    for given, photos in cars.items():
+        index, name = spec.classes.find(given), canonical_name(given)
+        if index is not None:
+            name = spec.classes[index]
+            if index < first:
+                raise UsageError(f"Expected the name of a new car, but the model was trained on {name!r}.")
+            if not add:
+                raise UsageError(
+                    f"Expected the name of a new car, but {name!r} was taught already. Add photos to it by --add, or "
+                    "remove it first by --forget."
+                )
+        if not photos:
+            raise UsageError(f"Expected photos of {name!r}, but there are none.")
+        if class_key(name) in map(class_key, chosen):
+            raise UsageError(f"Expected each car once, but {name!r} is there in two spellings. Use one of them.")
+        chosen[name] = photos
+    ClassNames(tuple(chosen))  # checks the names
+    return chosen
+
+
+def read_cars(
+    classifier: Classifier, cars: Mapping[str, Sequence[Photo]], on_photo: Progress | None
+) -> dict[str, NewPhotos]:
+    """The features of the photos of each car, without those by which it was taught before.
+
+    Raises:
+        UsageError: a car has no new photos.
+        DataError: a photo cannot be read, or no car is found in it.
+    """
+    known = {taught.name: taught.sha256 for taught in classifier.spec.taught}
+    total, done, found = sum(map(len, cars.values())), 0, dict[str, NewPhotos]()
+    for name, photos in cars.items():
+        hashes = list(map(_hash, photos))
+        new = {digest: photo for digest, photo in zip(hashes, photos, strict=True) if digest not in known.get(name, ())}
+        if not new:
+            raise UsageError(
+                f"Expected new photos of {name!r}, but it was taught by all {len(photos)} of them already."
+            )
+        features = features_of(classifier, name, list(new.values()))
+        found[name] = NewPhotos(features, tuple(new), len(photos) - len(new))
+        done += len(photos)
+        if on_photo:
+            on_photo(done, total)
+    return found
+
+
+def _hash(photo: Photo) -> str:
+    """The hash of a file, or of the pixels of an image that is none."""
+    if isinstance(photo, bytes):
+        return sha256_of(photo)
+    if isinstance(photo, Path) or (isinstance(photo, str) and not is_address(photo)):
+        path = Path(local_path(str(photo)))
+        if path.is_file():
+            return sha256_of_file(path)
+    return sha256_of(np.asarray(read_photo(photo)).tobytes())
+
+
+def features_of(classifier: Classifier, name: str, photos: Sequence[Photo]) -> Floats:
+    """Penultimate features, N×C, of the main car of each photo.
+
+    Raises:
+        DataError: a photo cannot be read, or no car is found in it.
+    """
+    prepare = partial(prepare_crops, preprocessing=classifier.spec.preprocessing, finder=classifier.finder)
+    crops, parts, without = iterate_crops(photos, prepare, ahead=2 * _BATCH), [], []
+    while batch := list(islice(crops, _BATCH)):
+        views = []
+        for item in batch:
+            if isinstance(item, Failure):
+                raise item.error
+            views.append(item[0].views)
+            without += [] if item[0].crop.is_car else [item[0].name]
+        pooled = classifier.engine.logits_and_features(np.concatenate(views))[1].mean(axis=(2, 3))
+        parts.append(classifier.engine.head.penultimate(pooled))
+    if without:
+        raise DataError(
+            f"Expected a car in each photo of {name!r}, but none is found in {len(without)} of {len(photos)}: "
+            f"{shorten(without)}. Leave them out; for photos that are cut to the car already, use --detect never."
+        )
+    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+
+def similarity_of(features: Floats, statistics: ClassStatistics) -> float | None:
+    """Mean cosine of any two of N features seen from the center; None for fewer than two."""
+    count = len(features)
+    if count < 2:
+        return None
+    seen = features - statistics.center
+    unit = seen / np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), 1e-12)
+    return float(((unit.sum(axis=0) ** 2).sum() - count) / (count * (count - 1)))
+
+
+def check_cohesion(
+    similarities: Mapping[str, float | None], statistics: ClassStatistics, found: Mapping[str, NewPhotos]
+) -> None:
+    """Check that the photos of each name are alike enough to show one car.
+
+    Raises:
+        DataError: those of one name are not.
+    """
+    least = _LEAST_COHESION * statistics.cohesion
+    for name, similarity in similarities.items():
+        if similarity is not None and len(found[name].hashes) >= FEW and similarity < least:
+            raise DataError(
+                f"Expected {len(found[name].hashes)} photos of one car as {name!r}, but they seem to show several: "
+                f"their mean similarity is {similarity:.2f}, where photos of one car that the model knows have "
+                f"{statistics.cohesion:.2f}, and at least {least:.2f} is needed. Teach each car by a name of its own."
+            )
