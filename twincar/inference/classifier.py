@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, overload
@@ -20,14 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from twincar.core.errors import CheckpointError, UsageError
+from twincar.core.errors import UsageError
 from twincar.core.files import write_bytes
 from twincar.core.labels import ClassNames
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Cars, DetectOptions, EngineName
 from twincar.core.photos import Photo, read_photo
 from twincar.inference.crops import CarFinder, PreparedCrop, iterate_crops, name_of, prepare_crops
 from twincar.inference.embedding import EmbeddedCar, Embeddings, gather, stream_embeddings
-from twincar.inference.ranking import level_answer, most_likely
+from twincar.inference.photo_options import PhotoOptions
+from twincar.inference.ranking import check_logits, level_answer, most_likely
 from twincar.inference.results import Explanation, Failure, Prediction, Reason
 from twincar.models.bundled import MODEL
 from twincar.models.cam.gradcam import grad_cam_plus_plus
@@ -41,18 +41,6 @@ log = logging.getLogger(__name__)
 
 _BATCH = 32
 _AHEAD: dict[Cars, int] = {"main": 64, "all": 16}  # photos that are prepared ahead; a photo may have 200 cars
-
-
-@dataclass(frozen=True)
-class PhotoOptions:
-    """The options of the prediction for one photo."""
-
-    top_k: int = 5
-    """Number of candidates in the prediction."""
-    level: LevelName | None = None
-    """The level of the answer; by default the most specific one that is probable enough."""
-    explain: bool = False
-    """Whether to add a heatmap of what the model looked at."""
 
 
 class Classifier:
@@ -230,7 +218,7 @@ class Classifier:
     def explain_crop(self, crop: PreparedCrop, *, target: str | None = None, top_k: int = 5) -> Explanation:
         """The same for one of the crops that `prepare` returns."""
         logits, features = self.engine.logits_and_features(crop.views)
-        self._check_logits(logits)
+        check_logits(logits, len(self.class_names))
         chosen = None if target is None else self.spec.classes.index(target)
         return self._explanation(crop, self._prediction(crop, logits, top_k), logits, features, chosen)
 
@@ -253,7 +241,7 @@ class Classifier:
             logits, features = self.engine.logits_and_features(images)
         else:
             logits = self.engine.logits(images)
-        self._check_logits(logits)
+        check_logits(logits, len(self.class_names))
         predictions: list[Prediction | Explanation] = []
         for row, (crop, chosen) in enumerate(zip(crops, options, strict=True)):
             own = slice(row, row + 1)
@@ -309,16 +297,7 @@ class Classifier:
     def _logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits, N×K, averaged over the views of images, N×V×H×W×3."""
         logits: NDArray[np.float32] = self.engine.view_logits(images).mean(axis=1)
-        return self._check_logits(logits)
-
-    def _check_logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return logits, N×K, after checking that they are one finite number per class."""
-        if logits.shape[1] != len(self.class_names) or not np.isfinite(logits).all():
-            raise CheckpointError(
-                f"Expected a finite number for each of {len(self.class_names)} classes from the model, but found "
-                f"{logits.shape[1]} numbers, not all of them finite. The model is damaged; export it again."
-            )
-        return logits
+        return check_logits(logits, len(self.class_names))
 
     def _prediction(
         self, prepared: PreparedCrop, logits: NDArray[np.float32], top_k: int, level: LevelName | None = None

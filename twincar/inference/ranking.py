@@ -1,6 +1,6 @@
-"""From the probabilities of the classes to the most likely ones, and to the most likely group of a level.
+"""From the logits and probabilities of the classes to the most likely ones, and to the most likely group of a level.
 
-Shapes: K classes.
+Shapes: N photos, K classes.
 """
 
 from __future__ import annotations
@@ -8,13 +8,27 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from twincar.core.errors import UsageError
+from twincar.core.errors import CheckpointError, UsageError
 from twincar.core.labels import ClassNames
 from twincar.inference.results import Candidate, LevelAnswer
 from twincar.models.levels import CLASS, Level
 
 _MAX_ALTERNATIVES = 3  # most classes listed as alternatives of a group
 _ALTERNATIVE_SHARE = 0.1  # least probability of an alternative, as a share of that of the most likely one
+
+
+def check_logits(logits: NDArray[np.float32], classes: int) -> NDArray[np.float32]:
+    """Return logits, N×K, after checking that they are one finite number for each of the K classes.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    if logits.shape[1] != classes or not np.isfinite(logits).all():
+        raise CheckpointError(
+            f"Expected a finite number for each of {classes} classes from the model, but found {logits.shape[1]} "
+            "numbers, not all of them finite. The model is damaged; export it again."
+        )
+    return logits
 
 
 def most_likely(classes: ClassNames, probabilities: NDArray[np.float32], top_k: int) -> tuple[Candidate, ...]:

@@ -43,8 +43,9 @@ from twincar.deploy.server.schema import ModelDescription, PredictionItem, Predi
 from twincar.deploy.server.server import TimeoutProtocol, serve, server
 from twincar.deploy.server.settings import HttpSettings
 from twincar.detection import Detector
-from twincar.inference.classifier import Classifier, PhotoOptions
+from twincar.inference.classifier import Classifier
 from twincar.inference.crops import CarFinder
+from twincar.inference.photo_options import PhotoOptions
 from twincar.inference.results import Explanation, Prediction, photo_dict
 from twincar.models.calibration import Calibration
 from twincar.models.cam.gradcam import HeadWeights

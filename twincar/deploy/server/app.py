@@ -38,7 +38,8 @@ from twincar.deploy.server.request_log import REQUEST_ID, RequestLog
 from twincar.deploy.server.requests import Upload, parse_body
 from twincar.deploy.server.schema import ModelDescription, PhotosAsForm, PhotosAsJson, PredictResponse, Refused, State
 from twincar.deploy.server.settings import HttpSettings
-from twincar.inference.classifier import Classifier, PhotoOptions
+from twincar.inference.classifier import Classifier
+from twincar.inference.photo_options import PhotoOptions
 from twincar.inference.results import Failure, photo_dict
 from twincar.models.levels import LevelName
 

@@ -17,8 +17,9 @@ from twincar.core.errors import PhotoError
 from twincar.core.machine import available_cores
 from twincar.core.photos import decode_photo
 from twincar.deploy.server.limits import RETRY, Limits, Refusal, count_photos
-from twincar.inference.classifier import Classifier, PhotoOptions
+from twincar.inference.classifier import Classifier
 from twincar.inference.crops import PreparedCrop
+from twincar.inference.photo_options import PhotoOptions
 from twincar.inference.results import Explanation, Failure, Prediction
 
 Result = TypeVar("Result")

@@ -20,7 +20,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from twincar.core.errors import Defect, PhotoError
 from twincar.deploy.server.limits import Limits, Refusal, count_photos
 from twincar.deploy.server.schema import PhotosAsJson, RequestOptions
-from twincar.inference.classifier import PhotoOptions
+from twincar.inference.photo_options import PhotoOptions
 from twincar.inference.results import Failure
 
 Options = TypeVar("Options", bound=RequestOptions)
