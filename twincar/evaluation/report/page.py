@@ -1,4 +1,4 @@
-"""Write the report of a model: one HTML file that opens anywhere, offline, without a server.
+"""Write the report of a model, or of two or three side by side: one HTML file that opens anywhere, offline.
 
 It shows the results that the other verbs have written to `Subject.reports`; where a result is missing, it names the
 command that computes it. How a model was trained is known only for a run, and the page says so.
@@ -27,6 +27,7 @@ from twincar.evaluation.report import artifacts, figures
 from twincar.evaluation.report.cells import MOST_LISTED, photos_by_cell
 from twincar.evaluation.report.opened import EvaluatedModel, command, of_data, of_split
 from twincar.evaluation.report.photos import ImageBudget, show_mistakes, show_twins
+from twincar.evaluation.report.side_by_side import ModelDifference, render_side_by_side
 from twincar.evaluation.results import Evaluation, PhotoPrediction, confusion_of
 from twincar.evaluation.subject import Subject
 from twincar.metrics.classification import classes_to_show, most_confused
@@ -51,6 +52,8 @@ class Report:
     """The evaluated split."""
     bytes: int
     """Size of the file."""
+    differences: tuple[ModelDifference, ...] = ()
+    """How the models differ, if there are several: each pair of them, in the order in which they were given."""
 
 
 @dataclass(frozen=True)
@@ -77,32 +80,51 @@ class _Confusion:
 
 
 def report(
-    model: str | Path | None = None,
-    *,
+    *models: str | Path,
     split: str | None = None,
     data_folder: str | Path | None = None,
     out: str | Path | None = None,
     on_photo: Progress | None = None,
 ) -> Report:
-    """Write the report of an evaluated model.
+    """Write the report of an evaluated model, or compare two or three that were evaluated on the same photos.
 
     Args:
-        model: a run folder, a folder of results, or any other model together with the data that it was evaluated on.
+        models: a run folder, a folder of results, or any other model together with the data that it was evaluated on;
+            by default the bundled model. Two or three are shown side by side, with tests of whether they differ by more
+            than chance.
         split: an evaluated split: 'val', 'test' or 'train'; by default 'test' if it was evaluated, otherwise 'val'.
         data_folder: the data set that the model was evaluated on; by default the one that a run was trained on.
-        out: the file; by default `report.html` beside the results.
+        out: the file; by default `report.html` beside the results, or `report-beside-OTHER.html` beside those of the
+            first of several models.
         on_photo: called with the number of finished mistakes and their total, for a progress bar.
 
     Returns:
         The path of the page, the split it shows, and its size in bytes.
 
     Raises:
-        UsageError: there is no such model, or it was not evaluated on that split.
+        UsageError: there is no such model, it was not evaluated on that split, or several models were evaluated on
+            different photos.
         DataError: a file of the results is damaged.
         CheckpointError: the weights are damaged.
         StorageError: the page cannot be written.
     """
-    opened = EvaluatedModel.open(model, split=split, data_folder=data_folder)
+    if len(models) > 1:
+        return _report_side_by_side(models, split, data_folder, out)
+    opened = EvaluatedModel.open(models[0] if models else None, split=split, data_folder=data_folder)
+    path = Path(out) if out else opened.reports / REPORT
+    write_text(path, _page_of(opened, on_photo))
+    return Report(path, opened.split, path.stat().st_size)
+
+
+def _report_side_by_side(
+    models: Sequence[str | Path], split: str | None, data_folder: str | Path | None, out: str | Path | None
+) -> Report:
+    path, split, page, differences = render_side_by_side(models, split=split, data_folder=data_folder, out=out)
+    write_text(path, page)
+    return Report(path, split, path.stat().st_size, tuple(differences))
+
+
+def _page_of(opened: EvaluatedModel, on_photo: Progress | None) -> str:
     subject, data, reports, metrics = opened.subject, opened.data, opened.reports, opened.metrics
     classes, predictions = opened.classes, opened.predictions
     images = _image_budget(data, len(classes), len(predictions))
@@ -111,7 +133,7 @@ def report(
     twins = show_twins(confusion.pairs(_TWINS), predictions, {row.name: row.photos for row in classes}, images)
     mistakes = show_mistakes(wrong, images, subject.engine, subject.spec, on_photo)
     in_gallery = {mistake.prediction.file for mistake in mistakes}
-    page = render(
+    return render(
         "report.html.jinja",
         title=f"TwinCar report: {subject.name}",
         classes=classes,
@@ -133,8 +155,6 @@ def report(
         **_trained(subject),
         **_measured(subject, reports, metrics, confusion),
     )
-    write_text(path := Path(out) if out else reports / REPORT, page)
-    return Report(path, opened.split, path.stat().st_size)
 
 
 def _image_budget(data: PreparedData | None, classes: int, photos: int) -> ImageBudget:
