@@ -43,7 +43,7 @@ class ModelDifference:
         return [
             f"{name}: {self.second} scores {shift.difference.value:+.3f} ({shift.difference.low:+.3f} to "
             f"{shift.difference.high:+.3f}) compared with {self.first}, which is "
-            f"{'more than chance' if shift.is_significant else 'not more than chance'} (p = {p_value(shift.p)})."
+            f"{'more than chance' if shift.is_significant else 'not more than chance'} (p {p_value(shift.p)})."
             for name, shift in (("Accuracy", self.tests.accuracy), ("Macro-F1", self.tests.macro_f1))
         ]
 
@@ -62,12 +62,12 @@ class _Rows:
 
 
 def p_value(p: float) -> str:
-    """A p-value with two digits, but never 0.
+    """A p-value after its sign, to three digits, but never 0.
 
     >>> p_value(0.0321), p_value(0.0001), p_value(1)
-    ('0.032', '<0.001', '1.000')
+    ('= 0.032', '< 0.001', '= 1.000')
     """
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def render_side_by_side(
