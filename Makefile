@@ -33,12 +33,14 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Pages are tested in Debian's chromium, which is installed where it can be; elsewhere those tests skip and say so.
+# Pages are tested in Debian's chromium and by axe-core, which are installed where they can be; elsewhere those tests skip
+# and say so.
 browser:
 	@if command -v chromium; then :; \
 	elif command -v apt-get && $(AS_ROOT) true; then \
 		$(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium; \
 	else echo "No chromium, and no apt-get with the rights to install it: pages are not tested in a browser."; fi
+	@if test -x $(BIN)/python; then $(BIN)/python tests/axe.py; fi
 
 # Into site/, which opens without a server; it asks no other host for anything.
 docs: install

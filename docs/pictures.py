@@ -3,7 +3,8 @@
     twincar quickstart --out quickstart
     python docs/pictures.py quickstart
 
-`logo.svg` and `pipeline.svg` are drawn by hand.
+`pictures.json` records which figures they show, in which colours heat maps are drawn, and the hash of each, so that a
+test can say which picture is older than what it shows. `logo.svg` and `pipeline.svg` are drawn by hand.
 """
 
 from __future__ import annotations
@@ -24,8 +25,13 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 import twincar
+from twincar.core.files import read_json, sha256_of_file, write_json
+from twincar.metrics.classification import Interval
+from twincar.models.cam.overlay import FALL, HEAT_COLORS, STRONGEST
 
 IMAGES = Path(__file__).with_name("images")
+RECORD = IMAGES / "pictures.json"
+PICTURES = ("toycars.jpg", "street.jpg", "explained.jpg", "compare.jpg", "report.png", "demo.png")
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
 _EXAMPLES = 6
 
@@ -48,6 +54,24 @@ def main(quickstart: Path) -> None:
         with _demo(model, examples) as address:
             _screenshot(browser, address, "demo.png", (1280, 800), photo=_undecided(model, photos))
         browser.close()
+    write_json(RECORD, {"figures": shown_figures(run), "drawn_with": drawn_with(), "sha256": hashes()})
+
+
+def shown_figures(run: Path) -> dict[str, str]:
+    """The figures of a run that its report shows, as README and docs quote them."""
+    metrics = read_json(run / "reports" / "test" / "metrics.json")
+    scores = {"accuracy": metrics["accuracy"], "macro-F1": metrics["macro_f1"]}
+    return {name: str(Interval(**score)) for name, score in scores.items()}
+
+
+def drawn_with() -> dict[str, object]:
+    """How heat maps are drawn: the colours, and the two numbers of their opacity."""
+    return {"colors": list(HEAT_COLORS), "opacity": [STRONGEST, FALL]}
+
+
+def hashes() -> dict[str, str]:
+    """The hash of each picture."""
+    return {name: sha256_of_file(IMAGES / name) for name in PICTURES}
 
 
 def _jpeg(source: Path, name: str, width: int, height: int | None = None) -> None:

@@ -28,6 +28,7 @@ from small_backbone import BACKBONE
 from typer.testing import CliRunner
 
 from twincar.cli import app
+from twincar.core.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -99,6 +100,22 @@ def test_pictures_and_files_that_are_named_are_there() -> None:
             assert outside.exists(), f"{page.name}: {target}"
 
 
+def test_no_picture_is_older_than_what_it_shows() -> None:
+    """The pictures are of one run, whose figures are quoted on each page that shows its report."""
+    pictures = _docs_module("pictures")
+    record = read_json(pictures.RECORD)
+    renew = "run: twincar quickstart --out quickstart; python docs/pictures.py quickstart"
+    assert record["sha256"] == pictures.hashes(), renew
+    assert record["drawn_with"] == pictures.drawn_with(), renew
+    showing = {page: text for page, text in PAGES.items() if "images/report.png" in text}
+    assert showing
+    for page, text in showing.items():
+        for name, figure in record["figures"].items():
+            assert f"| {figure} |" in text, (
+                f"{page.name} shows an {name} of {figure}, which none of its tables has: {renew}"
+            )
+
+
 def test_the_page_of_the_command_line_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
     written = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
     for width in ("40", "200"):
@@ -162,7 +179,7 @@ def stage(few_toycars: None, tmp_path_factory: pytest.TempPathFactory) -> Path: 
     config = TrainConfig.resolve(recipe="toycars", flags={"data": str(data.folder)})
     train(config, folder / "quickstart" / "run")
     evaluate(folder / "quickstart" / "run", split="test")
-    for name in ("my_cars", "stanford_cars"):
+    for name in ("my_cars", "other", "stanford_cars"):
         _link(folder / "quickstart" / "run", folder / "runs" / name)
     export(folder / "quickstart" / "run", out=folder / "model-fp32.onnx", force=True)
     for photo in data.annotations:

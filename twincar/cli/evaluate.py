@@ -140,18 +140,33 @@ def _evaluate_corruptions(model: str, split: Split | None, data: Path | None, ou
 
 
 def report(
-    model: AnyModelArgument = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="Run folder, a folder of results, or any other model with --data; two or three are compared.  "
+            "[default: the bundled model]",
+        ),
+    ] = None,
     split: Annotated[
         Split | None, typer.Option(help="Evaluated split.  [default: test if it was evaluated, otherwise val]")
     ] = None,
     data: DataOption = None,
     out: Annotated[Path | None, typer.Option(help="File to write.  [default: report.html beside the results]")] = None,
 ) -> None:
-    """Write a report of an evaluated model: one HTML page that opens anywhere, without server or network."""
+    """Write a report of an evaluated model: one HTML page that opens anywhere, without server or network.
+
+    Two or three models that were evaluated on the same photos are shown side by side, with tests of whether they differ
+    by more than chance.
+    """
     from twincar.evaluation.report.page import report
 
     with progress("Explaining mistakes") as on_photo:
-        page = report(model_or_bundled(model), split=split, data_folder=data, out=out, on_photo=on_photo)
+        chosen = models or [model_or_bundled(None)]
+        page = report(*chosen, split=split, data_folder=data, out=out, on_photo=on_photo)
+    for difference in page.differences:
+        for sentence in difference.sentences:
+            typer.echo(sentence)
     typer.echo(f"Report on the {page.split} photos: {page.path} ({page.bytes / 1e6:.1f} MB)")
 
 

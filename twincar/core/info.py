@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from twincar.core.extras import installed_version, packages_by_extra
-from twincar.core.machine import available_cores
+from twincar.core.machine import Cpu, describe_cpu
 from twincar.core.options import EngineName
 from twincar.core.version import __version__
 
@@ -28,7 +28,6 @@ _ENVIRONMENT = (
 )  # fmt: skip
 _SECRETS = ("HF_TOKEN",)
 _PASSWORD = re.compile(r"//[^/@]*@")
-_SPEEDUPS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
 _NVIDIA = Path("/proc/driver/nvidia/version")
 
 
@@ -45,17 +44,6 @@ class Extra:
     def missing(self) -> list[str]:
         """Packages that are not installed."""
         return [package for package, version in self.packages.items() if version is None]
-
-
-@dataclass(frozen=True)
-class Cpu:
-    """The processor."""
-
-    model: str
-    cores: int
-    """Number of cores that this process may use."""
-    speedups: list[str]
-    """Instruction sets that make networks faster, as far as the system reports them."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +93,7 @@ def info() -> Info:
         folder=str(Path(__file__).parents[1]),
         python=platform.python_version(),
         system=platform.platform(terse=True),
-        cpu=_cpu(),
+        cpu=describe_cpu(),
         gpus=_gpus(),
         extras=[
             Extra(name, {package: installed_version(package) for package in packages})
@@ -115,17 +103,6 @@ def info() -> Info:
         hub_cache=_measured(_hub_cache()),
         environment=dict(_environment()),
     )
-
-
-def _cpu() -> Cpu:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    entries = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = (entries.get("flags") or entries.get("Features") or "").split()
-    model = entries.get("model name") or platform.processor() or platform.machine()
-    return Cpu(model, available_cores(), [flag for flag in _SPEEDUPS if flag in flags])
 
 
 def _gpus() -> Gpus:

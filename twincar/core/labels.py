@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 
@@ -120,6 +120,17 @@ def canonical_name(name: str) -> str:
     'Ram C/V Cargo Van Minivan 2012'
     """
     return _stanford_by_key().get(class_key(name)) or " ".join(unicodedata.normalize("NFC", name).split())
+
+
+def make_changes(names: Sequence[str]) -> list[int]:
+    """The indices of names whose make is not that of the name before; none if no two neighbours share a make.
+
+    >>> make_changes(["Audi S4 Sedan 2012", "Audi TT Coupe 2011", "BMW M3 Coupe 2012"])
+    [2]
+    """
+    makes = [parse_class_name(name).make for name in names]
+    changes = [index for index in range(1, len(makes)) if makes[index] != makes[index - 1]]
+    return changes if len(changes) < len(makes) - 1 else []
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The cores that this process may use, and settings of its memory allocator.
+"""The processor, the cores that this process may use, and settings of its memory allocator.
 
 A training step allocates and frees the same gigabytes again and again. By default, glibc returns such large blocks to
 the system, which must then clear every page again; that can cost a fifth of the time of a step. Three settings of
@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 
 SWITCH = "TWINCAR_ALLOCATOR"
 """Environment variable; the value 'system' leaves the C library's allocator as it is."""
@@ -18,6 +21,34 @@ SWITCH = "TWINCAR_ALLOCATOR"
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _NEVER_TRIM = 2**31 - 1
 _TOP_PAD = 256 * 2**20  # bytes by which the heap grows at least
+
+_SPEEDUPS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimd", "bf16", "i8mm")
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The processor."""
+
+    model: str
+    cores: int
+    """Number of cores that this process may use."""
+    speedups: list[str]
+    """Instruction sets that make networks faster, as far as the system reports them."""
+
+    def __str__(self) -> str:
+        return f"{self.cores} {'core' if self.cores == 1 else 'cores'} of {self.model}"
+
+
+def describe_cpu() -> Cpu:
+    """The processor of this machine, as far as the system names it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    entries = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = (entries.get("flags") or entries.get("Features") or "").split()
+    model = entries.get("model name") or platform.processor() or platform.machine()
+    return Cpu(model, available_cores(), [flag for flag in _SPEEDUPS if flag in flags])
 
 
 def available_cores() -> int:

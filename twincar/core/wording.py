@@ -33,6 +33,21 @@ def number(value: float | None, digits: int = 3) -> str:
     return _DASH if value is None else f"{value:,.{digits}f}"
 
 
+def duration(seconds: float) -> str:
+    """Format a duration in the two largest units that it has.
+
+    >>> duration(0.4), duration(75), duration(7500)
+    ('0.4 s', '1 min 15 s', '2 h 5 min')
+    """
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    hours, minutes = divmod(round(whole / 60), 60)
+    if whole >= 3600:
+        return f"{hours} h {minutes} min"
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
+
+
 def counted(count: int, noun: str, plural: str = "") -> str:
     """Format a count with its noun, in singular or plural.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from twincar.core.progress import Progress
 from twincar.data.dataset import Annotation
 from twincar.data.training_record import count_seen
 from twincar.evaluation import plots
-from twincar.evaluation.results import CLASSES, METRICS, PREDICTIONS, Evaluation
+from twincar.evaluation.results import CLASSES, METRICS, PREDICTIONS, Evaluation, Measured
 from twincar.evaluation.split_predictions import (
     labelled_split,
     photo_blocks,
@@ -97,8 +98,10 @@ def evaluate(
     annotations, labels = labelled_split(data, subject.split, spec.classes)
     subject.claim(subject.results)
     photos = [data.photo(annotation) for annotation in annotations]
+    started = perf_counter()
     logits, found = subject.compute_logits(photos, tta=tta, on_photo=on_photo)
-    return report_logits(subject, annotations, labels, logits, thresholds, found)
+    measured = Measured.now(perf_counter() - started)
+    return report_logits(subject, annotations, labels, logits, thresholds, found, measured)
 
 
 def report_logits(
@@ -108,10 +111,12 @@ def report_logits(
     logits: NDArray[np.float32],
     thresholds: Thresholds = Thresholds(),
     found: NDArray[np.bool_] | None = None,
+    measured: Measured | None = None,
 ) -> Evaluation:
     """Compute metrics and write tables and figures from logits, N×V×K; the first view is the plain photo.
 
-    The photos, N, are all from one split. `found` is whether a car was found in each, N, if that was tried.
+    The photos, N, are all from one split. `found` is whether a car was found in each, N, if that was tried; `measured`
+    is how the logits were computed.
     """
     split = annotations[0].split
     spec, run = subject.spec, subject.run
@@ -142,6 +147,7 @@ def report_logits(
         rejection=rejection(scores, predictions.right, thresholds.false_rejection),
         risk_coverage=risk_coverage(predictions.confidence, predictions.right),
         folder=subject.reports / split,
+        measured=measured,
     )
     matrix = confusion_matrix(labels, predictions.predicted, len(classes))
     report = [row for row in per_class_report(matrix, classes.names) if row["support"]]

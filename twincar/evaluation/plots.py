@@ -19,13 +19,15 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from twincar.core.files import write_bytes
+from twincar.core.labels import make_changes
 from twincar.core.runs import MONITOR, Epoch, best_epoch
 from twincar.core.wording import cut_middle, percent
 from twincar.metrics.classification import Interval
-from twincar.models.cam.overlay import BLUE, ORANGE
+from twincar.models.cam.overlay import BLUE
 
-# From the palette of Okabe and Ito, which is safe for colour-blind people.
-_BLUE, _ORANGE, _GREEN, _RED, GREY = BLUE, ORANGE, "#009E73", "#D55E00", "#6e6e6e"
+# After the palette of Okabe and Ito, which is safe for colour-blind people; its purple is darkened and its orange left
+# out, so that each colour has a contrast of at least 3 to white (WCAG 2.2, 1.4.11).
+_BLUE, _GREEN, _RED, _PURPLE, GREY = BLUE, "#009E73", "#D55E00", "#A8517F", "#6e6e6e"
 _BEYOND = 0.25  # how far below 0 and above 1 in-distribution scores are drawn
 _MANY_CLASSES = 40  # from here on the texts of the confusion matrix are smaller
 
@@ -86,7 +88,7 @@ def confused_bars(pairs: Sequence[tuple[str, str, int, int]], title: str) -> Fig
     rows = np.arange(len(pairs))
     forward, backward = np.array([p[2] for p in pairs], float), np.array([p[3] for p in pairs], float)
     axes.barh(rows, forward, color=_RED, height=0.72, label="first predicted as second")
-    axes.barh(rows, backward, left=forward, color=_ORANGE, height=0.72, label="second predicted as first")
+    axes.barh(rows, backward, left=forward, color=_PURPLE, height=0.72, label="second predicted as first")
     names = [f"{cut_middle(first, 40)}\n{cut_middle(second, 40)}" for first, second, *_ in pairs]
     axes.set_yticks(rows, names, fontsize=8)
     axes.invert_yaxis()
@@ -105,7 +107,7 @@ def confusion_figure(matrix: NDArray[np.int64], support: NDArray[np.int64], name
     """A confusion matrix, K×K, large enough to read every name: correct predictions are blue, wrong ones orange.
 
     The darker a cell, the larger its share of the photos of the true class, of which there are `support`, K; its number
-    is the count. The side grows with K; 300 classes are about the limit.
+    is the count. Lines separate makes. The side grows with K; 300 classes are about the limit.
     """
     classes = len(names)
     many = classes >= _MANY_CLASSES
@@ -115,7 +117,8 @@ def confusion_figure(matrix: NDArray[np.int64], support: NDArray[np.int64], name
     shares = matrix / np.maximum(support, 1)[:, None]
     edges = np.arange(classes + 1) - 0.5
     # imshow would resample the image to the pixels of the figure, in floats: a gigabyte for 196 classes.
-    axes.pcolormesh(edges, edges, _confusion_colors(shares))
+    colors = _confusion_colors(shares)
+    axes.pcolormesh(edges, edges, colors)
     axes.invert_yaxis()
     axes.set_aspect("equal")
     ticks = np.arange(classes)
@@ -125,9 +128,12 @@ def confusion_figure(matrix: NDArray[np.int64], support: NDArray[np.int64], name
     axes.set_xticks(edges, minor=True)
     axes.set_yticks(edges, minor=True)
     axes.grid(which="minor", color="#ececec", linewidth=0.5)
+    for change in make_changes(names):
+        axes.axhline(change - 0.5, color=GREY, linewidth=0.8)
+        axes.axvline(change - 0.5, color=GREY, linewidth=0.8)
     axes.tick_params(which="both", length=0)
     for row, column in zip(*np.nonzero(matrix), strict=True):
-        color = "white" if shares[row, column] > 0.5 else "black"
+        color = "white" if _is_dark(colors[row, column]) else "black"
         size = 6 if many else 8.5
         axes.text(
             column,
@@ -156,6 +162,14 @@ def _confusion_colors(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     )
     colors[shares == 0] = 1.0
     return colors
+
+
+def _is_dark(color: NDArray[np.float64]) -> bool:
+    """Whether white is readable on a colour, RGBA from 0 to 1; otherwise black is.
+
+    The relative luminance (WCAG 2.2, with linear channels for a power of 2.2) at which both have the same contrast.
+    """
+    return float(color[:3] ** 2.2 @ (0.2126, 0.7152, 0.0722)) < np.sqrt(1.05 * 0.05) - 0.05
 
 
 def robustness_figure(clean: Interval, corrupted: Mapping[str, Sequence[Interval]], title: str) -> Figure:
@@ -198,6 +212,7 @@ def reliability_figure(series: Mapping[str, Sequence[tuple[float, float, int]]],
     for axes, (label, bins) in zip(figure.subplots(1, len(series), squeeze=False).flat, series.items(), strict=True):
         for confidence, accuracy, photos in bins:
             axes.bar(confidence, accuracy, width=0.05, color=_BLUE, alpha=0.25 + 0.75 * photos / most)
+            axes.bar(confidence, accuracy, width=0.05, fill=False, edgecolor=_BLUE)
             axes.annotate(str(photos), (confidence, accuracy), (0, 2), textcoords="offset points", ha="center", size=7)
         axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
         axes.set(xlim=(0, 1.03), ylim=(0, 1.08), xlabel="confidence", ylabel="accuracy", aspect="equal")
@@ -235,8 +250,8 @@ def score_figure(scores: Mapping[str, NDArray[np.float32]], threshold: float) ->
             values.clip(-_BEYOND, 1 + _BEYOND),
             height,
             s=7,
-            color=_BLUE if row == 0 else _ORANGE,
-            alpha=0.5,
+            color=_BLUE if row == 0 else _RED,
+            alpha=0.8,
             linewidths=0,
         )
     labels = [
@@ -262,7 +277,7 @@ def removal_curves(curves: Mapping[str, Mapping[str, NDArray[np.float32]]], titl
     figure = new_figure(10, 4.2)
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
     for axes, (kind, lines) in zip(panels, curves.items(), strict=True):
-        for (name, curve), color in zip(lines.items(), (_BLUE, _ORANGE, GREY), strict=False):
+        for (name, curve), color in zip(lines.items(), (_BLUE, _RED, GREY), strict=False):
             axes.plot(np.linspace(0, 1, len(curve)), curve, color=color, linewidth=2, label=name)
         axes.set_title(kind, fontsize=10)
         axes.set_xlabel("pixels replaced, highest first")
@@ -281,7 +296,7 @@ def _curve(history: Sequence[Epoch], title: str, columns: dict[str, str]) -> Fig
     axes = figure.subplots()
     epochs = [row["epoch"] for row in history]
     best = best_epoch(history)
-    colors = (_BLUE, _ORANGE, _GREEN, _RED)
+    colors = (_BLUE, _RED, _GREEN, _PURPLE)
     for (column, label), color in zip(columns.items(), colors, strict=False):
         values = [row[column] for row in history]
         axes.plot(epochs, values, color=color, linewidth=2, marker="o", markersize=3.5, label=label)

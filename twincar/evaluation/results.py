@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import numpy as np
 from scipy import sparse
 
 from twincar.core.labels import ClassNames
+from twincar.core.machine import describe_cpu
+from twincar.core.wording import duration
 from twincar.data.class_issues import ClassIssue
 from twincar.data.training_record import Seen, describe
 from twincar.metrics.classification import Chance, Interval, confusion_matrix
@@ -86,6 +89,27 @@ class ClassScores:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """When, on what and for how long a model was evaluated."""
+
+    date: str
+    """ISO 8601, UTC."""
+    machine: str
+    """The processor, whichever device the model ran on."""
+    seconds: float
+    """From reading the first photo to the last logits."""
+
+    @classmethod
+    def now(cls, seconds: float) -> Measured:
+        """Measured today on this machine."""
+        return cls(datetime.now(UTC).date().isoformat(), str(describe_cpu()), round(seconds, 2))
+
+    def __str__(self) -> str:
+        day = date.fromisoformat(self.date)
+        return f"{day.day} {day:%B %Y}, in {duration(self.seconds)}, on {self.machine}"
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The metrics of a model on one split: `metrics.json`."""
 
@@ -120,6 +144,8 @@ class Evaluation:
     risk_coverage: RiskCoverage
     folder: Path
     """The folder of the tables and figures."""
+    measured: Measured | None = None
+    """None if the logits were given."""
 
     @property
     def described(self) -> str:

@@ -170,7 +170,8 @@ class Subject:
         return PreparedData.open(folder) if is_prepared(folder) else open_unprepared(folder, self._split_of_unprepared)
 
     @property
-    def _data_path(self) -> Path | None:
+    def data_path(self) -> Path | None:
+        """The path of the data set, as far as it is known without opening it."""
         return self.data_folder or (Path(self.config.data) if self.config else None)
 
     @property
@@ -253,7 +254,7 @@ class Subject:
         return {
             "model": None if model is None else str(model),
             "sha256": self._model_hash,
-            "data": str(self._data_path.resolve()) if self._data_path else None,
+            "data": str(self.data_path.resolve()) if self.data_path else None,
         }
 
     @property

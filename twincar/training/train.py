@@ -30,7 +30,7 @@ from twincar.core.config import TrainConfig
 from twincar.core.errors import UsageError
 from twincar.core.files import clear_unfinished, write_text
 from twincar.core.labels import shorten
-from twincar.core.machine import tune_glibc_malloc
+from twincar.core.machine import describe_cpu, tune_glibc_malloc
 from twincar.core.preprocess import Preprocessing
 from twincar.core.runs import MONITOR, Epoch, RunFolder, best_epoch, ending
 from twincar.core.version import __version__
@@ -332,4 +332,5 @@ def _provenance(config: TrainConfig, data: PreparedData) -> dict[str, Any]:
         "data": {name: data.manifest.get(name) for name in ("source", "revision", "sha256")},
         "teachers": teacher_hashes(config.teachers),
         "versions": {"twincar": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "machine": torch.cuda.get_device_name() if torch.cuda.is_available() else str(describe_cpu()),
     }

@@ -7,13 +7,15 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import axe
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from colour_model import GREEN, RED, paint, write_model
-from conftest import small_config
+from conftest import PHONE, small_config
 from golden_copies import words_of
 from PIL import Image
 
@@ -100,6 +102,10 @@ def test_what_is_found_and_which_photo_should_go(audit: DeepAudit) -> None:
     assert summary["invalid"] == {"missing": 1}
     assert summary["to_exclude"] == 5
     assert [path.name for path in sorted(audit.folder.iterdir())] == ["audit.html", "audit.json", "findings.csv"]
+
+
+def test_axe_finds_nothing_on_the_page(browser: Any, audit: DeepAudit) -> None:
+    assert axe.faults(browser, audit.folder / "audit.html", PHONE) == []
 
 
 def test_the_page_is_one_file_and_shows_names_as_text(

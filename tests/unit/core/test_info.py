@@ -14,6 +14,7 @@ from command_line import run
 import twincar
 from twincar.core import info as info_module
 from twincar.core.info import info
+from twincar.core.machine import describe_cpu
 
 
 def test_versions_are_those_of_the_packages() -> None:
@@ -96,5 +97,5 @@ def test_a_system_that_tells_nothing_of_its_cpu(monkeypatch: pytest.MonkeyPatch)
         raise PermissionError
 
     monkeypatch.setattr(Path, "read_text", unreadable)
-    assert info_module._cpu().speedups == []
-    assert info_module._cpu().model
+    assert describe_cpu().speedups == []
+    assert describe_cpu().model

@@ -160,7 +160,7 @@ def test_a_photo_gives_an_answer_and_a_heat_map(browser: Any, site: Site, tmp_pa
             [candidate["probability"] for candidate in expected["topk"]], abs=1e-3
         )
         assert tab.locator(".heat img:visible").count() == 1
-        # The darkened photo stays where nothing speaks for the answer; where it does, turbo's dark red lies over it.
+        # The darkened photo stays where nothing speaks for the answer; where it does, yellow lies over it.
         left, right = (
             tab.locator(".heat img:visible").evaluate(
                 "async (image, x) => { await image.decode();"

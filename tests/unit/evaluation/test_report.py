@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import axe
 import numpy as np
 import pytest
 from conftest import DESKTOP, PHONE, draw_car, luminance, small_config
@@ -110,6 +111,7 @@ def add_measurements(run: Path) -> None:
     metrics["calibration"]["after"]["ece"] = 0.0234
     metrics["rejection"] |= {"false_rejection": 0.08, "accepted": 0.875, "accuracy_of_accepted": 0.786}
     metrics["risk_coverage"]["area"] = 0.1234
+    metrics["measured"] = {"date": "2026-11-08", "machine": "2 cores of a processor", "seconds": 75.2}
     metrics["levels"] = [
         {"level": "class", "photos": 16, "ece": 0.1, "accuracy": 0.6875, "answered": 0.601, "precision": 0.912},
         {"level": "year", "photos": 16, "ece": 0.1, "accuracy": 0.843, "answered": None, "precision": None},
@@ -178,6 +180,13 @@ def test_the_summary_comes_first(page: Page) -> None:
     assert text.index("macro-F1") < text.index('id="curves"')
     assert f"1 of 4 ({FALCON})" in text
     assert f"{NINE} and {FALCON}: 3" in text
+
+
+def test_it_says_what_chance_is_and_when_and_on_what_it_was_measured(page: Page) -> None:
+    text = re.sub(r"\s+", " ", page.text)
+    assert "Chance is 25.0%: a guess at random among the 4 classes. Always predicting the most frequent class" in text
+    assert "would be right on 25.0% of these photos." in text  # 4 of 16 photos are of each class
+    assert "Evaluated on 8 November 2026, in 1 min 15 s, on 2 cores of a processor." in text
 
 
 def test_every_result_is_shown(page: Page) -> None:
@@ -420,17 +429,68 @@ def test_a_cell_of_the_matrix_shows_both_names_and_the_count(browser: Any, page:
         assert buttons == ["Zoom in", "Zoom out", "Reset axes"]  # no button sends the figure anywhere
 
 
+def click(tab: Any, truth: int, predicted: int) -> None:
+    hover(tab, truth, predicted)
+    names = f"true: {CLASSES[truth]}predicted: {CLASSES[predicted]}"
+    tab.wait_for_function(
+        "names => document.querySelector('.hoverlayer .hovertext')?.textContent.startsWith(names)", arg=names
+    )
+    tab.mouse.down()
+    tab.mouse.up()
+
+
+def test_a_click_on_a_cell_shows_its_photos_and_so_do_the_lists(browser: Any, page: Page) -> None:
+    with opened(browser, page.path) as tab:
+        shown, said = tab.locator("#cell-photos .card"), tab.locator("#cell-count")
+        assert shown.count() == 3  # at first the cell with the most mistakes: Corvus Nine predicted as the Falcon
+        click(tab, 1, 0)
+        assert [tab.locator(f"#cell-{name} option:checked").inner_text() for name in ("truth", "predicted")] == [
+            FALCON,
+            f"{SCRIPT} (2)",
+        ]
+        assert shown.locator("code").all_inner_texts() == ["06.jpg", "07.jpg"]
+        click(tab, 2, 2)  # correct: pictures that the gallery does not have
+        assert said.inner_text() == "4 photos"
+        assert shown.locator("code").all_inner_texts() == [f"{number:02d}.jpg" for number in range(8, 12)]
+        assert (
+            shown.locator("img").evaluate_all(
+                "images => Promise.all(images.map(image => image.decode().then(() => image.naturalWidth)))"
+            )
+            == [96] * 4
+        )
+        click(tab, 0, 3)
+        assert said.inner_text() == "0 photos"
+        tab.get_by_label("Photos of").select_option(NINE)
+        assert tab.locator("#cell-predicted option").all_inner_texts() == [f"{FALCON} (3)", f"{NINE} (1, correct)"]
+        assert shown.count() == 3
+        tab.get_by_label("predicted as").select_option(f"{NINE} (1, correct)")
+        assert shown.locator("code").all_inner_texts() == ["12.jpg"]
+
+
+def test_photos_without_room_are_counted_and_named(browser: Any, large_page: Page) -> None:
+    with opened(browser, large_page.path) as tab:
+        tab.get_by_label("Photos of").select_option(stanford_cars()[5])
+        tab.get_by_label("predicted as").select_option(f"{stanford_cars()[5]} (1, correct)")
+        assert tab.locator("#cell-count").inner_text() == "1 photo, 0 of them shown"
+        tab.get_by_text("Names of 1 more").click()
+        assert tab.locator("#cell-files code").inner_text() == "05.jpg"
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_axe_finds_nothing(browser: Any, page: Page, viewport: dict[str, int]) -> None:
+    assert axe.faults(browser, page.path, viewport) == []
+
+
 def test_markup_in_a_name_is_shown_as_text(browser: Any, page: Page) -> None:
     with opened(browser, page.path) as tab:
         assert {SCRIPT, VAN} <= set(names_in(tab))
         assert {SCRIPT, VAN} <= set(tab.locator("#figure-confusion .ytick text").all_text_contents())
         assert SCRIPT in tab.locator("#mistake-filter option").all_text_contents()
-        assert tab.locator("script").count() == 3  # Plotly, the figures, and ours
+        assert tab.locator("script").count() == 4  # Plotly, the figures, the cells, and ours
 
 
 def test_a_model_at_chance_level_is_reported_as_such(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "than chance" not in page.text
-    assert "The chance level is an accuracy of" in page.text
     read = artifacts.read_metrics(page.run / "reports" / "test")
     at_chance = replace(read, chance=Chance(read.accuracy.low, 0.2))
     monkeypatch.setattr("twincar.evaluation.report.page.artifacts.read_metrics", lambda _: at_chance)

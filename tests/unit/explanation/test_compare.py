@@ -6,10 +6,12 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import axe
 import numpy as np
 import pytest
-from conftest import CLASSES, draw_car
+from conftest import CLASSES, PHONE, draw_car
 from golden_copies import words_of
 from PIL import Image
 from small_backbone import BACKBONE
@@ -87,6 +89,10 @@ def test_a_class_that_is_never_predicted_correctly_is_shown_too(run: Path, tmp_p
     page = compare(copied, [VAN, COUPE], split="test").page.read_text()
     assert f"{VAN}: never predicted correctly" in page
     assert f"{COUPE}: most confident correct predictions" in page
+
+
+def test_axe_finds_nothing_on_the_page(browser: Any, run: Path) -> None:
+    assert axe.faults(browser, compare(run, [SEDAN, COUPE], split="test").page, PHONE) == []
 
 
 def test_pairs_of_all_pages_are_listed_for_the_report(run: Path) -> None:

@@ -57,6 +57,70 @@ if (gallery) {
   show();
 }
 
+/* Cells of the confusion matrix: two lists choose one, and so does a click on the figure. */
+const { names, cells } = JSON.parse(byId("cells").textContent);
+const truths = byId("cell-truth");
+const predictions = byId("cell-predicted");
+const cards = new Map([...document.querySelectorAll("#gallery .card")].map((card) => [card.dataset.file, card]));
+const option = (value, text) => new Option(text, value);
+const of = (truth) => cells.filter((cell) => cell[0] === truth).sort((a, b) => b[2] - a[2]);
+
+const pictured = ([file, confidence, picture]) => {
+  if (cards.has(file)) {
+    const card = cards.get(file).cloneNode(true);
+    card.hidden = false;
+    return card;
+  }
+  const card = document.createElement("figure");
+  const image = new Image();
+  const caption = document.createElement("figcaption");
+  const code = document.createElement("code");
+  card.className = "card small";
+  image.src = picture;
+  image.alt = `Photo ${file}`;
+  code.textContent = file;
+  caption.append(`${Math.round(100 * confidence)}% confidence `, code);
+  card.append(image, caption);
+  return card;
+};
+
+const showCell = () => {
+  const [truth, predicted] = [Number(truths.value), Number(predictions.value)];
+  const [, , count, listed] = cells.find((cell) => cell[0] === truth && cell[1] === predicted) ?? [0, 0, 0, []];
+  const shown = listed.filter(([file, , picture]) => picture || cards.has(file));
+  const rest = listed.filter((photo) => !shown.includes(photo));
+  const photos = `${count.toLocaleString("en")} ${count === 1 ? "photo" : "photos"}`;
+  byId("cell-count").textContent = shown.length < count ? `${photos}, ${shown.length} of them shown` : photos;
+  byId("cell-photos").replaceChildren(...shown.map(pictured));
+  const files = byId("cell-files");
+  files.hidden = rest.length === 0;
+  files.open = false;
+  files.querySelector("summary").textContent = `Names of ${rest.length} more`;
+  files.querySelector("code").textContent = rest.map(([file]) => file).join(", ");
+};
+
+const chooseCell = (truth, predicted) => {
+  truths.value = truth;
+  const found = of(truth);
+  if (!found.some((cell) => cell[1] === predicted)) found.push([truth, predicted, 0, []]);
+  predictions.replaceChildren(...found.map(([, index, count]) =>
+    option(index, `${names[index] ?? ""} (${count}${index === truth ? ", correct" : ""})`)));
+  predictions.value = predicted;
+  showCell();
+};
+
+{
+  truths.replaceChildren(...Object.entries(names).map(([index, name]) => option(index, name)));
+  truths.addEventListener("change", () => {
+    const truth = Number(truths.value);
+    chooseCell(truth, of(truth)[0]?.[1] ?? truth);
+  });
+  predictions.addEventListener("change", showCell);
+  const wrong = cells.filter(([truth, predicted]) => truth !== predicted);
+  const [truth, predicted] = (wrong.length ? wrong : cells).reduce((a, b) => (b[2] > a[2] ? b : a));
+  chooseCell(truth, predicted);
+}
+
 /* Figures. */
 const narrow = window.matchMedia("(max-width: 40rem)").matches;
 const touch = window.matchMedia("(hover: none)").matches;
@@ -85,4 +149,10 @@ for (const place of document.querySelectorAll("[data-figure]")) {
     displaylogo: false,
     showTips: false,
   });
+  if (matrix) {
+    place.on("plotly_click", ({ points: [{ pointIndex: [row, column] }] }) => {
+      chooseCell(matrix[row], matrix[column]);
+      byId("cell").scrollIntoView({ block: "nearest" });
+    });
+  }
 }

@@ -1,7 +1,8 @@
 """Figures of the report, as the dictionaries that Plotly draws.
 
 Backgrounds and texts are coloured by the style sheet of the page, for its light and its dark mode; the colours here are
-those of the data and are readable in both. Names are escaped, because Plotly interprets tags in texts as markup.
+those of the data, with a contrast of at least 3 to both grounds (WCAG 2.2, 1.4.11). Names are escaped, because Plotly
+interprets tags in texts as markup.
 
 Shapes: K classes.
 """
@@ -16,15 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twincar.core.labels import make_changes
 from twincar.core.runs import Epoch, best_epoch
 from twincar.evaluation.results import Robustness
 from twincar.metrics.reliability import CalibrationReport, ReliabilityBin, RiskCoverage
 
 PlotlyFigure = dict[str, Any]
 
-# From the palette of Okabe and Ito, safe for colour-blind people; lightened if too dark for a dark background.
-_BLUE, _ORANGE, _GREEN, _PINK, _GREY = "#2f8fd0", "#e28b1f", "#18a57d", "#cc79a7", "#8b9299"
-_SEVERITIES = ("#f5c26b", "#eba23e", "#dd7f1d", "#bd5c0f", "#8f3f0c")
+# After the palette of Okabe and Ito, safe for colour-blind people; each as light as both grounds allow.
+_BLUE, _ORANGE, _GREEN, _PINK, _GREY = "#2f8fd0", "#c77414", "#168f6c", "#c0699a", "#7d848b"
+_SEVERITIES = ("#d07b12", "#cc6a1c", "#c45a22", "#bb4a27", "#b23c2b")  # a dot also grows with its severity
 _FEW_CLASSES = 30  # up to this number the cells of the matrix have room for counts
 _FEW_EPOCHS = 12  # up to this number each has a tick
 _MIN_HEIGHT, _MAX_HEIGHT = 400, 1000  # of the matrix, pixels
@@ -52,7 +54,7 @@ def confusion(matrix: NDArray[np.int64], support: NDArray[np.int64], names: Sequ
     """A confusion matrix, K×K: correct predictions are blue, wrong ones orange.
 
     The stronger the colour of a cell, the larger its share of the photos of the true class, of which there are
-    `support`, K; its number is the count.
+    `support`, K; its number is the count. Lines separate makes.
     """
     shares = matrix / np.maximum(support, 1)[:, None]
     visible = np.where(shares > 0, 0.35 + 0.65 * shares, 0)  # even the smallest share is distinguishable from 0
@@ -83,8 +85,8 @@ def confusion(matrix: NDArray[np.int64], support: NDArray[np.int64], names: Sequ
             "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
             "xaxis": {**axis, "tickangle": -90, "title": {"text": "predicted", "standoff": 8}},
             "yaxis": {**axis, "autorange": "reversed", "title": {"text": "true", "standoff": 8}},
+            "shapes": [line for change in make_changes(names) for line in _cross(change - 0.5)],
         },
-        "matrix": True,
     }
 
 
@@ -136,7 +138,7 @@ def risk_coverage_curve(curve: RiskCoverage) -> PlotlyFigure:
 
 
 def corruption_dots(robustness: Robustness) -> PlotlyFigure:
-    """Accuracy under each corruption with intervals, lowest last; the darker a dot, the higher the severity."""
+    """Accuracy under each corruption with intervals, lowest last; a dot grows with the severity."""
     names = [_text(name) for name in _lowest_last(robustness)]
     severities = sorted({row.severity for row in robustness.corruptions}, key=lambda severity: severity or 0)
     traces = [_corruption_trace(robustness, severity) for severity in severities]
@@ -175,7 +177,7 @@ def _corruption_trace(robustness: Robustness, severity: int | None) -> PlotlyFig
         "y": [_text(row.name) for row in rows],
         "mode": "markers",
         "name": "" if severity is None else f"severity {severity}",
-        "marker": {"color": color, "size": 9},
+        "marker": {"color": color, "size": 9 if severity is None else 5 + 2 * severity},
         "error_x": {"type": "data", "array": above, "arrayminus": below, "color": color, "thickness": 1, "width": 0},
         "hovertemplate": "%{y}: <b>%{x:.1%}</b>",
     }
@@ -188,7 +190,7 @@ def _reliability_line(bins: Sequence[ReliabilityBin], name: str, color: str) -> 
         "customdata": [found.photos for found in bins],
         "text": [f"{found.photos:,}" for found in bins],
         "textposition": "top center" if name == "before" else "bottom center",
-        "textfont": {"size": 9, "color": color},
+        "textfont": {"size": 9},
         "mode": "lines+markers+text",
         "name": name,
         "line": {"color": color, "width": 2},
@@ -240,3 +242,10 @@ def _finite(value: float | None) -> float | None:
 def _vertical_line(x: float) -> PlotlyFigure:
     line = {"color": _GREY, "width": 1, "dash": "dash"}
     return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": line}
+
+
+def _cross(place: float) -> list[PlotlyFigure]:
+    """A vertical and a horizontal line through the whole matrix."""
+    upright: PlotlyFigure = {"type": "line", "x0": place, "x1": place, "y0": 0, "y1": 1, "yref": "paper"}
+    level: PlotlyFigure = {"type": "line", "y0": place, "y1": place, "x0": 0, "x1": 1, "xref": "paper"}
+    return [{**shape, "line": {"color": _GREY, "width": 1}} for shape in (upright, level)]

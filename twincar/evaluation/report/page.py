@@ -1,4 +1,4 @@
-"""Write the report of a model: one HTML file that opens anywhere, offline, without a server.
+"""Write the report of a model, or of two or three side by side: one HTML file that opens anywhere, offline.
 
 It shows the results that the other verbs have written to `Subject.reports`; where a result is missing, it names the
 command that computes it. How a model was trained is known only for a run, and the page says so.
@@ -6,8 +6,6 @@ command that computes it. How a model was trained is known only for a run, and t
 
 from __future__ import annotations
 
-import logging
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,6 @@ from typing import Any
 
 from scipy import sparse
 
-from twincar.core.errors import TwinCarError, UsageError
 from twincar.core.files import sha256_of_file, write_text
 from twincar.core.html import plotly_script, render, script_json
 from twincar.core.labels import ClassNames
@@ -24,20 +21,23 @@ from twincar.core.local_paths import name_only
 from twincar.core.progress import Progress
 from twincar.core.runs import best_epoch, ending
 from twincar.core.version import __version__
+from twincar.core.wording import duration
 from twincar.data.dataset import MANIFEST, PreparedData
 from twincar.evaluation.report import artifacts, figures
+from twincar.evaluation.report.cells import MOST_LISTED, photos_by_cell
+from twincar.evaluation.report.opened import EvaluatedModel, command, of_data, of_split
 from twincar.evaluation.report.photos import ImageBudget, show_mistakes, show_twins
-from twincar.evaluation.results import METRICS, PREDICTIONS, Evaluation, PhotoPrediction, confusion_of
+from twincar.evaluation.report.side_by_side import ModelDifference, render_side_by_side
+from twincar.evaluation.results import Evaluation, PhotoPrediction, confusion_of
 from twincar.evaluation.subject import Subject
 from twincar.metrics.classification import classes_to_show, most_confused
 from twincar.models.spec import NOT_VALIDATED
-
-log = logging.getLogger(__name__)
 
 REPORT = "report.html"
 MAX_PAGE_BYTES = 15_000_000  # of the page, so that it can be sent by mail
 _BYTES_WITHOUT_IMAGES = 6_000_000  # of these, Plotly takes 4.8 million
 _BYTES_PER_CLASS = 1_000  # for its row in the table and its entry in the filter
+_BYTES_PER_PHOTO = 80  # for its name in its cell of the matrix
 _TWINS = 12  # pairs
 _NO_DATA = "The data set is no longer where it was. To show photos, run the report again with --data."
 _TOLERANCE = 0.02  # of a difference between mean confidence and accuracy that is not reported
@@ -52,6 +52,8 @@ class Report:
     """The evaluated split."""
     bytes: int
     """Size of the file."""
+    differences: tuple[ModelDifference, ...] = ()
+    """How the models differ, if there are several: each pair of them, in the order in which they were given."""
 
 
 @dataclass(frozen=True)
@@ -70,50 +72,68 @@ class _Confusion:
         ]
 
     def figure(self) -> tuple[figures.PlotlyFigure, int, int]:
-        """The figure, the number of classes that it shows, and the number of classes that occur."""
+        """The figure with the indices of its classes, their number, and the number of classes that occur."""
         shown, present = classes_to_show(self.matrix)
         cells, support = self.matrix[shown][:, shown].toarray(), self.matrix.sum(axis=1)[shown]
-        return figures.confusion(cells, support, [self.classes[index] for index in shown]), len(shown), present
+        figure = figures.confusion(cells, support, [self.classes[index] for index in shown])
+        return {**figure, "matrix": shown}, len(shown), present
 
 
 def report(
-    model: str | Path | None = None,
-    *,
+    *models: str | Path,
     split: str | None = None,
     data_folder: str | Path | None = None,
     out: str | Path | None = None,
     on_photo: Progress | None = None,
 ) -> Report:
-    """Write the report of an evaluated model.
+    """Write the report of an evaluated model, or compare two or three that were evaluated on the same photos.
 
     Args:
-        model: a run folder, a folder of results, or any other model together with the data that it was evaluated on.
+        models: a run folder, a folder of results, or any other model together with the data that it was evaluated on;
+            by default the bundled model. Two or three are shown side by side, with tests of whether they differ by more
+            than chance.
         split: an evaluated split: 'val', 'test' or 'train'; by default 'test' if it was evaluated, otherwise 'val'.
         data_folder: the data set that the model was evaluated on; by default the one that a run was trained on.
-        out: the file; by default `report.html` beside the results.
+        out: the file; by default `report.html` beside the results, or `report-beside-OTHER.html` beside those of the
+            first of several models.
         on_photo: called with the number of finished mistakes and their total, for a progress bar.
 
     Returns:
         The path of the page, the split it shows, and its size in bytes.
 
     Raises:
-        UsageError: there is no such model, or it was not evaluated on that split.
+        UsageError: there is no such model, it was not evaluated on that split, or several models were evaluated on
+            different photos.
         DataError: a file of the results is damaged.
         CheckpointError: the weights are damaged.
         StorageError: the page cannot be written.
     """
-    subject = Subject.open(model, data_folder=data_folder, split=split)
-    data = _open_data(subject)
-    reports = subject.reports if data else subject.own_reports
-    split = _evaluated_split(subject, reports)
-    metrics, classes = artifacts.read_metrics(reports / split), artifacts.read_classes(reports / split)
-    predictions = artifacts.read_predictions(reports / split / PREDICTIONS)
-    images = _image_budget(data, len(classes))
+    if len(models) > 1:
+        return _report_side_by_side(models, split, data_folder, out)
+    opened = EvaluatedModel.open(models[0] if models else None, split=split, data_folder=data_folder)
+    path = Path(out) if out else opened.reports / REPORT
+    write_text(path, _page_of(opened, on_photo))
+    return Report(path, opened.split, path.stat().st_size)
+
+
+def _report_side_by_side(
+    models: Sequence[str | Path], split: str | None, data_folder: str | Path | None, out: str | Path | None
+) -> Report:
+    path, split, page, differences = render_side_by_side(models, split=split, data_folder=data_folder, out=out)
+    write_text(path, page)
+    return Report(path, split, path.stat().st_size, tuple(differences))
+
+
+def _page_of(opened: EvaluatedModel, on_photo: Progress | None) -> str:
+    subject, data, reports, metrics = opened.subject, opened.data, opened.reports, opened.metrics
+    classes, predictions = opened.classes, opened.predictions
+    images = _image_budget(data, len(classes), len(predictions))
     confusion = _Confusion(confusion_of(predictions, subject.spec.classes), subject.spec.classes)
     wrong = [row for row in predictions if not row.correct]
     twins = show_twins(confusion.pairs(_TWINS), predictions, {row.name: row.photos for row in classes}, images)
     mistakes = show_mistakes(wrong, images, subject.engine, subject.spec, on_photo)
-    page = render(
+    in_gallery = {mistake.prediction.file for mistake in mistakes}
+    return render(
         "report.html.jinja",
         title=f"TwinCar report: {subject.name}",
         classes=classes,
@@ -124,50 +144,22 @@ def report(
         mistakes=mistakes,
         mistaken=sorted({name for row in mistakes for name in (row.prediction.truth, row.prediction.predicted)}),
         twins=twins,
+        cells=script_json(photos_by_cell(predictions, in_gallery, subject.spec.classes, images)),
         comparisons=artifacts.read_comparisons(reports),
         no_data=_NO_DATA if data is None else "",
         unreadable=len(images.missing),
         any_cropped=any(mistake.is_cropped for mistake in mistakes),
         plotly=plotly_script(),
-        commands=_commands(subject, reports, split),
+        commands=_commands(subject, reports, opened.split),
         **_described(subject, data),
         **_trained(subject),
         **_measured(subject, reports, metrics, confusion),
     )
-    write_text(path := Path(out) if out else reports / REPORT, page)
-    return Report(path, split, path.stat().st_size)
 
 
-def _image_budget(data: PreparedData | None, classes: int) -> ImageBudget:
-    return ImageBudget(
-        data.photos() if data else {}, MAX_PAGE_BYTES - _BYTES_WITHOUT_IMAGES - _BYTES_PER_CLASS * classes
-    )
-
-
-def _evaluated_split(subject: Subject, reports: Path) -> str:
-    evaluated = [split for split in ("test", "val", "train") if (reports / split / METRICS).exists()]
-    requested, other = subject.requested_split, subject.data_folder
-    if requested is None and evaluated:
-        return evaluated[0]
-    if requested is None or requested not in evaluated:
-        found = f"on {' and '.join(evaluated)} photos only" if evaluated else "on none"
-        raise UsageError(
-            f"Expected {subject.path} to be evaluated{f' on {requested} photos' if requested else ''}"
-            f"{f' of {other}' if other else ''}, but it was evaluated {found}. "
-            f"First run: {_command('evaluate', *_of_split(subject.path, requested or 'test', other))}"
-        )
-    return requested
-
-
-def _open_data(subject: Subject) -> PreparedData | None:
-    """The data set; None if it is missing, and the page then has no photos."""
-    try:
-        return subject.data
-    except TwinCarError as error:
-        if subject.run is None and subject.out is None:  # the folder of its results depends on the data
-            raise
-        log.warning("The page shows no photos. %s", error)
-        return None
+def _image_budget(data: PreparedData | None, classes: int, photos: int) -> ImageBudget:
+    text = _BYTES_WITHOUT_IMAGES + _BYTES_PER_CLASS * classes + _BYTES_PER_PHOTO * min(photos, MOST_LISTED)
+    return ImageBudget(data.photos() if data else {}, MAX_PAGE_BYTES - text)
 
 
 def _mean_confidence(predictions: Sequence[PhotoPrediction]) -> dict[str, float | None]:
@@ -221,10 +213,19 @@ def _trained(subject: Subject) -> dict[str, Any]:
     return {
         "is_run": True,
         "epochs": len(history),
+        "trained": _training_time(subject),
         "best_epoch": int(best_epoch(history)["epoch"]),
         "ending": ending(history, epochs=config.epochs, patience=config.patience),
         "config_text": config.without_paths().to_yaml(),
     }
+
+
+def _training_time(subject: Subject) -> str:
+    """How long the training of a run took, and on what, as far as that is recorded."""
+    seconds = sum(epoch.get("seconds", 0.0) for epoch in subject.history)
+    machine = subject.spec.provenance.get("machine")
+    took = f"Training took {duration(seconds)}" if seconds else "It was trained" if machine else ""
+    return f"{took}{f' on {machine}' if machine else ''}." if took else ""
 
 
 def _measured(subject: Subject, reports: Path, metrics: Evaluation, confusion: _Confusion) -> dict[str, Any]:
@@ -256,18 +257,18 @@ def _commands(subject: Subject, reports: Path, split: str) -> dict[str, str]:
     model = _name_of(subject.path) if Path(subject.path).exists() and not _is_on_hub(subject) else Path(subject.name)
     other = _name_of(subject.data_folder) if subject.data_folder else None
     trained_on = _name_of(Path(subject.config.data)) if subject.config else None
-    of_split = _of_split(model, split, other)
+    judged = of_split(model, split, other)
     folder = model / reports.relative_to(subject.path) if reports.is_relative_to(subject.path) else _name_of(reports)
     audited = ["--deep", "--model", model, "--out", folder / "audit"]
     return {
-        "train": _command("train", trained_on, "--config", model / "config.yaml") if trained_on else "",
-        "evaluate": _command("evaluate", *of_split),
-        "corruptions": _command("evaluate", *of_split, "--corruptions"),
-        "open_set": _command("evaluate", model, *_of_data(other), "--open-set"),
-        "scores": _command("explain", *of_split, "--score"),
-        "audit": _command("audit", other or trained_on, *audited),
-        "compare": _command("compare", *of_split),
-        "report": _command("report", *of_split),
+        "train": command("train", trained_on, "--config", model / "config.yaml") if trained_on else "",
+        "evaluate": command("evaluate", *judged),
+        "corruptions": command("evaluate", *judged, "--corruptions"),
+        "open_set": command("evaluate", model, *of_data(other), "--open-set"),
+        "scores": command("explain", *judged, "--score"),
+        "audit": command("audit", other or trained_on, *audited),
+        "compare": command("compare", *judged),
+        "report": command("report", *judged),
     }
 
 
@@ -277,15 +278,3 @@ def _is_on_hub(subject: Subject) -> bool:
 
 def _name_of(folder: Path) -> Path:
     return Path(name_only(str(folder.resolve())))
-
-
-def _of_split(model: Path, split: str, data_folder: Path | None) -> list[object]:
-    return [model, "--split", split, *_of_data(data_folder)]
-
-
-def _of_data(data_folder: Path | None) -> list[object]:
-    return ["--data", data_folder] if data_folder else []
-
-
-def _command(*words: object) -> str:
-    return shlex.join(["twincar", *map(str, words)])

@@ -46,9 +46,9 @@ class ImageBudget:
             self.missing.add(file)
             return None
 
-    def embed(self, *photos: Image.Image) -> list[str] | None:
-        """The photos, scaled down, as `data:` URIs; None if there is no room for all of them."""
-        uris = [picture_uri(photo, _LONGEST) for photo in photos]
+    def embed(self, *photos: Image.Image, longest: int = _LONGEST) -> list[str] | None:
+        """The photos as `data:` URIs, with no side longer than that; None if there is no room for all of them."""
+        uris = [picture_uri(photo, longest) for photo in photos]
         size = sum(map(len, uris))
         if size > self.bytes_left:
             return None

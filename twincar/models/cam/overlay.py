@@ -1,5 +1,7 @@
 """Overlays of heatmaps on photos; needs numpy and Pillow only, so that a demo works without torch.
 
+A page that draws overlays itself uses the same three constants: `HEAT_COLORS`, `STRONGEST` and `FALL`.
+
 Shapes: H×W pixels of a photo, h×w cells of a map.
 """
 
@@ -17,19 +19,22 @@ Floats = NDArray[np.float32]
 
 # From the palette of Okabe and Ito, which is safe for colour-blind people.
 BLUE, ORANGE = "#0072B2", "#E69F00"
-# Turbo (A. Mikhailov, 2019) at 17 even steps; linear interpolation between them is accurate to 0.03.
-_TURBO = (
-    "#30123b #4040a1 #466be3 #4293ff #29bbec #18dcc3 #31f299 #6bfd64 #a3fd3c #cced34 #edd03a #fdae35 #fb8022 #ec520f "
-    "#d23105 #ac1701 #7a0403"
-)
+HEAT_COLORS = (
+    "#0d0887", "#310597", "#4c02a1", "#6600a7", "#7e03a8", "#9511a1", "#aa2395", "#bc3587", "#cc4778", "#da5a6a",
+    "#e66c5c", "#f0804e", "#f89540", "#fdac33", "#fdc527", "#f8df25", "#f0f921",
+)  # fmt: skip
+"""The colours of values from 0 to 1 in even steps, with linear interpolation between them: matplotlib's 'plasma'
+(S. van der Walt and N. J. Smith, 2015; CC0), accurate to 0.02. Equal steps of the value are equal steps for the eye, in
+lightness too, so that the map is read alike by colour-blind people and in print."""
+STRONGEST, FALL = 0.8, 1.5
+"""The opacity of the colour is STRONGEST · value^FALL: the photo keeps its own colours where a map is low."""
 _UNSEEN = 0.35  # brightness of the parts that the network did not see
-_STRONGEST = 0.65  # opacity of the colour at the maximum of a map
 
 
 def heat_overlay(
     photo: NDArray[np.uint8], heat: Floats, visible_box: tuple[float, float, float, float]
 ) -> NDArray[np.uint8]:
-    """A photo with its heatmap, from blue (low) to red (high); parts that the network did not see are darkened.
+    """A photo with its heatmap, from clear (low) over purple to yellow (high); what the network did not see is dark.
 
     Args:
         photo: upright, H×W×3.
@@ -39,7 +44,7 @@ def heat_overlay(
     Returns:
         H×W×3.
     """
-    return _under_map(photo, heat, visible_box, turbo)
+    return _under_map(photo, heat, visible_box, heat_colors)
 
 
 def contrast_overlay(
@@ -68,9 +73,9 @@ def is_darkened(width: int, height: int, visible_box: tuple[float, float, float,
     return left > 0 or top > 0 or right < width or bottom < height
 
 
-def turbo(values: Floats) -> Floats:
+def heat_colors(values: Floats) -> Floats:
     """The colours of values from 0 to 1: RGB, 0 to 1, with a last axis of 3."""
-    steps = np.array([_rgb(step) for step in _TURBO.split()])
+    steps = np.array([_rgb(step) for step in HEAT_COLORS])
     places = np.linspace(0, 1, len(steps))
     return np.stack([np.interp(values, places, channel) for channel in steps.T], axis=-1).astype(np.float32)
 
@@ -87,8 +92,7 @@ def _under_map(
     left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
     result = photo.astype(np.float32) * _UNSEEN
     heat = resize_map(heat, bottom - top, right - left)
-    # The opacity of the colour grows with the value, so that the photo stays visible where the map is low.
-    strength = (_STRONGEST * abs(heat))[..., None]
+    strength = (STRONGEST * abs(heat) ** FALL)[..., None]
     shown = photo[top:bottom, left:right].astype(np.float32)
     result[top:bottom, left:right] = (1 - strength) * shown + strength * 255 * colors(heat)
     return result.clip(0, 255).astype(np.uint8)
