@@ -1,9 +1,11 @@
-"""What Linux, macOS and Windows do differently, in one place: opening and locking files, and asking for a process."""
+"""What Linux, macOS and Windows do differently, in one place: files, folders, locks and processes."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TextIO
 
 POSIX = os.name == "posix"
@@ -34,6 +36,18 @@ def lock(file: TextIO) -> None:
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     else:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def rename_folder(folder: Path, to: Path) -> None:
+    """Rename a folder, also to the name of an empty one, which Windows does not replace.
+
+    Raises:
+        OSError: there is a file, or a folder that is not empty, of that name; or the disk cannot be written to.
+    """
+    if not POSIX:
+        with suppress(OSError):
+            to.rmdir()
+    folder.replace(to)
 
 
 def is_running(process: int) -> bool | None:

@@ -59,6 +59,26 @@ def test_no_process_is_sent_a_signal_where_none_is_a_question(monkeypatch: pytes
         assert not old.exists()
 
 
+def test_an_empty_folder_may_have_the_name_already(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Windows renames to a free name only."""
+    renamed = Path.replace
+
+    def rename(path: Path, to: Path) -> None:
+        if to.exists():
+            raise PermissionError(errno.EACCES, "Access is denied", str(to))
+        renamed(path, to)
+
+    monkeypatch.setattr(portable, "POSIX", False)
+    monkeypatch.setattr(Path, "replace", rename)
+    folder, empty, full = tmp_path / "folder", tmp_path / "empty", tmp_path / "full"
+    for path in (folder, empty, full, full / "kept"):
+        path.mkdir()
+    with pytest.raises(PermissionError):
+        portable.rename_folder(folder, full)
+    portable.rename_folder(folder, empty)
+    assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["empty", "full", "kept"]
+
+
 def test_a_process_is_found_while_it_runs() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         assert portable.is_running(child.pid) is True
