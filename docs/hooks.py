@@ -1,4 +1,4 @@
-"""What the site takes from outside `docs/`, the measurements and the notebook; and what its theme leaves inaccessible."""
+"""What the site takes from outside `docs/`, the measurements and the notebook; and what its theme leaves unnamed."""
 
 from __future__ import annotations
 
