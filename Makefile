@@ -80,13 +80,15 @@ $(VENV)/installed-for-quickstart: requirements-quickstart.lock pyproject.toml
 
 LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url
 
-# Names, versions and hashes; no index address. Needs uv on the PATH. The second lock is part of the first: it lacks what
-# torch imports without (triton is for torch.compile on a GPU, cusolver for torch.linalg there) and what only other extras
-# need. No other NVIDIA library of any size can be left out: the registry's torch for Linux does not import without it.
+# Names, versions and hashes; no index address. Needs uv on the PATH. The other locks are parts of the first. That of the
+# quickstart lacks what torch imports without (triton is for torch.compile on a GPU, cusolver for torch.linalg there) and
+# what only other extras need. No other NVIDIA library of any size can be left out: the registry's torch for Linux does
+# not import without it. That of `serve` is what the container installs.
 lock:
 	$(LOCK) --extra train --extra serve --extra demo --extra cluster --extra heic --extra quantize --group dev --output-file requirements.lock
 	$(LOCK) --extra train --group build --constraint requirements.lock \
 		--no-emit-package triton --no-emit-package nvidia-cusolver --output-file requirements-quickstart.lock
+	$(LOCK) --extra serve --constraint requirements.lock --output-file requirements-serve.lock
 
 clean:
 	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .coverage*

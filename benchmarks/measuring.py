@@ -98,14 +98,18 @@ def peak_memory() -> int:
     """Peak resident memory of this process, bytes."""
     status = Path("/proc/self/status")
     if status.exists():  # ru_maxrss would count what the process that started this one held
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
+        return int(status.read_text(encoding="utf-8").split("VmHWM:")[1].split()[0]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def describe_machine() -> str:
     """The day, the processor and the versions, in one sentence."""
     cpu = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if "model name" in line
+        ),
         platform.processor(),
     )
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)

@@ -57,7 +57,11 @@ def _options(command: Any) -> list[tuple[str, str, str]]:
 
 def _table(title: str, rows: list[tuple[str, str, str]]) -> Iterator[str]:
     if rows:
-        cells = [("", "what it is", "default"), ("---", "---", "---"), *rows]
+        cells = [
+            ("argument" if title == "Arguments" else "option", "what it is", "default"),
+            ("---", "---", "---"),
+            *rows,
+        ]
         yield f"{title}:\n"
         yield "\n".join(f"| {' | '.join(row)} |".replace("|  |", "| |") for row in cells) + "\n"
 

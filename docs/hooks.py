@@ -1,7 +1,8 @@
-"""What the site takes from outside `docs/`: the measurements of speed, and the notebook."""
+"""What the site takes from outside `docs/`, the measurements and the notebook; and what its theme leaves unnamed."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,3 +24,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """In the repository they lie beside `docs/`, in the site below it."""
     return markdown.replace("](../benchmarks/", "](benchmarks/").replace("](../notebooks/", "](notebooks/")
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """The theme gives its search no name, and makes a landmark of each part of a table of contents."""
+    search = 'data-md-component="search" role="dialog"'
+    named = output.replace(search, f'{search} aria-label="Search"')
+    return re.sub(r'<nav class="md-nav" aria-label="[^"]*">', '<nav class="md-nav" role="none">', named)

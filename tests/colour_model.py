@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,9 @@ class ColourDetector:
                 cars.append(Car(*map(float, box), probability=self.probability))
         least = self.header.threshold if threshold is None else threshold
         return sorted((car for car in cars if car.probability >= least), key=lambda car: -car.prominence)
+
+    def find_at(self, photo: Image.Image, thresholds: Iterable[float]) -> Iterator[list[Car]]:
+        return (self.find(photo, threshold=least) for least in thresholds)
 
 
 def paint_street(

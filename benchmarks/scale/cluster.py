@@ -100,7 +100,7 @@ def _parts(out: Path) -> int:
 def _memory(process: int) -> float:
     """Memory of a process, MiB; 0 if it has just ended."""
     try:
-        pages = Path(f"/proc/{process}/statm").read_text().split()[1]
+        pages = Path(f"/proc/{process}/statm").read_text(encoding="utf-8").split()[1]
     except OSError:
         return 0.0
     return int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -203,7 +203,7 @@ def in_base64(data: bytes) -> str:
 
 def memory(pid: int, what: str = "VmRSS") -> float:
     """Resident memory of a process, or its peak ('VmHWM'), MiB."""
-    return int(Path(f"/proc/{pid}/status").read_text().split(f"{what}:")[1].split()[0]) / 1024
+    return int(Path(f"/proc/{pid}/status").read_text(encoding="utf-8").split(f"{what}:")[1].split()[0]) / 1024
 
 
 def measure_load(model: Path, photos: Sequence[Path], seconds: float) -> Section:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import axe
 import pytest
 from conftest import DESKTOP, PHONE
 from test_docs import ROOT
@@ -90,3 +91,8 @@ def test_the_search_works_from_a_disk(site: Path, browser: Any) -> None:
     tab.keyboard.type("temperature")
     tab.locator(".md-search-result__link[href*='reliability.html']").first.wait_for()
     context.close()
+
+
+def test_axe_finds_no_fault_of_accessibility(site: Path, browser: Any) -> None:
+    pages = ("index", "command_line", "reference/prediction", "deploy")
+    assert {name: axe.faults(browser, site / f"{name}.html", DESKTOP) for name in pages} == dict.fromkeys(pages, [])

@@ -76,7 +76,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
         text=True,
         check=True,
     )
-    Path(there.stdout.strip(), "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    Path(there.stdout.strip(), "dependencies.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps"]
     subprocess.run([*pip, "--force-reinstall", wheel], check=True, capture_output=True)
     return Installed(python)

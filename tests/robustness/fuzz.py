@@ -238,7 +238,7 @@ def time_limit(seconds: int) -> Iterator[None]:
 
 def reset_peak() -> int:
     """Reset the peak of memory; returns the bytes resident now."""
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     return _status("VmRSS")
 
 
@@ -248,7 +248,7 @@ def peak() -> int:
 
 
 def _status(what: str) -> int:
-    return int(Path("/proc/self/status").read_text().split(f"{what}:")[1].split()[0]) * 1024
+    return int(Path("/proc/self/status").read_text(encoding="utf-8").split(f"{what}:")[1].split()[0]) * 1024
 
 
 def work(name: str, count: int, seed: int, out: Path, first: Path | None, *, guided: bool) -> None:
@@ -261,7 +261,9 @@ def work(name: str, count: int, seed: int, out: Path, first: Path | None, *, gui
     scratch = Path(tempfile.mkdtemp(prefix="fuzz-")).resolve()
     fuzzer = Fuzzer(name, scratch, out)
     tally, current = out / f"tally-{os.getpid()}.json", (out / f"current-{os.getpid()}").open("wb")
-    limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + _ADDRESS_SPACE
+    limit = (
+        int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize() + _ADDRESS_SPACE
+    )
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
     def feed(data: bytes) -> None:

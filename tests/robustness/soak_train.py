@@ -93,7 +93,7 @@ def _family(process: int) -> list[int]:
 
 def _memory(process: int) -> float:
     """Proportional set size, MiB."""
-    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 

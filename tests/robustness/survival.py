@@ -104,7 +104,7 @@ def child(arguments: Sequence[str]) -> None:
         cli.main()
     finally:
         if MOMENTS in os.environ:
-            Path(os.environ[MOMENTS]).write_text("\n".join(moments.names))
+            Path(os.environ[MOMENTS]).write_text("\n".join(moments.names), encoding="utf-8")
 
 
 def _watch(owner: Any, name: str, moments: Moments) -> None:

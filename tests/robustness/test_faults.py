@@ -185,7 +185,7 @@ def as_anybody() -> Iterator[None]:
 def test_results_that_go_to_a_full_disk_are_told(tmp_path: Path, command: list[str]) -> None:
     write_class_folders(tmp_path / "cars", {"train": 1})
     arguments = [word.format(folder=tmp_path / "cars") for word in command]
-    with Path("/dev/full").open("w") as full:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
         result = subprocess.run(
             [sys.executable, "-m", "twincar", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )

@@ -90,6 +90,16 @@ def test_the_lock_of_the_quickstart_is_a_part_of_the_other() -> None:
     assert left_out > {"triton", "nvidia-cusolver", "nncf", "openvino", "ray", "gradio", "playwright", "atheris"}
 
 
+def test_the_lock_of_the_container_is_a_part_of_the_other() -> None:
+    """What `serve` asks for on Linux; it is installed without resolving anything."""
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    small, whole = entries("requirements-serve.lock"), entries("requirements.lock")
+    assert {pin: whole.get(pin) for pin in small} == small
+    extras = content["project"]["optional-dependencies"]
+    check_holds([*content["project"]["dependencies"], *extras["serve"]], locked("requirements-serve.lock"))
+    assert {name for name, _ in whole} - {name for name, _ in small} > {"torch", "gradio", "pytest", "hatchling"}
+
+
 def check_holds(asked: list[str], versions: dict[str, list[str]]) -> None:
     for requirement in map(Requirement, asked):
         found = versions.get(canonicalize_name(requirement.name), [])

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from twincar.core.errors import DataError, StorageError, storage_errors
+from twincar.core.portable import is_running
 from twincar.core.user_files import open_regular, read_bounded
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ LOCK, TRAINED_ON = "train.lock", "trained_on.csv"
 """Files of a run that exist before its first epoch: the lock that its process holds, and the hashes of its photos."""
 _UNFINISHED = re.compile(r"\..+\.twincar-(?P<machine>.+)-(?P<process>\d+)\.\w+\.part")
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
-_ABANDONED = 24 * 3600  # seconds without a change after which another machine's temporary file counts as abandoned
+_ABANDONED = 24 * 3600  # seconds without a change after which a file counts as abandoned if its process is unknown
 
 
 @contextmanager
@@ -102,21 +103,12 @@ def _unfinished_prefix(path: Path) -> str:
 
 def _is_being_written(path: Path) -> bool:
     found = _UNFINISHED.fullmatch(path.name)
-    if found and found["machine"] == _machine():
-        return _is_running(int(found["process"]))
+    running = is_running(int(found["process"])) if found and found["machine"] == _machine() else None
+    if running is not None:
+        return running
     with suppress(FileNotFoundError):
         return time.time() - path.stat().st_mtime < _ABANDONED
     return False
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it belongs to another user
-        return True
-    return True
 
 
 def _machine() -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import fcntl
 import os
 import platform
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from typing import TextIO
 from twincar.core.config import TrainConfig, read_yaml
 from twincar.core.errors import DataError, UsageError, storage_errors
 from twincar.core.files import LOCK, TRAINED_ON, clear_unfinished, is_unfinished, log
+from twincar.core.portable import lock
 
 Epoch = dict[str, float]
 """One row of `metrics.csv`: `epoch` (from 1), `learning_rate` (the highest of all layers in the last step), `seconds`,
@@ -98,10 +98,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of the run, so that no other process trains it; a killed process loses it too.
-
-        It is a POSIX record lock: unlike a lock of flock(2), it is not inherited by the data-loader processes, which
-        outlive a killed process for seconds, and on NFS it holds for all hosts.
+        """Hold the lock of the run, so that no other process trains it; a killed process loses it too; see `lock`.
 
         Raises:
             UsageError: another process holds it.
@@ -119,7 +116,7 @@ class RunFolder:
 
     def _lock(self, file: TextIO) -> None:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 log.warning(

@@ -11,6 +11,8 @@ from io import BufferedReader
 from pathlib import Path
 from urllib.parse import quote
 
+from twincar.core.portable import flags
+
 MAX_BYTES = 1 << 30
 """Largest file that is read, bytes, unless a reader has its own limit."""
 
@@ -22,11 +24,17 @@ def open_regular(path: Path) -> Iterator[BufferedReader]:
     Raises:
         OSError: it cannot be opened, or is not a regular file (EINVAL; `IsADirectoryError` for a folder).
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    folder = IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    try:
+        descriptor = os.open(path, os.O_RDONLY | flags("O_NONBLOCK", "O_NOCTTY"))
+    except PermissionError:  # Windows opens no folder at all
+        if path.is_dir():
+            raise folder from None
+        raise
     try:
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+            raise folder
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         with open(descriptor, "rb", closefd=False) as file:

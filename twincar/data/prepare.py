@@ -15,6 +15,7 @@ from twincar.core.errors import DataError, UsageError
 from twincar.core.files import sha256_of, sha256_of_file, working_folder, write_csv
 from twincar.core.labels import ClassNames
 from twincar.core.options import CROP_MARGIN, Crop
+from twincar.core.portable import rename_folder
 from twincar.core.progress import Progress
 from twincar.core.version import __version__
 from twincar.data.boxes import BoxFault, describe_boxes
@@ -136,7 +137,7 @@ def prepare(
     with working_folder(out) as folder:
         _build(request, folder, on_photo)
         try:
-            folder.replace(out)
+            rename_folder(folder, out)
         except OSError:
             if not out.is_dir() or not any(out.iterdir()):
                 raise

@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from twincar.core.errors import Defect, PhotoError
+from twincar.core.portable import flags
 
 _VARIABLE = "GRADIO_TEMP_DIR"  # where Gradio puts uploads, and what it serves
 _API = "/gradio_api/"
@@ -85,7 +86,7 @@ def read_upload(path: object, folder: Path, *, max_bytes: int) -> bytes:
     if found := upload_path(path, folder):
         try:
             # Without O_NONBLOCK, opening a named pipe would wait for a writer.
-            with os.fdopen(os.open(found, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            with os.fdopen(os.open(found, os.O_RDONLY | flags("O_NOFOLLOW", "O_NONBLOCK")), "rb") as file:
                 data = file.read(max_bytes + 1) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
         except OSError:
             data = b""

@@ -16,6 +16,7 @@ from typing import Any
 from twincar.core.errors import UsageError
 from twincar.core.files import working_folder, write_text
 from twincar.core.hub import Repository, check_publishing, page_of, publish
+from twincar.core.portable import rename_folder
 from twincar.core.progress import Progress
 from twincar.core.wording import counted
 from twincar.deploy.model_card import ModelCard
@@ -143,4 +144,4 @@ def _folder(out: Path | None) -> Iterator[Path]:
     with working_folder(out or Path(tempfile.gettempdir(), "twincar-push")) as folder:
         yield folder
         if out:
-            folder.replace(out)
+            rename_folder(folder, out)

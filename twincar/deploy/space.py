@@ -21,6 +21,7 @@ from twincar.core.extras import requirements_of
 from twincar.core.files import read_asset, working_folder, write_bytes, write_text
 from twincar.core.hub import find_repository
 from twincar.core.photos import read_photo
+from twincar.core.portable import rename_folder
 from twincar.deploy.demo import find_examples
 from twincar.detection.detector import BUNDLED
 from twincar.inference.classifier import Classifier
@@ -73,7 +74,7 @@ def write_space(model: str, folder: Path, *, examples: Path | None = None) -> Pa
         for name in ("gitattributes", "requirements.txt", "README.md", "app.py", _LICENSE):
             target = scratch / (f".{name}" if name == "gitattributes" else name)
             write_text(target, Template(read_asset(f"space/{name}.template")).substitute(values))
-        scratch.replace(folder)
+        rename_folder(scratch, folder)
     return folder
 
 

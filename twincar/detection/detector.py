@@ -9,9 +9,10 @@ Shapes: N = 1 photo, resized to H×W pixels; A boxes before suppression, C class
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Iterable, Iterator
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,17 @@ def _bundled() -> Detector:
     return Detector(BUNDLED)
 
 
+class _Outputs(NamedTuple):
+    """What one run of the network gives."""
+
+    place: tuple[int, int, int, int]
+    """Where in the input the photo was: left, top, width, height, pixels."""
+    shares: NDArray[np.float32]
+    """Boxes, A×4, as shares of the input."""
+    scores: NDArray[np.float32]
+    """Probabilities of the classes that are cars, A×(their number)."""
+
+
 class Detector:
     """Finds cars in photos; one can be used by several threads at once."""
 
@@ -90,24 +102,38 @@ class Detector:
             PhotoError: it is not a photo.
             CheckpointError: the detector fails, or gives anything but boxes and probabilities.
         """
-        image, least = _upright(photo), self.header.threshold if threshold is None else threshold
-        return self._look(image, least, border=0) or self._look(image, least, border=_BORDER)
+        return next(self.find_at(photo, [self.header.threshold if threshold is None else threshold]))
 
-    def _look(self, image: Image.Image, least: float, border: float) -> list[Car]:
-        """The cars of at least a probability, in one run of the network."""
-        # Less probable boxes compete too, and by prominence: a part of a car can be more probable than the whole.
-        cars = self._candidates(image, _COMPETING * least, border)
-        boxes = np.array([(car.left, car.top, car.right, car.bottom) for car in cars], np.float32).reshape(-1, 4)
-        kept = suppress(boxes, np.array([car.prominence for car in cars], np.float32), _MAX_IOU)
-        return [cars[k] for k in kept if cars[k].probability >= least]
+    def find_at(self, photo: Image.Image | NDArray[np.uint8], thresholds: Iterable[float]) -> Iterator[list[Car]]:
+        """The cars in a photo at each of several thresholds, as `find` gives them, one after the other.
 
-    def _candidates(self, image: Image.Image, threshold: float, border: float) -> list[Car]:
-        """Boxes that may overlap."""
+        They share the outputs of the network, which runs at most twice: on the photo, and on the photo within a border.
+        """
+        image = _upright(photo)
+        outputs = cache(partial(self._outputs, image))
+        for least in thresholds:
+            yield self._look(image, outputs(0), least) or self._look(image, outputs(_BORDER), least)
+
+    def _outputs(self, image: Image.Image, border: float) -> _Outputs:
+        """One run of the network."""
         place = self._place(image, border)
         shares, all_scores = self._run(self._input(image, place))
         scores = all_scores[:, [self.header.classes.index(name) for name in self.header.cars]]
         if not ((scores >= 0) & (scores <= 1)).all():
             raise self._wrong("scores that are probabilities, 0 to 1", "others, or NaN")
+        return _Outputs(place, shares, scores)
+
+    def _look(self, image: Image.Image, outputs: _Outputs, least: float) -> list[Car]:
+        """The cars of at least a probability."""
+        # Less probable boxes compete too, and by prominence: a part of a car can be more probable than the whole.
+        cars = self._candidates(image, outputs, _COMPETING * least)
+        boxes = np.array([(car.left, car.top, car.right, car.bottom) for car in cars], np.float32).reshape(-1, 4)
+        kept = suppress(boxes, np.array([car.prominence for car in cars], np.float32), _MAX_IOU)
+        return [cars[k] for k in kept if cars[k].probability >= least]
+
+    def _candidates(self, image: Image.Image, outputs: _Outputs, threshold: float) -> list[Car]:
+        """Boxes that may overlap."""
+        place, shares, scores = outputs
         best = scores.max(axis=1)
         chosen = np.flatnonzero(best >= threshold)
         chosen = chosen[np.argsort(-best[chosen], kind="stable")[:_MOST_CANDIDATES]]

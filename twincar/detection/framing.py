@@ -25,10 +25,9 @@ def frame_cars(detector: Detector, photo: Image.Image, margin: float) -> list[Bo
         photo: the photo.
         margin: around each car, a share of its width and height on each side.
     """
-    found = detector.find(photo)
-    if not found:
-        unsure = detector.find(photo, threshold=_FILLING_THRESHOLD * detector.header.threshold)
-        found = [car for car in unsure if _share_of(photo, car) >= _FILLING]
+    threshold = detector.header.threshold
+    finds = detector.find_at(photo, [threshold, _FILLING_THRESHOLD * threshold])
+    found = next(finds) or [car for car in next(finds) if _share_of(photo, car) >= _FILLING]
     if found and _share_of(photo, found[0]) >= _FILLING:
         return [(0, 0, *photo.size)]
     return [cut_box(car, photo.width, photo.height, margin) for car in found]

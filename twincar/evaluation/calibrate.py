@@ -14,6 +14,7 @@ from typing import Any
 
 from twincar.core.errors import UsageError
 from twincar.core.files import working_folder, write_text
+from twincar.core.portable import rename_folder
 from twincar.core.progress import Progress
 from twincar.data.training_record import count_seen
 from twincar.evaluation.split_predictions import labelled_split, predictions_of
@@ -128,4 +129,4 @@ def _write(subject: Subject, spec: ModelSpec, out: Path) -> None:
         with working_folder(out) as folder:
             shutil.copytree(subject.path, folder, dirs_exist_ok=True)
             write_text(folder / OPENVINO_HEADER, spec.to_header())
-            folder.replace(out)
+            rename_folder(folder, out)

@@ -220,7 +220,7 @@ def test_without_locks_training_goes_on_with_a_warning(
     def lockf(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("twincar.core.runs.fcntl.lockf", lockf)
+    monkeypatch.setattr("fcntl.lockf", lockf)
     with RunFolder(tmp_path).locked():
         pass
     assert "cannot be locked (No locks available): make sure that no other process trains it." in caplog.text

@@ -119,7 +119,7 @@ def test_audit_lists_them(table: Path) -> None:
 
 
 def test_a_photo_listed_twice_keeps_the_fault_of_its_own_line(table: Path) -> None:
-    table.write_text(TABLE + "1.jpg,A,train,90,6,4,60\n")
+    table.write_text(TABLE + "1.jpg,A,train,90,6,4,60\n", encoding="utf-8")
     report = audit_source(open_source(str(table)))
     assert "1.jpg" not in [found.file for found in report.boxes]
     assert len(report.findings) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,9 @@ class Found(Detector):
     def find(self, photo: object, *, threshold: float | None = None) -> list[Car]:  # noqa: ARG002
         least = self.header.threshold if threshold is None else threshold
         return [car for car in self.cars if car.probability >= least]
+
+    def find_at(self, photo: object, thresholds: Iterable[float]) -> Iterator[list[Car]]:
+        return (self.find(photo, threshold=least) for least in thresholds)
 
 
 def test_a_margin_is_a_share_of_the_boxs_sides() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from pathlib import Path
 
 import cv2
@@ -43,6 +44,17 @@ def test_batches_have_the_shape_and_kind_the_network_takes(small_data: Path) -> 
     assert (images.shape, images.dtype) == ((8, 3, 32, 48), torch.uint8)
     assert images.is_contiguous(memory_format=torch.channels_last)  # so the network need not copy them
     assert (labels.shape, labels.dtype) == ((8,), torch.int64)
+
+
+def test_spawned_workers_get_all_they_need(small_data: Path) -> None:
+    """macOS and Windows start them by spawn: what they are given goes through pickle."""
+    original = loader(PreparedData.open(small_data), workers=1)
+    parts = (original.dataset, original.collate_fn, original.worker_init_fn)
+    dataset, collate, start = pickle.loads(pickle.dumps(parts))
+    assert (collate, start) == parts[1:]
+    keys = list(original.sampler)[:2]
+    for sent, kept in zip(dataset.__getitems__(keys), original.dataset.__getitems__(keys), strict=True):
+        assert torch.equal(sent, kept)
 
 
 def test_a_worker_leaves_the_other_cores_to_the_others(small_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import axe
 import httpx
 import numpy as np
 import pytest
@@ -676,3 +677,20 @@ def test_dark_is_explained_where_it_is_seen() -> None:
     assert "dark is outside the network" in answer_page(classifier, draw_car(0, 0))
     squashing = replace(classifier.spec, preprocessing=replace(classifier.spec.preprocessing, squash=True))
     assert "dark is outside the network" not in answer_page(Classifier(classifier.engine, squashing), draw_car(0, 0))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_fault_of_accessibility(browser: Any, site: Site, scheme: str) -> None:
+    """Before a photo and with an answer; what Gradio leaves without a name or contrast is mended by the page."""
+    with opened(browser, site, scheme=scheme) as tab:
+        tab.locator("#examples .gallery-item").first.wait_for()
+        assert found_by_axe(tab) == []
+        tab.locator("#examples .gallery-item").first.click()
+        tab.locator(".bars:visible").first.wait_for()
+        assert found_by_axe(tab) == []
+
+
+def found_by_axe(tab: Any) -> list[tuple[str, list[str]]]:
+    tab.evaluate(axe._script())
+    result = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [(rule["id"], [node["html"][:200] for node in rule["nodes"]]) for rule in result["violations"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,6 +46,9 @@ def finder(*cars: Car, margin: float = 0.0) -> CarFinder:
         def find(self, _: Image.Image, *, threshold: float | None = None) -> list[Car]:
             least = self.header.threshold if threshold is None else threshold
             return sorted((car for car in cars if car.probability >= least), key=lambda car: -car.prominence)
+
+        def find_at(self, photo: Image.Image, thresholds: Iterable[float]) -> Iterator[list[Car]]:
+            return (self.find(photo, threshold=least) for least in thresholds)
 
     return CarFinder(cast(Detector, Fixed()), margin)
 

@@ -21,3 +21,13 @@
   window.addEventListener("change", (event) => judge(event, event.target.files ?? []), true);
   window.addEventListener("drop", (event) => judge(event, event.dataTransfer?.files ?? []), true);
 })();
+
+// Gradio names its example buttons nothing, and the place for photos otherwise than it is labelled: people who speak to
+// the page, or have it read to them, need both.
+new MutationObserver(() => {
+  document.querySelectorAll("#examples .gallery-item:not([aria-label])").forEach((button) => {
+    const all = [...document.querySelectorAll("#examples .gallery-item")];
+    button.setAttribute("aria-label", `Example $${all.indexOf(button) + 1} of $${all.length}`);
+  });
+  document.querySelectorAll("#photo button[aria-dropeffect][aria-label]").forEach((button) => button.removeAttribute("aria-label"));
+}).observe(document, {childList: true, subtree: true});

@@ -21,6 +21,7 @@ from prometheus_client import disable_created_metrics
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from twincar.core.errors import UsageError
+from twincar.core.portable import POSIX
 from twincar.deploy.loopback import LoopbackHosts, is_loopback
 from twincar.deploy.server.app import create_app
 from twincar.deploy.server.limits import RETRY, Limits
@@ -218,7 +219,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if POSIX:  # on Windows it would let two servers listen on one port
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
         bound.listen()  # clients can connect from here on; they get responses as soon as the loop runs
     except (OSError, OverflowError) as error:

@@ -1,0 +1,115 @@
+"""The Containerfile and the examples for compose and Kubernetes agree with each other and with the server's limits."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from containers.without_engine import stages
+from twincar.cli.serving import serve
+from twincar.deploy.server.limits import Limits
+from twincar.deploy.server.server import TimeoutProtocol
+from twincar.deploy.server.settings import HttpSettings
+
+ROOT = Path(__file__).resolve().parents[3]
+IMAGE = stages()[-1]
+PORT = inspect.signature(serve).parameters["port"].default
+GRACE = HttpSettings().grace_period
+DRAINING = GRACE + Limits().upload_seconds + Limits().response_seconds + TimeoutProtocol.reading_seconds
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    text = (ROOT / "containers" / "compose.yaml").read_text(encoding="utf-8")
+    service: dict[str, Any] = yaml.safe_load(text)["services"]["twincar"]
+    return service
+
+
+@pytest.fixture(scope="module")
+def pod() -> dict[str, Any]:
+    text = (ROOT / "containers" / "kubernetes.yaml").read_text(encoding="utf-8")
+    deployment, service = yaml.safe_load_all(text)
+    assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
+    described: dict[str, Any] = deployment["spec"]["template"]["spec"]
+    return described
+
+
+def test_the_image_serves_as_a_user_without_rights() -> None:
+    assert int(IMAGE.last("USER")) > 0
+    assert f"--uid {IMAGE.last('USER')} " in " ".join(rest for kind, rest in IMAGE.steps if kind == "RUN")
+    assert json.loads(IMAGE.last("ENTRYPOINT"))[:2] == ["twincar", "serve"]
+    assert int(IMAGE.last("EXPOSE")) == PORT
+    assert f"127.0.0.1:{PORT}/healthz" in IMAGE.last("HEALTHCHECK")
+    assert IMAGE.environment["HF_HOME"].startswith("/tmp/")
+
+
+def test_an_instruction_that_would_be_left_out_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "Containerfile").write_text("FROM debian:trixie-slim\nADD a b\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="but found: ADD a b"):
+        stages(tmp_path / "Containerfile")
+
+
+def test_all_that_is_copied_is_in_the_context() -> None:
+    allowed = {
+        line[1:] for line in (ROOT / ".containerignore").read_text(encoding="utf-8").splitlines() if line[0] == "!"
+    }
+    copied = [rest.split() for stage in stages() for kind, rest in stage.steps if kind == "COPY"]
+    wanted = {name for words in copied if not words[0].startswith("--from=") for name in words[:-1]}
+    assert wanted == allowed
+    assert all((ROOT / name).exists() for name in wanted)
+
+
+def test_requests_in_progress_are_finished_before_a_kill(compose: dict[str, Any], pod: dict[str, Any]) -> None:
+    """The docs name the same time."""
+    seconds = pod["terminationGracePeriodSeconds"]
+    assert compose["stop_grace_period"] == f"{seconds}s"
+    assert DRAINING < seconds <= DRAINING + 10
+    docs = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    assert re.findall(r"terminationGracePeriodSeconds: (\d+)", docs) == [str(seconds)]
+    assert f"{DRAINING - GRACE:.0f} seconds that a request may take" in " ".join(docs.split())
+    for text in ("compose.yaml", "kubernetes.yaml"):
+        assert f"The grace period ({GRACE:.0f} s)" in (ROOT / "containers" / text).read_text(encoding="utf-8")
+
+
+def test_a_server_that_drains_is_noticed_within_its_grace_period(pod: dict[str, Any]) -> None:
+    (container,) = pod["containers"]
+    ready = container["readinessProbe"]
+    assert ready["failureThreshold"] * (ready["periodSeconds"] + ready["timeoutSeconds"]) < GRACE
+
+
+def test_the_probes_are_endpoints_without_a_key(pod: dict[str, Any]) -> None:
+    (container,) = pod["containers"]
+    paths = {name: container[name]["httpGet"]["path"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
+    assert paths == {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
+    assert container["ports"] == [{"name": "http", "containerPort": PORT}]
+
+
+def test_both_run_it_without_rights_on_a_read_only_disk(compose: dict[str, Any], pod: dict[str, Any]) -> None:
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsUser"] == int(IMAGE.last("USER"))
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
+    assert compose["read_only"]
+    assert compose["tmpfs"] == ["/tmp"]
+    assert compose["cap_drop"] == ["ALL"]
+    assert compose["ports"] == [f"127.0.0.1:{PORT}:{PORT}"]
+
+
+def test_it_computes_with_as_many_threads_as_it_has_cores(compose: dict[str, Any], pod: dict[str, Any]) -> None:
+    """The limit is one of time, so that a process sees all cores of its machine."""
+    assert compose["environment"]["OMP_NUM_THREADS"] == str(compose["cpus"])
+    (container,) = pod["containers"]
+    (threads,) = [entry["valueFrom"] for entry in container["env"] if entry["name"] == "OMP_NUM_THREADS"]
+    assert threads == {"resourceFieldRef": {"resource": "limits.cpu"}}
+    assert int(container["resources"]["limits"]["cpu"]) == compose["cpus"]
