@@ -11,6 +11,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from starlette.responses import PlainTextResponse
@@ -27,10 +28,15 @@ _NEEDED = (
     *("theme.css", "upload", "upload_progress"),
 )
 """The routes of Gradio's API that the page and Gradio's client need. Others download URLs, record, and edit code."""
+MOST_FILES = 1000
+"""Files in the upload folder above which no photo is taken, until older ones are deleted."""
 
 
 class PageOnly:
-    """ASGI middleware that responds 404 to everything that Gradio serves beyond the page and the uploads."""
+    """ASGI middleware that responds 404 to everything that Gradio serves beyond the page and the uploads.
+
+    While `MOST_FILES` uploads are kept, it responds 503 to another.
+    """
 
     def __init__(self, app: ASGIApp, folder: Path) -> None:
         self._app, self._folder = app, folder
@@ -40,7 +46,14 @@ class PageOnly:
         if scope["type"] == "http" and not self._is_needed(scope["path"]):
             await PlainTextResponse("Not found", 404)(scope, receive, send)
             return
+        if scope["type"] == "http" and scope["path"] == f"{_API}upload" and self._is_full():
+            await PlainTextResponse("Too many photos were uploaded; try again later.", 503)(scope, receive, send)
+            return
         await self._app(scope, receive, send)
+
+    def _is_full(self) -> bool:
+        files = (name for _, _, names in os.walk(self._folder) for name in names)
+        return sum(1 for _ in islice(files, MOST_FILES)) == MOST_FILES
 
     def _is_needed(self, path: str) -> bool:
         if path.startswith(_FILE):

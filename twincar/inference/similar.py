@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,9 +44,6 @@ _BLOCK = 256
 """Rows that are compared at once: with D = 1280 their floats fit into a core's cache."""
 _SAME_PHOTO = 256
 """Rows that are kept beyond the ones asked for, because those of the photo itself are left out; it has 200 at most."""
-
-_Ranked = tuple[float, int, int]
-"""A similarity, and the row group and row that has it, both negative, so that the first of equal ones is greater."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ def search_index(path: Path, vector: NDArray[np.float32], count: int, own: str =
     """The rows of an index most similar to a vector of unit length, D, and the number of its rows.
 
     The similarities of its 8-bit codes differ from those of the embeddings by less than a thousandth, see
-    `photo_index.quantize`. Memory is a row group for each thread.
+    `photo_index.quantize`. Memory is a row group for each thread, and 4 bytes a row.
 
     Args:
         path: the index.
@@ -173,30 +171,35 @@ def search_index(path: Path, vector: NDArray[np.float32], count: int, own: str =
     """
     with _damaged(path):
         file = _open(path)
-        threads = max(1, min(compute_threads(), file.num_row_groups))
-        shares = [range(start, file.num_row_groups, threads) for start in range(threads)]
+        groups = range(file.num_row_groups)
+        threads = max(1, min(compute_threads(), len(groups)))
+        shares = [groups[start::threads] for start in range(threads)]
         with ThreadPoolExecutor(threads) as pool:
-            best = pool.map(lambda groups: _best_of(_open(path), groups, vector, count + _SAME_PHOTO), shares)
-            ranked = sorted((row for rows in best for row in rows), reverse=True)
-        cars = (_place(file, row) for row in ranked)
-        return [car for car in _others(cars, own, count)], file.metadata.num_rows
+            found = dict(pair for pairs in pool.map(partial(_similarities, path, vector), shares) for pair in pairs)
+        similarities = np.concatenate([found[group] for group in groups] or [np.zeros(0, np.float32)])
+        starts = np.cumsum([0, *(len(found[group]) for group in groups)])
+        kept = min(count + _SAME_PHOTO, len(similarities))
+        best = np.argpartition(-similarities, kept - 1)[:kept] if kept else np.zeros(0, np.int64)
+        best = best[np.lexsort((best, -similarities[best]))]  # of equal ones the first row comes first
+        cars = (_place(file, starts, int(row), float(similarities[row])) for row in best)
+        return list(_others(cars, own, count)), len(similarities)
 
 
-def _best_of(
-    file: parquet.ParquetFile, groups: Iterable[int], vector: NDArray[np.float32], count: int
-) -> list[_Ranked]:
-    """The most similar rows of some row groups."""
-    best: list[_Ranked] = []
-    for group in groups:
-        table = file.read_row_group(group, columns=["code", "scale"], use_threads=False).combine_chunks()
-        (column,) = table["code"].chunks
-        size = column.type.byte_width
-        start = column.offset * size
-        codes = np.frombuffer(column.buffers()[1], np.int8, len(column) * size, start).reshape(-1, size)
-        similarities = _products(codes, vector) * table["scale"].to_numpy()
-        order = np.argsort(-similarities, kind="stable")[:count]
-        best = heapq.nlargest(count, [*best, *((float(similarities[row]), -group, -int(row)) for row in order)])
-    return best
+def _similarities(
+    path: Path, vector: NDArray[np.float32], groups: Iterable[int]
+) -> list[tuple[int, NDArray[np.float32]]]:
+    """The similarities of the rows of some row groups; each thread has a reader of its own."""
+    file = _open(path)
+    return [(group, _similarities_of(file, group, vector)) for group in groups]
+
+
+def _similarities_of(file: parquet.ParquetFile, group: int, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    table = file.read_row_group(group, columns=["code", "scale"], use_threads=False).combine_chunks()
+    (column,) = table["code"].chunks
+    size = column.type.byte_width
+    codes = np.frombuffer(column.buffers()[1], np.int8, len(column) * size, column.offset * size).reshape(-1, size)
+    similarities: NDArray[np.float32] = _products(codes, vector) * table["scale"].to_numpy()
+    return similarities
 
 
 def _products(codes: NDArray[np.int8], vector: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -205,11 +208,11 @@ def _products(codes: NDArray[np.int8], vector: NDArray[np.float32]) -> NDArray[n
     return np.concatenate([block.astype(np.float32) @ vector for block in blocks])
 
 
-def _place(file: parquet.ParquetFile, ranked: _Ranked) -> SimilarCar:
-    """The photo and the box of a row."""
-    similarity, group, row = ranked
+def _place(file: parquet.ParquetFile, starts: NDArray[np.int64], row: int, similarity: float) -> SimilarCar:
+    """The photo and the box of a row, from the first row of each row group."""
+    group = int(np.searchsorted(starts, row, side="right")) - 1
     names = ["photo", "car", "car_count", "left", "top", "right", "bottom"]
-    (found,) = file.read_row_group(-group, columns=names).slice(-row, 1).to_pylist()
+    (found,) = file.read_row_group(group, columns=names).slice(row - int(starts[group]), 1).to_pylist()
     box = tuple(found[edge] for edge in names[3:])
     return SimilarCar(
         found["photo"], min(similarity, 1.0), found["car"], found["car_count"], None if None in box else box

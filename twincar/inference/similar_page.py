@@ -17,13 +17,20 @@ def similar_page(found: SimilarCars) -> str:
     return render(
         "similar.html.jinja",
         title=f"Cars like {PurePath(text_name(found.photo)).name}",
-        photo=text_name(found.photo),
+        photo=_short(found.photo),
         picture=_picture(found.photo, found.box, 640),
         is_car=found.is_car,
         compared=found.compared,
         failures=len(found.failures),
-        cars=[{**car.to_dict(), "picture": _picture(car.photo, car.box)} for car in found.cars],
+        cars=[
+            {**car.to_dict(), "photo": _short(car.photo), "picture": _picture(car.photo, car.box)} for car in found.cars
+        ],
     )
+
+
+def _short(name: str) -> str:
+    """The folder and the name of a photo; the path above them is that of this computer."""
+    return "/".join(PurePath(text_name(name)).parts[-2:])
 
 
 def _picture(name: str, box: Box | None, longest: int = 320) -> str:

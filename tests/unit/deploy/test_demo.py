@@ -39,9 +39,12 @@ from golden_copies import words_of
 from packaging.requirements import Requirement
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
 
 from twincar.cli import app
 from twincar.core.errors import PhotoError, UsageError
+from twincar.deploy import demo_access
 from twincar.deploy.demo import answer_page, find_examples
 from twincar.deploy.space import write_space
 from twincar.detection import Detector
@@ -694,3 +697,19 @@ def found_by_axe(tab: Any) -> list[tuple[str, list[str]]]:
     tab.evaluate(axe._script())
     result = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [(rule["id"], [node["html"][:200] for node in rule["nodes"]]) for rule in result["violations"]]
+
+
+def test_uploads_are_refused_while_as_many_as_the_demo_keeps_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In subfolders too, as Gradio makes them; the page itself is still served."""
+    monkeypatch.setattr(demo_access, "MOST_FILES", 3)
+    client = TestClient(demo_access.PageOnly(PlainTextResponse("taken"), tmp_path))
+    for number in range(3):
+        assert client.post("/gradio_api/upload").status_code == 200
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "car.jpg").touch()
+    assert client.post("/gradio_api/upload").status_code == 503
+    assert client.get("/").text == "taken"
+    (tmp_path / "1" / "car.jpg").unlink()
+    assert client.post("/gradio_api/upload").text == "taken"

@@ -315,6 +315,30 @@ def test_every_request_is_a_line_of_the_log_with_its_id(
     assert not [record for record in caplog.records if record.name == "twincar.deploy.server.request_log"]
 
 
+def test_an_error_inside_the_server_has_the_headers_for_other_sites(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier.engine, "logits", lambda _: 1 / 0)
+    with ask(classifier, allow_origins=("https://cars.example",)) as client:
+        failed = client.post("/v1/predict", files=files(jpeg()), headers={"Origin": "https://cars.example"})
+    assert failed.status_code == 500
+    assert failed.headers["access-control-allow-origin"] == "https://cars.example"
+    assert failed.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("access_log", [True, False])
+def test_a_request_that_is_no_valid_http_has_a_line_in_the_log(
+    classifier: Classifier, caplog: pytest.LogCaptureFixture, access_log: bool
+) -> None:
+    caplog.set_level(logging.INFO, "twincar.deploy.server.request_log")
+    with listening(classifier, settings=HttpSettings(access_log=access_log)) as address:
+        answer = exchange(address, b"no http\r\n\r\n")
+    request_id = re.search(rb"X-Request-ID: ([0-9a-f]{32})\r\n", answer)[1].decode()  # type: ignore[index]
+    lines = [record.getMessage() for record in caplog.records if record.name == "twincar.deploy.server.request_log"]
+    expected = rf"\d{{4}}-\d\d-\d\dT[\d:.+-]+ 127\.0\.0\.1 - - 400 0\.000s {request_id}"
+    assert [bool(re.fullmatch(expected, line)) for line in lines] == [True] * access_log
+
+
 def test_its_own_description_is_true(client: TestClient) -> None:
     """The example is answered; what is answered, errors too, fits the schema."""
     api = client.get("/openapi.json").json()

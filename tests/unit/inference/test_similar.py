@@ -115,7 +115,8 @@ def test_the_commands_print_tables_json_csv_and_a_page(
     assert names == [row["photo"] for row in rows] == [line.split("\t")[1] for line in table.stdout.splitlines()[1:]]
     text = page.read_text(encoding="utf-8")
     assert text.count("data:image/webp") == 4
-    assert all(name in text for name in names)
+    assert all(f"photos/{Path(name).name}" in text for name in names)
+    assert str(tmp_path) not in text
     folder = run("similar", colour_model, photos / "05.png", "--among", photos, "--json")
     assert folder.returncode == 1
     assert json.loads(folder.stdout)["failures"][0]["photo"] == str(photos / "bad.png")

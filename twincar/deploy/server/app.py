@@ -25,7 +25,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Red
 from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twincar.core import html as pages
 from twincar.core.errors import Defect
@@ -81,8 +81,7 @@ def create_app(
     app.state.service = service
     _add_middleware(app, service.counters, settings)
     app.add_exception_handler(Refusal, service.refused)
-    for kind in (HTTPException, Exception):
-        app.add_exception_handler(kind, _as_json)
+    app.add_exception_handler(HTTPException, _as_json)
     app.include_router(_routes(service, settings.api_key))
     unavailable = {
         "response_model": State,
@@ -95,6 +94,7 @@ def create_app(
 
 def _add_middleware(app: FastAPI, counters: Counters, settings: HttpSettings) -> None:
     """Add the middleware, from the innermost to the outermost."""
+    app.add_middleware(_ServerErrors)
     if settings.allow_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -244,6 +244,29 @@ class Service:
         return await self.batching.predict(upload.label, upload.data, options)
 
 
+class _ServerErrors:
+    """Responds to an error within the other middleware, which adds its headers, and raises it again for the log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def noting(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except Exception:
+            if scope["type"] == "http" and not started:
+                error = {"error": "Something went wrong inside the server; see its log."}
+                await JSONResponse(error, 500)(scope, receive, send)
+            raise
+
+
 class _Prefix:
     """Sets the prefix under which a proxy publishes the server, whether the proxy strips it from paths or not."""
 
@@ -271,15 +294,12 @@ def _response(items: Sequence[Item]) -> JSONResponse:
 
 
 async def _as_json(request: Request, error: Exception) -> JSONResponse:
-    if isinstance(error, HTTPException):
-        message = f"{HTTPStatus(error.status_code).phrase}. See {request.scope['root_path']}/docs"
-        headers = dict(error.headers or {})
-        if headers.get("Allow") == "GET":
-            headers["Allow"] = "GET, HEAD"  # HEAD is a separate route
-        return JSONResponse({"error": message}, error.status_code, headers)
-    # This response does not pass the middleware.
-    headers = {REQUEST_ID: request.state.request_id}
-    return JSONResponse({"error": "Something went wrong inside the server; see its log."}, 500, headers)
+    assert isinstance(error, HTTPException)
+    message = f"{HTTPStatus(error.status_code).phrase}. See {request.scope['root_path']}/docs"
+    headers = dict(error.headers or {})
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"  # HEAD is a separate route
+    return JSONResponse({"error": message}, error.status_code, headers)
 
 
 def _state(good: bool, yes: str, no: str) -> JSONResponse:

@@ -56,9 +56,19 @@ class RequestLog:
                 logger.info("%s", _line(scope, status, seconds, request_id))
 
 
+def log_rejected(client: str, status: str, request_id: str) -> None:
+    """Log a request that was rejected before it was understood, so that its method and path are not known."""
+    logger.info("%s", _line_of(client, "- -", status, 0.0, request_id))
+
+
 def _line(scope: Scope, status: int, seconds: float, request_id: str) -> str:
-    """Time, client, request, status, seconds, id; without the query, which may contain secrets."""
+    """The line of a request; without the query, which may contain secrets."""
     client = (scope.get("client") or ("-",))[0]
     path = scope["raw_path"].decode("latin-1")[:_PATH]
+    return _line_of(client, f"{scope['method']} {path}", str(status), seconds, request_id)
+
+
+def _line_of(client: str, request: str, status: str, seconds: float, request_id: str) -> str:
+    """Time, client, request, status, seconds, id."""
     when = datetime.now().astimezone().isoformat(timespec="milliseconds")
-    return f"{when} {client} {scope['method']} {path} {status} {seconds:.3f}s {request_id}"
+    return f"{when} {client} {request} {status} {seconds:.3f}s {request_id}"

@@ -8,8 +8,10 @@ import logging
 import signal
 import socket
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from ipaddress import ip_address
 from types import FrameType
 from typing import Any
@@ -26,6 +28,7 @@ from twincar.deploy.loopback import LoopbackHosts, is_loopback
 from twincar.deploy.server.app import create_app
 from twincar.deploy.server.limits import RETRY, Limits
 from twincar.deploy.server.quiet import quiet_libraries
+from twincar.deploy.server.request_log import REQUEST_ID, log_rejected
 from twincar.deploy.server.settings import HttpSettings
 from twincar.deploy.server.strict_http import StrictConnection
 from twincar.inference.classifier import Classifier
@@ -48,8 +51,9 @@ class TimeoutProtocol(H11Protocol):
     most_connections = _CONNECTIONS
     _deadline: asyncio.TimerHandle | None = None
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(self, *arguments: Any, access_log: bool, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._access_log = access_log
         self.conn = StrictConnection(h11.SERVER, self.config.h11_max_incomplete_event_size or _HEAD_BYTES)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -94,8 +98,11 @@ class TimeoutProtocol(H11Protocol):
         self._reject("400 Bad Request", self.conn.fault or general)
 
     def _reject(self, status: str, message: str, more: Mapping[str, str] | None = None) -> None:
-        body = json.dumps({"error": message})
+        body, request_id = json.dumps({"error": message}), uuid.uuid4().hex
         headers = {"Content-Type": "application/json", "Content-Length": len(body), "Connection": "close"}
+        headers[REQUEST_ID] = request_id
+        if self._access_log:
+            log_rejected((self.client or ("-",))[0], status.partition(" ")[0], request_id)
         lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in {**headers, **(more or {})}.items())]
         self.transport.write("\r\n".join([*lines, "", body]).encode())
         self.transport.close()
@@ -200,9 +207,10 @@ def server(
     """A uvicorn server for an application of `create_app`."""
     for log in ("uvicorn", "uvicorn.error", "python_multipart"):  # errors of clients are counted, not logged
         logging.getLogger(log).setLevel(logging.ERROR)
+    settings = settings or HttpSettings()
     config = uvicorn.Config(
         app,
-        http=protocol,
+        http=partial(protocol, access_log=settings.access_log),  # type: ignore[arg-type]  # it is only called
         ws="none",
         lifespan="on",
         log_config=None,
@@ -212,7 +220,7 @@ def server(
         h11_max_incomplete_event_size=_HEAD_BYTES,
         timeout_graceful_shutdown=round(limits.upload_seconds + limits.response_seconds + protocol.reading_seconds),
     )
-    return DrainingServer(config, (settings or HttpSettings()).grace_period, app.state.service.drain)
+    return DrainingServer(config, settings.grace_period, app.state.service.drain)
 
 
 def _listen(host: str, port: int) -> socket.socket:
