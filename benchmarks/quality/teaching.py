@@ -127,8 +127,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
-    for name in ("data", "teach", "measure"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
+    for flag in ("--data", "--teach", "--measure"):
+        parser.add_argument(flag, type=Path, required=True)
     parser.add_argument("--features", type=Path)
     given = parser.parse_args(arguments)
     exported, spec = ExportedModel.read(given.model), Classifier.load(given.model).spec

@@ -16,6 +16,7 @@ from twincar.core.options import DetectOptions
 from twincar.core.wording import counted, percent
 
 if TYPE_CHECKING:
+    from twincar.core.photos import Photo
     from twincar.inference.classifier import Classifier
     from twincar.inference.teach import Taught
 
@@ -99,7 +100,7 @@ def _split(items: Sequence[str]) -> tuple[str | None, list[str]]:
     return (items[0], list(items[1:])) if is_model else (None, list(items))
 
 
-def _cars(photos: Sequence[str], name: str | None) -> Mapping[str, Sequence[str | Path]]:
+def _cars(photos: Sequence[str], name: str | None) -> Mapping[str, Sequence[Photo]]:
     """Photos by the name of the car."""
     if not photos:
         raise UsageError("Expected photos of a car to teach, but there are none.")

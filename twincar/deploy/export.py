@@ -131,15 +131,12 @@ def export(
     _check_arguments(format, precision, out)
     data, source = subject.data, _SourceGraph.of(subject, format, precision)
     spec = replace(subject.spec, arithmetic=precision)
-    statistics = _statistics(source, subject, format)
     checker = _ExportChecker(subject.engine, spec, data, subject.split, on_photo)
     attempts = [[], sensitive_nodes(source.model)] if precision == "int8" else [[]]
     with working_folder(out) as scratch:
         for kept in attempts:
             candidate = scratch / f"{len(kept)}" / out.name
             changed = _in_precision(source, data, spec, kept)
-            if statistics:
-                ExportedModel(changed, out.name).statistics = statistics
             _write(changed, replace(spec, provenance=_provenance(spec, format)), format, candidate)
             comparison = checker.compare(candidate, format)
             failure = _failure(precision, comparison)
@@ -162,6 +159,8 @@ class _SourceGraph:
     """The weights of the classifier, to be added as outputs; None if the graph has them."""
     precision: Arithmetic
     """The precision of the graph."""
+    statistics: ClassStatistics | None = None
+    """The statistics of the classes, to be added; None if the graph has them, or if there are none."""
 
     @classmethod
     def of(cls, subject: Subject, format: ExportFormat, precision: Arithmetic) -> _SourceGraph:
@@ -175,7 +174,8 @@ class _SourceGraph:
             from twincar.models.engines.torch_engine import TorchEngine
 
             assert isinstance(engine, TorchEngine)  # as its name says
-            return cls(to_onnx(engine.network, spec.preprocessing), engine.head, "fp32")
+            statistics = _statistics(subject, format)
+            return cls(to_onnx(engine.network, spec.preprocessing), engine.head, "fp32", statistics)
         same = spec.arithmetic == precision
         if subject.path.suffix != ".onnx":
             problem = "an OpenVINO folder cannot be exported again"
@@ -243,10 +243,10 @@ def _failure(precision: Arithmetic, comparison: ExportComparison) -> str | None:
     )
 
 
-def _statistics(source: _SourceGraph, subject: Subject, format: ExportFormat) -> ClassStatistics | None:
-    """The statistics by which an `.onnx` file can be taught more classes; None if its source has them, or no data."""
+def _statistics(subject: Subject, format: ExportFormat) -> ClassStatistics | None:
+    """The statistics by which an `.onnx` file can be taught more classes; None without training data."""
     data = subject.data
-    if source.head is None or format != "onnx" or not data.has_split("train"):
+    if format != "onnx" or not data.has_split("train"):
         return None
     if any(photo.label is None for photo in data.split("train")) or data.classes.names != subject.spec.classes.names:
         return None
@@ -263,6 +263,8 @@ def _in_precision(source: _SourceGraph, data: PreparedData, spec: ModelSpec, kep
         shrink_weights(model, kept)
     if source.head:
         add_head_outputs(model, source.head)
+    if source.statistics:
+        ExportedModel(model, "the exported model").statistics = source.statistics
     forget_origin(model)
     return model if spec.arithmetic == "fp32" else halve_weights(model)
 

@@ -29,7 +29,7 @@ from twincar.models.spec import HEADER_KEY, ModelSpec
 Floats = NDArray[np.float32]
 
 _STATISTICS = "statistics."
-_PARTS = ("means", "counts", "factor", "diagonal")
+_PARTS = ("means", "counts", "factor", "deviation")
 _LOGITS, _FEATURES = "logits", "features"
 
 
@@ -83,18 +83,18 @@ class ExportedModel:
         if f"{_STATISTICS}{_PARTS[0]}" not in found:
             return None
         with damaged(Path(self._name), "statistics of the classes", "they are damaged"):
-            means, counts, factor, diagonal = (numpy_helper.to_array(found[f"{_STATISTICS}{part}"]) for part in _PARTS)
-            return ClassStatistics(
-                means.astype(np.float32), counts, factor.astype(np.float32), diagonal.astype(np.float32)
-            )
+            means, counts, factor, deviation = (numpy_helper.to_array(found[f"{_STATISTICS}{part}"]) for part in _PARTS)
+            variance = deviation.astype(np.float32) ** 2
+            return ClassStatistics(means.astype(np.float32), counts, factor.astype(np.float32), variance)
 
     @statistics.setter
     def statistics(self, statistics: ClassStatistics) -> None:
         self._remove_initializers(f"{_STATISTICS}{part}" for part in _PARTS)
-        for part in _PARTS:
-            values = getattr(statistics, part)
-            small = values.astype(np.float16) if part in ("means", "factor") else values
-            self._graph.initializer.append(numpy_helper.from_array(small, f"{_STATISTICS}{part}"))
+        deviation = np.sqrt(statistics.diagonal)  # a variance may be outside of the range of fp16
+        halved = (statistics.means, statistics.counts, statistics.factor, deviation)
+        for part, values in zip(_PARTS, halved, strict=True):
+            stored = values if part == "counts" else values.astype(np.float16)
+            self._graph.initializer.append(numpy_helper.from_array(stored, f"{_STATISTICS}{part}"))
 
     @property
     def last_layer(self) -> LastLayer:
@@ -130,9 +130,9 @@ class ExportedModel:
         producers = {output: node for node in self._graph.node for output in node.output}
         while name in producers and producers[name].op_type in ("Identity", "Cast"):
             name = producers[name].input[0]
-        for tensor in self._graph.initializer:
-            if tensor.name == name:
-                return tensor
+        found: list[onnx.TensorProto] = [tensor for tensor in self._graph.initializer if tensor.name == name]
+        if found:
+            return found[0]
         raise CheckpointError(f"Expected the weights of the head in {self._name}, but they are no constants.")
 
     def _compute_logits_from_head(self) -> None:

@@ -59,6 +59,15 @@ def test_a_taught_model_of_two_layers_in_fp16_keeps_its_logits(exported: Path, t
     assert (tmp_path / "taught.onnx").stat().st_size < exported.stat().st_size + 20_000
 
 
+def test_an_exported_file_keeps_its_statistics_when_it_is_exported_again(
+    small_run: Path, small_data: Path, exported: Path, tmp_path: Path
+) -> None:
+    whole = export(small_run, out=tmp_path / "fp32.onnx", force=True).path
+    half = export(whole, precision="fp16", out=tmp_path / "fp16.onnx", data_folder=small_data, force=True).path
+    assert (statistics_of(half).means == statistics_of(exported).means).all()
+    assert (statistics_of(half).diagonal == statistics_of(exported).diagonal).all()
+
+
 def test_statistics_are_added_to_a_file_that_has_none(exported: Path, small_data: Path, tmp_path: Path) -> None:
     bare = ExportedModel.read(exported)
     expected = statistics_of(exported)

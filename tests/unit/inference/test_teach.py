@@ -178,7 +178,7 @@ def test_a_model_without_statistics_says_how_to_get_them(tmp_path: Path, yellow:
         teach(classifier, {NAME: yellow}, out=tmp_path / "new.onnx")
     exported = ExportedModel.read(tmp_path / "old.onnx")
     exported.statistics = ClassStatistics(np.ones((6, 3)), np.ones(6, np.int64), np.zeros((1, 3)), np.ones(3))
-    broken = next(tensor for tensor in exported.model.graph.initializer if tensor.name == "statistics.diagonal")
+    broken = next(tensor for tensor in exported.model.graph.initializer if tensor.name == "statistics.deviation")
     broken.CopyFrom(onnx.numpy_helper.from_array(np.full(3, np.nan, np.float16), broken.name))
     with pytest.raises(CheckpointError, match="finite"):
         _ = exported.statistics
