@@ -41,7 +41,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from twincar.cli import app
 from twincar.core.errors import PhotoError, UsageError
-from twincar.deploy.demo import answer_page, find_examples
+from twincar.deploy.demo import answer_page
+from twincar.deploy.examples import find_examples
 from twincar.deploy.space import write_space
 from twincar.detection import Detector
 from twincar.inference.classifier import Classifier
