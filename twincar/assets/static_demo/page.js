@@ -85,7 +85,7 @@ function showPhoto(file) {
   Object.assign(find("photo"), { src: URL.createObjectURL(file), alt: "Your photo" });
   find("boxes").replaceChildren();
   find("answer").replaceChildren();
-  find("status").classList.remove("bad");
+  find("status").classList.remove("bad", "hidden");
   ["heat", "under"].forEach((id) => show(id, false));
   show("scene", true);
   shown = undefined;
@@ -117,7 +117,9 @@ function showBoxes() {
 function choose(number) {
   const car = shown.cars[number], count = shown.cars.length;
   [...find("boxes").children].forEach((box, place) => (box.ariaPressed = String(place === number)));
-  find("status").textContent = showAnswer(find("answer"), car, settings.model, number, count);
+  const sentence = showAnswer(find("answer"), car, settings.model, number, count);
+  find("status").textContent = count > 1 ? `${count} cars found; choose one by its box. ${sentence}` : sentence;
+  find("status").classList.toggle("hidden", count === 1); // the same stands below it
   drawHeat(find("heat"), shown, car.heat);
   find("heat").ariaLabel = `Heat map: what speaks for ${car.heat.target}`;
   show("under", true);

@@ -92,10 +92,11 @@ export function reduce(photo, fx, fy) {
   return { width, height, data };
 }
 
-// The first pixel and the fixed-point weights of each of `size` pixels, from `extent` (may be a fraction) of `count`.
+// The first pixel and the fixed-point weights of each of `size` pixels, from `extent` of `count` pixels, which may be a
+// fraction; Pillow has it in single precision.
 function weights(count, extent, size) {
   if (size === count && extent === count) return null;
-  const scale = extent / size, support = Math.max(scale, 1);
+  const scale = Math.fround(extent) / size, support = Math.max(scale, 1);
   return Array.from({ length: size }, (_, place) => {
     const center = (place + 0.5) * scale;
     const first = Math.max(0, Math.trunc(center - support + 0.5));
