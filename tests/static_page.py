@@ -68,6 +68,12 @@ _NAME = """async (data) => {
 }"""
 
 
+def open_page(tab: Any, address: str) -> None:
+    """Until the page has loaded itself again and can compute on threads."""
+    tab.goto(address)
+    tab.locator("body[data-isolated]").wait_for()
+
+
 def name_photos(tab: Any, photos: Sequence[Path], threads: int = 1) -> list[dict[str, Any]]:
     """What the page computes for photos, one after the other; the tab has the page open."""
     tab.evaluate(_LOAD, threads)

@@ -184,6 +184,7 @@ function listen() {
 async function keep() {
   if (!navigator.serviceWorker) return;
   await navigator.serviceWorker.register("sw.js");
+  if (globalThis.crossOriginIsolated) document.body.dataset.isolated = "yes";
   if (globalThis.crossOriginIsolated || sessionStorage.reloaded) return;
   if (!navigator.serviceWorker.controller) {
     await new Promise((resolve) => navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true }));
