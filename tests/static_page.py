@@ -1,4 +1,4 @@
-"""The page that computes in a browser, as tests see it: served on this machine, with packages that npm has in its cache."""
+"""The page that computes in a browser, as tests see it: served here, with packages that npm has in its cache."""
 
 from __future__ import annotations
 

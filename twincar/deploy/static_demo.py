@@ -4,8 +4,8 @@
 >>> write_static_demo("runs/toycars/model-fp32.onnx", Path("page"))                  # doctest: +SKIP
 
 The page (`assets/static_demo/`) consists of ES modules: `pixels.js` reads and resizes photos, `detector.js` finds the
-cars, `classifier.js` names them, each as its counterpart in Python does; `worker.js` runs them off the page's thread, and
-`sw.js` keeps the files for the next visit. What Python knows about the model and its classes is in `settings.json`.
+cars, `classifier.js` names them, each as its counterpart in Python does; `worker.js` runs them off the page's thread,
+and `sw.js` keeps the files for the next visit. What Python knows about the model and its classes is in `settings.json`.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class _Page:
         self.bytes += len(data)
 
     def write_other(self, name: str, data: bytes) -> None:
-        """A file that is loaded when it is asked for, and kept from then on; its name has a hash, unless it is a licence."""
+        """A file that is loaded when it is needed, and then kept; its name has a hash, unless it is a licence."""
         write_bytes(self.folder / name, data)
         self.others.append(name)
 

@@ -24,6 +24,8 @@ from twincar.models.calibration import Calibration, softmax
 from twincar.models.cam.gradcam import HeadWeights, grad_cam_plus_plus
 
 ASSETS = Path(twincar.__file__).parent / "assets" / "static_demo"
+PACKED = "(({ data, ...others }) => ({ ...others, data: text(data) }))"
+"""Bytes cross to Python as base64."""
 RNG = np.random.default_rng(0)
 
 
@@ -80,7 +82,7 @@ def noise(width: int, height: int) -> NDArray[np.uint8]:
 def test_resizing_equals_pillow(tab: Any, size: tuple[int, int], wanted: tuple[int, int], gap: float) -> None:
     photo = noise(*size)
     expected = Image.fromarray(photo).resize(wanted, Image.Resampling.BILINEAR, reducing_gap=gap or None)
-    expression = "(({ data, ...size }) => ({ ...size, data: text(data) }))(m.resize({ ...photo, data: bytes(photo.data) }, width, height, gap))"
+    expression = f"{PACKED}(m.resize({{ ...photo, data: bytes(photo.data) }}, width, height, gap))"
     found = call(tab, "pixels", expression, photo=sent(photo), width=wanted[0], height=wanted[1], gap=gap)
     assert np.array_equal(pixels(found), np.asarray(expected))
 
@@ -98,7 +100,9 @@ def test_decoding_equals_pillow(tab: Any, name: str) -> None:
         image = image.quantize(16)
     file = io.BytesIO()
     image.save(file, {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[name[-3:].replace("ebp", "webp")], **options)
-    expression = "(({ data, ...size }) => ({ ...size, data: text(data) }))(await m.decodePhoto(new Blob([bytes(file)])))"
+    expression = (
+        "(({ data, ...size }) => ({ ...size, data: text(data) }))(await m.decodePhoto(new Blob([bytes(file)])))"
+    )
     found = call(tab, "pixels", expression, file=base64.b64encode(file.getvalue()).decode())
     expected = np.asarray(read_photo(file.getvalue()))
     assert pixels(found).shape == expected.shape
@@ -126,7 +130,9 @@ def test_the_input_of_the_network_equals_that_of_python(
     preprocessing = Preprocessing(height=33, width=52, **options)
     photo = noise(*size)
     settings = {"height": 33, "width": 52, "crop": preprocessing.crop, "squash": preprocessing.squash}
-    expression = "(({ data, visible }) => ({ width: 52, height: 33, data: text(data), visible }))(m.preprocess({ ...photo, data: bytes(photo.data) }, settings))"
+    expression = (
+        f"{PACKED}({{ width: 52, height: 33, ...m.preprocess({{ ...photo, data: bytes(photo.data) }}, settings) }})"
+    )
     found = call(tab, "classifier", expression, photo=sent(photo), settings=settings)
     assert np.array_equal(pixels(found), preprocessing(Image.fromarray(photo)))
     assert found["visible"] == pytest.approx(preprocessing.visible_box(*size))
@@ -154,9 +160,14 @@ def test_calibration_equals_that_of_python(tab: Any) -> None:
 @pytest.mark.parametrize("shapes", [[(5, 8)], [(6, 8), (5, 6)]], ids=["linear", "mlp"])
 def test_grad_cam_equals_that_of_python(tab: Any, shapes: list[tuple[int, int]]) -> None:
     features = abs(RNG.normal(0, 1, (1, 8, 3, 4))).astype(np.float32)
-    layers = [(RNG.normal(0, 1, shape).astype(np.float32), RNG.normal(0, 1, shape[0]).astype(np.float32)) for shape in shapes]
+    layers = [
+        (RNG.normal(0, 1, shape).astype(np.float32), RNG.normal(0, 1, shape[0]).astype(np.float32)) for shape in shapes
+    ]
     expected = grad_cam_plus_plus(features, HeadWeights(tuple(layers)), np.array([2]))[0]
-    head = [{"weight": weight.ravel().tolist(), "columns": weight.shape[1], "bias": bias.tolist()} for weight, bias in layers]
+    head = [
+        {"weight": weight.ravel().tolist(), "columns": weight.shape[1], "bias": bias.tolist()}
+        for weight, bias in layers
+    ]
     expression = (
         "m.gradCam(new Float32Array(features), [1, 8, 3, 4], "
         "head.map((layer) => ({ ...layer, weight: new Float32Array(layer.weight) })), 2)"
