@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from conftest import draw_car
 from detector_files import constant_detector
 from PIL import Image
 from programs import run
+from static_page import runtime_file
 
 from benchmarks.measuring import FULL, Section, in_turn, ratio, spread
 from benchmarks.quality.confident_learning import plant
@@ -40,7 +42,12 @@ RUN_HERE = {
         "benchmarks.quality.framing",
         "benchmarks.speed.install",
     ),
-    *("benchmarks.speed.serve_load", "tests.robustness.soak_server", "tests.robustness.soak_train"),
+    *(
+        "benchmarks.speed.browser",
+        "benchmarks.speed.serve_load",
+        "tests.robustness.soak_server",
+        "tests.robustness.soak_train",
+    ),
     *("benchmarks.scale.cluster", "tests.robustness.survival"),
 }
 """Programs that a test below, or in `tests/slow/test_all_benchmarks.py`, runs at their smallest."""
@@ -119,6 +126,13 @@ def test_copies_are_looked_for(small_data: Path) -> None:
     told = run("benchmarks.quality.duplicates", small_data, "--photos", 1, "--hashed", 3, "--compared", 50)
     assert "| comparing 50 photos |" in told
     assert "| JPEG quality 30 | 1 of 1 |" in told
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on the PATH")
+def test_the_page_without_a_server_is_measured(colour_model: Path, colour_photos: Path, tmp_path: Path) -> None:
+    runtime = runtime_file(tmp_path)
+    told = run("benchmarks.speed.browser", colour_photos, "--model", colour_model, "--runtime", runtime, "--smallest")
+    assert len(re.findall(r"^\| .* \| \d+(?:\.\d)? \|", told, re.MULTILINE)) == 9
 
 
 def test_an_installation_is_weighed_and_asked(
