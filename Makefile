@@ -33,19 +33,23 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Pages are tested in Debian's chromium and by axe-core, which are installed where they can be; elsewhere those tests skip
-# and say so.
+# Pages are tested in Debian's chromium, which is installed where it can be; elsewhere those tests skip and say so.
+# npm's cache is given what such a page computes with, and axe-core, a tester of accessibility; tests then fetch nothing.
+NPM_PACKAGES := onnxruntime-web@1.30.0 axe-core@4.14.1
 browser:
 	@if command -v chromium; then :; \
 	elif command -v apt-get && $(AS_ROOT) true; then \
 		$(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium; \
 	else echo "No chromium, and no apt-get with the rights to install it: pages are not tested in a browser."; fi
-	@if test -x $(BIN)/python; then $(BIN)/python tests/axe.py; fi
+	@if command -v npm; then npm cache add $(NPM_PACKAGES) || echo "npm cannot fetch $(NPM_PACKAGES): tests of these skip."; \
+	else echo "No npm: the page that computes in a browser is neither tested nor part of the docs."; fi
 
 # Into site/, which opens without a server; it asks no other host for anything.
 docs: install
 	$(BIN)/python docs/command_line.py
 	$(BIN)/python -m mkdocs build --strict
+	@if command -v npm; then $(BIN)/twincar demo --static site/try; \
+	else echo "No npm: 'Try it here' has no page, because npm fetches what it computes with."; fi
 
 # Half an hour on two cores, during which nothing else should run. DATA is a prepared data set; without it, toy cars.
 benchmark: install

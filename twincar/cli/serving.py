@@ -84,6 +84,16 @@ def demo(
         Path | None,
         typer.Option(metavar="DIR", help="Write the files of a Hugging Face space to DIR, and serve nothing."),
     ] = None,
+    static: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write a page that computes in the visitor's browser to DIR; serve nothing."),
+    ] = None,
+    runtime: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="With --static: onnxruntime-web as 'npm pack' writes it.  [default: npm fetches it]"
+        ),
+    ] = None,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1, this computer only]")
     ] = None,
@@ -99,6 +109,14 @@ def demo(
         written = write_space(named, space, examples=examples)
         typer.echo(f"Space: {written}\nTry:   python {written / 'app.py'}")
         typer.echo(f"Next:  hf upload OWNER/NAME {written} . --type space")
+        return
+    if static:
+        from twincar.deploy.static_demo import write_static_demo
+
+        detection = detect_options(detect, detector)
+        page = write_static_demo(named, static, detection=detection, examples=examples, runtime=runtime)
+        typer.echo(f"Page:  {page.path}, of which a first visit loads {page.bytes / 1e6:.1f} MB")
+        typer.echo(f"Try:   python -m http.server --bind 127.0.0.1 --directory {page.path}")
         return
     from twincar.deploy.demo import demo
 

@@ -14,7 +14,6 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -28,11 +27,11 @@ from starlette.middleware import Middleware
 from twincar.core.errors import PhotoError, UsageError
 from twincar.core.files import read_asset
 from twincar.core.html import picture_uri, render
-from twincar.core.listing import find_photos
 from twincar.core.options import DetectOptions
-from twincar.core.photos import decode_photo, read_photo
+from twincar.core.photos import decode_photo
 from twincar.core.wording import percent
 from twincar.deploy.demo_access import PageOnly, own_folder, read_upload
+from twincar.deploy.examples import find_examples
 from twincar.deploy.loopback import LoopbackHosts, is_loopback
 from twincar.inference.classifier import Classifier
 from twincar.inference.crops import PreparedCrop
@@ -42,7 +41,6 @@ from twincar.models.cam.overlay import heat_overlay, is_darkened
 MAX_BYTES = 50_000_000
 """Largest photo that may be uploaded, bytes."""
 
-_EXAMPLES = 24  # examples that are shown; all photos of a large folder would be copied at the start
 _LONGEST = 800  # longer side of a heatmap, pixels
 _CARS = 12  # cars of a photo that are shown; each has heatmaps of its own
 _LOOK_ALIKE = 0.001  # least probability of the second candidate for a second heatmap
@@ -93,19 +91,6 @@ def demo(
         finally:
             signal.signal(signal.SIGTERM, before)
             page.close(verbose=False)
-
-
-def find_examples(folder: Path) -> list[str]:
-    """The first photos in a folder, checked to be readable.
-
-    Raises:
-        UsageError: there are none.
-        PhotoError: a photo cannot be read.
-    """
-    photos = list(islice(find_photos([str(folder)]), _EXAMPLES))
-    for photo in photos:
-        read_photo(photo)
-    return photos
 
 
 class _Page(gr.Blocks):

@@ -7,32 +7,26 @@ index: an attacker could register it, and run code in every space that installs 
 
 from __future__ import annotations
 
-import io
 import shutil
 from importlib import metadata, resources
 from pathlib import Path
 from string import Template
 
-import numpy as np
-from PIL import Image
-
 from twincar.core.errors import UsageError
 from twincar.core.extras import requirements_of
 from twincar.core.files import read_asset, working_folder, write_bytes, write_text
 from twincar.core.hub import find_repository
-from twincar.core.photos import read_photo
 from twincar.core.portable import rename_folder
-from twincar.deploy.demo import find_examples
+from twincar.deploy.examples import find_examples, pixels_only
 from twincar.detection.detector import BUNDLED
 from twincar.inference.classifier import Classifier
 from twincar.models.license import License
 from twincar.models.spec import ModelSpec
 
 _MODEL, _EXAMPLES, _LICENSE, _PACKAGE = "model.onnx", "examples", "LICENSE", "twincar"
-_SOURCES = frozenset((".css", ".jinja", ".js", ".py", ".template", ".txt", ".typed"))
+_SOURCES = frozenset((".css", ".html", ".jinja", ".js", ".py", ".template", ".txt", ".typed"))
 """Suffixes of the package's files that are copied, and the bundled detector; the bundled model and other files of a
 checkout are not."""
-_QUALITY = 95  # of example photos, as JPEG
 
 
 def write_space(model: str, folder: Path, *, examples: Path | None = None) -> Path:
@@ -69,7 +63,7 @@ def write_space(model: str, folder: Path, *, examples: Path | None = None) -> Pa
         if not repository:
             shutil.copyfile(model, scratch / _MODEL)
         for number, photo in enumerate(photos, start=1):
-            write_bytes(scratch / _EXAMPLES / f"{number:02d}.jpg", _pixels_only(photo))
+            write_bytes(scratch / _EXAMPLES / f"{number:02d}.jpg", pixels_only(photo))
         _write_package(scratch / _PACKAGE)
         for name in ("gitattributes", "requirements.txt", "README.md", "app.py", _LICENSE):
             target = scratch / (f".{name}" if name == "gitattributes" else name)
@@ -98,14 +92,6 @@ def _requirements() -> str:
             "checkout: pip install '.[demo]'"
         )
     return "\n".join(found)
-
-
-def _pixels_only(path: str) -> bytes:
-    """A photo as an upright JPEG without any metadata."""
-    data = io.BytesIO()
-    pixels = Image.fromarray(np.asarray(read_photo(path)))  # Pillow would write a comment or XMP that it has read
-    pixels.save(data, "JPEG", quality=_QUALITY, subsampling=0)
-    return data.getvalue()
 
 
 def _write_package(target: Path) -> None:

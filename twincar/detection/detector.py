@@ -88,6 +88,11 @@ class Detector:
         with damaged(path, "the documented input and outputs of a detector", "they differ"):
             self._height, self._width = _checked_shapes(self._session, len(self.header.classes))
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the network's input, pixels."""
+        return self._height, self._width
+
     def find(self, photo: Image.Image | NDArray[np.uint8], *, threshold: float | None = None) -> list[Car]:
         """The cars in a photo, the most prominent first (see `Car.prominence`).
 

@@ -112,7 +112,7 @@ FLAGS = {
     "teach": "--name --out --add --list --forget --statistics-from --detect --detector --json",
     "serve": "--host --port --engine --detect --detector --max-queue --confidence --false-rejection --api-key-file "
     "--root-path --allow-origin --access-log --grace-period",
-    "demo": "--detect --detector --examples --space --host --port",
+    "demo": "--detect --detector --examples --space --static --runtime --host --port",
     "push": "--private --license --data --out --json",
     "pull": "--json",
     "info": "--json",

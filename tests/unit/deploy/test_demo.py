@@ -45,7 +45,8 @@ from starlette.testclient import TestClient
 from twincar.cli import app
 from twincar.core.errors import PhotoError, UsageError
 from twincar.deploy import demo_access
-from twincar.deploy.demo import answer_page, find_examples
+from twincar.deploy.demo import answer_page
+from twincar.deploy.examples import find_examples
 from twincar.deploy.space import write_space
 from twincar.detection import Detector
 from twincar.inference.classifier import Classifier
@@ -687,16 +688,10 @@ def test_axe_finds_no_fault_of_accessibility(browser: Any, site: Site, scheme: s
     """Before a photo and with an answer; what Gradio leaves without a name or contrast is mended by the page."""
     with opened(browser, site, scheme=scheme) as tab:
         tab.locator("#examples .gallery-item").first.wait_for()
-        assert found_by_axe(tab) == []
+        assert axe.faults_in(tab) == []
         tab.locator("#examples .gallery-item").first.click()
         tab.locator(".bars:visible").first.wait_for()
-        assert found_by_axe(tab) == []
-
-
-def found_by_axe(tab: Any) -> list[tuple[str, list[str]]]:
-    tab.evaluate(axe._script())
-    result = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [(rule["id"], [node["html"][:200] for node in rule["nodes"]]) for rule in result["violations"]]
+        assert axe.faults_in(tab) == []
 
 
 def test_uploads_are_refused_while_as_many_as_the_demo_keeps_are_there(

@@ -1,0 +1,89 @@
+// The answer for one car, in the words of the demo (twincar/deploy/demo.py).
+
+const STILL_OPEN = {
+  "model and body": "Which model year",
+  model: "Which body and year",
+  "make and body": "Which model",
+  make: "Which model",
+  body: "Which make and model",
+};
+
+const percent = (share) => `${(100 * share).toFixed(1)}%`;
+const anyOf = (names) => names.join(", ").replace(/, ([^,]*)$/, " or $1");
+
+// Puts the answer into `place`, and returns it in one sentence.
+export function showAnswer(place, car, model, number, count) {
+  const { state, chip, headline, text } = wording(car, model);
+  const which = car.box && count > 1 ? `Car ${number + 1} of ${count}` : "";
+  const card = element("article", { className: state });
+  card.append(
+    ...(which ? [element("p", { className: "which", textContent: which })] : []),
+    element("p", { className: "chip", textContent: chip }),
+    element("h3", { textContent: headline }),
+    ...(text ? [element("p", { textContent: text })] : []),
+    ...facts(car),
+    element("h4", { textContent: "Most likely classes" }),
+    bars(car.topk),
+  );
+  place.replaceChildren(card);
+  return [which, `${headline}, ${chip.toLowerCase()}.`].filter(Boolean).join(": ");
+}
+
+function wording({ answer, reason }, model) {
+  const sure = percent(answer?.probability ?? 0) + " sure";
+  switch (reason) {
+    case "no car found":
+      return {
+        state: "away", chip: "No answer", headline: "No car found",
+        text: "Below is what the model would have answered for the whole photo.",
+      };
+    case "not a car this model knows":
+      return {
+        state: "away", chip: "No answer", headline: "Not a car this model knows",
+        text: `It looks less like one than ${Math.round(100 * (1 - model.falseRejection))}% of the validation photos. Below is what the model would have answered.`,
+      };
+    case "not calibrated":
+      return {
+        state: "open", chip: "Not sure", headline: "This model is not calibrated",
+        text: "The probabilities of this model are not reliable. The most likely cars are below.",
+      };
+    case "not sure":
+      return {
+        state: "open", chip: "Not sure", headline: "Not sure which car this is",
+        text: `No make, model or body is ${Math.round(100 * model.minConfidence)}% probable. The most likely cars are below.`,
+      };
+  }
+  if (!(answer.level in STILL_OPEN)) return { state: "good", chip: sure, headline: answer.name, text: "" };
+  const text = `${STILL_OPEN[answer.level]} is open: ${anyOf(answer.alternatives)}.`;
+  return { state: "partly", chip: `${sure} of ${answer.level}`, headline: answer.name, text };
+}
+
+// Make, model, body and year; the model without the make, which is shown beside it.
+function facts({ levels, reason }) {
+  if (["no car found", "not a car this model knows"].includes(reason) || !levels.length) return [];
+  const make = levels.find(({ level }) => level === "make")?.name ?? "";
+  const list = element("dl");
+  for (const { level, name, probability } of levels) {
+    const value = level === "model" && name.startsWith(`${make} `) ? name.slice(make.length + 1) : name;
+    const group = element("div"), meaning = element("dd");
+    meaning.append(element("b", { textContent: value }), element("span", { textContent: percent(probability) }));
+    group.append(element("dt", { textContent: level }), meaning);
+    list.append(group);
+  }
+  return [list];
+}
+
+function bars(topk) {
+  const list = element("ol", { className: "bars" });
+  for (const { name, probability } of topk) {
+    const item = element("li"), bar = element("i", { ariaHidden: "true" });
+    bar.style.width = percent(probability);
+    item.append(element("span", { textContent: name }), element("span", { className: "share", textContent: percent(probability) }), bar);
+    list.append(item);
+  }
+  return list;
+}
+
+function element(tag, properties = {}) {
+  return Object.assign(document.createElement(tag), properties);
+}

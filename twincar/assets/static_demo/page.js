@@ -1,0 +1,197 @@
+// The page: takes a photo, shows what the worker finds, and says it to those who cannot see it.
+
+import { openCamera } from "./camera.js";
+import { Client, threadCount } from "./client.js";
+import { showAnswer } from "./answer.js";
+import { drawHeat } from "./heat.js";
+
+const find = (id) => document.getElementById(id);
+const show = (id, visible) => (find(id).hidden = !visible);
+const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
+
+let settings, client, ready, shown;
+let latest = 0; // number of the photo that was handed in last; the answer for an earlier one is not shown
+
+async function start() {
+  listen();
+  settings = await (await fetch("settings.json")).json();
+  find("notices").append(...settings.notices.flatMap(({ text, file }) => [link(text, file), " "]));
+  find("known").textContent = `The ${settings.model.classes.length} cars that it knows`;
+  find("classes").replaceChildren(...names(settings.model.classes.map(({ name }) => name).sort()));
+  showExamples();
+  const files = Object.values(settings.files).filter(Boolean);
+  const stored = globalThis.caches ? await Promise.all(files.map(({ name }) => caches.match(name))) : [];
+  if (stored.length && stored.every(Boolean)) return load();
+  find("size").textContent =
+    `The first photo loads ${megabytes(total())} MB, once: the model, the detector and what computes them.`;
+  show("load", true);
+}
+
+const total = () => Object.values(settings.files).reduce((sum, file) => sum + (file?.bytes ?? 0), 0);
+
+// Loads the networks, once.
+function load() {
+  ready ??= loadOnce().catch((error) => {
+    ready = undefined; // so that it can be tried again
+    show("progress", false);
+    show("load", true);
+    find("size").textContent = `It could not be loaded: ${error.message}`;
+    throw error;
+  });
+  return ready;
+}
+
+async function loadOnce() {
+  const all = total();
+  show("load", false);
+  show("progress", true);
+  Object.assign(find("progress"), { max: all, value: 0 });
+  const tell = (received) => {
+    find("progress").value = received;
+    find("size").textContent = `Loading: ${megabytes(Math.min(received, all))} of ${megabytes(all)} MB`;
+    if (received >= all) find("size").textContent = "Getting ready…";
+  };
+  tell(0);
+  client = new Client();
+  await client.load(settings, threadCount(), tell);
+  show("loading", false);
+  document.body.dataset.ready = "yes";
+}
+
+async function handIn(file) {
+  const number = ++latest;
+  const say = (text) => number === latest && (find("status").textContent = text);
+  showPhoto(file);
+  try {
+    say("Loading the model…");
+    await load();
+    const started = performance.now();
+    const result = await client.name(file, file.name || "this photo", (step) => say(`${step}…`));
+    if (number !== latest) return;
+    shown = result;
+    document.body.dataset.milliseconds = Math.round(performance.now() - started);
+    showBoxes();
+    choose(0);
+  } catch (error) {
+    if (number !== latest) return;
+    if (error.isPhoto) ["scene", "under"].forEach((id) => show(id, false));
+    say(error.message);
+    find("status").classList.add("bad");
+  }
+}
+
+function showPhoto(file) {
+  URL.revokeObjectURL(find("photo").src);
+  Object.assign(find("photo"), { src: URL.createObjectURL(file), alt: "Your photo" });
+  find("boxes").replaceChildren();
+  find("answer").replaceChildren();
+  find("status").classList.remove("bad", "hidden");
+  ["heat", "under"].forEach((id) => show(id, false));
+  show("scene", true);
+  shown = undefined;
+}
+
+function showBoxes() {
+  const { width, height, cars } = shown;
+  find("photo").alt = cars[0].box ? `Your photo, with ${cars.length === 1 ? "one car" : `${cars.length} cars`}` : "Your photo";
+  find("boxes").replaceChildren(
+    ...cars.flatMap(({ box }, number) => {
+      if (!box) return [];
+      const button = document.createElement("button");
+      const [left, top, right, bottom] = box;
+      button.type = "button";
+      button.append(Object.assign(document.createElement("span"), { textContent: number + 1 }));
+      button.ariaLabel = `Car ${number + 1} of ${cars.length}`;
+      button.onclick = () => choose(number);
+      Object.assign(button.style, {
+        left: `${(100 * left) / width}%`,
+        top: `${(100 * top) / height}%`,
+        width: `${(100 * (right - left)) / width}%`,
+        height: `${(100 * (bottom - top)) / height}%`,
+      });
+      return [button];
+    }),
+  );
+}
+
+function choose(number) {
+  const car = shown.cars[number], count = shown.cars.length;
+  [...find("boxes").children].forEach((box, place) => (box.ariaPressed = String(place === number)));
+  const sentence = showAnswer(find("answer"), car, settings.model, number, count);
+  find("status").textContent = count > 1 ? `${count} cars found; choose one by its box. ${sentence}` : sentence;
+  find("status").classList.toggle("hidden", count === 1); // the same stands below it
+  drawHeat(find("heat"), shown, car.heat);
+  find("heat").ariaLabel = `Heat map: what speaks for ${car.heat.target}`;
+  show("under", true);
+  showHeat();
+}
+
+function showHeat() {
+  show("heat", find("show-heat").checked);
+  show("legend", find("show-heat").checked);
+}
+
+const names = (list) =>
+  list.map((name) => {
+    const item = document.createElement("li");
+    item.textContent = name;
+    return item;
+  });
+
+const link = (text, href) => Object.assign(document.createElement("a"), { textContent: text, href });
+
+function showExamples() {
+  const buttons = settings.examples.map((name, number) => {
+    const [item, button, image] = ["li", "button", "img"].map((tag) => document.createElement(tag));
+    Object.assign(image, { src: name, alt: `Example ${number + 1}`, loading: "lazy" });
+    Object.assign(button, { type: "button" });
+    button.onclick = async () => handIn(new File([await (await fetch(name)).blob()], `example ${number + 1}`));
+    button.append(image);
+    item.append(button);
+    return item;
+  });
+  find("examples").querySelector("ul").replaceChildren(...buttons);
+  show("examples", buttons.length);
+}
+
+function listen() {
+  const accept = (files) => files?.length && handIn(files[0]);
+  for (const id of ["file", "camera-file"]) {
+    find(id).onchange = ({ target }) => {
+      accept([...target.files]);
+      target.value = ""; // so that the same file can be chosen again
+    };
+  }
+  find("choose").onclick = () => find("file").click();
+  find("take").onclick = () =>
+    matchMedia("(pointer: coarse)").matches || !navigator.mediaDevices ? find("camera-file").click() : openCamera(handIn);
+  find("load").onclick = () => load().catch(() => {});
+  find("show-heat").onchange = showHeat;
+  addEventListener("paste", ({ clipboardData }) => accept(clipboardData.files));
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    find("drop").classList.add("over");
+  });
+  addEventListener("dragleave", () => find("drop").classList.remove("over"));
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    find("drop").classList.remove("over");
+    accept(event.dataTransfer.files);
+  });
+}
+
+// The first visit is loaded a second time, before anything large, because only then the service worker can isolate it.
+async function keep() {
+  if (!navigator.serviceWorker) return;
+  await navigator.serviceWorker.register("sw.js");
+  if (globalThis.crossOriginIsolated) document.body.dataset.isolated = "yes";
+  if (globalThis.crossOriginIsolated || sessionStorage.reloaded) return;
+  if (!navigator.serviceWorker.controller) {
+    await new Promise((resolve) => navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true }));
+  }
+  sessionStorage.reloaded = "yes";
+  if (!ready && !latest) location.reload();
+}
+
+start().catch((error) => (find("size").textContent = `This page could not start: ${error.message}`));
+keep().catch(() => {}); // without it the page works, with a network and on one thread
