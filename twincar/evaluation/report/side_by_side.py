@@ -181,7 +181,7 @@ def _as_numbers(rows: Sequence[_Rows]) -> list[NDArray[np.int64]]:
 def _changed_classes(rows: Sequence[_Rows]) -> list[dict[str, Any]]:
     """The classes whose F1 differs most between the models."""
     scores = [{class_key(found.name): found for found in row.opened.classes} for row in rows]
-    table = [
+    table: list[dict[str, Any]] = [
         {
             "name": found.name,
             "photos": found.photos,
