@@ -81,7 +81,7 @@ def _around(rng: np.random.Generator, centres: NDArray[np.float32]) -> NDArray[n
 
 def _private_memory() -> float:
     """Megabytes that this process keeps, without the pages of files, which are those of the system."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     (line,) = (line for line in status.splitlines() if line.startswith("RssAnon"))
     return int(line.split()[1]) / 1e3
 

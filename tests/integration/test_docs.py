@@ -21,9 +21,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 from detector_files import raw_yolox
+from PIL import Image
 from small_backbone import BACKBONE
 from typer.testing import CliRunner
 
@@ -80,9 +82,32 @@ def test_doctests(name: str) -> None:
     assert result.failed == 0
 
 
-def test_the_readme_shows_every_verb() -> None:
+def test_every_verb_is_named_and_shown() -> None:
     verbs = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-    assert {line.split()[1] for line in commands(README)} == verbs
+    assert {line.split()[1] for line in commands(PAGES[ROOT / "docs" / "index.md"])} == verbs
+    assert verbs <= set(re.findall(r"`([a-z-]+)`", README))
+
+
+def test_the_readme_is_read_in_five_minutes() -> None:
+    assert len(README.split()) <= 900
+
+
+def test_the_readme_shows_what_predict_answers(tmp_path: Path) -> None:
+    """Its first command, on a terminal: the same words, probabilities within a point, the same picture."""
+    example = _docs_module("example")
+    assert shlex.join(["twincar", *example.COMMAND]) in README
+    fresh = example.answers(tmp_path / "drawn")
+    shown = example.BLOCK.search(README).group()
+    number = re.compile(r"[█░]+|\d+\.\d(?=%)")
+    assert [line.split() for line in number.sub("", shown).splitlines()] == [
+        line.split() for line in number.sub("", fresh).splitlines()
+    ], "run: python docs/example.py"
+    pairs = zip(re.findall(r"[\d.]+(?=%)", shown), re.findall(r"[\d.]+(?=%)", fresh), strict=True)
+    assert all(abs(float(old) - float(new)) <= 1 for old, new in pairs), "run: python docs/example.py"
+    with Image.open(example.ANSWERED) as old, Image.open(tmp_path / "drawn" / example.PICTURE.name) as new:
+        assert old.size == new.size
+        changed = np.abs(np.asarray(old, float) - np.asarray(new, float)).mean(axis=2) > 24
+    assert changed.mean() < 0.005, "run: python docs/example.py"  # digits may differ, names and boxes may not
 
 
 @pytest.mark.parametrize("line", sorted({line for text in PAGES.values() for line in commands(text)}))
@@ -95,7 +120,7 @@ def test_commands_that_are_shown_are_taken(line: str) -> None:
 
 def test_pictures_and_files_that_are_named_are_there() -> None:
     for page, text in PAGES.items():
-        for target in re.findall(r"\]\(([^)#:]+)", text):
+        for target in re.findall(r"\]\((?!https:)([^)#:]+)", text):
             outside = page.parent / target
             assert outside.exists(), f"{page.name}: {target}"
 
@@ -196,6 +221,8 @@ def stage(few_toycars: None, tmp_path_factory: pytest.TempPathFactory) -> Path: 
     os.link(first, folder / "car.jpg")
     shutil.copy(ROOT / "docs" / "toycars_open_set.json", folder / "toycars_open_set.json")
     (folder / "yolox_nano.onnx").write_bytes(raw_yolox())
+    (folder / "twincar" / "assets").mkdir(parents=True)
+    shutil.copy(ROOT / "twincar" / "assets" / "two_cars.jpg", folder / "twincar" / "assets")
     return folder
 
 

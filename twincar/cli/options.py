@@ -134,11 +134,12 @@ def number_of(labels_from: LabelsFrom | None) -> int | None:
     return None if labels_from is None else int(labels_from)
 
 
-def model_or_bundled(model: str | None) -> str:
-    """The named model, or the bundled one, which is reported."""
+def model_or_bundled(model: str | None, *, say_so: bool = True) -> str:
+    """The named model, or the bundled one, which is reported if `say_so`."""
     if model is not None:
         return model
     from twincar.models.bundled import MODEL, WHAT
 
-    typer.echo(f"No model named: using {WHAT}.", err=True)
+    if say_so:
+        typer.echo(f"No model named: using {WHAT}.", err=True)
     return str(MODEL)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twincar.cli.answers import how_to_predict, on_terminal, print_answers
 from twincar.cli.options import (
     AnyModelArgument,
     ClassesOption,
@@ -24,11 +25,10 @@ from twincar.cli.options import (
     detect_options,
     model_or_bundled,
 )
-from twincar.cli.output import print_csv, print_json_lines, print_result, print_table, progress
+from twincar.cli.output import print_csv, print_json_lines, print_result, progress
 from twincar.core.errors import MissingExtraError, UsageError
 from twincar.core.extras import how_to_install
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Arithmetic, Cars, EngineName, ExportFormat, PredictOptions
-from twincar.core.user_files import text_name
 from twincar.core.wording import counted, percent
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from twincar.inference.results import Failure, Prediction
 
 ImagesArgument = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         metavar="IMAGES",
         help="Photos, folders, patterns, or addresses of these, such as s3://bucket/cars; - for a photo or paths "
@@ -110,7 +110,7 @@ def export(
 
 
 def predict(
-    images: ImagesArgument,
+    images: ImagesArgument = None,
     model: ModelOption = None,
     engine: Annotated[EngineName, typer.Option(help="What computes; auto is the fastest there.")] = "auto",
     detect: DetectOption = "auto",
@@ -128,7 +128,13 @@ def predict(
     as_json: JsonLinesOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Name the cars in photos, a row for each; a photo that cannot be read gets an error row and the exit code 1."""
+    """Name the cars in photos: a block a car on a terminal, tab-separated lines in a pipe.
+
+    A photo that cannot be read gets an error in its place, and the exit code is 1.
+    """
+    if not images:
+        typer.echo(how_to_predict(), err=True)
+        raise typer.Exit(UsageError.exit_code)
     if cluster is not None and out is None:
         raise UsageError("Expected --cluster with --out: a folder or an address that all its machines reach.")
     if out is not None and (as_csv or classes or backbone or draw or images == ["-"]):
@@ -150,7 +156,8 @@ def predict(
         from twincar.core.listing import find_photos
 
         photos = _photos_from_stdin() if images == ["-"] else find_photos(images)
-        classifier = _classifier(model_or_bundled(model), options, classes, backbone)
+        named = model_or_bundled(model, say_so=not on_terminal())  # on a terminal answers come alone
+        classifier = _classifier(named, options, classes, backbone)
         predictions = classifier.stream(photos, cars=cars, top_k=top_k, tta=tta)
         if draw is not None:
             from twincar.inference.drawing import draw_all
@@ -248,63 +255,9 @@ def print_export(exported: Exported) -> None:
     typer.echo(f"Next:  twincar predict --model {exported.path} PHOTO...")
 
 
-def print_answers(answers: Iterable[Prediction | Failure]) -> None:
-    """On a terminal a row a car, in which each class is named once; elsewhere a row a candidate, in columns."""
-    if sys.stdout.isatty():
-        print_table(["photo", "answer", "sure", "other candidates"], map(_answer_row, answers))
-    else:
-        rows = (row for answer in answers for row in _candidate_rows(answer))
-        print_table(["photo", "answer", "probability", "class", "make", "model", "body", "year"], rows)
-
-
-def _answer_row(answer: Prediction | Failure) -> list[str]:
-    """Photo and car, answer, how sure, and the candidates that the answer has not named."""
-    from twincar.inference.results import Failure, Reason
-
-    if isinstance(answer, Failure):
-        return [text_name(answer.photo), f"error: {answer.error}", "", ""]
-    given = answer.answer
-    others = answer.topk[1:] if given and given.level == "class" else answer.topk
-    listed = "\n".join(f"{percent(candidate.probability)} {candidate.name}" for candidate in others)
-    if given is None:
-        return [_car_name(answer), answer.reason, "", "" if answer.reason is Reason.NO_CAR else listed]
-    level = "" if given.level == "class" else f" ({given.level})"
-    return [_car_name(answer), f"{given.name}{level}", percent(given.probability), listed]
-
-
-def _car_name(answer: Prediction) -> str:
-    """'photo.jpg', or 'photo.jpg, car 2 of 3'."""
-    name = text_name(answer.photo)
-    return f"{name}, car {answer.car} of {answer.car_count}" if answer.car_count > 1 else name
-
-
-def _candidate_rows(answer: Prediction | Failure) -> Iterator[list[str]]:
-    from twincar.inference.results import Failure
-
-    if isinstance(answer, Failure):
-        yield [text_name(answer.photo), "", "", f"error: {answer.error}", "", "", "", ""]
-        return
-    said = answer_text(answer)
-    for candidate in answer.topk:
-        car = candidate.car
-        yield [
-            *(_car_name(answer), said, percent(candidate.probability), candidate.name),
-            *(car.make, car.model, car.body, str(car.year or "")),
-        ]
-
-
 def print_batch_result(done: BatchResult) -> None:
     """How many photos were answered, and how the answers are read."""
     typer.echo(f"{counted(done.photos, 'photo')}, {done.photos - done.failed:,} of them answered: {done.folder}")
     for reason, count in done.skipped.items():
         typer.echo(f"  skipped: {count} {reason}")
     typer.echo(f"Next:  pandas.read_parquet({done.folder!r})")
-
-
-def answer_text(prediction: Prediction) -> str:
-    """The answer in words: a class, a coarser level and what is open, or why there is none."""
-    answer = prediction.answer
-    if answer is None:
-        return prediction.reason
-    text = f"{answer.name} ({percent(answer.probability)})"
-    return f"{text}; open: {' or '.join(answer.alternatives)}" if len(answer.alternatives) > 1 else text

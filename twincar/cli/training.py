@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from twincar.cli.answers import print_answers
 from twincar.cli.evaluate import print_evaluation
-from twincar.cli.predict import print_answers
 from twincar.core.errors import PhotoError, StorageError, UsageError
 
 if TYPE_CHECKING:

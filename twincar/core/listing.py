@@ -27,6 +27,7 @@ from twincar.core.photo_formats import (
 )
 from twincar.core.photos import is_address, local_path
 from twincar.core.user_files import open_regular
+from twincar.core.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,11 @@ class Skipped:
             reasons = [
                 f"{count} {reason} (such as {self._examples[reason]})" for reason, count in self._counts.most_common()
             ]
-            log.info("Skipped %d files or folders: %s.", self._counts.total(), ", ".join(reasons))
+            log.info(
+                "Skipped %s: %s.",
+                counted(self._counts.total(), "file or folder", "files or folders"),
+                ", ".join(reasons),
+            )
 
 
 def find_photos(arguments: Iterable[str], skipped: Skipped | None = None) -> Iterator[str]:

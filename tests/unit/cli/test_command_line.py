@@ -339,7 +339,7 @@ def test_wrong_usage_of_the_verbs_on_a_run(small_run: Path, small_data: Path, tm
         assert "config.yaml" in refused(2, verb, small_data)
     assert "there is none" in refused(2, "predict", "--model", "gone.safetensors", "x.jpg")
     assert "found none" in refused(2, "predict", "--model", small_run, tmp_path)
-    assert "Missing" in refused(2, "predict")
+    assert "twincar predict PHOTO" in refused(2, "predict")
 
 
 def test_audit_prints_issues_of_the_classes_as_notes(tmp_path: Path) -> None:

@@ -17,8 +17,7 @@ from PIL import Image
 
 import twincar
 from twincar.cli.output import print_table
-from twincar.cli.predict import print_answers
-from twincar.core.errors import CheckpointError, Defect, PhotoError, TwinCarError, UsageError
+from twincar.core.errors import CheckpointError, PhotoError, TwinCarError, UsageError
 from twincar.core.labels import ClassNames
 from twincar.data.dataset import PreparedData
 from twincar.inference.classifier import Classifier
@@ -230,24 +229,6 @@ def test_a_turned_phone_photo_is_seen_upright(classifier: Classifier) -> None:
     buffer = io.BytesIO()
     image.rotate(180).save(buffer, "PNG", exif=exif)
     assert classifier.predict(buffer.getvalue()).topk == classifier.predict(image).topk
-
-
-def test_on_a_terminal_each_car_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = [
-        bmw_classifier(probabilities).predict(draw_car(0, 0), top_k=3)
-        for probabilities in ([0.9, 0.06, 0.03, 0.01], [0.5, 0.35, 0.1, 0.05], [0.3, 0.26, 0.24, 0.2])
-    ]
-    failed = Failure("bad.jpg", PhotoError(Defect.EMPTY, "It is empty."))
-    shown: list[list[str]] = []
-    monkeypatch.setattr("twincar.cli.predict.print_table", lambda _, rows: shown.extend(rows))
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    print_answers([*answers, failed])
-    assert [row[1:] for row in shown] == [
-        [BMWS[0], "90.0%", f"6.0% {BMWS[1]}\n3.0% {BMWS[2]}"],
-        ["BMW Sedan (make and body)", "85.0%", f"50.0% {BMWS[0]}\n35.0% {BMWS[1]}\n10.0% {BMWS[2]}"],
-        ["not sure", "", f"30.0% {BMWS[0]}\n26.0% {BMWS[1]}\n24.0% {BMWS[2]}"],
-        ["error: It is empty.", "", ""],
-    ]
 
 
 def test_a_table_cuts_nothing_off(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

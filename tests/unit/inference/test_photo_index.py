@@ -42,7 +42,7 @@ def test_other_programs_read_the_rows_as_they_are_embedded(colour_model: Path, p
     assert (made.photos, made.cars, made.failed, made.no_car) == (13, 12, 1, 0)
     assert made.skipped == {"no photo": 1}
     assert {path.name for path in tmp_path.glob("*cars*")} == {"cars.parquet", "cars.parquet.failed.csv"}
-    with Path(made.failures).open(newline="") as file:
+    with Path(made.failures).open(encoding="utf-8", newline="") as file:
         (failed,) = csv.DictReader(file)
     assert failed["photo"] == str(photos / "07.png")
     assert "not an image" in failed["error"]

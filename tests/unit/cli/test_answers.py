@@ -1,0 +1,68 @@
+"""Answers on a terminal: a block for each car, and what `predict` says where no photo is named."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from bmw_model import BMWS, bmw_classifier
+from command_line import run
+from conftest import draw_car
+
+from twincar.cli.answers import print_answers
+from twincar.core.errors import Defect, PhotoError
+from twincar.inference.results import Failure
+
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard output is a terminal of 80 columns that has colours."""
+    monkeypatch.setattr("twincar.cli.answers.on_terminal", lambda: True)
+    for name, value in {"COLUMNS": "80", "TERM": "xterm", "FORCE_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+def blocks(text: str) -> list[list[str]]:
+    """The lines of each block, without colours and without the spaces that fill a line."""
+    return [[line.rstrip() for line in block.splitlines()] for block in ESCAPES.sub("", text).split("\n\n")]
+
+
+def test_a_block_a_car(capsys: pytest.CaptureFixture[str]) -> None:
+    answers = [
+        bmw_classifier(probabilities).predict(draw_car(0, 0), top_k=3)
+        for probabilities in ([0.9, 0.06, 0.03, 0.01], [0.5, 0.35, 0.1, 0.05], [0.3, 0.26, 0.24, 0.2])
+    ]
+    print_answers([*answers, Failure("bad.jpg", PhotoError(Defect.EMPTY, "It is empty."))])
+    space = " " * 25
+    sure, coarse, unsure, failed = blocks(capsys.readouterr().out)
+    assert sure[1:] == [f"  {'█' * 18}░░  90.0%  {BMWS[0]}", f"{space}6.0%  {BMWS[1]}", f"{space}3.0%  {BMWS[2]}"]
+    assert coarse[1] == f"  {'█' * 17}░░░  85.0%  BMW Sedan (make and body)"
+    assert [line.split("  ")[-1] for line in coarse[2:]] == list(BMWS[:3])
+    assert unsure[1] == "  not sure"
+    assert [line.split() for line in unsure[2:]] == [
+        [share, *name.split()] for share, name in zip(("30.0%", "26.0%", "24.0%"), BMWS, strict=False)
+    ]
+    assert failed == ["bad.jpg", "  error: It is empty."]
+
+
+def test_no_colours_where_they_are_not_wanted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = bmw_classifier([0.9, 0.06, 0.03, 0.01]).predict(draw_car(0, 0))
+    print_answers([answer])
+    assert "\x1b[32m█" in capsys.readouterr().out
+    monkeypatch.setenv("NO_COLOR", "1")
+    print_answers([answer])
+    assert not re.search(r"\x1b\[(?:\d+;)*3\d", capsys.readouterr().out)
+
+
+def test_without_photos_predict_says_what_to_type() -> None:
+    shown = run("predict", "--json")
+    assert shown.returncode == 2
+    assert shown.stdout == ""
+    assert "twincar predict PHOTO" in shown.stderr
+    example = shown.stderr.split()[-1]
+    assert run("predict", example, "--csv").returncode == 0

@@ -1,0 +1,141 @@
+"""Answers as people read them: a block for each car on a terminal, tab-separated lines elsewhere."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import twincar
+from twincar.cli.output import print_table
+from twincar.core.user_files import text_name
+from twincar.core.wording import percent
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.text import Text
+
+    from twincar.inference.results import Failure, Prediction
+
+_BAR = 20  # characters of a bar that stands for 100%
+
+
+def print_answers(answers: Iterable[Prediction | Failure]) -> None:
+    """Print answers as they come: on a terminal a block a car, elsewhere a row a candidate, in columns."""
+    if on_terminal():
+        print_blocks(answers)
+    else:
+        rows = (row for answer in answers for row in _candidate_rows(answer))
+        print_table(["photo", "answer", "probability", "class", "make", "model", "body", "year"], rows)
+
+
+def on_terminal() -> bool:
+    """Whether results are read on a terminal."""
+    return sys.stdout.isatty()
+
+
+def print_blocks(answers: Iterable[Prediction | Failure]) -> None:
+    """Print a block for each car, with colours where the terminal has them and NO_COLOR is not set."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for number, answer in enumerate(answers):
+        if number:
+            console.print()
+        for part in _block(answer, console):
+            console.print(part)
+
+
+def _block(answer: Prediction | Failure, console: Console) -> Iterator[RenderableType]:
+    """The car, how sure the answer is, and the candidates that the answer has not named."""
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    from twincar.inference.results import Failure, Reason
+
+    if isinstance(answer, Failure):
+        yield Text(text_name(answer.photo), "bold", overflow="fold")
+        yield Text(f"  error: {answer.error}", "red", overflow="fold")
+        return
+    given = answer.answer
+    yield Text(_car_name(answer), "bold", overflow="fold")
+    if given is None:
+        knows = "; most similar to" if answer.reason is Reason.UNKNOWN_CAR else ""
+        yield Text(f"  {answer.reason}{knows}", "yellow", overflow="fold")
+    bar, share = Column(no_wrap=True), Column(no_wrap=True, justify="right")
+    grid = Table.grid(bar, share, Column(overflow="fold"), padding=(0, 2))
+    if given:
+        level = "" if given.level == "class" else f" ({given.level})"
+        color = "yellow" if level else "green"
+        name = Text(f"{given.name}{level}", f"bold {color}")
+        grid.add_row(_bar(given.probability, color, console), percent(given.probability), name)
+    others = answer.topk[1:] if given and given.level == "class" else answer.topk
+    for candidate in () if answer.reason is Reason.NO_CAR else others:
+        grid.add_row(" " * (_BAR + 2), Text(percent(candidate.probability), "dim"), Text(candidate.name, "dim"))
+    if grid.row_count:
+        yield grid
+
+
+def _bar(share: float, color: str, console: Console) -> Text:
+    """A bar for a share, indented like all rows of its block."""
+    from rich.text import Text
+
+    full, rest = "#." if console.options.ascii_only else "█░"
+    filled = round(share * _BAR)
+    return Text.assemble("  ", (full * filled, color), (rest * (_BAR - filled), "dim"))
+
+
+def _car_name(answer: Prediction) -> str:
+    """'photo.jpg', or 'photo.jpg, car 2 of 3'."""
+    name = text_name(answer.photo)
+    return f"{name}, car {answer.car} of {answer.car_count}" if answer.car_count > 1 else name
+
+
+def _candidate_rows(answer: Prediction | Failure) -> Iterator[list[str]]:
+    from twincar.inference.results import Failure
+
+    if isinstance(answer, Failure):
+        yield [text_name(answer.photo), "", "", f"error: {answer.error}", "", "", "", ""]
+        return
+    said = answer_text(answer)
+    for candidate in answer.topk:
+        car = candidate.car
+        yield [
+            *(_car_name(answer), said, percent(candidate.probability), candidate.name),
+            *(car.make, car.model, car.body, str(car.year or "")),
+        ]
+
+
+def answer_text(prediction: Prediction) -> str:
+    """The answer in words: a class, a coarser level and what is open, or why there is none."""
+    answer = prediction.answer
+    if answer is None:
+        return prediction.reason
+    text = f"{answer.name} ({percent(answer.probability)})"
+    return f"{text}; open: {' or '.join(answer.alternatives)}" if len(answer.alternatives) > 1 else text
+
+
+def how_to_predict() -> str:
+    """What `predict` does and what to type, for a person who has not named a photo."""
+    from twincar.models.bundled import WHAT
+
+    example = Path(twincar.__file__).with_name("assets") / "two_cars.jpg"
+    if example.is_relative_to(Path.cwd()):
+        example = example.relative_to(Path.cwd())
+    return f"""\
+twincar predict finds the cars in photos and names them: make, model, body and year, and how sure it is.
+
+  twincar predict PHOTO                  one photo or many, folders/ or 'patterns/*.jpg'
+  twincar predict PHOTO --draw DIR       also write copies of the photos with boxes and names
+  twincar predict FOLDER --csv           for a spreadsheet; --json for programs
+  twincar predict FOLDER --out DIR       any number of photos, to Parquet
+  twincar predict PHOTO --model MODEL    with a model of yours
+
+Without --model it uses {WHAT}.
+All options: twincar predict --help
+
+Try it on a picture that came with twincar:
+
+  twincar predict {shlex.quote(str(example))}"""
