@@ -38,6 +38,7 @@ RUN_HERE = {
         "benchmarks.quality.duplicates",
         "benchmarks.quality.confident_learning",
         "benchmarks.quality.framing",
+        "benchmarks.quality.bundled_model",
         "benchmarks.speed.install",
     ),
     *("benchmarks.speed.serve_load", "tests.robustness.soak_server", "tests.robustness.soak_train"),
