@@ -159,7 +159,7 @@ def test_the_bundled_model_is_made_again(tmp_path: Path) -> None:
     with (tmp_path / "out" / "copies.csv").open(encoding="utf-8", newline="") as file:
         left_out = {Path(row["file"]).stem: row["split"] for row in csv.DictReader(file)}
     assert left_out.keys() >= {f"{number:03d}" for number in range(12)} - {"004"}, "those that the test half has too"
-    assert set(left_out.values()) == {"train"}
+    assert "test" not in left_out.values()
     spec = open_engine(tmp_path / "out" / "cars196.onnx")[1]
     assert (spec.framing, spec.margin, spec.license) == ("car", 0.0, "cc-by-nc-4.0")
     again = json.loads(run("benchmarks.quality.bundled_model", *arguments, "--test"))
