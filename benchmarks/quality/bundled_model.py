@@ -21,7 +21,7 @@ import argparse
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -140,8 +140,8 @@ def _figures(evaluation: Evaluation) -> dict[str, Any]:
     levels = {level.level: level.accuracy for level in evaluation.levels}
     return {
         "photos": evaluation.photos,
-        "accuracy": evaluation.accuracy,
-        "macro_f1": evaluation.macro_f1,
+        "accuracy": asdict(evaluation.accuracy),
+        "macro_f1": asdict(evaluation.macro_f1),
         **{name: evaluation.metrics[name] for name in _METRICS},
         "levels": levels,
     }
