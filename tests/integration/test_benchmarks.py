@@ -47,6 +47,7 @@ RUN_HERE = {
         "benchmarks.quality.confident_learning",
         "benchmarks.quality.framing",
         "benchmarks.quality.teaching",
+        "benchmarks.quality.bundled_model",
         "benchmarks.speed.install",
     ),
     *(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import re
 import subprocess
@@ -12,7 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import pyarrow as pa
 import pytest
+import timm
+from lite_package import write_lite_package
+from parquet_photos import write_parquet
 from programs import run
 
 import twincar.deploy.export
@@ -20,6 +26,7 @@ from benchmarks.measuring import SMALLEST, Scale, peak_memory
 from benchmarks.speed import serve_load, training_step
 from benchmarks.speed.picture import read_ratios
 from twincar.deploy.onnx_graph import to_onnx
+from twincar.models.engines.open import open_engine
 
 
 @pytest.fixture
@@ -137,3 +144,28 @@ def test_killed_answers_and_exports_end_as_ones_left_in_peace(
     works = ("--work", "predict", "export", "--times", 1, "--trained", small_run)
     told = run("tests.robustness.survival", small_data, colour_photos, *works)
     assert re.findall(r"\| (predict|export) \| .* \| 1 \| (\d) \|", told) == [("predict", "1"), ("export", "1")]
+
+
+def test_the_bundled_model_is_made_again(tmp_path: Path) -> None:
+    """From tiny halves, of which the test half repeats photos of the training half, and random weights."""
+    hub = write_parquet(tmp_path / "hub", 60)
+    whole = pa.array([[0, 0, 96, 64]] * 12, pa.list_(pa.int64()))
+    official = write_parquet(tmp_path / "official", 12, whole)
+    lite = timm.create_model("tf_efficientnet_lite0", num_classes=1000)
+    package = write_lite_package(tmp_path, lite.state_dict())
+    arguments = (hub, official, package, "--out", tmp_path / "out", "--epochs", 1, "--limit", 1)
+    made = json.loads(run("benchmarks.quality.bundled_model", *arguments))
+    assert made["official"] is None, "the test half is looked at only when that is asked for"
+    with (tmp_path / "out" / "copies.csv").open(encoding="utf-8", newline="") as file:
+        left_out = {Path(row["file"]).stem: row["split"] for row in csv.DictReader(file)}
+    assert left_out.keys() >= {f"{number:03d}" for number in range(12)} - {"004"}, "those that the test half has too"
+    assert "test" not in left_out.values()
+    spec = open_engine(tmp_path / "out" / "cars196.onnx")[1]
+    assert (spec.framing, spec.margin, spec.license) == ("car", 0.0, "cc-by-nc-4.0")
+    again = json.loads(run("benchmarks.quality.bundled_model", *arguments, "--test"))
+    assert again["written"] == made["written"], "what is finished is not made again"
+    assert {name: look["photos"] for name, look in again["official"].items()} == {
+        "cut to the box": 11,
+        "with a margin of 16 pixels": 11,
+        "with the margin, the car found first": 11,
+    }
