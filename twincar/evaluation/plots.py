@@ -8,6 +8,7 @@ Shapes: K classes, H×W pixels of a photo.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -169,7 +170,7 @@ def _is_dark(color: NDArray[np.float64]) -> bool:
 
     The relative luminance (WCAG 2.2, with linear channels for a power of 2.2) at which both have the same contrast.
     """
-    return float(color[:3] ** 2.2 @ (0.2126, 0.7152, 0.0722)) < np.sqrt(1.05 * 0.05) - 0.05
+    return float(color[:3] ** 2.2 @ (0.2126, 0.7152, 0.0722)) < math.sqrt(1.05 * 0.05) - 0.05
 
 
 def robustness_figure(clean: Interval, corrupted: Mapping[str, Sequence[Interval]], title: str) -> Figure:
