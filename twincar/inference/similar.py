@@ -145,7 +145,8 @@ def similar(
     (query,) = embedded.cars
     if not query.is_car:
         log.warning("No car was found in %s, so the whole photo is compared.", query.photo)
-    failures, skipped = [], Skipped()
+    failures: list[Failure] = []
+    skipped = Skipped()
     if index is not None:
         cars, compared = search_index(index, query.vector, count, _same_photo(photo))
     else:
