@@ -30,7 +30,10 @@ from twincar.models.bundled import MODEL
 
 MEGABYTES_GOAL, MILLISECONDS_GOAL = 15, 400
 PHOTOS = 30
-_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+_FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"),
+    "--enable-blink-features=ForceEagerMeasureMemory",  # otherwise it waits for the next garbage collection
+]
 _PATIENCE = 300_000  # milliseconds
 
 
