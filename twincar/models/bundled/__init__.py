@@ -1,6 +1,6 @@
 """The bundled model, which is used if no model is named.
 
-An EfficientNetV2-S, trained from random weights on box crops of Stanford Cars 196, with weights stored as int8.
+An EfficientNet-Lite0, trained from ImageNet weights on box crops of Stanford Cars 196, with weights stored as int8.
 `CARD.md` beside it describes its training, its accuracy and its limits; `LICENSE` is the licence of the weights.
 """
 
