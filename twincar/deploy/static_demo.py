@@ -101,7 +101,7 @@ def write_static_demo(
         page.write(_SETTINGS, json.dumps(settings, ensure_ascii=False, separators=(",", ":")).encode())
         page.finish()
         scratch.replace(folder)
-    return StaticDemo(folder, page.bytes + sum(file["bytes"] for file in files.values()))
+    return StaticDemo(folder, page.size + sum(file["bytes"] for file in files.values()))
 
 
 @dataclass
@@ -113,14 +113,14 @@ class _Page:
     """Hashes of the small files that every visit loads, by name."""
     others: list[str] = field(default_factory=list)
     """Names of the files that are loaded when they are asked for."""
-    bytes: int = 0
-    """Of the small files."""
+    size: int = 0
+    """Of the small files, bytes."""
 
     def write(self, name: str, data: bytes) -> None:
         """A small file that every visit loads."""
         write_bytes(self.folder / name, data)
         self.needed[name] = sha256_of(data)
-        self.bytes += len(data)
+        self.size += len(data)
 
     def write_other(self, name: str, data: bytes) -> None:
         """A file that is loaded when it is needed, and then kept; its name has a hash, unless it is a licence."""
