@@ -24,6 +24,7 @@ from twincar.deploy.examples import find_examples, pixels_only
 from twincar.deploy.web_runtime import read_runtime, runtime_license
 from twincar.detection.detector import BUNDLED, Detector
 from twincar.inference.crops import CarFinder
+from twincar.models.cam.overlay import FALL, HEAT_COLORS, STRONGEST
 from twincar.models.engines.onnxruntime_engine import OnnxRuntimeEngine
 from twincar.models.levels import ANSWERED, SINGLE, levels_of
 from twincar.models.license import License
@@ -92,6 +93,7 @@ def write_static_demo(
         settings = {
             "model": _model_settings(spec),
             "detector": _detector_settings(finder.detector) if finder else None,
+            "heat": {"colors": HEAT_COLORS, "strongest": STRONGEST, "fall": FALL},
             "files": files,
             "examples": [page.write_example(number, photo) for number, photo in enumerate(photos, start=1)],
             "notices": _write_notices(page, spec, bundled=bool(finder) and detection.detector is None),

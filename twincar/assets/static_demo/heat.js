@@ -1,23 +1,21 @@
-// A heat map over the photo: clear where it is low, over purple to yellow where it is high, as in models/cam/overlay.py.
+// A heat map over the photo: clear where it is low, and in colours where it is high. What the colours are is Python's,
+// models/cam/overlay.py: { colors, strongest, fall }; the opacity is strongest · value^fall.
 
-const COLORS = ["#0d0887", "#4c02a1", "#7e03a8", "#aa2395", "#cc4778", "#e66c5c", "#f89540", "#fdc527", "#f0f921"].map(
-  (color) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16)),
-);
-const STRONGEST = 0.8, FALL = 1.5; // opacity is STRONGEST · value^FALL
 const LONGEST = 800; // pixels
 
-export function drawHeat(canvas, { width, height }, heat) {
+export function drawHeat(canvas, { width, height }, heat, style) {
   const scale = Math.min(1, LONGEST / Math.max(width, height));
   canvas.width = Math.max(1, Math.round(width * scale));
   canvas.height = Math.max(1, Math.round(height * scale));
   const [left, top, right, bottom] = heat.box.map((edge) => edge * scale);
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
-  context.drawImage(cells(heat, 16), left, top, right - left, bottom - top);
+  context.drawImage(cells(heat, 16, style), left, top, right - left, bottom - top);
 }
 
 // The map at `factor` times its size: values are interpolated before they become colours, as colours would mix to others.
-function cells({ width, height, values }, factor) {
+function cells({ width, height, values }, factor, { colors, strongest, fall }) {
+  const rgb = colors.map((color) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16)));
   const picture = new ImageData(width * factor, height * factor);
   const near = (place, count) => {
     const at = Math.min(Math.max((place + 0.5) / factor - 0.5, 0), count - 1);
@@ -29,7 +27,7 @@ function cells({ width, height, values }, factor) {
       const [x0, x1, across] = near(x, width);
       const mix = (row) => values[row * width + x0] * (1 - across) + values[row * width + x1] * across;
       const value = mix(y0) * (1 - down) + mix(y1) * down;
-      picture.data.set([...colorOf(value), 255 * STRONGEST * value ** FALL], 4 * (y * picture.width + x));
+      picture.data.set([...colorOf(rgb, value), 255 * strongest * value ** fall], 4 * (y * picture.width + x));
     }
   }
   const canvas = new OffscreenCanvas(picture.width, picture.height);
@@ -37,7 +35,7 @@ function cells({ width, height, values }, factor) {
   return canvas;
 }
 
-function colorOf(value) {
-  const at = value * (COLORS.length - 1), first = Math.min(Math.floor(at), COLORS.length - 2);
-  return COLORS[first].map((part, channel) => part + (at - first) * (COLORS[first + 1][channel] - part));
+function colorOf(rgb, value) {
+  const at = value * (rgb.length - 1), first = Math.min(Math.floor(at), rgb.length - 2);
+  return rgb[first].map((part, channel) => part + (at - first) * (rgb[first + 1][channel] - part));
 }
