@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,6 @@ from conftest import draw_car
 from detector_files import constant_detector
 from PIL import Image
 from programs import run
-from static_page import runtime_file
 
 import twincar
 from benchmarks.measuring import FULL, Section, in_turn, ratio, spread
@@ -135,13 +133,6 @@ def test_copies_are_looked_for(small_data: Path) -> None:
     told = run("benchmarks.quality.duplicates", small_data, "--photos", 1, "--hashed", 3, "--compared", 50)
     assert "| comparing 50 photos |" in told
     assert "| JPEG quality 30 | 1 of 1 |" in told
-
-
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on the PATH")
-def test_the_page_without_a_server_is_measured(colour_model: Path, colour_photos: Path, tmp_path: Path) -> None:
-    runtime = runtime_file(tmp_path)
-    told = run("benchmarks.speed.browser", colour_photos, "--model", colour_model, "--runtime", runtime, "--smallest")
-    assert len(re.findall(r"^\| .* \| \d+(?:\.\d)? \|", told, re.MULTILINE)) == 9
 
 
 def test_an_installation_is_weighed_and_asked(

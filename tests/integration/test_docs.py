@@ -39,6 +39,8 @@ NOT_RUN = {
     "installs software": "the tests have what they need",
     "needs a network": "the tests have none",
     "needs Stanford Cars": "no photo of it is part of the project",
+    "needs podman or docker": "test_container.py compares the files with the code, and there is no engine here",
+    "needs root and mmdebstrap": "it fetches a Debian system; test_container.py tests its parts",
     "needs the quickstart": "tests/slow/test_quickstart.py runs it",
     "runs until it is stopped": "servers are tested in test_server.py and test_demo.py",
     "takes minutes": "tested on less elsewhere: the quickstart in test_quickstart.py, and `make test` runs this",

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ import timm
 from lite_package import write_lite_package
 from parquet_photos import write_parquet
 from programs import run
+from static_page import runtime_file
 
 import twincar.deploy.export
 from benchmarks.measuring import SMALLEST, Scale, peak_memory
@@ -169,3 +171,10 @@ def test_the_bundled_model_is_made_again(tmp_path: Path) -> None:
         "with a margin of 16 pixels": 11,
         "with the margin, the car found first": 11,
     }
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium on the PATH")
+def test_the_page_without_a_server_is_measured(colour_model: Path, colour_photos: Path, tmp_path: Path) -> None:
+    runtime = runtime_file(tmp_path)
+    told = run("benchmarks.speed.browser", colour_photos, "--model", colour_model, "--runtime", runtime, "--smallest")
+    assert len(re.findall(r"^\| .* \| \d+(?:\.\d)? \|", told, re.MULTILINE)) == 9

@@ -440,7 +440,7 @@ def test_a_body_without_a_length_is_cut_off(classifier: Classifier) -> None:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the documentation asks with curl")
 def test_the_commands_of_the_documentation_are_answered(classifier: Classifier, tmp_path: Path) -> None:
     text = (Path(__file__).parents[3] / "docs" / "deploy.md").read_text(encoding="utf-8")
-    plain, with_key = re.findall(r"^curl .*/v1/predict$", text, re.MULTILINE)
+    plain, with_key, in_container = re.findall(r"^curl .*/v1/predict$", text, re.MULTILINE)
     (tmp_path / "more").mkdir()
     for name in ("car.jpg", "more/car.png"):
         (tmp_path / name).write_bytes(jpeg())
@@ -455,6 +455,7 @@ def test_the_commands_of_the_documentation_are_answered(classifier: Classifier, 
     assert [answer["level"] for answer in found] == ["make", "make"]
     assert [len(answer["topk"]) for answer in found] == [3, 3]
     assert len(answers(with_key, HttpSettings(api_key="secret"))["predictions"]) == 1
+    assert len(answers(in_container, HttpSettings())["predictions"]) == 1
     assert "API key" in answers(plain, HttpSettings(api_key="secret"))["error"]
 
 
