@@ -17,12 +17,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-_SHARED = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs")  # of this machine, while a step runs
+_SHARED = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs")  # of this machine, as copies, while a step runs
 _SETTINGS = ("PIP_", "SSL_", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -89,19 +90,34 @@ def build(folder: Path) -> None:
 
 
 def _run_step(root: Path, at: str, command: str) -> None:
-    """One RUN, in a mount namespace of its own, in which some files of this machine are there too."""
+    """One RUN, in a mount namespace of its own, in which copies of some files of this machine are there too."""
     mounts = [f"mount --rbind /{name} {root}/{name}" for name in ("proc", "sys", "dev")]
-    for shared in _SHARED:
-        inside = _inside(root, shared)
-        if not inside.exists():
-            inside.parent.mkdir(parents=True, exist_ok=True)
-            inside.mkdir() if Path(shared).is_dir() else inside.touch()
-        mounts.append(f"mount --bind {shared} {inside}")
-    settings = {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
-    step = ["chroot", str(root), "/usr/bin/env", f"--chdir={at}", "/bin/sh", "-c", command]
-    script = " && ".join(["mount --make-rprivate /", *mounts, f"exec {shlex.join(step)}"])
-    environment = {"PATH": _PATH, "DEBIAN_FRONTEND": "noninteractive", **settings}
-    subprocess.run(["unshare", "--mount", "/bin/sh", "-c", script], check=True, env=environment)
+    with tempfile.TemporaryDirectory() as scratch:
+        for shared, copy in copies_of(_SHARED, Path(scratch)).items():
+            inside = _inside(root, shared)
+            if not inside.exists():
+                inside.parent.mkdir(parents=True, exist_ok=True)
+                inside.mkdir() if copy.is_dir() else inside.touch()
+            mounts.append(f"mount --bind {copy} {inside}")
+        settings = {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
+        step = ["chroot", str(root), "/usr/bin/env", f"--chdir={at}", "/bin/sh", "-c", command]
+        script = " && ".join(["mount --make-rprivate /", *mounts, f"exec {shlex.join(step)}"])
+        environment = {"PATH": _PATH, "DEBIAN_FRONTEND": "noninteractive", **settings}
+        subprocess.run(["unshare", "--mount", "/bin/sh", "-c", script], check=True, env=environment)
+
+
+def copies_of(paths: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Copies in `folder` of files and folders, by their paths.
+
+    A step gets copies because it may write: installing certificates makes the bundle in /etc/ssl/certs anew.
+    """
+    copies = {path: folder / str(number) for number, path in enumerate(paths)}
+    for path, copy in copies.items():
+        if Path(path).is_dir():
+            shutil.copytree(path, copy, symlinks=True)
+        else:
+            shutil.copy2(path, copy)
+    return copies
 
 
 def _copy(roots: dict[str, Path], root: Path, at: str, words: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from containers.without_engine import stages
+from containers.without_engine import copies_of, stages
 from twincar.cli.serving import serve
 from twincar.deploy.server.limits import Limits
 from twincar.deploy.server.server import TimeoutProtocol
@@ -53,6 +53,22 @@ def test_an_instruction_that_would_be_left_out_is_refused(tmp_path: Path) -> Non
     (tmp_path / "Containerfile").write_text("FROM debian:trixie-slim\nADD a b\n", encoding="utf-8")
     with pytest.raises(ValueError, match="but found: ADD a b"):
         stages(tmp_path / "Containerfile")
+
+
+def test_a_step_cannot_change_files_of_this_machine(tmp_path: Path) -> None:
+    """It gets copies: installing certificates writes into its /etc/ssl/certs."""
+    certificates, hosts, scratch = tmp_path / "certs", tmp_path / "hosts", tmp_path / "scratch"
+    certificates.mkdir()
+    scratch.mkdir()
+    for file in (certificates / "bundle.crt", hosts):
+        file.write_text("as before", encoding="utf-8")
+    copies = copies_of((str(certificates), str(hosts)), scratch)
+    assert copies[str(hosts)].read_text(encoding="utf-8") == "as before"
+    for file in (copies[str(certificates)] / "bundle.crt", copies[str(hosts)]):
+        file.write_text("by a step", encoding="utf-8")
+    assert {(certificates / "bundle.crt").read_text(encoding="utf-8"), hosts.read_text(encoding="utf-8")} == {
+        "as before"
+    }
 
 
 def test_all_that_is_copied_is_in_the_context() -> None:
