@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FEW_NAMED = {1: "seven in ten", 2: "eight in ten"}
+_FEW_NAMED = {1: "six in ten", 2: "seven in ten"}
 """The share of other photos of a car that is named after so few photos, as `benchmarks.quality.teaching` found it."""
 
 
