@@ -39,6 +39,9 @@ class AugmentConfig:
     """Hue shift is drawn from plus or minus this, as a share of the colour circle."""
     blur: Probability = 0.15
     """Probability of a Gaussian blur over 3 pixels."""
+    low_quality: Probability = 0.0
+    """Probability that a photo loses resolution, down to 40% of the network's input, and is compressed as JPEG at a
+    quality of 20 to 95: like a small picture of a web page that was saved more than once."""
     trivial_augment: bool = False
     """Apply TrivialAugment (Müller and Hutter, 2021) after the others: one of 14 operations at a random strength."""
 

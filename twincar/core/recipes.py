@@ -80,6 +80,7 @@ RECIPES: dict[str, dict[str, Any]] = {
             "rotation": 0.0,
             "hue": 0.1,
             "blur": 0.1,
+            "low_quality": 0.5,
         },
         "epochs": 20,
         "patience": 20,

@@ -1,4 +1,4 @@
-"""Augmentation of the training photos: loose box, random crop, flip, rotation, colour and blur.
+"""Augmentation of the training photos: loose box, random crop, flip, rotation, colour, blur and low quality.
 
 The distributions are those of torchvision's RandomResizedCrop, RandomHorizontalFlip, RandomRotation, ColorJitter and
 RandomApply(GaussianBlur(3)), in that order, so that the strengths of a published recipe have the same meaning here. The
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import cv2
@@ -39,7 +39,9 @@ Size = tuple[int, int]
 
 _BLUR_SIGMA = (0.1, 2.0)  # torchvision's default range, pixels
 _CROP_ATTEMPTS = 10  # as in torchvision, before falling back to the largest centre crop that fits
-_NUMBERS = 4 * _CROP_ATTEMPTS + 19  # most uniform numbers that one sample needs
+_LEAST_SCALE = 0.4  # of the output's sides, for a photo of low quality
+_JPEG_QUALITY = (20, 95)
+_NUMBERS = 4 * _CROP_ATTEMPTS + 22  # most uniform numbers that one sample needs
 _FIT_RANGE = 1.5  # largest ratio of widest to narrowest crop for one fitted photo; beyond it, small crops would blur
 _MARGIN = 1.1  # smooth for a crop this much larger: nearest neighbour leaves up to 16% more of a wave than Pillow
 _TAPER = 0.35  # the smallest smoothing that leaves no more aliasing than Pillow at every scale that is tested
@@ -66,6 +68,10 @@ class AugmentParams:
     fill: Fill | None = None
     """What the crop shows beyond the photo; None for a crop in it, whose corners are black after a rotation."""
     fill_seed: int = 0
+    scale: float = 1.0
+    """Resolution that is left, as a share of the output's sides."""
+    jpeg_quality: int | None = None
+    """Quality of the JPEG compression at that resolution; None is without it."""
 
 
 def sample_params(
@@ -77,7 +83,7 @@ def sample_params(
     box = box or (0, 0, width, height)
     x1, y1, x2, y2 = _jitter_box(config.box_jitter, stream, box) if jittered else box
     left, top, crop_width, crop_height = _sample_crop(config, stream, x2 - x1, y2 - y1)
-    return AugmentParams(
+    sampled = AugmentParams(
         left=x1 + left,
         top=y1 + top,
         width=crop_width,
@@ -90,6 +96,10 @@ def sample_params(
         fill=FILLS[stream.integer(len(FILLS) - 1)] if jittered else None,
         fill_seed=stream.integer(2**31) if jittered else 0,
     )
+    if stream.uniform(0, 1) >= config.low_quality:
+        return sampled
+    quality = round(stream.uniform(*_JPEG_QUALITY))
+    return replace(sampled, scale=stream.uniform(_LEAST_SCALE, 1), jpeg_quality=quality)
 
 
 def augment_photo(params: AugmentParams, photo: Pixels, *, full: Size, height: int, width: int) -> Pixels:
@@ -282,13 +292,25 @@ def _rotate(params: AugmentParams, crop: Pixels, height: int, width: int) -> Pix
 
 
 def _finish(params: AugmentParams, image: Pixels) -> Pixels:
-    """Apply colour jitter, blur and TrivialAugment."""
+    """Apply colour jitter, blur, TrivialAugment and low quality."""
     image = jitter_color(image, params.jitter)
     if params.blur_sigma:
         image = np.asarray(cv2.GaussianBlur(image, (3, 3), params.blur_sigma), np.uint8)
     if params.trivial_seed is not None:
         image = _apply_trivial_augment(image, params.trivial_seed)
+    if params.jpeg_quality is not None:
+        image = _lower_quality(image, params.scale, params.jpeg_quality)
     return np.ascontiguousarray(image)
+
+
+def _lower_quality(image: Pixels, scale: float, jpeg_quality: int) -> Pixels:
+    """Shrink an RGB image to `scale` of its sides, compress it as JPEG, and enlarge it again."""
+    height, width = image.shape[:2]
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+    _, file = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])
+    decoded = cv2.cvtColor(cv2.imdecode(file, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.resize(decoded, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _apply_trivial_augment(image: Pixels, seed: int) -> Pixels:
