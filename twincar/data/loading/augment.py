@@ -309,8 +309,9 @@ def _lower_quality(image: Pixels, scale: float, jpeg_quality: int) -> Pixels:
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
     _, file = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality])
-    decoded = cv2.cvtColor(cv2.imdecode(file, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    return np.asarray(cv2.resize(decoded, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    decoded = np.asarray(cv2.imdecode(file, cv2.IMREAD_COLOR), np.uint8)
+    enlarged = cv2.resize(decoded, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.cvtColor(enlarged, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _apply_trivial_augment(image: Pixels, seed: int) -> Pixels:
