@@ -93,7 +93,7 @@ def teach(
 
     Raises:
         UsageError: the model is not an exported file or has no statistics, a name is there already, a car has no
-            photos, or `out` exists.
+            photos or one that is another car's too, or `out` exists.
         DataError: a photo cannot be read, no car is found in it, or the photos of one name show several cars.
         LabelError: a name has control characters.
         StorageError: the file cannot be written.
