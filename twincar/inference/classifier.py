@@ -132,7 +132,7 @@ class Classifier:
         """
         from twincar.inference.teach import teach_in_memory
 
-        return teach_in_memory(self, {name: photos}, add=add)
+        return teach_in_memory(self, {name: photos}, add=add)[0]
 
     def save(self, path: str | Path) -> Path:
         """Write the model file, with what it was taught; returns its path.

@@ -57,6 +57,16 @@ class TaughtCar:
     named: float | None
     """The share of the added photos that the row of all others names right; None for fewer than three photos."""
 
+    @property
+    def warning(self) -> str:
+        """That there are too few photos, and how good to expect them to be; empty if there are enough."""
+        if self.photos >= FEW:
+            return ""
+        return (
+            f"{self.name} has {counted(self.photos, 'photo')} only: expect about {_FEW_NAMED[self.photos]} of its other "
+            "photos to be named. Teach three to ten, from several sides."
+        )
+
 
 @dataclass(frozen=True)
 class Taught:
@@ -113,29 +123,34 @@ def teach(
         for name, photos in found.items()
     )
     for car in taught_cars:
-        if car.photos < FEW:
-            log.warning(
-                "%s has %s only: expect about %s of its other photos to be named. Teach three to ten, from several "
-                "sides.", car.name, counted(car.photos, "photo"), _FEW_NAMED[car.photos],
-            )  # fmt: skip
+        if car.warning:
+            log.warning("%s", car.warning)
     return Taught(out, len(spec.classes), statistics.cohesion, taught_cars)
 
 
-def teach_in_memory(classifier: Classifier, cars: Mapping[str, Sequence[Photo]], *, add: bool) -> Classifier:
-    """A classifier that also knows these cars, with the same thresholds; raises the same errors as `teach`."""
+def teach_in_memory(
+    classifier: Classifier, cars: Mapping[str, Sequence[Photo]], *, add: bool = False
+) -> tuple[Classifier, Taught]:
+    """A classifier that also knows these cars, and what became of their photos; raises the same errors as `teach`."""
     folder = TemporaryDirectory(prefix="twincar-")
     taught = teach(classifier, cars, out=Path(folder.name) / "taught.onnx", add=add)
-    engine, spec = open_engine(taught.path, classifier.engine.name)
-    larger = type(classifier)(
+    larger = reopened(classifier, taught.path)
+    finalize(larger, folder.cleanup)  # the file lives as long as the classifier, so that it can be saved
+    return larger, taught
+
+
+def reopened(classifier: Classifier, path: Path) -> Classifier:
+    """A classifier of another file that was made from its model, with the same engine, detector and thresholds."""
+    engine, spec = open_engine(path, classifier.engine.name)
+    found = type(classifier)(
         engine,
         spec,
         finder=classifier.finder,
         min_confidence=classifier.min_confidence,
         false_rejection=classifier.false_rejection,
     )
-    larger.path = taught.path
-    finalize(larger, folder.cleanup)  # the file lives as long as the classifier, so that it can be saved
-    return larger
+    found.path = path
+    return found
 
 
 def forget(classifier: Classifier, name: str, *, out: Path) -> ModelSpec:
