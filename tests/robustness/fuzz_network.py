@@ -20,11 +20,12 @@ def request(_: Path) -> Target:
     """The body of a request: the first line is its content type."""
     from twincar.deploy.server.limits import Limits
     from twincar.deploy.server.requests import parse_body
+    from twincar.deploy.server.schema import RequestOptions
     from twincar.inference.results import Failure
 
     def run(data: bytes) -> None:
         kind, _, body = data.partition(b"\n")
-        uploads, question = parse_body(kind.decode("latin-1"), body, Limits())
+        uploads, question = parse_body(kind.decode("latin-1"), body, Limits(), RequestOptions)
         assert 0 < len(uploads) <= Limits().photos
         assert 1 <= question.top_k <= 1000
         for upload in uploads:

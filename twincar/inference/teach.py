@@ -10,12 +10,12 @@ Shapes: N photos, K classes, C penultimate features.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import finalize
 
 import numpy as np
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from twincar.inference.classifier import Classifier
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 _FEW_NAMED = {1: "six in ten", 2: "seven in ten"}
 """The share of other photos of a car that is named after so few photos, as `benchmarks.quality.teaching` found it."""
@@ -63,8 +65,8 @@ class TaughtCar:
         if self.photos >= FEW:
             return ""
         return (
-            f"{self.name} has {counted(self.photos, 'photo')} only: expect about {_FEW_NAMED[self.photos]} of its other "
-            "photos to be named. Teach three to ten, from several sides."
+            f"{self.name} has {counted(self.photos, 'photo')} only: expect about {_FEW_NAMED[self.photos]} of its "
+            "other photos to be named. Teach three to ten, from several sides."
         )
 
 
@@ -128,15 +130,18 @@ def teach(
     return Taught(out, len(spec.classes), statistics.cohesion, taught_cars)
 
 
-def teach_in_memory(
-    classifier: Classifier, cars: Mapping[str, Sequence[Photo]], *, add: bool = False
-) -> tuple[Classifier, Taught]:
-    """A classifier that also knows these cars, and what became of their photos; raises the same errors as `teach`."""
+def in_memory(classifier: Classifier, write: Callable[[Path], Result]) -> tuple[Classifier, Result]:
+    """A classifier of the model file that `write` makes of this one's, such as by `teach`; and what `write` returns."""
     folder = TemporaryDirectory(prefix="twincar-")
-    taught = teach(classifier, cars, out=Path(folder.name) / "taught.onnx", add=add)
-    larger = reopened(classifier, taught.path)
-    finalize(larger, folder.cleanup)  # the file lives as long as the classifier, so that it can be saved
-    return larger, taught
+    try:
+        path = Path(folder.name) / "taught.onnx"
+        result = write(path)
+        changed = reopened(classifier, path)
+    except BaseException:
+        folder.cleanup()
+        raise
+    finalize(changed, folder.cleanup)  # the file lives as long as the classifier, so that it can be saved
+    return changed, result
 
 
 def reopened(classifier: Classifier, path: Path) -> Classifier:
@@ -190,6 +195,16 @@ def exported_file(classifier: Classifier) -> Path:
             "it first, with its data: twincar export RUN"
         )
     return classifier.path
+
+
+def check_teachable(classifier: Classifier) -> None:
+    """Check that a classifier can be taught.
+
+    Raises:
+        UsageError: the model is not an exported file, or has no statistics of its classes.
+        CheckpointError: it is damaged.
+    """
+    _open(exported_file(classifier))
 
 
 def check_out(out: Path) -> None:

@@ -350,9 +350,7 @@ def test_a_bomb_is_refused_by_its_header(client: TestClient, monkeypatch: pytest
 def test_values_by_the_million_are_refused_before_they_are_in_memory(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "twincar.deploy.server.schema.PhotosAsJson.model_validate_json", lambda _: pytest.fail("parsed")
-    )
+    monkeypatch.setattr("twincar.deploy.server.schema.JsonPhotos.model_validate_json", lambda _: pytest.fail("parsed"))
     content = b'{"photos": [' + b"[]," * 1_000_000 + b"[]]}"
     refused(client.post("/v1/predict", content=content, headers={"Content-Type": "application/json"}), 413, "photos")
 
