@@ -605,9 +605,11 @@ def process(model: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], t
     )
     try:
         assert started.stderr
-        line = started.stderr.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+) ", line)
-        assert found, line + started.stderr.read()
+        lines = ""
+        while not (found := re.search(r"http://127\.0\.0\.1:(\d+) ", lines)):
+            line = started.stderr.readline()
+            assert line, lines
+            lines += line
         yield started, ("127.0.0.1", int(found[1]))
     finally:
         started.kill()
