@@ -65,7 +65,7 @@ def serve(
     ] = None,
 ) -> None:
     """Serve predictions over HTTP, for programs and other machines; /docs is the documentation."""
-    from twincar.deploy.server import HttpSettings, read_api_key, resume_taught, serve
+    from twincar.deploy.server import HttpSettings, read_api_key, serve
     from twincar.inference.classifier import Classifier
 
     settings = HttpSettings(
@@ -85,7 +85,6 @@ def serve(
         min_confidence=confidence,
         false_rejection=false_rejection,
     )
-    classifier = resume_taught(classifier, taught)
     serve(classifier, name=Path(named).name, host=host, port=port, queue=max_queue, settings=settings)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import http.client
 import json
 import logging
 import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,10 +22,10 @@ import pytest
 from colour_model import BLUE, CLASSES, GREEN, RED, ColourDetector, paint, write_model, write_teachable
 from command_line import run
 from fastapi.testclient import TestClient
-from test_server import in_base64, listening, process, refused
+from test_server import form, in_base64, listening, process, refused
 
 from twincar.core.errors import StorageError, UsageError
-from twincar.deploy.server import HttpSettings, resume_taught
+from twincar.deploy.server import HttpSettings
 from twincar.deploy.server.app import create_app
 from twincar.deploy.server.limits import Limits
 from twincar.deploy.server.schema import ForgetResponse, ModelDescription, Refused, TeachAsJson, TeachResponse
@@ -180,6 +184,40 @@ def test_requests_under_way_are_answered_by_the_model_of_before(classifier: Held
     assert [answer["class_name"] == NAME for answer in found] == [False, False, True]
 
 
+def test_a_request_that_is_still_arriving_is_under_way(classifier: HeldClassifier, tmp_path: Path) -> None:
+    ((_, (_, data)),) = photos(tmp_path, (245, 245, 5))
+    body, headers = form(data)
+    with listening(classifier, settings=settings()) as address:
+        slow = http.client.HTTPConnection(*address, timeout=20)
+        slow.putrequest("POST", "/v1/predict")
+        for name, value in {**headers, **KEY, "Content-Length": str(len(body)), "Expect": "100-continue"}.items():
+            slow.putheader(name, value)
+        slow.endheaders()
+        assert slow.sock.recv(1000).startswith(b"HTTP/1.1 100")  # it has begun to read
+        encoded = [in_base64(data) for _, (_, data) in photos(tmp_path, *SHADES)]
+        other = http.client.HTTPConnection(*address, timeout=20)
+        sent = json.dumps({"name": NAME, "photos": encoded})
+        other.request("POST", "/v1/teach", sent, {"Content-Type": "application/json", **KEY})
+        assert other.getresponse().status == 200
+        slow.send(body)
+        answer = json.loads(slow.getresponse().read())["predictions"][0]
+    assert answer["class_name"] != NAME
+
+
+def test_models_of_before_are_not_held(client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in memory nor on the disk."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    service, models = client.app.state.service, list[Any]()  # type: ignore[attr-defined]
+    for number in range(3):
+        assert teach(client, tmp_path, f"Car {number}", [(250, 240, 10 * number)]).status_code == 200
+        predict(client, tmp_path)
+        models.append(weakref.ref(service.served.classifier))
+    gc.collect()
+    assert len(list((tmp_path / "temporary").iterdir())) == 1
+    assert [model() is None for model in models] == [True, True, False]
+
+
 def until_in_flight(app: Any, photos: int) -> None:
     """Wait until so many photos are in the queue; the test's own limit ends it."""
     while app.state.service.batching.in_flight < photos:
@@ -299,20 +337,19 @@ def test_logs_have_no_names_of_files(client: TestClient, tmp_path: Path, caplog:
 
 def test_the_kept_model_outlives_a_restart(classifier: HeldClassifier, model: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept" / "cars.onnx"
-    assert resume_taught(classifier, kept) is classifier
     with ask(classifier, kept) as client:
         assert not kept.exists()
         taught = teach(client, tmp_path).json()
         answer = predict(client, tmp_path)
-    again = resume_taught(Classifier.load(model, min_confidence=0.7), kept)
-    assert again.min_confidence == 0.7
-    with ask(again, kept) as client:
+    with ask(Classifier.load(model, min_confidence=0.7), kept) as client:
         assert (described(client).sha256, predict(client, tmp_path)) == (taught["sha256"], answer)
+        assert described(client).calibration.confidence == 0.7
         assert client.delete("/v1/teach", params={"name": NAME}).status_code == 200
-    assert len(resume_taught(Classifier.load(model), kept).class_names) == 6
+    with ask(Classifier.load(model), kept) as client:
+        assert len(described(client).classes) == 6
     other = Classifier.load(write_teachable(tmp_path / "other.onnx", framing="car"), detection=never())
     with pytest.raises(UsageError, match="it was made from another one"):
-        resume_taught(other, kept)
+        ask(other, kept)
 
 
 def never() -> Any:

@@ -23,6 +23,5 @@ from __future__ import annotations
 from twincar.deploy.server.access import read_api_key
 from twincar.deploy.server.server import serve
 from twincar.deploy.server.settings import HttpSettings
-from twincar.deploy.server.teaching import resume_taught
 
-__all__ = ["HttpSettings", "read_api_key", "resume_taught", "serve"]
+__all__ = ["HttpSettings", "read_api_key", "serve"]

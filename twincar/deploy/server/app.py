@@ -52,7 +52,7 @@ from twincar.deploy.server.schema import (
 )
 from twincar.deploy.server.served import ServedModel
 from twincar.deploy.server.settings import HttpSettings
-from twincar.deploy.server.teaching import Teaching, teach_response
+from twincar.deploy.server.teaching import Teaching, resume_taught, teach_response
 from twincar.inference.classifier import Classifier
 from twincar.inference.photo_options import PhotoOptions
 from twincar.inference.results import Failure, photo_dict
@@ -65,17 +65,18 @@ def create_app(
     """The server as an ASGI application; its `state.service` is the `Service` behind it.
 
     Args:
-        classifier: the model.
+        classifier: the model; if there is a file of what it was taught before, that is served.
         name: the name of the model for clients.
         limits: limits on requests; see `Limits` for the defaults.
         settings: access, CORS and teaching; see `HttpSettings`.
 
     Raises:
-        UsageError: the model is to be taught, but is not an exported file with statistics of its classes.
+        UsageError: the model is to be taught, but is not an exported file with statistics of its classes, or the file
+            of what it was taught is of another model.
         MissingExtraError: the same without onnx.
     """
     settings = settings or HttpSettings()
-    service = Service(classifier, name, limits or Limits(), settings)
+    service = Service(resume_taught(classifier, settings.taught), name, limits or Limits(), settings)
     app = FastAPI(
         title="TwinCar",
         version=__version__,
@@ -181,6 +182,8 @@ class Service:
         await self.batching.start()
         yield
         await self.batching.stop()
+        if self.teaching:
+            self.teaching.stop()
 
     def drain(self) -> None:
         """Report from now on that the server is not ready; requests are still processed."""

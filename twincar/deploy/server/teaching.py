@@ -60,6 +60,10 @@ class Teaching:
         self._busy = False
         self._thread = ThreadPoolExecutor(1, "teach")
 
+    def stop(self) -> None:
+        """Start nothing more; no request may be under way."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Take the one turn that there is; the served model changes within one only.
