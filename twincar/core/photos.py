@@ -63,8 +63,8 @@ class NamedPhoto:
 
 
 Photo = str | Path | PhotoCrop | NamedPhoto | bytes | Image.Image | NDArray[np.uint8]
-"""A path, a part of one, an address that fsspec opens (as text, such as `s3://bucket/car.jpg`), the bytes of a file, or
-an image in memory (an array is height×width×3 or height×width, uint8)."""
+"""A path, a part of one, an address that fsspec opens (as text, such as `s3://bucket/car.jpg`), the bytes of a file
+(with or without a name), or an image in memory (an array is height×width×3 or height×width, uint8)."""
 
 MAX_BYTES = 256 << 20
 """Largest photo file that is read, bytes; far above a photo of `MAX_PIXELS` in any compressed format."""

@@ -179,7 +179,7 @@ def _from_form(
     return uploads, fields
 
 
-def _text(name: str, data: bytes) -> str:
+def _text(name: str, data: bytearray) -> str:
     """The text of an option, which may become the name of a class; so nothing of it is cut off or replaced."""
     with suppress(UnicodeDecodeError):
         if len(data) <= _FIELD:
