@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,15 @@ def request(_: Path) -> Target:
     """The body of a request: the first line is its content type."""
     from twincar.deploy.server.limits import Limits
     from twincar.deploy.server.requests import parse_body
+    from twincar.deploy.server.schema import RequestOptions, TeachOptions
     from twincar.inference.results import Failure
 
     def run(data: bytes) -> None:
         kind, _, body = data.partition(b"\n")
-        uploads, question = parse_body(kind.decode("latin-1"), body, Limits())
+        with suppress(TwinCarError):
+            _, car = parse_body(kind.decode("latin-1"), body, Limits(), TeachOptions)
+            assert len(car.name) <= 200
+        uploads, question = parse_body(kind.decode("latin-1"), body, Limits(), RequestOptions)
         assert 0 < len(uploads) <= Limits().photos
         assert 1 <= question.top_k <= 1000
         for upload in uploads:
@@ -37,6 +42,7 @@ def request(_: Path) -> Target:
     part = b'--b\r\nContent-Disposition: form-data; name="photos"; filename="../a.jpg"\r\nX-Y: z\r\n\r\nxx\r\n'
     asked = b'--b\r\nContent-Disposition: form-data; name="top_k"\r\n\r\n3\r\n'
     starred = b"--b\r\nContent-Disposition: form-data; name*=utf-8''photos; filename*=utf-8''%2e%2e%2fa\r\n\r\nx\r\n"
+    named = b'--b\r\nContent-Disposition: form-data; name="name"\r\n\r\nSeat Arona SUV 2018\r\n'
     as_json = (
         b'application/json\n{"photos": ["aGVsbG8=", "http://x/y", "data:a/b;base64,aGk="], "top_k": 2, "level": "make"}'
     )
@@ -46,6 +52,7 @@ def request(_: Path) -> Target:
         [
             form + part + asked + b"--b--\r\n",
             form + starred + b"--b--\r\n",
+            form + part + named + b"--b--\r\n",
             as_json,
             b"application/json\n" + b"[" * 3000,
             b"multipart/form-data; boundary=\n",

@@ -32,6 +32,7 @@ from twincar.core.preprocess import Preprocessing
 from twincar.data.sources.matfile import read_variable
 from twincar.deploy.server.limits import Limits, Refusal
 from twincar.deploy.server.requests import parse_body
+from twincar.deploy.server.schema import RequestOptions
 from twincar.models.engines import onnxruntime_engine as engine_onnxruntime
 from twincar.models.engines.onnx_external_data import names_other_files
 from twincar.models.spec import ModelSpec
@@ -160,7 +161,7 @@ def test_any_header_makes_a_model_or_a_sentence(name: str, value: Any) -> None:
 )
 def test_any_json_makes_a_question_or_a_refusal(content: dict[str, Any]) -> None:
     try:
-        uploads, question = parse_body("application/json", json.dumps(content).encode(), Limits())
+        uploads, question = parse_body("application/json", json.dumps(content).encode(), Limits(), RequestOptions)
     except TwinCarError as error:
         told(error)
     else:
@@ -214,9 +215,9 @@ def test_weights_from_outside_are_seen(name: str, tmp_path: Path, monkeypatch: p
 def test_a_form_without_its_end_is_refused() -> None:
     form = b'--b\r\nContent-Disposition: form-data; name="photos"; filename="a"\r\n\r\nhalf of a photo'
     with pytest.raises(Refusal, match="it is truncated") as refused:
-        parse_body("multipart/form-data; boundary=b", form, Limits())
+        parse_body("multipart/form-data; boundary=b", form, Limits(), RequestOptions)
     assert refused.value.status == 400
-    assert len(parse_body("multipart/form-data; boundary=b", form + b"\r\n--b--", Limits())[0]) == 1
+    assert len(parse_body("multipart/form-data; boundary=b", form + b"\r\n--b--", Limits(), RequestOptions)[0]) == 1
 
 
 def test_a_strip_of_a_photo_is_seen_in_its_middle_without_resizing_all_of_it() -> None:

@@ -52,6 +52,17 @@ def serve(
     grace_period: Annotated[
         int, typer.Option(min=0, metavar="SECONDS", help="Time to keep listening after SIGTERM, while /readyz is 503.")
     ] = 5,
+    allow_teach: Annotated[
+        bool, typer.Option("--allow-teach", help="Let clients with the key teach the model cars: POST /v1/teach.")
+    ] = False,
+    taught: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --allow-teach: keep the taught model in FILE, .onnx, and serve it if it is there.  "
+            "[default: in memory, until the server stops]",
+        ),
+    ] = None,
 ) -> None:
     """Serve predictions over HTTP, for programs and other machines; /docs is the documentation."""
     from twincar.deploy.server import HttpSettings, read_api_key, serve
@@ -63,6 +74,8 @@ def serve(
         api_key=read_api_key(api_key_file, os.environ),
         access_log=access_log,
         grace_period=grace_period,
+        allow_teach=allow_teach,
+        taught=taught,
     )
     named = model_or_bundled(model)
     classifier = Classifier.load(

@@ -46,12 +46,25 @@ class PhotoCrop:
         return self.path.name
 
 
-Photo = str | Path | PhotoCrop | bytes | Image.Image | NDArray[np.uint8]
-"""A path, a part of one, an address that fsspec opens (as text, such as `s3://bucket/car.jpg`), the bytes of a file, or
-an image in memory (an array is height×width×3 or height×width, uint8)."""
-
 MAX_PIXELS = 150_000_000
 """Largest photo that is decoded, pixels; above the 108 megapixels of a phone, below a decompression bomb."""
+
+
+@dataclass(frozen=True)
+class NamedPhoto:
+    """The bytes of a photo file that was sent, with its name in messages."""
+
+    name: str
+    data: bytes
+    max_pixels: int = MAX_PIXELS
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Photo = str | Path | PhotoCrop | NamedPhoto | bytes | Image.Image | NDArray[np.uint8]
+"""A path, a part of one, an address that fsspec opens (as text, such as `s3://bucket/car.jpg`), the bytes of a file
+(with or without a name), or an image in memory (an array is height×width×3 or height×width, uint8)."""
 
 MAX_BYTES = 256 << 20
 """Largest photo file that is read, bytes; far above a photo of `MAX_PIXELS` in any compressed format."""
@@ -69,6 +82,8 @@ def read_photo(photo: Photo) -> Image.Image:
     """
     if isinstance(photo, PhotoCrop):
         return crop_photo(read_photo(photo.path), photo.box, str(photo))
+    if isinstance(photo, NamedPhoto):
+        return decode_photo(photo.data, photo.name, max_pixels=photo.max_pixels)
     if isinstance(photo, np.ndarray):
         return _from_array(photo)
     if isinstance(photo, Image.Image):

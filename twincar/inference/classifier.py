@@ -130,9 +130,9 @@ class Classifier:
             UsageError: the model is not an exported file with statistics of its classes, or the name is there already.
             DataError: a photo cannot be read, no car is found in it, or the photos show several cars.
         """
-        from twincar.inference.teach import teach_in_memory
+        from twincar.inference.teach import in_memory, teach
 
-        return teach_in_memory(self, {name: photos}, add=add)
+        return in_memory(self, lambda out: teach(self, {name: photos}, out=out, add=add))[0]
 
     def save(self, path: str | Path) -> Path:
         """Write the model file, with what it was taught; returns its path.

@@ -19,7 +19,7 @@ from PIL import Image
 
 from twincar.core.errors import PhotoError
 from twincar.core.options import Cars, DetectOptions
-from twincar.core.photos import Photo, read_photo
+from twincar.core.photos import NamedPhoto, Photo, read_photo
 from twincar.core.preprocess import Preprocessing
 from twincar.detection import Detector, load_detector
 from twincar.detection.framing import frame_cars
@@ -195,7 +195,7 @@ def _main(crops: list[PreparedCrop] | Failure) -> PreparedCrop:
 
 def name_of(photo: Photo) -> str:
     """Path of a photo, or a description if it has none."""
-    if isinstance(photo, str | Path):
+    if isinstance(photo, str | Path | NamedPhoto):
         return str(photo)
     if isinstance(photo, Image.Image):
         return str(getattr(photo, "filename", "") or "picture in memory")

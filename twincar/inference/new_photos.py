@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import sha256_of, sha256_of_file
 from twincar.core.labels import ClassNames, canonical_name, class_key, shorten
-from twincar.core.photos import Photo, is_address, local_path, read_photo
+from twincar.core.photos import NamedPhoto, Photo, is_address, local_path, read_photo
 from twincar.core.progress import Progress
-from twincar.inference.crops import iterate_crops, prepare_crops
+from twincar.inference.crops import iterate_crops, name_of, prepare_crops
 from twincar.inference.results import Failure
 from twincar.models.class_statistics import ClassStatistics
 from twincar.models.spec import ModelSpec
@@ -98,14 +98,15 @@ def read_cars(
     """The features of the photos of each car, without those by which it was taught before.
 
     Raises:
-        UsageError: a car has no new photos.
+        UsageError: a car has no new photos, or one that is also another car's.
         DataError: a photo cannot be read, or no car is found in it.
     """
     known = {taught.name: taught.sha256 for taught in classifier.spec.taught}
+    hashed = {name: list(zip(map(_hash, photos), photos, strict=True)) for name, photos in cars.items()}
+    _check_owners(known, hashed)
     total, done, found = sum(map(len, cars.values())), 0, dict[str, NewPhotos]()
-    for name, photos in cars.items():
-        hashes = list(map(_hash, photos))
-        new = {digest: photo for digest, photo in zip(hashes, photos, strict=True) if digest not in known.get(name, ())}
+    for name, photos in hashed.items():
+        new = {digest: photo for digest, photo in photos if digest not in known.get(name, ())}
         if not new:
             raise UsageError(
                 f"Expected new photos of {name!r}, but it was taught by all {len(photos)} of them already."
@@ -118,8 +119,30 @@ def read_cars(
     return found
 
 
+def _check_owners(known: Mapping[str, Sequence[str]], hashed: Mapping[str, Sequence[tuple[str, Photo]]]) -> None:
+    """Check that no photo is there under two names: the network would have to tell a car from itself.
+
+    Raises:
+        UsageError: one is.
+    """
+    owners = {digest: name for name, digests in known.items() for digest in digests}
+    for name, photos in hashed.items():
+        shared = [(owners[digest], photo) for digest, photo in photos if owners.get(digest, name) != name]
+        if shared:
+            other = shared[0][0]
+            same = [name_of(photo) for owner, photo in shared if owner == other]
+            what_to_do = f", or remove {other!r} first by --forget" if other in known else " of one of the two"
+            raise UsageError(
+                f"Expected photos of {name!r} only, but {len(same)} of {len(photos)} are also photos of {other!r}: "
+                f"{shorten(same)}. Leave them out{what_to_do}."
+            )
+        owners |= dict.fromkeys((digest for digest, _ in photos), name)
+
+
 def _hash(photo: Photo) -> str:
     """The hash of a file, or of the pixels of an image that is none."""
+    if isinstance(photo, NamedPhoto):
+        photo = photo.data
     if isinstance(photo, bytes):
         return sha256_of(photo)
     if isinstance(photo, Path) or (isinstance(photo, str) and not is_address(photo)):

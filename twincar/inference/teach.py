@@ -10,12 +10,12 @@ Shapes: N photos, K classes, C penultimate features.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import finalize
 
 import numpy as np
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 _FEW_NAMED = {1: "six in ten", 2: "seven in ten"}
 """The share of other photos of a car that is named after so few photos, as `benchmarks.quality.teaching` found it."""
 
@@ -56,6 +58,16 @@ class TaughtCar:
     photos of unrelated cars. None for a single photo."""
     named: float | None
     """The share of the added photos that the row of all others names right; None for fewer than three photos."""
+
+    @property
+    def warning(self) -> str:
+        """That there are too few photos, and how good to expect them to be; empty if there are enough."""
+        if self.photos >= FEW:
+            return ""
+        return (
+            f"{self.name} has {counted(self.photos, 'photo')} only: expect about {_FEW_NAMED[self.photos]} of its "
+            "other photos to be named. Teach three to ten, from several sides."
+        )
 
 
 @dataclass(frozen=True)
@@ -93,7 +105,7 @@ def teach(
 
     Raises:
         UsageError: the model is not an exported file or has no statistics, a name is there already, a car has no
-            photos, or `out` exists.
+            photos or one that is another car's too, or `out` exists.
         DataError: a photo cannot be read, no car is found in it, or the photos of one name show several cars.
         LabelError: a name has control characters.
         StorageError: the file cannot be written.
@@ -113,29 +125,37 @@ def teach(
         for name, photos in found.items()
     )
     for car in taught_cars:
-        if car.photos < FEW:
-            log.warning(
-                "%s has %s only: expect about %s of its other photos to be named. Teach three to ten, from several "
-                "sides.", car.name, counted(car.photos, "photo"), _FEW_NAMED[car.photos],
-            )  # fmt: skip
+        if car.warning:
+            log.warning("%s", car.warning)
     return Taught(out, len(spec.classes), statistics.cohesion, taught_cars)
 
 
-def teach_in_memory(classifier: Classifier, cars: Mapping[str, Sequence[Photo]], *, add: bool) -> Classifier:
-    """A classifier that also knows these cars, with the same thresholds; raises the same errors as `teach`."""
+def in_memory(classifier: Classifier, write: Callable[[Path], Result]) -> tuple[Classifier, Result]:
+    """A classifier of the model file that `write` makes of this one's, such as by `teach`; and what `write` returns."""
     folder = TemporaryDirectory(prefix="twincar-")
-    taught = teach(classifier, cars, out=Path(folder.name) / "taught.onnx", add=add)
-    engine, spec = open_engine(taught.path, classifier.engine.name)
-    larger = type(classifier)(
+    try:
+        path = Path(folder.name) / "taught.onnx"
+        result = write(path)
+        changed = reopened(classifier, path)
+    except BaseException:
+        folder.cleanup()
+        raise
+    finalize(changed, folder.cleanup)  # the file lives as long as the classifier, so that it can be saved
+    return changed, result
+
+
+def reopened(classifier: Classifier, path: Path) -> Classifier:
+    """A classifier of another file that was made from its model, with the same engine, detector and thresholds."""
+    engine, spec = open_engine(path, classifier.engine.name)
+    found = type(classifier)(
         engine,
         spec,
         finder=classifier.finder,
         min_confidence=classifier.min_confidence,
         false_rejection=classifier.false_rejection,
     )
-    larger.path = taught.path
-    finalize(larger, folder.cleanup)  # the file lives as long as the classifier, so that it can be saved
-    return larger
+    found.path = path
+    return found
 
 
 def forget(classifier: Classifier, name: str, *, out: Path) -> ModelSpec:
@@ -175,6 +195,16 @@ def exported_file(classifier: Classifier) -> Path:
             "it first, with its data: twincar export RUN"
         )
     return classifier.path
+
+
+def check_teachable(classifier: Classifier) -> None:
+    """Check that a classifier can be taught.
+
+    Raises:
+        UsageError: the model is not an exported file, or has no statistics of its classes.
+        CheckpointError: it is damaged.
+    """
+    _open(exported_file(classifier))
 
 
 def check_out(out: Path) -> None:

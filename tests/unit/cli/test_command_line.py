@@ -111,7 +111,7 @@ FLAGS = {
     "similar": "--among --count --detect --detector --page --json --csv",
     "teach": "--name --out --add --list --forget --statistics-from --detect --detector --json",
     "serve": "--host --port --engine --detect --detector --max-queue --confidence --false-rejection --api-key-file "
-    "--root-path --allow-origin --access-log --grace-period",
+    "--root-path --allow-origin --access-log --grace-period --allow-teach --taught",
     "demo": "--detect --detector --examples --space --static --runtime --host --port",
     "push": "--private --license --data --out --json",
     "pull": "--json",

@@ -350,9 +350,7 @@ def test_a_bomb_is_refused_by_its_header(client: TestClient, monkeypatch: pytest
 def test_values_by_the_million_are_refused_before_they_are_in_memory(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "twincar.deploy.server.schema.PhotosAsJson.model_validate_json", lambda _: pytest.fail("parsed")
-    )
+    monkeypatch.setattr("twincar.deploy.server.schema.JsonPhotos.model_validate_json", lambda _: pytest.fail("parsed"))
     content = b'{"photos": [' + b"[]," * 1_000_000 + b"[]]}"
     refused(client.post("/v1/predict", content=content, headers={"Content-Type": "application/json"}), 413, "photos")
 
@@ -607,9 +605,11 @@ def process(model: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str], t
     )
     try:
         assert started.stderr
-        line = started.stderr.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+) ", line)
-        assert found, line + started.stderr.read()
+        lines = ""
+        while not (found := re.search(r"http://127\.0\.0\.1:(\d+) ", lines)):
+            line = started.stderr.readline()
+            assert line, lines
+            lines += line
         yield started, ("127.0.0.1", int(found[1]))
     finally:
         started.kill()

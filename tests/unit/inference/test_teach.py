@@ -145,6 +145,26 @@ def test_names_that_are_there_are_refused(classifier: Classifier, yellow: list[P
     assert not (tmp_path / "other.onnx").exists()
 
 
+def test_a_photo_that_teaches_another_car_is_refused(
+    classifier: Classifier, yellow: list[Path], tmp_path: Path
+) -> None:
+    """Those that the header of the model names by their hashes, and those of another car of the same call."""
+    out, copy = tmp_path / "other.onnx", tmp_path / "copy.png"
+    copy.write_bytes(yellow[1].read_bytes())
+    taught = Classifier.load(teach(classifier, {NAME: yellow}, out=tmp_path / "new.onnx").path)
+    grey = [paint(tmp_path / f"grey{n}.png", (200 + n, 200, 200 - n)) for n in range(3)]
+    with pytest.raises(UsageError) as refused:
+        teach(taught, {"Fiat Panda Hatchback 2020": [*grey, copy]}, out=out)
+    assert str(refused.value) == (
+        f"Expected photos of 'Fiat Panda Hatchback 2020' only, but 1 of 4 are also photos of {NAME!r}: '{copy}'. Leave "
+        f"them out, or remove {NAME!r} first by --forget."
+    )
+    with pytest.raises(UsageError, match=r"1 of 4 are also photos of .*out of one of the two"):
+        teach(classifier, {NAME: yellow, "Fiat Panda Hatchback 2020": [*grey, copy]}, out=out)
+    assert not out.exists()
+    assert teach(taught, {"Fiat Panda Hatchback 2020": grey}, out=out).classes == 8
+
+
 def test_photos_of_several_cars_are_refused(classifier: Classifier, tmp_path: Path) -> None:
     mixed = [paint(tmp_path / f"{n}.png", colour) for n, colour in enumerate((RED, GREEN, BLUE, (9, 9, 9)))]
     with pytest.raises(DataError, match=r"similarity is -0\.\d\d.*at least 0\.\d\d is needed"):

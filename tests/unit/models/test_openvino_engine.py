@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from colour_model import write_model
 
 from tests.robustness.fuzz_models import small_onnx, spec_text
 from tests.robustness.fuzz_targets import photos
@@ -29,6 +31,15 @@ def test_a_folder_answers_as_the_onnx_file_it_was_made_of(folder: Path) -> None:
         answer = Classifier.load(path, engine="openvino").predict(photos()[0], top_k=3)
         assert [car.name for car in answer.topk] == [car.name for car in expected.topk]
         assert answer.confidence == pytest.approx(expected.confidence, abs=1e-5)
+
+
+def test_threads_share_an_engine(tmp_path: Path) -> None:
+    """OpenVINO itself refuses: 'Infer Request is busy'. A server is taught in one thread while another predicts."""
+    engine = Classifier.load(write_model(tmp_path / "colours.onnx"), engine="openvino").engine
+    images = np.zeros((16, 32, 32, 3), np.uint8)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(engine.logits_and_features, [images] * 100))
+    assert len(found) == 100
 
 
 @pytest.mark.parametrize("external", ["", "beside.bin"])

@@ -1,13 +1,17 @@
 """The HTTP server: many clients, one model, bounded memory and time; the only user of FastAPI and uvicorn.
 
 limits.py       limits on one request and on all together
-settings.py     access, CORS, logging
+settings.py     access, CORS, logging, teaching
 access.py       the API key
 requests.py     parses the body of a request; nothing is ever fetched or opened
 batching.py     decodes the photos of all requests and predicts for them in batches
 schema.py       requests and responses, for the OpenAPI description
+descriptions.py what that says about bodies and refusals
+served.py       the model that is served now
+teaching.py     teaches it cars
 counters.py     the metrics for Prometheus
 request_log.py  gives every request an id, counts and logs it
+middleware.py   responses to errors, and the prefix of a proxy
 app.py          the routes
 quiet.py        silences libraries that write to standard error
 strict_http.py  refuses ambiguous HTTP

@@ -1,31 +1,27 @@
 """The routes of the server. Each GET route also responds to HEAD.
 
-POST /v1/predict   predictions for photos
-GET  /v1/model     a description of the model
-GET  /healthz      whether the process works (restart it if not)
-GET  /readyz       whether it can take another photo now (use another server if not)
-GET  /metrics      for Prometheus
-GET  /docs         documentation to read and try; /openapi.json is the same for programs
+POST   /v1/predict   predictions for photos
+POST   /v1/teach     teaches the model a car, and DELETE removes one; only where this is allowed
+GET    /v1/model     a description of the model
+GET    /healthz      whether the process works (restart it if not)
+GET    /readyz       whether it can take another photo now (use another server if not)
+GET    /metrics      for Prometheus
+GET    /docs         documentation to read and try; /openapi.json is the same for programs
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any, get_args
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse
-from PIL import Image
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twincar.core import html as pages
 from twincar.core.errors import Defect
@@ -33,26 +29,34 @@ from twincar.core.version import __version__
 from twincar.deploy.server.access import RequireKey
 from twincar.deploy.server.batching import Batching, Item
 from twincar.deploy.server.counters import Counters
+from twincar.deploy.server.descriptions import (
+    FORGET_REFUSED,
+    PREDICT_REFUSED,
+    TEACH_REFUSED,
+    described,
+    predict_body,
+    teach_body,
+)
 from twincar.deploy.server.limits import ByteBudget, Limits, Refusal, read_body
+from twincar.deploy.server.middleware import Prefix, ServerErrors
 from twincar.deploy.server.request_log import REQUEST_ID, RequestLog
 from twincar.deploy.server.requests import Upload, parse_body
-from twincar.deploy.server.schema import ModelDescription, PhotosAsForm, PhotosAsJson, PredictResponse, Refused, State
+from twincar.deploy.server.schema import (
+    ForgetResponse,
+    ModelDescription,
+    PredictResponse,
+    RequestOptions,
+    State,
+    TeachOptions,
+    TeachResponse,
+)
+from twincar.deploy.server.served import ServedModel
 from twincar.deploy.server.settings import HttpSettings
+from twincar.deploy.server.teaching import Teaching, resume_taught, teach_response
 from twincar.inference.classifier import Classifier
 from twincar.inference.photo_options import PhotoOptions
 from twincar.inference.results import Failure, photo_dict
 from twincar.models.levels import LevelName
-
-_REFUSED = {
-    400: "The body is damaged.",
-    408: "The request did not arrive in time.",
-    413: "Too many bytes, photos or pixels.",
-    415: "Neither a form nor JSON.",
-    422: "The request has an unknown option, or no photo could be read.",
-    500: "Something went wrong inside the server.",
-    503: "Too many photos are waiting; `Retry-After` says for how many seconds to wait.",
-    504: "There was no response in time.",
-}
 
 
 def create_app(
@@ -61,13 +65,18 @@ def create_app(
     """The server as an ASGI application; its `state.service` is the `Service` behind it.
 
     Args:
-        classifier: the model.
+        classifier: the model; if there is a file of what it was taught before, that is served.
         name: the name of the model for clients.
         limits: limits on requests; see `Limits` for the defaults.
-        settings: access and CORS; see `HttpSettings`.
+        settings: access, CORS and teaching; see `HttpSettings`.
+
+    Raises:
+        UsageError: the model is to be taught, but is not an exported file with statistics of its classes, or the file
+            of what it was taught is of another model.
+        MissingExtraError: the same without onnx.
     """
     settings = settings or HttpSettings()
-    service = Service(classifier, name, limits or Limits(), bool(settings.api_key))
+    service = Service(resume_taught(classifier, settings.taught), name, limits or Limits(), settings)
     app = FastAPI(
         title="TwinCar",
         version=__version__,
@@ -94,7 +103,7 @@ def create_app(
 
 def _add_middleware(app: FastAPI, counters: Counters, settings: HttpSettings) -> None:
     """Add the middleware, from the innermost to the outermost."""
-    app.add_middleware(_ServerErrors)
+    app.add_middleware(ServerErrors)
     if settings.allow_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -105,21 +114,37 @@ def _add_middleware(app: FastAPI, counters: Counters, settings: HttpSettings) ->
         )
     app.add_middleware(RequestLog, counters=counters, access_log=settings.access_log)
     if settings.root_path:
-        app.add_middleware(_Prefix, root_path=settings.root_path)
+        app.add_middleware(Prefix, root_path=settings.root_path)
 
 
 def _routes(service: Service, api_key: str) -> APIRouter:
     """The routes that require the key, if there is one."""
     router = APIRouter(dependencies=[Depends(RequireKey(api_key))] if api_key else None)
     without_key = {401: "The API key is missing or wrong."} if api_key else {}
-    responses = _described(without_key)
+    responses = described(without_key)
     router.post(
         "/v1/predict",
         summary="Name the cars in photos",
         response_model=PredictResponse,
-        responses=_described({**_REFUSED, **without_key}),
-        openapi_extra={"requestBody": _request_body()},
+        responses=described({**PREDICT_REFUSED, **without_key}),
+        openapi_extra={"requestBody": predict_body()},
     )(service.predict)
+    if service.teaching:
+        router.post(
+            "/v1/teach",
+            summary="Teach the model a car",
+            response_model=TeachResponse,
+            responses=described({**TEACH_REFUSED, **without_key}),
+            openapi_extra={"requestBody": teach_body()},
+        )(service.teach)
+        name = {"name": "name", "in": "query", "required": True, "schema": {"type": "string"}}
+        router.delete(
+            "/v1/teach",
+            summary="Remove a car that the model was taught",
+            response_model=ForgetResponse,
+            responses=described({**FORGET_REFUSED, **without_key}),
+            openapi_extra={"parameters": [name]},
+        )(service.forget)
     about = {"summary": "A description of the model", "response_model": ModelDescription, "responses": responses}
     _get(router, "/v1/model", service.model, **about)
     about = {"summary": "Counters for Prometheus", "response_class": PlainTextResponse, "responses": responses}
@@ -135,22 +160,20 @@ def _get(router: APIRouter | FastAPI, path: str, handler: Callable[..., Any], **
     router.head(path, include_in_schema=False)(handler)
 
 
-def _described(refused: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
-    return {status: {"description": about, "model": Refused} for status, about in sorted(refused.items())}
-
-
 class Service:
     """One model and its counters; the public coroutines are the handlers of the routes."""
 
-    def __init__(self, classifier: Classifier, name: str, limits: Limits, needs_key: bool = False) -> None:
+    def __init__(self, classifier: Classifier, name: str, limits: Limits, settings: HttpSettings) -> None:
         engine = classifier.engine.name
+        self.served = ServedModel.of(classifier)
+        self.teaching = Teaching(self.served, limits, settings.taught) if settings.allow_teach else None
         self.counters = Counters(lambda: self.batching.in_flight, model=name, engine=engine)
         self.draining = False
         """Whether the server is shutting down."""
-        self.batching = Batching(classifier, limits, self.counters.batches.observe)
-        self._about = _describe(classifier, name, limits)
+        self.batching = Batching(limits, self.counters.batches.observe)
+        self._name = name
         self._limits = limits
-        self._needs_key = needs_key
+        self._needs_key = bool(settings.api_key)
         self._held = ByteBudget(limits.held_bytes)
 
     @asynccontextmanager
@@ -159,6 +182,8 @@ class Service:
         await self.batching.start()
         yield
         await self.batching.stop()
+        if self.teaching:
+            self.teaching.stop()
 
     def drain(self) -> None:
         """Report from now on that the server is not ready; requests are still processed."""
@@ -170,15 +195,38 @@ class Service:
         Each item of the response is the prediction for the main car of a photo, and `cars` lists all of them.
         The item of a photo that cannot be read has an `error`; the others have their predictions.
         """
-        if request.query_params:
-            message = "Expected the options in the form (-F top_k=3) or in the JSON, but found them in the address."
-            raise Refusal(422, "not understood", message)
+        _check_no_query(request, "top_k=3")
         self.batching.check_room()
+        classifier = self.served.classifier
         with self._held.reserve() as reserve:
             body = await read_body(request, self._limits, reserve)
-            items = await self._in_time(request.headers.get("content-type", ""), body)
+            items = await self._in_time(classifier, request.headers.get("content-type", ""), body)
         self.counters.count(items)
         return _response(items)
+
+    async def teach(self, request: Request) -> Response:
+        """Photos of one car that the model does not know, as files of a form or as base64 in JSON, and its name.
+
+        Three to ten photos from several sides are best. It takes seconds, and nothing is trained. Requests that are
+        under way are answered by the model as it was, and those that come after the response by the new one. If a photo
+        has no car, if the photos show several, or if the name is there already, the model is not changed.
+        """
+        assert self.teaching
+        _check_no_query(request, "name='Seat Arona SUV 2018'")
+        with self.teaching.turn(), self._held.reserve() as reserve:
+            body, kind = await read_body(request, self._limits, reserve), request.headers.get("content-type", "")
+            uploads, options = await self.batching.in_thread(parse_body, kind, body, self._limits, TeachOptions)
+            with self.batching.reserve(len(uploads)):
+                self.served, taught = await self.teaching.teach(self.served, uploads, options)
+        self.counters.taught.inc(taught.cars[0].added)
+        return JSONResponse(teach_response(taught, self.served))
+
+    async def forget(self, request: Request) -> Response:
+        """The name of the car is in the address: `?name=Seat%20Arona%20SUV%202018`."""
+        assert self.teaching
+        with self.teaching.turn():
+            self.served = await self.teaching.forget(self.served, request.query_params.get("name", ""))
+        return JSONResponse({"classes": len(self.served.classifier.class_names), "sha256": self.served.sha256})
 
     async def refused(self, _: Request, refusal: Exception) -> Response:
         """The response to a refused request."""
@@ -188,7 +236,7 @@ class Service:
 
     async def model(self) -> Response:
         """Its classes with make, model, body and year, its input, its calibration and its provenance."""
-        return JSONResponse(self._about)
+        return JSONResponse(self.served.describe(self._name, self._limits))
 
     async def healthz(self) -> Response:
         """503 if the process must be restarted."""
@@ -208,7 +256,7 @@ class Service:
         """The documentation as a page."""
         page = pages.render(
             "serving.html.jinja",
-            title=f"TwinCar: {self._about['name']}",
+            title=f"TwinCar: {self._name}",
             address=str(request.base_url).rstrip("/"),
             api=request.app.openapi(),
             needs_key=self._needs_key,
@@ -225,58 +273,30 @@ class Service:
         prefix = request.scope["root_path"]
         return RedirectResponse(f"{prefix}/docs" if prefix else "docs")  # relative: it keeps an unknown prefix
 
-    async def _in_time(self, content_type: str, body: bytes) -> Sequence[Item]:
+    async def _in_time(self, classifier: Classifier, content_type: str, body: bytes) -> Sequence[Item]:
         try:
             async with asyncio.timeout(self._limits.response_seconds):
-                return await self._predict_all(content_type, body)
+                return await self._predict_all(classifier, content_type, body)
         except TimeoutError:
             seconds = f"{self._limits.response_seconds:.0f} seconds"
             raise Refusal(504, "too slow", f"Expected a response within {seconds}, but there was none.") from None
 
-    async def _predict_all(self, content_type: str, body: bytes) -> Sequence[Item]:
-        uploads, options = await self.batching.in_thread(parse_body, content_type, body, self._limits)
+    async def _predict_all(self, classifier: Classifier, content_type: str, body: bytes) -> Sequence[Item]:
+        uploads, found = await self.batching.in_thread(parse_body, content_type, body, self._limits, RequestOptions)
+        options = PhotoOptions(top_k=found.top_k, level=found.level, explain=found.explain)
         with self.batching.reserve(len(uploads)):
-            return await asyncio.gather(*(self._predict_one(upload, options) for upload in uploads))
+            return await asyncio.gather(*(self._predict_one(classifier, upload, options) for upload in uploads))
 
-    async def _predict_one(self, upload: Upload | Failure, options: PhotoOptions) -> Item:
+    async def _predict_one(self, classifier: Classifier, upload: Upload | Failure, options: PhotoOptions) -> Item:
         if isinstance(upload, Failure):
             return upload
-        return await self.batching.predict(upload.label, upload.data, options)
+        return await self.batching.predict(classifier, upload.label, upload.data, options)
 
 
-class _ServerErrors:
-    """Responds to an error within the other middleware, which adds its headers, and raises it again for the log."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def noting(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
-        try:
-            await self.app(scope, receive, noting)
-        except Exception:
-            if scope["type"] == "http" and not started:
-                error = {"error": "Something went wrong inside the server; see its log."}
-                await JSONResponse(error, 500)(scope, receive, send)
-            raise
-
-
-class _Prefix:
-    """Sets the prefix under which a proxy publishes the server, whether the proxy strips it from paths or not."""
-
-    def __init__(self, app: ASGIApp, root_path: str) -> None:
-        self.app = app
-        self.root_path = root_path
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["root_path"] = self.root_path
-        await self.app(scope, receive, send)
+def _check_no_query(request: Request, example: str) -> None:
+    if request.query_params:
+        message = f"Expected the options in the form (-F {example}) or in the JSON, but found them in the address."
+        raise Refusal(422, "not understood", message)
 
 
 def _response(items: Sequence[Item]) -> JSONResponse:
@@ -304,44 +324,3 @@ async def _as_json(request: Request, error: Exception) -> JSONResponse:
 
 def _state(good: bool, yes: str, no: str) -> JSONResponse:
     return JSONResponse({"status": yes}) if good else JSONResponse({"status": no}, 503)
-
-
-def _describe(classifier: Classifier, name: str, limits: Limits) -> dict[str, Any]:
-    spec = classifier.spec
-    return {
-        "name": name,
-        "version": __version__,
-        "engine": classifier.engine.name,
-        "arithmetic": spec.arithmetic,
-        "backbone": spec.backbone,
-        "head": spec.head,
-        "input": asdict(spec.preprocessing),
-        "framing": spec.framing,
-        "finds_cars": classifier.finder is not None,
-        "calibration": {
-            "temperature": spec.calibration.temperature,
-            "photos": spec.calibration.photos,
-            "confidence": classifier.min_confidence,
-            "false_rejection": classifier.false_rejection,
-        },
-        "provenance": dict(spec.provenance),
-        "limits": {
-            "request_bytes": limits.request_bytes,
-            "photo_bytes": limits.photo_bytes,
-            "photo_pixels": limits.photo_pixels,
-            "photos": limits.photos,
-        },
-        "classes": spec.classes.to_rows(),
-    }
-
-
-def _request_body() -> dict[str, Any]:
-    """The description of the body of `predict`, which reads it itself to refuse a large one before it is in memory."""
-    picture = io.BytesIO()
-    Image.new("L", (48, 32), 128).save(picture, "PNG")
-    photo = base64.b64encode(picture.getvalue()).decode()
-    example = {"photos": [photo], "top_k": 3, "level": "make", "explain": True}
-    kinds: dict[str, Any] = {"multipart/form-data": PhotosAsForm, "application/json": PhotosAsJson}
-    content = {kind: {"schema": model.model_json_schema()} for kind, model in kinds.items()}
-    content["application/json"]["example"] = example
-    return {"required": True, "content": content}

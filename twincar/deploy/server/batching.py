@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TypeVar
 
 from twincar.core.errors import PhotoError
@@ -36,25 +37,24 @@ _WAIT = 0.005  # seconds that a batch waits for photos that are being decoded
 class _Waiting:
     """A preprocessed crop that waits for its batch."""
 
+    classifier: Classifier
     crop: PreparedCrop
     options: PhotoOptions
     result: asyncio.Future[Car]
 
 
 class Batching:
-    """One model and its queue of photos, in one event loop."""
+    """The queue of photos, in one event loop."""
 
-    def __init__(self, classifier: Classifier, limits: Limits, on_batch: Callable[[int], None]) -> None:
-        """Take a model.
+    def __init__(self, limits: Limits, on_batch: Callable[[int], None]) -> None:
+        """Make an empty queue.
 
         Args:
-            classifier: predicts one batch at a time.
             limits: on the photos in flight, and on their pixels.
             on_batch: called with the number of cars of every batch.
         """
         self.in_flight = 0
         """Number of photos that wait or are processed."""
-        self._classifier = classifier
         self._limits = limits
         self._on_batch = on_batch
         self._decoding = 0
@@ -110,24 +110,24 @@ class Batching:
         """Run work that would block the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work, *arguments)
 
-    async def predict(self, label: str, data: bytes, options: PhotoOptions) -> Item:
+    async def predict(self, classifier: Classifier, label: str, data: bytes, options: PhotoOptions) -> Item:
         """Decode one photo, find its cars, and predict for each in a batch with others."""
         self._decoding += 1
         try:
-            crops = await self.in_thread(self._prepare, label, data)
+            crops = await self.in_thread(self._prepare, classifier, label, data)
         except PhotoError as error:
             return Failure(label, error)
         finally:
             self._decoding -= 1
         loop = asyncio.get_running_loop()
-        waiting = [_Waiting(crop, options, loop.create_future()) for crop in crops]
+        waiting = [_Waiting(classifier, crop, options, loop.create_future()) for crop in crops]
         for item in waiting:
             self._ready.put_nowait(item)
         return await asyncio.gather(*(item.result for item in waiting))
 
-    def _prepare(self, label: str, data: bytes) -> list[PreparedCrop]:
+    def _prepare(self, classifier: Classifier, label: str, data: bytes) -> list[PreparedCrop]:
         image = decode_photo(data, label, max_pixels=self._limits.photo_pixels)
-        return self._classifier.prepare(image, label)
+        return classifier.prepare(image, label)
 
     async def _compute_batches(self) -> None:
         loop = asyncio.get_running_loop()
@@ -137,7 +137,7 @@ class Batching:
                 continue
             self._on_batch(len(batch))
             try:
-                predictions = await loop.run_in_executor(self._computer, self._compute, batch)
+                predictions = await loop.run_in_executor(self._computer, _compute, batch)
             except Exception as error:  # any error of the engine fails these requests, but not the next batch
                 for waiting in batch:
                     if not waiting.result.done():
@@ -156,7 +156,11 @@ class Batching:
                     batch.append(await self._ready.get())
         return batch
 
-    def _compute(self, batch: Sequence[_Waiting]) -> list[Car]:
-        return self._classifier.predict_batch(
-            [waiting.crop for waiting in batch], [waiting.options for waiting in batch]
-        )
+
+def _compute(batch: Sequence[_Waiting]) -> list[Car]:
+    """The predictions for a batch, each by the classifier that its request began with."""
+    found: list[Car] = []
+    for classifier, group in groupby(batch, key=lambda waiting: waiting.classifier):
+        crops, options = zip(*((waiting.crop, waiting.options) for waiting in group), strict=True)
+        found += classifier.predict_batch(crops, options)
+    return found

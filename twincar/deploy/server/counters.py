@@ -40,6 +40,7 @@ class Counters:
         about = "Cars answered: accepted at a level, not_sure, or rejected as no car or none the model knows."
         self.answers = Counter("twincar_answers", about, ["outcome", "level"], registry=every)
         self.failed = Counter("twincar_failed_photos", "Photos that could not be read.", ["reason"], registry=every)
+        self.taught = Counter("twincar_taught_photos", "Photos by which the model was taught cars.", registry=every)
         self.batches = Histogram("twincar_batch_photos", "Cars computed at a time.", buckets=_BATCHES, registry=every)
         about = "Requests that were refused."
         self.rejected = Counter("twincar_rejected_requests", about, ["reason"], registry=every)

@@ -12,7 +12,10 @@ from starlette.requests import ClientDisconnect, Request
 
 from twincar.core.errors import TwinCarError
 
-RefusalReason = Literal["too large", "queue full", "memory full", "slow client", "too slow", "not understood", "no key"]
+RefusalReason = Literal[
+    "too large", "queue full", "memory full", "slow client", "too slow", "not understood", "no key", "teaching",
+    "not taught",
+]  # fmt: skip
 """Why a request was refused, for the counters."""
 
 _MIB = 2**20

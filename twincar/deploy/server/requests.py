@@ -9,23 +9,24 @@ import base64
 import binascii
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import unquote
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from twincar.core.errors import Defect, PhotoError
 from twincar.deploy.server.limits import Limits, Refusal, count_photos
-from twincar.deploy.server.schema import PhotosAsJson, RequestOptions
-from twincar.inference.photo_options import PhotoOptions
+from twincar.deploy.server.schema import JsonPhotos
 from twincar.inference.results import Failure
 
-Options = TypeVar("Options", bound=RequestOptions)
+Options = TypeVar("Options", bound=BaseModel)
 
 _LABEL = 100  # characters of a file name that a response repeats
+_FIELD = 1000  # bytes of an option in a form
 _SPARE_VALUES = 64  # in JSON, beyond those of the photos
 _DATA_URL = re.compile(r"data:[^,]{0,1000};base64,", re.IGNORECASE)  # a media type and its parameters (RFC 2397)
 _STANDARD = bytes.maketrans(b"-_", b"+/")  # from the alphabet for addresses (RFC 4648, section 5)
@@ -44,23 +45,31 @@ class Upload:
     data: bytes
 
 
-def parse_body(content_type: str, body: bytes, limits: Limits) -> tuple[list[Upload | Failure], PhotoOptions]:
+def parse_body(
+    content_type: str, body: bytes, limits: Limits, options: type[Options]
+) -> tuple[list[Upload | Failure], Options]:
     """The photos (or failures), in their order, and the options for all.
+
+    Args:
+        content_type: of the request.
+        body: a form or JSON.
+        limits: on the number and bytes of photos.
+        options: those that the request may have.
 
     Raises:
         Refusal: the body is of another type or damaged, has no photos or too many, or has an unknown option.
     """
     kind, parameters = parse_options_header(content_type)
     if kind == _FORM.encode():
-        uploads, options = _from_form(parameters.get(b"boundary", b""), body, limits)
+        uploads, fields = _from_form(parameters.get(b"boundary", b""), body, limits, len(options.model_fields))
     elif kind == _JSON.encode():
-        uploads, options = _from_json(body, limits)
+        uploads, fields = _from_json(body, limits)
     else:
         found = repr(_printable(content_type)) if content_type else "none"
         raise Refusal(415, "not understood", f"Expected a Content-Type of {_FORM} or {_JSON}, but found {found}.")
     if not uploads:
         raise Refusal(422, "not understood", "Expected at least one photo, but found none: curl -F photos=@car.jpg ...")
-    chosen = PhotoOptions(top_k=options.top_k, level=options.level, explain=options.explain)
+    chosen = _validated(lambda: options.model_validate(fields))
     return [_checked(upload, limits) for upload in uploads], chosen
 
 
@@ -100,9 +109,10 @@ def _extended_name(header: bytes) -> str | None:
 class _Form:
     """Parses a form, and stops at the first part above the limit."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, photos: int, options: int) -> None:
         self.parts: list[_FormPart] = []
-        self._most = most
+        self._photos = photos
+        self._most = photos + options
         self._name = ""
         self._ended = False
 
@@ -129,7 +139,7 @@ class _Form:
 
     def _begin(self) -> None:
         if len(self.parts) == self._most:
-            raise _too_many(self._most - len(RequestOptions.model_fields))
+            raise _too_many(self._photos)
         self.parts.append(_FormPart())
 
     def _collect_header(self, data: bytes, start: int, end: int) -> None:
@@ -143,17 +153,19 @@ class _Form:
         part.headers[self._name], part.header, self._name = bytes(part.header), bytearray(), ""
 
 
-def _from_form(boundary: bytes, body: bytes, limits: Limits) -> tuple[list[Upload | Failure], RequestOptions]:
+def _from_form(
+    boundary: bytes, body: bytes, limits: Limits, options: int
+) -> tuple[list[Upload | Failure], dict[str, object]]:
     if not boundary:
         kind = f"{_FORM}; boundary=..."
         message = f"Expected a Content-Type of {kind}, but it has no boundary. Let your program set this header itself."
         raise Refusal(400, "not understood", message)
     try:
-        parts = _Form(limits.photos + len(RequestOptions.model_fields)).parse(boundary, body)
+        parts = _Form(limits.photos, options).parse(boundary, body)
     except (FormParserError, ValueError) as error:
         raise Refusal(400, "not understood", f"Expected a whole form, but it is damaged: {error}.") from None
     uploads: list[Upload | Failure] = []
-    fields: dict[str, str] = {}
+    fields: dict[str, object] = {}
     for part in parts:
         name, file = part.names
         if file is not None:
@@ -161,21 +173,31 @@ def _from_form(boundary: bytes, body: bytes, limits: Limits) -> tuple[list[Uploa
         elif name == "photos":
             raise Refusal(422, "not understood", "Expected photos as files, but found text: curl -F photos=@car.jpg")
         else:
-            fields[name] = part.data[:_LABEL].decode(errors="replace")
+            fields[name] = _text(name, part.data)
     if len(uploads) > limits.photos:
         raise _too_many(limits.photos)
-    return uploads, _validated(lambda: RequestOptions.model_validate(fields))
+    return uploads, fields
 
 
-def _from_json(body: bytes, limits: Limits) -> tuple[list[Upload | Failure], PhotosAsJson]:
+def _text(name: str, data: bytearray) -> str:
+    """The text of an option, which may become the name of a class; so nothing of it is cut off or replaced."""
+    with suppress(UnicodeDecodeError):
+        if len(data) <= _FIELD:
+            return data.decode()
+    message = f"Expected at most {_FIELD} bytes of UTF-8 in the field {_printable(name)!r}, but found something else."
+    raise Refusal(422, "not understood", message)
+
+
+def _from_json(body: bytes, limits: Limits) -> tuple[list[Upload | Failure], dict[str, object]]:
     # Base64 has none of these characters. A megabyte of '[],' takes forty in memory, so it is refused unparsed.
     if sum(body.count(character) for character in (b",", b"[", b"{")) > 2 * limits.photos + _SPARE_VALUES:
         message = f"Expected an object with at most {limits.photos} photos, but found more values than that can have."
         raise Refusal(413, "too large", message)
-    options = _validated(lambda: PhotosAsJson.model_validate_json(body))
-    if len(options.photos) > limits.photos:
+    found = _validated(lambda: JsonPhotos.model_validate_json(body))
+    if len(found.photos) > limits.photos:
         raise _too_many(limits.photos)
-    return [_from_base64(text, f"photo {number}") for number, text in enumerate(options.photos, start=1)], options
+    uploads = [_from_base64(text, f"photo {number}") for number, text in enumerate(found.photos, start=1)]
+    return uploads, found.model_extra or {}
 
 
 def _from_base64(text: str, label: str) -> Upload | Failure:

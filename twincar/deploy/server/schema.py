@@ -29,22 +29,52 @@ class RequestOptions(_Strict):
     explain: Annotated[bool, Field(description="Also return a Grad-CAM++ heatmap.")] = False
 
 
+class TeachOptions(_Strict):
+    """The car of all photos of a request."""
+
+    name: Annotated[str, Field(max_length=200, description="The car in the photos, such as 'Seat Arona SUV 2018'.")]
+    add: Annotated[bool, Field(description="Add the photos to a car that was taught before.")] = False
+
+
+Base64Photos = Annotated[
+    list[str],
+    Field(description="The bytes of each photo file as base64, plain or as a data: URL. Nothing is fetched."),
+]
+Files = Annotated[
+    list[Annotated[str, Field(json_schema_extra={"format": "binary"})]],
+    Field(description="JPEG, PNG, WebP, AVIF, BMP, GIF or TIFF; one file or several."),
+]
+
+
+class JsonPhotos(BaseModel):
+    """The photos of a request in JSON, with any options."""
+
+    model_config = ConfigDict(extra="allow")
+    photos: Base64Photos
+
+
 class PhotosAsJson(RequestOptions):
     """Photos as base64."""
 
-    photos: Annotated[
-        list[str],
-        Field(description="The bytes of each photo file as base64, plain or as a data: URL. Nothing is fetched."),
-    ]
+    photos: Base64Photos
 
 
 class PhotosAsForm(RequestOptions):
     """Photos as files of a form."""
 
-    photos: Annotated[
-        list[Annotated[str, Field(json_schema_extra={"format": "binary"})]],
-        Field(description="JPEG, PNG, WebP, AVIF, BMP, GIF or TIFF; one file or several."),
-    ]
+    photos: Files
+
+
+class TeachAsJson(TeachOptions):
+    """Photos of one car as base64."""
+
+    photos: Base64Photos
+
+
+class TeachAsForm(TeachOptions):
+    """Photos of one car as files of a form."""
+
+    photos: Files
 
 
 class CandidateItem(_Strict):
@@ -122,6 +152,35 @@ class PredictResponse(_Strict):
     predictions: list[PredictionItem | Unreadable]
 
 
+class TeachResponse(_Strict):
+    """What became of the photos of a car."""
+
+    name: Annotated[str, Field(description="The car, as the model names it.")]
+    photos: Annotated[int, Field(description="By how many it is known now, those of before included.")]
+    added: int
+    repeated: Annotated[int, Field(description="Photos that were there already, or twice, and were left out.")]
+    similarity: Annotated[
+        float | None, Field(description="Mean similarity of any two of the added photos; null for a single one.")
+    ]
+    named: Annotated[
+        float | None,
+        Field(description="Share of the added photos that the others alone would name; null for fewer than three."),
+    ]
+    known_similarity: Annotated[
+        float, Field(description="The similarity of photos of one car that the model was trained on, to compare.")
+    ]
+    warning: Annotated[str, Field(description="That there are too few photos, and what to expect; else empty.")]
+    classes: Annotated[int, Field(description="Number of classes of the model now.")]
+    sha256: Annotated[str, Field(description="The model now, as in `/v1/model`.")]
+
+
+class ForgetResponse(_Strict):
+    """The model without a car that it was taught."""
+
+    classes: Annotated[int, Field(description="Number of classes of the model now.")]
+    sha256: Annotated[str, Field(description="The model now, as in `/v1/model`.")]
+
+
 class Refused(BaseModel):
     """Why the request was refused, in one sentence."""
 
@@ -160,6 +219,14 @@ class ModelCalibration(_Strict):
     false_rejection: Annotated[float, Field(description="Share of known cars that may be rejected as unknown.")]
 
 
+class TaughtItem(_Strict):
+    """One class that was added after training."""
+
+    name: str
+    photos: Annotated[int, Field(description="Number of photos it was taught by.")]
+    date: Annotated[str, Field(description="Day on which it was taught last (UTC).")]
+
+
 class RequestLimits(_Strict):
     """Limits on one request."""
 
@@ -173,6 +240,9 @@ class ModelDescription(_Strict):
     """The description of the model."""
 
     name: str
+    sha256: Annotated[
+        str | None, Field(description="SHA-256 of the model file, which changes when it is taught; null for a folder.")
+    ]
     version: Annotated[str, Field(description="Version of TwinCar.")]
     engine: str
     arithmetic: str
@@ -184,6 +254,7 @@ class ModelDescription(_Strict):
     calibration: ModelCalibration
     provenance: Annotated[dict[str, object], Field(description="Recipe, data, epoch, scores, versions.")]
     limits: RequestLimits
+    taught: Annotated[list[TaughtItem], Field(description="The cars that it was taught; the last of the classes.")]
     classes: list[ModelClass]
 
 

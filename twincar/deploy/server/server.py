@@ -163,15 +163,15 @@ def serve(
     """Serve over HTTP until the process is stopped; requests in progress are then finished.
 
     Args:
-        classifier: the model.
+        classifier: the model; if `settings` has a file of what it was taught before, that is served.
         name: the name of the model for clients.
         host: address to listen on.
         port: port to listen on; 0 chooses a free one.
         queue: photos that may wait or be processed at one time; further ones are refused.
-        settings: access, CORS and logging; see `HttpSettings`.
+        settings: access, CORS, teaching and logging; see `HttpSettings`.
 
     Raises:
-        UsageError: the address or port is not available.
+        UsageError: the address or port is not available, or the model is to be taught and cannot be.
         KeyboardInterrupt: after Ctrl-C, once all requests are finished; after SIGTERM it returns.
     """
     settings = settings or HttpSettings()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from twincar.core.errors import UsageError
 
@@ -28,6 +29,10 @@ class HttpSettings:
     """Whether a line is logged for each request."""
     grace_period: float = 5.0
     """Seconds from SIGTERM, when `/readyz` becomes 503, until the server stops listening."""
+    allow_teach: bool = False
+    """Whether clients may teach the model cars; they need the key."""
+    taught: Path | None = None
+    """The `.onnx` file in which the taught model is kept; None keeps it in memory only."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root_path", self.root_path.rstrip("/"))
@@ -38,3 +43,15 @@ class HttpSettings:
                 raise UsageError(
                     f"Expected an --allow-origin such as https://cars.example, without a path, but it is {origin!r}."
                 )
+        if self.allow_teach and not self.api_key:
+            raise UsageError(
+                "Expected an API key with --allow-teach, because whoever reaches the server can change its model then, "
+                "but there is none. Make one by: openssl rand -hex 32 > api_key; and give it by --api-key-file api_key."
+            )
+        if self.taught is not None and not self.allow_teach:
+            raise UsageError(
+                f"Expected --allow-teach with --taught {self.taught}, but it is missing. To serve what was taught "
+                f"before, and teach no more: twincar serve {self.taught}"
+            )
+        if self.taught is not None and self.taught.suffix != ".onnx":
+            raise UsageError(f"Expected a name ending in .onnx for --taught, but found {self.taught}.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import cache, cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,6 +44,7 @@ class OpenVinoEngine(Engine):
     def __init__(self, model: openvino.Model, arithmetic: Arithmetic) -> None:
         self._model = model
         self._arithmetic = arithmetic
+        self._computing = Lock()  # a compiled model refuses to compute for two threads at a time
 
     @classmethod
     def open(cls, path: Path) -> tuple[Engine, ModelSpec]:
@@ -72,11 +74,13 @@ class OpenVinoEngine(Engine):
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits, N×K, of photos, N×H×W×3."""
-        return _run(self._logits_model, images)[0]
+        with self._computing:
+            return _run(self._logits_model, images)[0]
 
     def logits_and_features(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Logits, N×K, and the feature map before pooling, N×C×h×w, of photos, N×H×W×3."""
-        logits, features = _run(self._features_model, images)
+        with self._computing:
+            logits, features = _run(self._features_model, images)
         return logits, features
 
     # OpenVINO computes and copies every output of a model, so each use has a model with only the outputs it needs.
