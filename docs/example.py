@@ -1,4 +1,5 @@
-"""The example of README: renews the answers of `predict` there and the picture that it draws, after a change of model.
+"""The example of README: renews the answers of `predict` there, the picture that it draws, and the heat map of
+`docs/explain.md`, after a change of model.
 
     python docs/example.py
 
@@ -24,11 +25,14 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFilter
 
+import twincar
+
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PICTURE = ROOT / "twincar" / "assets" / "two_cars.jpg"
 COMMAND = ("predict", PICTURE.relative_to(ROOT).as_posix(), "--draw", "drawn")
 ANSWERED = ROOT / "docs" / "images" / PICTURE.name
+EXPLAINED = ANSWERED.with_stem(f"{PICTURE.stem}_explained")
 BLOCK = re.compile(r"(?<=^```text\n).*?(?=^```$)", re.DOTALL | re.MULTILINE)
 _ORIGIN = "Public domain: drawings of the Open Clip Art Library by the U.S. Army (Hummer) and Jamin Ellis (blue car)"
 _COLUMNS = "80"
@@ -39,12 +43,13 @@ _HORIZON, _KERB, _ROAD = 0.5, 0.62, 0.645  # shares of the height
 
 
 def main(clipart: list[str]) -> None:
-    """Renew README and the picture that it shows; before, the picture of the package if the drawings are there."""
+    """Renew README and the two pictures; before, the picture of the package if the drawings are there."""
     if clipart:
         _draw(Path(clipart[0]))
     with tempfile.TemporaryDirectory() as folder:
         text = answers(Path(folder) / "drawn")
         ANSWERED.write_bytes((Path(folder) / "drawn" / PICTURE.name).read_bytes())
+    explained().save(EXPLAINED, quality=90, optimize=True, comment=_ORIGIN)
     README.write_text(BLOCK.sub(lambda _: text, README.read_text(encoding="utf-8"), count=1), encoding="utf-8")
 
 
@@ -68,6 +73,11 @@ def answers(drawn: Path) -> str:
         printed += chunk
     os.close(here)
     return "".join(f"{line.rstrip()}\n" for line in printed.decode().splitlines())
+
+
+def explained() -> Image.Image:
+    """What the bundled model's answer for the first car rests on."""
+    return twincar.load().explain(PICTURE).overlay(PICTURE)
 
 
 def _read(terminal: int) -> bytes:

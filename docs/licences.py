@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
+from twincar.deploy.web_runtime import PACKAGE, VERSION
+
 PAGE = Path(__file__).with_name("licences.md")
 
 PERMISSIVE = (
@@ -38,6 +40,15 @@ UNTOLD = {
 """Of packages whose metadata do not say."""
 
 
+NPM = f"""
+## Packages of npm
+
+- {PACKAGE} {VERSION}: MIT. `twincar demo --static` fetches it, and writes it into the page together with its licence
+  and those of what it contains.
+- axe-core: MPL-2.0. The tests run it; it is not redistributed.
+"""
+
+
 OTHERS = """
 ## Code, weights and data
 
@@ -49,9 +60,10 @@ their publisher states. The extra `heic` installs pillow-heif, whose wheels cont
 
 ## Pictures
 
-- `twincar/assets/two_cars.jpg`, and with boxes `docs/images/two_cars.jpg`: drawn by `docs/example.py` from two drawings
-  of the Open Clip Art Library, both dedicated to the public domain by their authors: `hummer_03` by the U.S. Army and
-  `car_jamin_ellis_` by Jamin Ellis, in version 0.18 of Debian's package `openclipart`.
+- `twincar/assets/two_cars.jpg`, and in `docs/images` the same with boxes (`two_cars.jpg`) and with a heat map
+  (`two_cars_explained.jpg`): drawn by `docs/example.py` from two drawings of the Open Clip Art Library, both dedicated
+  to the public domain by their authors: `hummer_03` by the U.S. Army and `car_jamin_ellis_` by Jamin Ellis, in version
+  0.18 of Debian's package `openclipart`.
 - All other pictures show cars that TwinCar draws, and are Apache-2.0 as its code is. No photo is part of the project.
 """
 
@@ -87,6 +99,7 @@ def page(packages: Iterable[Distribution]) -> str:
         f"these:\n\n{reasons}\n\n| package | version | licence |\n| --- | --- | --- |\n"
         + "\n".join(lines)
         + "\n"
+        + NPM
         + OTHERS
     ).replace("\\", "")
 

@@ -243,21 +243,13 @@ print("The most likely class:", prediction.make, "·", prediction.model, "·", p
 pd.DataFrame([{"class": one.name, "probability": round(one.probability, 3)} for one in prediction.topk])
 
 # %% [markdown]
-# The same file gives the heat map: the cells of the last feature map, and the part of the photo that they cover.
+# The same file gives the heat map: a value for each cell of the last feature map, here 2×3, which `overlay` draws over
+# the photo.
 
 # %%
 why = classifier.explain(data.path(photo))
-left, top, right, bottom = why.visible_box
-figure = Figure(figsize=(9, 2.9), layout="constrained")
-plain, heat = figure.subplots(1, 2)
-for axes, title in ((plain, "the photo"), (heat, f"Grad-CAM++ for {why.target}")):
-    axes.imshow(Image.open(data.path(photo)))
-    axes.set_title(title, fontsize=9)
-    axes.axis("off")
-limits = heat.axis()
-heat.imshow(why.heatmap, extent=(left, right, bottom, top), cmap="turbo", alpha=0.45, interpolation="bilinear")
-heat.axis(limits)
-show(figure)
+pictures = [Image.open(data.path(photo)), why.overlay(data.path(photo))]
+gallery(pictures, ["the photo", f"Grad-CAM++ for {why.target}"], columns=2)
 
 # %% [markdown]
 # **Images without cars.** A classifier always predicts one of its classes, so TwinCar rejects photos that look like

@@ -106,10 +106,22 @@ def test_the_readme_shows_what_predict_answers(tmp_path: Path) -> None:
     ], "run: python docs/example.py"
     pairs = zip(re.findall(r"[\d.]+(?=%)", shown), re.findall(r"[\d.]+(?=%)", fresh), strict=True)
     assert all(abs(float(old) - float(new)) <= 1 for old, new in pairs), "run: python docs/example.py"
-    with Image.open(example.ANSWERED) as old, Image.open(tmp_path / "drawn" / example.PICTURE.name) as new:
-        assert old.size == new.size
-        changed = np.abs(np.asarray(old, float) - np.asarray(new, float)).mean(axis=2) > 24
-    assert changed.mean() < 0.005, "run: python docs/example.py"  # digits may differ, names and boxes may not
+    # Digits may differ, names and boxes may not.
+    assert changed(example.ANSWERED, Image.open(tmp_path / "drawn" / example.PICTURE.name)) < 0.005, (
+        "run: python docs/example.py"
+    )
+
+
+def test_the_heat_map_of_the_docs_is_that_of_the_bundled_model() -> None:
+    example = _docs_module("example")
+    assert changed(example.EXPLAINED, example.explained()) < 0.005, "run: python docs/example.py"
+
+
+def changed(path: Path, fresh: Image.Image) -> float:
+    """The share of a picture's pixels that are visibly others in a fresh one of the same size."""
+    with Image.open(path) as old:
+        assert old.size == fresh.size
+        return float((np.abs(np.asarray(old, float) - np.asarray(fresh, float)).mean(axis=2) > 24).mean())
 
 
 @pytest.mark.parametrize("line", sorted({line for text in PAGES.values() for line in commands(text)}))

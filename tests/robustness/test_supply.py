@@ -11,8 +11,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from axe import AXE
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from twincar.deploy.web_runtime import PACKAGE, VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -141,3 +144,15 @@ def test_every_licence_may_be_used(licences: ModuleType) -> None:
 )  # fmt: skip
 def test_a_copyleft_licence_is_noticed(licences: ModuleType, told: dict[str, str], refused: list[str]) -> None:
     assert licences.refused(licences.licence_of(Package(**told))) == refused
+
+
+def test_make_fetches_the_packages_of_npm_that_the_page_and_the_tests_take() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (fetched,) = re.findall(r"^NPM_PACKAGES := (.*)$", makefile, re.MULTILINE)
+    assert fetched.split() == [f"{PACKAGE}@{VERSION}", AXE]
+
+
+def test_the_page_of_licences_has_what_is_no_package_of_python(licences: ModuleType) -> None:
+    assert licences.PAGE.read_text(encoding="utf-8").endswith(licences.NPM + licences.OTHERS), (
+        "run: python docs/licences.py"
+    )

@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from twincar.core.errors import PhotoError
 from twincar.core.labels import CarName
+from twincar.core.photos import Photo, read_photo
 from twincar.core.user_files import as_text, text_name
+from twincar.models.cam.overlay import heat_overlay
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels of the upright photo, from 0; right and bottom are exclusive."""
@@ -158,6 +161,18 @@ class Explanation:
     """Grad-CAM++ for the target, from 0 to 1, on the h×w cells of the feature map."""
     visible_box: tuple[float, float, float, float]
     """The part of the photo that the heatmap covers: left, top, right, bottom, pixels of the upright photo."""
+
+    def overlay(self, photo: Photo) -> Image.Image:
+        """The photo with the heatmap over it: yellow is the strongest evidence; what the network did not see is dark.
+
+        Args:
+            photo: the one that was explained: path, bytes, PIL image or uint8 array (height×width×3).
+
+        Raises:
+            PhotoError: the photo cannot be read.
+        """
+        pixels = np.asarray(read_photo(photo))
+        return Image.fromarray(heat_overlay(pixels, self.heatmap, self.visible_box))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON: those of the prediction, and `explanation`."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from bmw_model import bmw_classifier
 from colour_model import BLUE, GREEN, RED, YELLOW, ColourDetector, paint, paint_street, write_model
@@ -129,6 +131,16 @@ def test_a_map_of_a_car_covers_its_box(classifier: Classifier, street: Path) -> 
     explained = classifier.explain(street)
     assert explained.visible_box == STREET[RED]
     assert explained.prediction.box == STREET[RED]
+
+
+def test_an_overlay_is_the_map_over_the_car_and_dark_around_it(classifier: Classifier, street: Path) -> None:
+    """By hand: 0.2 of the photo and 0.8 of plasma's last colour where a map is 1; 0.35 of the photo outside of it."""
+    explained = replace(classifier.explain(street), heatmap=np.ones((2, 3), np.float32))
+    left, top, right, bottom = map(int, explained.visible_box)
+    photo, drawn = np.asarray(Image.open(street), float), np.asarray(explained.overlay(street), float)
+    expected = 0.35 * photo
+    expected[top:bottom, left:right] = 0.2 * photo[top:bottom, left:right] + 0.8 * np.array([240, 249, 33])
+    np.testing.assert_allclose(drawn, expected, atol=1)
 
 
 def test_a_stream_keeps_the_order_and_failures_keep_their_places(classifier: Classifier, street: Path) -> None:
