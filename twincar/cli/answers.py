@@ -62,7 +62,7 @@ def _block(answer: Prediction | Failure, console: Console) -> Iterator[Renderabl
     given = answer.answer
     yield Text(_car_name(answer), "bold", overflow="fold")
     if given is None:
-        knows = "; most similar to" if answer.reason is Reason.UNKNOWN_CAR else ""
+        knows = "; most similar to" if answer.reason in (Reason.UNKNOWN_CAR, Reason.TOO_SMALL) else ""
         yield Text(f"  {answer.reason}{knows}", "yellow", overflow="fold")
     bar, share = Column(no_wrap=True), Column(no_wrap=True, justify="right")
     grid = Table.grid(bar, share, Column(overflow="fold"), padding=(0, 2))

@@ -7,6 +7,7 @@ Shapes: N photos, H×W pixels of the network's input.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +21,8 @@ from PIL import Image
 from twincar.core.errors import PhotoError
 from twincar.core.photos import Photo, read_photo
 
+LEAST_SIDE = 0.25
+"""Share of the input's shorter side that a photo's shorter side must have, for a car in it to be named."""
 _STRIP = 64  # aspect ratio above which a photo is shortened before it is resized
 
 
@@ -39,6 +42,11 @@ class Preprocessing:
     """Share of the resized photo's height and width that the centre crop keeps."""
     squash: bool = False
     """Resize the whole photo to H×W, without keeping its aspect ratio."""
+
+    @property
+    def least_side(self) -> int:
+        """The shorter side of a photo, in pixels, below which a car in it is too small to name."""
+        return math.ceil(LEAST_SIDE * min(self.height, self.width))
 
     def __call__(self, photo: Image.Image) -> NDArray[np.uint8]:
         """The network's input for an RGB photo: uint8, H×W×3."""

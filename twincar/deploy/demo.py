@@ -242,6 +242,12 @@ def _wording(prediction: Prediction, classifier: Classifier) -> dict[str, str]:
     if prediction.reason is Reason.NO_CAR:
         text = "Below is what the model would have answered for the whole photo."
         return {"state": "unknown", "chip": "No answer", "headline": "No car found", "text": text}
+    if prediction.reason is Reason.TOO_SMALL:
+        text = (
+            f"This model needs {classifier.spec.preprocessing.least_side} pixels of a car's height and width: a larger "
+            "or closer photo. Below is what the model would have answered."
+        )
+        return {"state": "unknown", "chip": "No answer", "headline": "Too small to name", "text": text}
     if prediction.reason is Reason.UNKNOWN_CAR:
         text = (
             f"It looks less like one than {1 - classifier.false_rejection:.0%} of the validation photos. Below is what "
@@ -294,7 +300,7 @@ class _Answer:
 
 def _facts(prediction: Prediction) -> list[tuple[str, str, float]]:
     """Make, model, body and year with their probabilities; the model without the make, which is shown beside it."""
-    if prediction.reason in (Reason.UNKNOWN_CAR, Reason.NO_CAR):
+    if prediction.reason in (Reason.UNKNOWN_CAR, Reason.TOO_SMALL, Reason.NO_CAR):
         return []
     make = next((f"{found.name} " for found in prediction.levels if found.level == "make"), "")
     return [

@@ -156,6 +156,7 @@ def _model_settings(spec: ModelSpec) -> dict[str, Any]:
     return {
         "classes": spec.classes.to_rows(),
         "preprocessing": asdict(spec.preprocessing),
+        "leastSide": spec.preprocessing.least_side,
         "margin": spec.margin,
         "calibration": asdict(spec.calibration),
         "calibrated": spec.calibration.is_fitted,

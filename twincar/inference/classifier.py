@@ -312,6 +312,8 @@ class Classifier:
             answer, reason = None, Reason.NO_CAR
         elif not self.spec.calibration.is_fitted:
             answer, reason = None, Reason.NOT_CALIBRATED
+        elif min(prepared.size) < self.spec.preprocessing.least_side:
+            answer, reason = None, Reason.TOO_SMALL
         elif self.spec.calibration.in_distribution_score(logits)[0] < self.false_rejection:
             answer, reason = None, Reason.UNKNOWN_CAR
         return Prediction(

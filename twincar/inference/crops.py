@@ -97,6 +97,8 @@ class PreparedCrop:
     visible_box: tuple[float, float, float, float]
     """The part of the photo that the network sees: left, top, right, bottom, pixels of the upright photo."""
     crop: Crop
+    size: tuple[int, int]
+    """Of the cut: width and height, pixels of the photo."""
     number: int
     """Among the crops of the photo, from 1."""
     count: int
@@ -128,7 +130,7 @@ def prepare_crops(
         image = crop.cut(photo)
         views = np.stack(preprocessing.views(image) if tta else [preprocessing(image)])
         visible_box = crop.visible_box(photo, preprocessing)
-        prepared.append(PreparedCrop(name, views, visible_box, crop, number, len(crops)))
+        prepared.append(PreparedCrop(name, views, visible_box, crop, image.size, number, len(crops)))
     return prepared
 
 

@@ -36,6 +36,8 @@ class Reason(StrEnum):
     """There is an answer."""
     NOT_SURE = "not sure"
     """No level is probable enough."""
+    TOO_SMALL = "too small to name"
+    """The car, or the photo, has fewer pixels than `Preprocessing.least_side` on its shorter side."""
     UNKNOWN_CAR = "not a car this model knows"
     """The photo was rejected as unlike the known cars."""
     NOT_CALIBRATED = "not calibrated"

@@ -45,6 +45,11 @@ def test_rectangles_and_squashing_have_the_size_asked_for() -> None:
     np.testing.assert_array_equal(squashed(photo), np.asarray(photo.resize((80, 48), Image.Resampling.BILINEAR)))
 
 
+def test_a_quarter_of_the_shorter_side_is_the_least_of_a_photo() -> None:
+    sizes = ((144, 224), (224, 144), (10, 9), (3, 3))
+    assert [Preprocessing(height=h, width=w).least_side for h, w in sizes] == [36, 36, 3, 1]
+
+
 def test_seen_box_is_what_is_in_the_crop() -> None:
     """A photo whose red channel counts columns and green rows tells where its pixels went."""
     columns, rows = np.meshgrid(np.arange(240), np.arange(120))

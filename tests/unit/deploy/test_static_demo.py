@@ -112,12 +112,14 @@ def test_the_answers_are_those_of_python(browser: Any, site: Site, street: Path,
     photos = [
         street,
         *(paint(tmp_path / f"{n}.png", colour) for n, colour in enumerate((GREEN, BLUE, YELLOW, (9, 9, 9)))),
+        tmp_path / "small.png",
     ]
+    Image.new("RGB", (60, 7), RED).save(photos[-1])
     detection = DetectOptions(detector=str(site.folder.parent / "detector.onnx"))
     classifier = Classifier.load(site.model, detection=detection)
     with opened(browser, site) as tab:
         reasons = compare(classifier, name_photos(tab, photos), photos)
-    assert {"", "not sure", "not a car this model knows"} <= reasons
+    assert {"", "not sure", "too small to name", "not a car this model knows"} <= reasons
 
 
 def compare(classifier: Classifier, found: list[dict[str, Any]], photos: list[Path]) -> set[str]:

@@ -133,6 +133,14 @@ def test_a_map_of_a_car_covers_its_box(classifier: Classifier, street: Path) -> 
     assert explained.prediction.box == STREET[RED]
 
 
+def test_a_car_of_too_few_pixels_has_no_name(classifier: Classifier, tmp_path: Path) -> None:
+    """A quarter of 32 pixels, on the shorter side of the cut, whatever the size of the photo."""
+    for size, reason in (((8, 60), ""), ((7, 60), "too small to name"), ((60, 7), "too small to name")):
+        photo = paint_street(tmp_path / "street.png", {RED: (50, 50, 50 + size[0], 50 + size[1])})
+        (car,) = classifier.predict_cars(photo)
+        assert (car.reason, car.accepted, car.top1.name) == (reason, not reason, "BMW M3 Sedan 2012")
+
+
 def test_an_overlay_is_the_map_over_the_car_and_dark_around_it(classifier: Classifier, street: Path) -> None:
     """By hand: 0.2 of the photo and 0.8 of plasma's last colour where a map is 1; 0.35 of the photo outside of it."""
     explained = replace(classifier.explain(street), heatmap=np.ones((2, 3), np.float32))

@@ -37,6 +37,11 @@ function wording({ answer, reason }, model) {
         state: "away", chip: "No answer", headline: "No car found",
         text: "Below is what the model would have answered for the whole photo.",
       };
+    case "too small to name":
+      return {
+        state: "away", chip: "No answer", headline: "Too small to name",
+        text: `This model needs ${model.leastSide} pixels of a car's height and width: a larger or closer photo. Below is what the model would have answered.`,
+      };
     case "not a car this model knows":
       return {
         state: "away", chip: "No answer", headline: "Not a car this model knows",
@@ -60,7 +65,7 @@ function wording({ answer, reason }, model) {
 
 // Make, model, body and year; the model without the make, which is shown beside it.
 function facts({ levels, reason }) {
-  if (["no car found", "not a car this model knows"].includes(reason) || !levels.length) return [];
+  if (["no car found", "too small to name", "not a car this model knows"].includes(reason) || !levels.length) return [];
   const make = levels.find(({ level }) => level === "make")?.name ?? "";
   const list = element("dl");
   for (const { level, name, probability } of levels) {

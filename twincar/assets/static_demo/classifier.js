@@ -40,7 +40,7 @@ function withoutEnds(photo) {
 }
 
 // The prediction for one crop from its logits, with the names and meanings of `twincar predict --json`.
-export function predict(logits, model, isCar) {
+export function predict(logits, model, cut, isCar) {
   const probabilities = softmax(logits, model.calibration.temperature);
   const found = Object.fromEntries(
     Object.entries(model.levels).map(([name, level]) => [name, levelAnswer(name, level, probabilities, model)]),
@@ -49,6 +49,7 @@ export function predict(logits, model, isCar) {
   let reason = answer ? "" : "not sure";
   if (!isCar) reason = "no car found";
   else if (!model.calibrated) reason = "not calibrated";
+  else if (Math.min(cut.width, cut.height) < model.leastSide) reason = "too small to name";
   else if (inDistributionScore(logits, model.calibration) < model.falseRejection) reason = "not a car this model knows";
   if (reason) answer = null;
   const ranked = order(probabilities).slice(0, TOP);

@@ -84,7 +84,7 @@ async function nameCar(cut, box) {
   const [left, top] = box ?? [0, 0];
   return {
     box,
-    ...predict(logits.data, model, Boolean(box) || !detector),
+    ...predict(logits.data, model, cut, Boolean(box) || !detector),
     heat: {
       ...gradCam(features.data, features.dims, classifier.head, target),
       target: model.classes[target].name,

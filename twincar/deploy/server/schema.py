@@ -110,8 +110,8 @@ class CarItem(_Strict):
     reason: Annotated[
         str,
         Field(
-            description="Why there is none: 'not sure', 'not a car this model knows', 'no car found' or "
-            "'not calibrated'."
+            description="Why there is none: 'not sure', 'too small to name', 'not a car this model knows', "
+            "'no car found' or 'not calibrated'."
         ),
     ]
     answer: Annotated[str, Field(description="The answer, such as 'BMW Sedan'; empty if there is none.")]
