@@ -62,7 +62,7 @@ def _block(answer: Prediction | Failure, console: Console) -> Iterator[Renderabl
     given = answer.answer
     yield Text(_car_name(answer), "bold", overflow="fold")
     if given is None:
-        knows = "; most similar to" if answer.reason in (Reason.UNKNOWN_CAR, Reason.TOO_SMALL) else ""
+        knows = "; most similar to" if answer.reason is Reason.UNKNOWN_CAR else ""
         yield Text(f"  {answer.reason}{knows}", "yellow", overflow="fold")
     bar, share = Column(no_wrap=True), Column(no_wrap=True, justify="right")
     grid = Table.grid(bar, share, Column(overflow="fold"), padding=(0, 2))
@@ -72,7 +72,7 @@ def _block(answer: Prediction | Failure, console: Console) -> Iterator[Renderabl
         name = Text(f"{given.name}{level}", f"bold {color}")
         grid.add_row(_bar(given.probability, color, console), percent(given.probability), name)
     others = answer.topk[1:] if given and given.level == "class" else answer.topk
-    for candidate in () if answer.reason is Reason.NO_CAR else others:
+    for candidate in () if answer.reason in (Reason.NO_CAR, Reason.TOO_SMALL) else others:
         grid.add_row(" " * (_BAR + 2), Text(percent(candidate.probability), "dim"), Text(candidate.name, "dim"))
     if grid.row_count:
         yield grid

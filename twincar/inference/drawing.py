@@ -87,7 +87,8 @@ def draw_cars(photo: Image.Image, cars: Sequence[Prediction]) -> Image.Image:
 def _label(car: Prediction) -> str:
     if car.answer:
         return f"{car.answer.name} {percent(car.answer.probability)}"
-    return "unknown car" if car.reason is Reason.UNKNOWN_CAR else str(car.reason)
+    short = {Reason.UNKNOWN_CAR: "unknown car", Reason.TOO_SMALL: "too small"}
+    return short.get(car.reason, str(car.reason))
 
 
 def _scaled(box: Box | None, scale: float, size: tuple[int, int]) -> Box:

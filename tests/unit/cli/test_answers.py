@@ -46,7 +46,7 @@ def test_a_block_a_car(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split() for line in unsure[2:]] == [
         [share, *name.split()] for share, name in zip(("30.0%", "26.0%", "24.0%"), BMWS, strict=False)
     ]
-    assert small[1:] == ["  too small to name; most similar to", f"{space[1:]}90.0%  {BMWS[0]}"]
+    assert small[1:] == ["  too small to name"]
     assert failed == ["bad.jpg", "  error: It is empty."]
 
 

@@ -85,7 +85,7 @@ def test_what_is_written_says_why_there_is_no_name() -> None:
     assert drawing._label(SURE) == "BMW 3 Series Sedan 2012 97.0%"
     for reason, text in (
         (Reason.UNKNOWN_CAR, "unknown car"),
-        (Reason.TOO_SMALL, "too small to name"),
+        (Reason.TOO_SMALL, "too small"),
         (Reason.NO_CAR, "no car found"),
         (Reason.NOT_SURE, "not sure"),
     ):
