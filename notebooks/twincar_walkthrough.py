@@ -239,7 +239,7 @@ prediction = classifier.predict(data.path(photo))
 
 print("The truth: ", data.classes[photo.label])
 print("The answer:", prediction.answer.name if prediction.accepted else prediction.reason)
-print("The most likely class:", prediction.make, "·", prediction.model, "·", prediction.body, "·", prediction.year)
+print("The most likely class:", prediction.top1.name)
 pd.DataFrame([{"class": one.name, "probability": round(one.probability, 3)} for one in prediction.topk])
 
 # %% [markdown]

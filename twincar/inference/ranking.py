@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from twincar.core.errors import CheckpointError, UsageError
 from twincar.core.labels import ClassNames
 from twincar.inference.results import Candidate, LevelAnswer
-from twincar.models.levels import CLASS, Level
+from twincar.models.levels import CLASS, Level, stated
 
 _MAX_ALTERNATIVES = 3  # most classes listed as alternatives of a group
 _ALTERNATIVE_SHARE = 0.1  # least probability of an alternative, as a share of that of the most likely one
@@ -51,4 +51,5 @@ def level_answer(level: Level, classes: ClassNames, probabilities: NDArray[np.fl
     enough = _ALTERNATIVE_SHARE * probabilities[0, ranked[0]]
     possible = tuple(classes[member] for member in ranked if probabilities[0, member] >= enough)
     is_class = level.name == CLASS
-    return LevelAnswer(level.name, level.groups[groups[0]], float(shares[0]), () if is_class else possible)
+    car = stated(classes.cars[ranked[0]], level.name)
+    return LevelAnswer(level.name, level.groups[groups[0]], float(shares[0]), car, () if is_class else possible)

@@ -67,6 +67,8 @@ class LevelAnswer:
     """What all classes of the group share, such as 'BMW Sedan'."""
     probability: float
     """The sum of the calibrated probabilities of these classes."""
+    car: CarName
+    """Make, model, body and year, as far as the level says them; the others are empty."""
     alternatives: tuple[str, ...] = ()
     """The most likely classes of the group, most likely first; empty if the level is the class itself."""
 
@@ -90,7 +92,7 @@ class Prediction:
     car: int = 1
     """The number of the car in the photo, from 1; the most prominent car comes first."""
     car_count: int = 1
-    """How many cars of the photo were named; 1 if the whole photo was taken."""
+    """How many cars of the photo were predicted; 1 if the whole photo was taken."""
 
     @property
     def accepted(self) -> bool:
@@ -109,31 +111,35 @@ class Prediction:
 
     @property
     def make(self) -> str:
-        """Make of the most likely class."""
-        return self.top1.car.make
+        """Make of the car; empty if the answer leaves it open, or if there is none."""
+        return self._named.make
 
     @property
     def model(self) -> str:
-        """Model of the most likely class."""
-        return self.top1.car.model
+        """Model of the car; empty if the answer leaves it open, or if there is none."""
+        return self._named.model
 
     @property
     def body(self) -> str:
-        """Body of the most likely class; empty if its name has none."""
-        return self.top1.car.body
+        """Body of the car; empty if the answer leaves it open, or if there is none."""
+        return self._named.body
 
     @property
     def year(self) -> int | None:
-        """Year of the most likely class; None if its name has none."""
-        return self.top1.car.year
+        """Model year of the car; None if the answer leaves it open, or if there is none."""
+        return self._named.year
+
+    @property
+    def _named(self) -> CarName:
+        return self.answer.car if self.answer else CarName(make="")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        answer = self.answer
+        answer, is_car = self.answer, self.reason is not Reason.NO_CAR
         return {
             "photo": text_name(self.photo),
-            "car": self.car,
-            "car_count": self.car_count,
+            "car": self.car if is_car else 0,
+            "car_count": self.car_count if is_car else 0,
             "box": list(self.box) if self.box else None,
             "accepted": self.accepted,
             "reason": str(self.reason),

@@ -9,7 +9,7 @@ Shapes: N photos, K classes, G groups of classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -79,6 +79,18 @@ def levels_of(classes: ClassNames) -> dict[str, Level]:
         index = {text: number for number, text in enumerate(groups)}
         levels[name] = Level(name, groups, np.array([index[text] for text in texts]))
     return levels
+
+
+def stated(car: CarName, level: str) -> CarName:
+    """What an answer at a level says of a car: its parts of that level; the others are empty.
+
+    >>> stated(CarName(make="BMW", model="M3", body="Coupe", year=2012), "make and body")
+    CarName(make='BMW', model='', body='Coupe', year=None)
+    """
+    parts = _PARTS.get(level)
+    if parts is None:
+        return car
+    return replace(CarName(make=""), **{part: getattr(car, part) for part in parts})
 
 
 def most_specific(probabilities: Mapping[str, Floats], minimum: float) -> NDArray[np.int64]:

@@ -45,9 +45,21 @@ def test_an_answer_has_its_parts(classifier: Classifier) -> None:
     assert len(answer.topk) == 3
     assert answer.top1 == answer.topk[0]
     assert answer.confidence == answer.topk[0].probability == max(c.probability for c in answer.topk)
-    assert f"{answer.make} {answer.model} {answer.body} {answer.year}" == answer.top1.name
     row = answer.to_dict()
     assert (row["class_name"], row["year"], len(row["topk"])) == (answer.top1.name, answer.year, 3)
+
+
+def test_make_model_body_and_year_are_those_that_the_answer_says() -> None:
+    """The first is sure of the class, the second of a BMW sedan, the third of nothing."""
+    for probabilities, expected in (
+        ([0.9, 0.06, 0.03, 0.01], ("BMW", "3 Series", "Sedan", 2012)),
+        ([0.5, 0.35, 0.1, 0.05], ("BMW", "", "Sedan", None)),
+        ([0.3, 0.26, 0.24, 0.2], ("", "", "", None)),
+    ):
+        answer = bmw_classifier(probabilities).predict(draw_car(0, 0))
+        assert (answer.make, answer.model, answer.body, answer.year) == expected
+        row = answer.to_dict()
+        assert tuple(row[part] for part in ("make", "model", "body", "year")) == expected
 
 
 def test_probabilities_are_those_of_evaluation(classifier: Classifier, small_run: Path, small_data: Path) -> None:

@@ -82,6 +82,8 @@ def test_where_no_car_is_found_nothing_is_accepted(classifier: Classifier, tmp_p
     wall = paint(tmp_path / "wall.png", YELLOW)
     (found,) = classifier.predict_cars(wall)
     assert (found.accepted, found.reason, found.box, found.car_count) == (False, "no car found", None, 1)
+    row = found.to_dict()
+    assert (row["car"], row["car_count"], row["make"], row["year"]) == (0, 0, "", None)
     assert found.topk == Classifier(classifier.engine, classifier.spec).predict(wall).topk  # of the whole photo
 
 

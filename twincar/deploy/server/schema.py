@@ -120,7 +120,7 @@ class CarItem(_Strict):
     alternatives: Annotated[list[str], Field(description="The most likely classes, if the answer is a group.")]
     class_name: Annotated[str, Field(description="The most likely class, whether or not it is probable enough.")]
     confidence: Annotated[float, Field(description="Its calibrated probability.")]
-    make: str
+    make: Annotated[str, Field(description="Of the answer, as are model, body and year; empty if it is left open.")]
     model: str
     body: str
     year: int | None
@@ -135,7 +135,7 @@ class PredictionItem(CarItem):
     """The prediction for one photo: for its main car, and in `cars` for each."""
 
     photo: Annotated[str, Field(description="Its file name, or its number.")]
-    car_count: Annotated[int, Field(description="Number of cars in the photo; 1 if the whole photo was taken.")]
+    car_count: Annotated[int, Field(description="Number of cars in the photo; 0 if none was found.")]
     cars: Annotated[list[CarItem], Field(description="All cars of the photo, with the same fields.")]
 
 
