@@ -37,11 +37,13 @@ from twincar.core.errors import MissingExtraError, TwinCarError, storage_errors
 from twincar.core.extras import how_to_install
 
 app = typer.Typer(
+    cls=options.Program,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Tells look-alike cars apart: from a photo to make, model, body and year.",
-    epilog="New here? 'twincar quickstart' draws cars, trains on them and shows every result, without network.",
+    help="Names the cars in photos: make, model, body and year. Also trains, checks, explains and serves such models.",
+    epilog="New here? 'twincar predict' says what to type to name cars. With twincar[train], 'twincar quickstart' "
+    "draws cars, trains on them and shows every result, without network.",
 )
 
 
@@ -105,6 +107,7 @@ def _fail(error: TwinCarError) -> None:
 
 # In the order in which users need them, which is that of --help.
 for verb in (
+    predict.predict,
     training.quickstart,
     data.prepare,
     data.audit,
@@ -116,7 +119,6 @@ for verb in (
     explain.compare,
     evaluate.report,
     predict.export,
-    predict.predict,
     similar.index,
     similar.similar,
     teach.teach,

@@ -97,7 +97,7 @@ def _candidate_rows(answer: Prediction | Failure) -> Iterator[list[str]]:
     from twincar.inference.results import Failure
 
     if isinstance(answer, Failure):
-        yield [text_name(answer.photo), "", "", f"error: {answer.error}", "", "", "", ""]
+        yield [text_name(answer.photo), f"error: {answer.error}", "", "", "", "", "", ""]
         return
     said = answer_text(answer)
     for candidate in answer.topk:
@@ -129,7 +129,8 @@ twincar predict finds the cars in photos and names them: make, model, body and y
 
   twincar predict PHOTO                  one photo or many, folders/ or 'patterns/*.jpg'
   twincar predict PHOTO --draw DIR       also write copies of the photos with boxes and names
-  twincar predict FOLDER --csv           for a spreadsheet; --json for programs
+  twincar predict -                      a photo, or paths of photos, from standard input
+  twincar predict FOLDER --csv > a.csv   for a spreadsheet; --json for programs
   twincar predict FOLDER --out DIR       any number of photos, to Parquet
   twincar predict PHOTO --model MODEL    with a model of yours
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from enum import StrEnum
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from twincar.core.errors import UsageError
 from twincar.core.options import Detect, DetectOptions
@@ -99,15 +102,43 @@ DetectorOption = Annotated[
     typer.Option("--detector", metavar="FILE", help="Another detector, an .onnx file.  [default: the bundled one]"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV, for machines.")]
+CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV, for spreadsheets: --csv > cars.csv")]
+
+
+class Program(TyperGroup):
+    """The program, which says what to type where a photo stands in the place of a verb."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the verb.
+
+        Raises:
+            UsageError: it is a file or a folder.
+        """
+        if args[0] not in self.commands and Path(args[0]).exists():
+            raise UsageError(
+                f"Expected a verb, but found {args[0]!r}. To name the cars in it: twincar predict {shlex.join(args)}"
+            )
+        return super().resolve_command(ctx, args)
 
 
 class Command(TyperCommand):
     """A verb whose option `--cluster` may have no value, which typer does not support."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments of the verb."""
-        return super().parse_args(ctx, _with_address(args))
+        """Parse the arguments of the verb.
+
+        Raises:
+            UsageError: an option stands where the value of another is expected, such as a folder.
+        """
+        filled = _with_address(args)
+        self._check_values(filled)
+        return super().parse_args(ctx, filled)
+
+    def _check_values(self, arguments: Sequence[str]) -> None:
+        options = {name: option for option in self.params for name in (*option.opts, *option.secondary_opts)}
+        for name, value in pairwise(takewhile(lambda argument: argument != "--", arguments)):
+            if value in options and name.startswith("-") and not getattr(options.get(name), "is_flag", True):
+                raise UsageError(f"Expected a value after {name}, but found the option {value}.")
 
 
 def _with_address(arguments: list[str]) -> list[str]:

@@ -91,8 +91,15 @@ def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None
     _write_utf8()
     writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({column: spreadsheet_cell(value) for column, value in row.items()} for row in rows)
+    writer.writerows({column: _csv_cell(value) for column, value in row.items()} for row in rows)
     sys.stdout.flush()  # while the error of a full disk can still be reported
+
+
+def _csv_cell(value: object) -> object:
+    """Numbers without an exponent, lists as one text."""
+    if isinstance(value, list):
+        value = "; ".join(map(str, value))
+    return f"{value:.6f}" if isinstance(value, float) else spreadsheet_cell(value)
 
 
 def _write_utf8() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -27,7 +28,7 @@ from twincar.cli.options import (
 )
 from twincar.cli.output import print_csv, print_json_lines, print_result, progress
 from twincar.core.errors import MissingExtraError, UsageError
-from twincar.core.extras import how_to_install
+from twincar.core.extras import how_to_install_alone
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Arithmetic, Cars, EngineName, ExportFormat, PredictOptions
 from twincar.core.wording import counted, percent
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from twincar.inference.batch import BatchResult
     from twincar.inference.classifier import Classifier
     from twincar.inference.results import Failure, Prediction
+
+log = logging.getLogger(__name__)
 
 ImagesArgument = Annotated[
     list[str] | None,
@@ -78,6 +81,7 @@ ClusterOption = Annotated[
         "address on this machine, a process a core.",
     ),
 ]
+_TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".xlsx", ".parquet")
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print one JSON object a line; with --out one in all.")]
 
 
@@ -137,8 +141,15 @@ def predict(
         raise typer.Exit(UsageError.exit_code)
     if cluster is not None and out is None:
         raise UsageError("Expected --cluster with --out: a folder or an address that all its machines reach.")
-    if out is not None and (as_csv or classes or backbone or draw or images == ["-"]):
-        raise UsageError("Expected --out with photos by name, and without --csv, --draw, --classes and --backbone.")
+    if as_csv and as_json:
+        raise UsageError("Expected one of --csv and --json, but found both.")
+    if out is not None and (as_csv or Path(out).suffix.casefold() in _TABLE_SUFFIXES):
+        raise UsageError(
+            f"Expected a folder with --out, which is written as Parquet, but found {'--csv' if as_csv else out}. CSV "
+            "goes to standard output: twincar predict PHOTOS --csv > cars.csv"
+        )
+    if out is not None and (classes or backbone or draw or images == ["-"]):
+        raise UsageError("Expected --out without --draw, --classes and --backbone, and with photos, not '-'.")
     if draw is not None and images == ["-"]:
         raise UsageError("Expected --draw with photos by name, not on standard input.")
     options = PredictOptions(
@@ -190,14 +201,19 @@ def _classifier(model: str, options: PredictOptions, class_file: Path | None, ba
 
 def _print_predictions(predictions: Iterable[Prediction | Failure], top_k: int, *, as_json: bool, as_csv: bool) -> int:
     """Print predictions as they are made; returns the number of photos that could not be read."""
-    from twincar.inference.results import Failure, by_photo, flat_columns, flat_row, photo_dict
+    from twincar.inference.results import Failure, Reason, by_photo, flat_columns, flat_row, photo_dict
 
-    failed = 0
+    photos = cars = named = failed = 0
 
     def counting() -> Iterator[Prediction | Failure]:
-        nonlocal failed
+        nonlocal photos, cars, named, failed
         for prediction in predictions:
-            failed += isinstance(prediction, Failure)
+            if isinstance(prediction, Failure):
+                failed += 1
+            else:
+                photos += prediction.car == 1
+                cars += prediction.reason is not Reason.NO_CAR
+                named += prediction.accepted
             yield prediction
 
     if as_json:
@@ -207,6 +223,8 @@ def _print_predictions(predictions: Iterable[Prediction | Failure], top_k: int, 
         print_csv(map(flat_row, counting()), flat_columns(top_k))
     else:
         print_answers(counting())
+    if photos > 1 and not on_terminal():
+        log.info("%s, %s: %d named, %d not.", counted(photos, "photo"), counted(cars, "car"), named, cars - named)
     return failed
 
 
@@ -216,8 +234,8 @@ def _predict_many(
     """Write the predictions to a folder; returns the number of photos that could not be read."""
     try:
         from twincar.inference.batch import predict_many
-    except ModuleNotFoundError as error:  # of the extras that bring Parquet this one is the small one
-        raise MissingExtraError(f"Writing Parquet needs {error.name}: {how_to_install('ray')}") from None
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"Writing Parquet needs {error.name}: {how_to_install_alone('pyarrow')}") from None
 
     with progress("Answering for photos") as on_photo:
         done = predict_many(images, out, model=model, options=options, cluster=cluster, on_photo=on_photo)

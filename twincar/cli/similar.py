@@ -18,7 +18,7 @@ from twincar.cli.options import (
 )
 from twincar.cli.output import print_csv, print_json, print_result, print_table, progress
 from twincar.core.errors import MissingExtraError, UsageError
-from twincar.core.extras import how_to_install
+from twincar.core.extras import how_to_install_alone
 from twincar.core.options import Cars
 from twincar.core.user_files import text_name
 from twincar.core.wording import counted
@@ -51,8 +51,8 @@ def index(
     """
     try:
         from twincar.inference.photo_index import index
-    except ModuleNotFoundError as error:  # of the extras that bring Parquet this one is the small one
-        raise MissingExtraError(f"Writing Parquet needs {error.name}: {how_to_install('ray')}") from None
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"Writing Parquet needs {error.name}: {how_to_install_alone('pyarrow')}") from None
 
     named, detection = model_or_bundled(model), detect_options(detect, detector)
     with progress("Indexing photos") as on_photo:

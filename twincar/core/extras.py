@@ -14,6 +14,7 @@ ALL = "all"
 
 # Modules whose distribution has another name, apart from hyphens for underscores.
 _DISTRIBUTION_OF = {"cv2": "opencv-python-headless", "pil": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+_VERBS_WITHOUT_EXTRAS = {"predict", "similar", "index", "teach"}
 _REQUIREMENT = re.compile(r"(?P<package>[\w.-]+)[^;]*(;.*extra == ['\"](?P<extra>[\w-]+)['\"])?")
 
 
@@ -44,13 +45,20 @@ def installed_version(package: str) -> str | None:
         return None
 
 
+def how_to_install_alone(package: str) -> str:
+    """The pip command that installs one package, in the version that the extras ask for, and not a whole extra."""
+    asked = [line.partition(";")[0].strip() for line in _requirements()]
+    return f"pip install '{next((line for line in asked if _name_in(line) == package), package)}'"
+
+
 def how_to_install(module: str, words: Collection[str] = ()) -> str:
     """The pip command that installs a missing module.
 
     Args:
         module: its name, such as 'cv2' or 'lightning.pytorch'.
         words: the words of the command that needs it. If several extras include the module, the one whose name is among
-            the words is chosen, such as 'serve'; otherwise 'train', because most verbs need more of it.
+            the words is chosen, such as 'serve'; a verb that works without extras needs the package alone; otherwise
+            'train' is chosen, because most verbs need more of it.
     """
     top = module.partition(".")[0].lower()
     package = _DISTRIBUTION_OF.get(top, top.replace("_", "-"))
@@ -60,7 +68,14 @@ def how_to_install(module: str, words: Collection[str] = ()) -> str:
     if not extras:
         return f"pip install 'twincar[{ALL}]'"
     named = [extra for extra in extras if extra in words]
+    if not named and _VERBS_WITHOUT_EXTRAS & set(words):
+        return how_to_install_alone(package)
     return f"pip install 'twincar[{(named or sorted(extras, key=lambda extra: extra != 'train'))[0]}]'"
+
+
+def _name_in(requirement: str) -> str:
+    match = _REQUIREMENT.match(requirement)
+    return match["package"] if match else ""
 
 
 def _requirements() -> list[str]:

@@ -239,7 +239,8 @@ def flat_row(prediction: Prediction | Failure) -> dict[str, Any]:
 
 def flat_columns(top_k: int) -> list[str]:
     """The columns of a table of `flat_row`s that people read: without those that summarise others."""
-    columns = ["photo", "car", "car_count", *BOX_COLUMNS, "answer", "level", "reason", "class_name", "confidence"]
+    columns = ["photo", "car", "car_count", *BOX_COLUMNS, "answer", "level", "level_probability"]
+    columns += ["alternatives", "reason", "class_name", "confidence"]
     columns += ["make", "model", "body", "year"]
     columns += [f"{name}{rank}" for rank in range(2, top_k + 1) for name in ("class_name", "probability")]
     return [*columns, "error"]

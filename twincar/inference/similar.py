@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twincar.core.errors import DataError, MissingExtraError, UsageError
-from twincar.core.extras import how_to_install
+from twincar.core.extras import how_to_install_alone
 from twincar.core.listing import Skipped, find_photos
 from twincar.core.machine import compute_threads
 from twincar.core.options import DetectOptions
@@ -135,8 +135,8 @@ def similar(
     path = MODEL if model is None else find_model(model)
     index = Path(among) if Path(among).is_file() else None
     if index is not None:
-        if find_spec("pyarrow") is None:  # of the extras that bring it, that of ray is the small one
-            raise MissingExtraError(f"Searching an index needs pyarrow: {how_to_install('ray')}")
+        if find_spec("pyarrow") is None:
+            raise MissingExtraError(f"Searching an index needs pyarrow: {how_to_install_alone('pyarrow')}")
         _check_model(index, path)
     classifier = Classifier.load(path, detection=detection)
     embedded = classifier.embed([photo])

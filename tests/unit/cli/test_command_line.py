@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from colour_model import GREEN, RED, paint_street, write_model
+from colour_model import GREEN, RED, YELLOW, paint, paint_street, write_model
 from command_line import Stdin, run
 from conftest import REAL_PHOTOS, draw_car, write_class_folders
 from detector_files import constant_detector
@@ -253,6 +254,38 @@ def test_predict_names_each_car_of_a_photo(tmp_path: Path) -> None:
     assert "without --detect never" in refused(2, *command, "--detect", "never")
     assert "not on standard input" in refused(2, "predict", "-", "--model", model, "--draw", tmp_path / "more")
     assert "no such file" in refused(2, "predict", street, "--model", model, "--detector", tmp_path / "gone.onnx")
+
+
+def test_an_option_in_the_place_of_a_value_and_two_forms_at_once_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "a value after --draw, but found the option --csv" in refused(2, "predict", "car.jpg", "--draw", "--csv")
+    assert "one of --csv and --json" in refused(2, "predict", "car.jpg", "--csv", "--json")
+    assert "but found cars.csv. CSV goes to standard output" in refused(2, "predict", "car.jpg", "--out", "cars.csv")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_photo_in_the_place_of_a_verb_gets_the_command(tmp_path: Path) -> None:
+    draw_car(0, 0).save(tmp_path / "my car.jpg")
+    assert f"twincar predict '{tmp_path}/my car.jpg'" in refused(2, tmp_path / "my car.jpg")
+    assert "No such command" in refused(2, "predikt")
+
+
+def test_a_table_of_several_photos_is_counted_and_says_how_sure_its_answers_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = write_model(tmp_path / "colours.onnx")
+    photos = [paint(tmp_path / f"{number}.png", colour) for number, colour in enumerate((RED, GREEN, YELLOW))]
+    result = run("predict", *photos, "--model", model, "--csv")
+    assert "3 photos, 3 cars: 2 named, 1 not." in caplog.text
+    red, green, yellow = csv.DictReader(io.StringIO(result.stdout))
+    assert (red["level"], red["level_probability"], red["alternatives"]) == ("class", red["confidence"], "")
+    assert (green["answer"], green["make"], green["year"]) == ("Volvo C30 Hatchback", "Volvo", "")
+    assert green["alternatives"] == "Volvo C30 Hatchback 2012; Volvo C30 Hatchback 2009"
+    assert float(green["level_probability"]) > float(green["confidence"])
+    assert (yellow["reason"], yellow["make"], yellow["level_probability"]) == ("not sure", "", "")
+    assert re.fullmatch(r"0\.\d{6}", red["probability2"])  # no exponent
 
 
 def test_predict_reads_standard_input(small_run: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ REQUIREMENTS = [
     "nncf>=3.0; extra == 'quantize'",
     "openvino>=2025.2; extra == 'quantize'",
     "pyarrow>=18; extra == 'train'",
+    "jinja2>=3.1; extra == 'train'",
 ]
 
 
@@ -36,7 +37,7 @@ def test_packages_are_sorted_by_the_extra_that_brings_them() -> None:
         "openvino": ["openvino"],
         "serve": ["fastapi", "prometheus-client"],
         "cluster": ["ray", "pyarrow"],
-        "train": ["opencv-python-headless", "pyarrow"],
+        "train": ["opencv-python-headless", "pyarrow", "jinja2"],
         "quantize": ["nncf", "openvino"],
     }
 
@@ -51,6 +52,8 @@ def test_packages_are_sorted_by_the_extra_that_brings_them() -> None:
         ("prometheus_client", (), "pip install 'twincar[serve]'"),
         ("pyarrow", ("twincar", "prepare"), "pip install 'twincar[train]'"),
         ("pyarrow.parquet", ("twincar", "cluster"), "pip install 'twincar[cluster]'"),
+        ("jinja2", ("twincar", "similar", "car.jpg"), "pip install 'jinja2>=3.1'"),
+        ("pyarrow", ("twincar", "teach", "cars"), "pip install 'pyarrow>=18'"),
         ("openvino", ("twincar", "export"), "pip install 'twincar[openvino]'"),
         ("nncf.quantization", ("twincar", "export"), "pip install 'twincar[quantize]'"),
         ("something_else", (), "pip install 'twincar[all]'"),

@@ -99,10 +99,13 @@ def open_source(
 
 
 def _open_folder(folder: Path, splits: tuple[str, ...], *, allow_untrained: bool) -> Source:
-    from twincar.data.sources import devkit, folders, parquet
+    from twincar.data.sources import devkit, folders
 
-    if parquet.holds_parquet(folder):
-        return parquet.open_parquet(folder, splits, description=str(folder), allow_untrained=allow_untrained)
+    if any(folder.glob("*.parquet")) or any(folder.glob("data/*.parquet")):
+        from twincar.data.sources import parquet
+
+        if parquet.holds_parquet(folder):
+            return parquet.open_parquet(folder, splits, description=str(folder), allow_untrained=allow_untrained)
     if devkit.find_in_release(folder, devkit.META):
         return devkit.open_devkit(folder, splits)
     if devkit.find_in_release(folder, devkit.MERGED):
