@@ -263,13 +263,14 @@ def _print_calibration(evaluation: Evaluation) -> None:
     rows = []
     for found in evaluation.levels:
         answered, precision = (_with_limits(found.intervals.get(name)) for name in ("answered", "precision"))
-        rows.append([found.level, *(str(found.intervals[name]) for name in ("accuracy", "ece")), answered, precision])
-    print_table(["level", "accuracy", "ECE", "answers at this level", "of these, right"], rows)
+        accuracy, ece = (str(found.intervals[name]) for name in ("accuracy", "ece"))
+        rows.append([found.level, str(found.photos), accuracy, ece, answered, precision])
+    print_table(["level", "photos", "accuracy", "ECE", "answers at this level", "of these, right"], rows)
     rejection, rest = evaluation.rejection, ""
     if rejection.accuracy_of_rejected is not None:
         rest = f"; rejected: {percent(1 - rejection.accepted)}, accuracy {rejection.accuracy_of_rejected:.3f}"
     typer.echo(
-        f"\nAccepted as known cars: {percent(rejection.accepted)} of photos, accuracy "
+        f"\nNot rejected as unknown cars: {percent(rejection.accepted)} of photos, accuracy "
         f"{rejection.accuracy_of_accepted:.3f}{rest}. Area under the risk-coverage curve: "
         f"{evaluation.risk_coverage.area:.4f}"
     )

@@ -62,7 +62,7 @@ CarsOption = Annotated[
 ]
 DrawOption = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Also write the photos with boxes and names to a new or empty folder."),
+    typer.Option(metavar="DIR", help="Also write the photos with boxes, numbers and names to a new or empty folder."),
 ]
 TopKOption = Annotated[int, typer.Option(min=1, help="Candidates a car.")]
 BackboneOption = Annotated[str, typer.Option(help="Of .pth weights.  [default: efficientnetv2_rw_s]")]
@@ -81,6 +81,7 @@ ClusterOption = Annotated[
         "address on this machine, a process a core.",
     ),
 ]
+_MODEL_SUFFIXES = (".onnx", ".safetensors", ".pth", ".pt")
 _TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".xlsx", ".parquet")
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print one JSON object a line; with --out one in all.")]
 
@@ -141,13 +142,10 @@ def predict(
         raise typer.Exit(UsageError.exit_code)
     if cluster is not None and out is None:
         raise UsageError("Expected --cluster with --out: a folder or an address that all its machines reach.")
-    if as_csv and as_json:
-        raise UsageError("Expected one of --csv and --json, but found both.")
-    if out is not None and (as_csv or Path(out).suffix.casefold() in _TABLE_SUFFIXES):
-        raise UsageError(
-            f"Expected a folder with --out, which is written as Parquet, but found {'--csv' if as_csv else out}. CSV "
-            "goes to standard output: twincar predict PHOTOS --csv > cars.csv"
-        )
+    _check_images(images)
+    _check_forms(as_json=as_json, as_csv=as_csv, out=out)
+    if cluster is not None and out is None:
+        raise UsageError("Expected --cluster with --out: a folder or an address that all its machines reach.")
     if out is not None and (classes or backbone or draw or images == ["-"]):
         raise UsageError("Expected --out without --draw, --classes and --backbone, and with photos, not '-'.")
     if draw is not None and images == ["-"]:
@@ -178,6 +176,25 @@ def predict(
     if failed:
         typer.echo(f"{counted(failed, 'photo')} could not be read.", err=True)
         raise typer.Exit(1)
+
+
+def _check_images(images: list[str]) -> None:
+    """Raise an error for a run or the file of a model: otherwise the figures of the run would be named."""
+    for image in images:
+        path = Path(image)
+        if (path / "best.safetensors").is_file() or (path.suffix in _MODEL_SUFFIXES and path.is_file()):
+            raise UsageError(f"Expected photos, but {image} is a model. Name it by an option: --model {image}")
+
+
+def _check_forms(*, as_json: bool, as_csv: bool, out: str | None) -> None:
+    """Raise an error for two forms of the results, or for a table in the place of a folder."""
+    if as_csv and as_json:
+        raise UsageError("Expected one of --csv and --json, but found both.")
+    if out is not None and (as_csv or Path(out).suffix.casefold() in _TABLE_SUFFIXES):
+        raise UsageError(
+            f"Expected a folder with --out, which is written as Parquet, but found {'--csv' if as_csv else out}. CSV "
+            "goes to standard output: twincar predict PHOTOS --csv > cars.csv"
+        )
 
 
 def _classifier(model: str, options: PredictOptions, class_file: Path | None, backbone: str) -> Classifier:

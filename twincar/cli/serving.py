@@ -17,6 +17,7 @@ from twincar.cli.options import (
     detect_options,
     model_or_bundled,
 )
+from twincar.core.errors import UsageError
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, EngineName
 
 
@@ -115,6 +116,12 @@ def demo(
     ] = None,
 ) -> None:
     """Try a model in the browser: the answer for each car in a photo, its probability and a heatmap."""
+    if space and static:
+        raise UsageError("Expected one of --space and --static, but found both.")
+    if (space or static) and (host or port):
+        raise UsageError("Expected --host and --port without --space and --static, which serve nothing.")
+    if runtime and not static:
+        raise UsageError("Expected --runtime with --static DIR.")
     named = model_or_bundled(model)
     if space:
         from twincar.deploy.space import write_space

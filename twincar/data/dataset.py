@@ -132,7 +132,7 @@ class PreparedData:
             counts = count_splits(self.annotations)
             found = ", ".join(f"{split} ({count})" for split, count in counts.items())
             raise DataError(
-                f"Expected photos in the split {name!r} of {self.folder}, but it has none; there are {found}. "
+                f"Expected photos in the split {str(name)!r} of {self.folder}, but it has none; there are {found}. "
                 "Choose one of these, or prepare a source that has the split."
             )
         return chosen
@@ -155,7 +155,7 @@ class PreparedData:
         chosen = self.split(name)
         if any(annotation.label is None for annotation in chosen):
             raise DataError(
-                f"Expected labels in the split {name!r} of {self.folder}, but it has photos without labels. "
+                f"Expected labels in the split {str(name)!r} of {self.folder}, but it has photos without labels. "
                 "Evaluate another split, or look at the predictions with twincar predict."
             )
         return chosen

@@ -19,7 +19,7 @@ from twincar.inference.results import Box, Failure, Prediction, Reason, by_photo
 
 # The palette of Okabe and Ito without black, which is safe for colour-blind people.
 _COLORS = ("#E69F00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
-_LONGER, _SHORTER = 800, 200  # least pixels of the sides; a smaller photo is enlarged, so that names fit
+_LONGER, _SHORTER = 400, 200  # least pixels of the sides; a smaller photo is enlarged, so that names fit
 _LONGEST = 4000  # to which a strip is enlarged at most
 _TEXT, _TEXT_IN_STRIP = 1 / 40, 1 / 8  # height of the text, as a share of the longer and at most of the shorter side
 _MANY = 12  # cars above which the text becomes smaller
@@ -38,7 +38,10 @@ def draw_all(predictions: Iterable[Prediction | Failure], folder: Path) -> Itera
         PhotoError: a photo cannot be read again.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"Expected a new or an empty folder for --draw, but {folder} holds something already.")
+        raise UsageError(
+            f"Expected a new or an empty folder for --draw, but {folder} holds something already. Delete it, or name "
+            "another."
+        )
     return _draw_each(predictions, folder)
 
 
@@ -58,7 +61,10 @@ def _draw_each(predictions: Iterable[Prediction | Failure], folder: Path) -> Ite
 
 
 def draw_cars(photo: Image.Image, cars: Sequence[Prediction]) -> Image.Image:
-    """A copy of an upright RGB photo with a box around each car and its name at the box; a small photo is enlarged."""
+    """A copy of an upright RGB photo with a box around each car, and its number and name at the box.
+
+    A photo of less than 400 pixels is enlarged, so that names can be read; others keep their size.
+    """
     longer, shorter = max(photo.size), min(photo.size)
     scale = max(1.0, _LONGER / longer, min(_SHORTER / shorter, _LONGEST / longer))
     size = round(photo.width * scale), round(photo.height * scale)
@@ -85,10 +91,12 @@ def draw_cars(photo: Image.Image, cars: Sequence[Prediction]) -> Image.Image:
 
 
 def _label(car: Prediction) -> str:
-    if car.answer:
-        return f"{car.answer.name} {percent(car.answer.probability)}"
+    """Its number, if there are several cars, and its name."""
     short = {Reason.UNKNOWN_CAR: "unknown car", Reason.TOO_SMALL: "too small"}
-    return short.get(car.reason, str(car.reason))
+    name = short.get(car.reason, str(car.reason))
+    if car.answer:
+        name = f"{car.answer.name} {percent(car.answer.probability)}"
+    return f"{car.car} {name}" if car.car_count > 1 else name
 
 
 def _scaled(box: Box | None, scale: float, size: tuple[int, int]) -> Box:

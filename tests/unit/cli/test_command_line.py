@@ -266,6 +266,12 @@ def test_an_option_in_the_place_of_a_value_and_two_forms_at_once_are_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_model_in_the_place_of_a_photo_is_refused(small_run: Path, tmp_path: Path) -> None:
+    """Otherwise the figures of the run would be named, and by another model."""
+    for model in (small_run, write_model(tmp_path / "colours.onnx")):
+        assert f"Expected photos, but {model} is a model" in refused(2, "predict", model, "car.jpg")
+
+
 def test_a_photo_in_the_place_of_a_verb_gets_the_command(tmp_path: Path) -> None:
     draw_car(0, 0).save(tmp_path / "my car.jpg")
     assert f"twincar predict '{tmp_path}/my car.jpg'" in refused(2, tmp_path / "my car.jpg")

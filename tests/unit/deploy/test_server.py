@@ -635,6 +635,26 @@ def test_a_process_without_torch_answers_as_predict_does(exported: Path) -> None
         assert ours == pytest.approx({c.name: c.probability for c in prediction.topk}, abs=1e-6)
         assert len(answer["explanation"]["heatmap"]) == 2
     assert (started.returncode, "Traceback" in errors) == (130, False)
+    assert "Ctrl-C again" in errors
+    assert errors.endswith("Stopped; every request in progress was finished.\n")
+
+
+def test_a_second_ctrl_c_does_not_wait_for_what_is_under_way(exported: Path) -> None:
+    with process(exported) as (started, address):
+        connection = http.client.HTTPConnection(*address, timeout=20)
+        connection.putrequest("POST", "/v1/predict")
+        connection.putheader("Content-Type", "multipart/form-data; boundary=x")
+        connection.putheader("Content-Length", "1000")
+        connection.putheader("Expect", "100-continue")
+        connection.endheaders()
+        assert connection.sock.recv(1000).startswith(b"HTTP/1.1 100")  # it has begun to read
+        started.send_signal(signal.SIGINT)
+        until(lambda: refuses(address))
+        started.send_signal(signal.SIGINT)
+        errors = started.communicate(timeout=30)[1]
+    assert started.returncode == 130
+    assert errors.endswith("Stopped; requests in progress were not finished.\n")
+    assert "Traceback" not in errors
 
 
 def test_told_to_stop_it_drains_and_finishes_what_is_under_way(exported: Path) -> None:

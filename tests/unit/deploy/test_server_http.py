@@ -111,6 +111,11 @@ def test_head_is_answered_as_get_without_a_body(shared_server: tuple[str, int]) 
     assert connection.getresponse().status == 405
 
 
+def test_an_address_with_a_slash_too_many_is_not_redirected(client: TestClient) -> None:
+    """Behind a proxy, the server would name an address that is not the client's."""
+    refused(client.post("/v1/predict/", files={"photos": b"x"}), 404, "Not Found")
+
+
 def test_base64_in_every_shape_programs_send(client: TestClient) -> None:
     photo = jpeg((250, 251, 252), (60, 41))
     text = in_base64(photo)

@@ -298,6 +298,18 @@ def test_npm_is_asked_for_where_it_is_missing(
     assert "--runtime FILE" in failed.stderr
 
 
+def test_options_that_would_do_nothing_are_refused(tmp_path: Path) -> None:
+    static, space = ("--static", tmp_path / "page"), ("--space", tmp_path / "space")
+    for options, message in (
+        ((*static, *space), "one of --space and --static"),
+        ((*static, "--port", 80), "without --space and --static"),
+        (("--runtime", tmp_path / "ort.tgz"), "--runtime with --static"),
+    ):
+        failed = run("demo", *options)
+        assert (failed.returncode, message in failed.stderr) == (2, True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_is_not_empty_and_a_model_for_torch_are_refused(tmp_path: Path, colour_model: Path) -> None:
     with pytest.raises(UsageError, match="empty folder for the page"):
         write_static_demo(colour_model, tmp_path)

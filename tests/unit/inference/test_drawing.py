@@ -59,7 +59,7 @@ def test_labels_stay_in_the_photo_and_are_legible_at_any_size(
     width, height = size
     corners = [(0, 0, width // 3, height // 3), (width * 2 // 3, height * 2 // 3, width, height)]
     picture = draw_cars(Image.new("RGB", size), cars(*corners, (0, 0, width, height)))
-    assert (max(picture.size), min(picture.size)) >= (800, 200)
+    assert (max(picture.size), min(picture.size)) >= (400, 200)
     for (left, top, right, bottom), (wide, high) in labels:
         assert 0 <= left < right <= wide
         assert top >= 0
@@ -90,6 +90,13 @@ def test_what_is_written_says_why_there_is_no_name() -> None:
         (Reason.NOT_SURE, "not sure"),
     ):
         assert drawing._label(replace(SURE, answer=None, reason=reason)) == text
+    assert [drawing._label(car) for car in cars((0, 0, 5, 5), None)] == [
+        f"{number} BMW 3 Series Sedan 2012 97.0%" for number in (1, 2)
+    ]
+
+
+def test_a_photo_of_ordinary_size_keeps_it() -> None:
+    assert draw_cars(Image.new("RGB", (600, 400)), cars((20, 30, 200, 300))).size == (600, 400)
 
 
 def test_text_is_black_on_light_and_white_on_dark_colours() -> None:

@@ -16,7 +16,7 @@ async function start() {
   listen();
   settings = await (await fetch("settings.json")).json();
   find("notices").append(...settings.notices.flatMap(({ text, file }) => [link(text, file), " "]));
-  find("known").textContent = `The ${settings.model.classes.length} cars that it knows`;
+  find("known").textContent = `The ${settings.model.classes.length} cars that it knows${until(settings.model.classes)}`;
   find("classes").replaceChildren(...names(settings.model.classes.map(({ name }) => name).sort()));
   showExamples();
   const files = Object.values(settings.files).filter(Boolean);
@@ -25,6 +25,12 @@ async function start() {
   find("size").textContent =
     `The first photo loads ${megabytes(total())} MB, once: the model, the detector and what computes them.`;
   show("load", true);
+}
+
+// ", up to 2012": a newer car cannot be named.
+function until(classes) {
+  const latest = Math.max(...classes.map(({ year }) => year ?? 0));
+  return latest ? `, up to ${latest}` : "";
 }
 
 const total = () => Object.values(settings.files).reduce((sum, file) => sum + (file?.bytes ?? 0), 0);
@@ -72,6 +78,7 @@ async function handIn(file) {
     document.body.dataset.milliseconds = Math.round(performance.now() - started);
     showBoxes();
     choose(0);
+    find("answers").scrollIntoView({ block: "nearest" }); // on a phone it is below the photo
   } catch (error) {
     if (number !== latest) return;
     if (error.isPhoto) ["scene", "under"].forEach((id) => show(id, false));

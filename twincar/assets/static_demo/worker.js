@@ -31,14 +31,17 @@ async function load({ settings, threads }, onReceived) {
   );
   ort.env.logLevel = "error";
   Object.assign(ort.env.wasm, { wasmBinary: runtime, numThreads: threads });
-  const session = await ort.InferenceSession.create(network);
-  if (finder) detector = { header: settings.detector, session: await ort.InferenceSession.create(finder) };
+  const quiet = { logSeverityLevel: 3 }; // errors
+  const session = await ort.InferenceSession.create(network, quiet);
+  if (finder) detector = { header: settings.detector, session: await ort.InferenceSession.create(finder, quiet) };
   classifier = { session, head: await readHead(session) };
 }
 
 // The bytes of a file that is stored compressed, so that it is small on any host; some hosts unpack it themselves.
 async function fetchFile({ name }, onBytes) {
-  const response = await fetch(name);
+  const response = await fetch(name).catch(() => {
+    throw new Error("The model is not on this device yet, and the network does not answer. Try again with a network.");
+  });
   if (!response.ok) throw new Error(`Expected the file ${name} on this site, but its answer was ${response.status}.`);
   const parts = [];
   for (let reader = response.body.getReader(), part; !(part = await reader.read()).done; ) {

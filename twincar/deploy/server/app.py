@@ -84,6 +84,7 @@ def create_app(
         docs_url=None,  # FastAPI's own page loads its scripts from the internet
         redoc_url=None,
         openapi_url=None,  # FastAPI's own route would not require the key
+        redirect_slashes=False,  # behind a proxy the address of such a redirect is not the one of the client
         servers=[{"url": settings.root_path}] if settings.root_path else None,
         lifespan=service.running,
     )

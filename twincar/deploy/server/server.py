@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
 import socket
 import time
@@ -39,6 +40,8 @@ _HEAD_BYTES = 16 * 1024  # of a request's line and headers
 _HEAD_SECONDS = 10.0  # for them to arrive, and for the rest of a refused request
 _READING_SECONDS = 30.0  # for a client to read its response
 _CONNECTIONS = 512  # at one time
+_INTERRUPTED = 130  # exit code after Ctrl-C
+_FINISHED = "Stopped; every request in progress was finished."
 _NO_LOGIN = "There is no login: whoever reaches port %d of this machine can use it. --api-key-file FILE requires a key."
 
 
@@ -136,8 +139,12 @@ class DrainingServer(uvicorn.Server):
         self._stop_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain on SIGTERM; stop at once on Ctrl-C."""
+        """Drain on SIGTERM; on Ctrl-C finish the requests in progress, and at the second one end without them."""
+        if sig != signal.SIGTERM and self.should_exit:
+            logger.warning("Stopped; requests in progress were not finished.")
+            os._exit(_INTERRUPTED)  # to cancel them would log a traceback each
         if sig != signal.SIGTERM:
+            logger.info("Stopping: requests in progress are finished first; Ctrl-C again does not wait for them.")
             super().handle_exit(sig, frame)
         elif self._stop_at is not None:
             self._stop_at = 0.0
@@ -193,9 +200,12 @@ def serve(
             if not settings.api_key and not ip_address(address.partition("%")[0]).is_loopback:
                 logger.warning(_NO_LOGIN, actual_port)
             http_server.run([bound])
+    except KeyboardInterrupt:
+        logger.info(_FINISHED)
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
-    logger.info("Stopped; every request in progress was finished.")
+    logger.info(_FINISHED)
 
 
 def server(
