@@ -140,8 +140,6 @@ def predict(
     if not images:
         typer.echo(how_to_predict(), err=True)
         raise typer.Exit(UsageError.exit_code)
-    if cluster is not None and out is None:
-        raise UsageError("Expected --cluster with --out: a folder or an address that all its machines reach.")
     _check_images(images)
     _check_forms(as_json=as_json, as_csv=as_csv, out=out)
     if cluster is not None and out is None:
