@@ -53,6 +53,7 @@ class Skip(StrEnum):
     TOO_DEEP = f"more than {_DEEPEST} folders deep"
     UNREADABLE = "not readable"
     NO_CLASS = "photo outside the class folders"
+    NO_PHOTOS = "class folder without photos"
     OTHER_FOLDER = "photo in a folder beside the splits"
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from twincar.core.labels import ClassNames, class_key, shorten
+from twincar.core.wording import counted
 from twincar.data.dataset import SPLITS, Annotation
 
 IMBALANCE = 10
@@ -22,6 +23,23 @@ class ClassIssue:
 
     reason: str
     detail: str
+
+
+def find_conflicts(annotations: Sequence[Annotation], classes: ClassNames) -> list[ClassIssue]:
+    """Photos that are in several classes, byte for byte: one of the labels is wrong."""
+    labels: defaultdict[str, set[int]] = defaultdict(set)
+    for photo in annotations:
+        if photo.label is not None:
+            labels[photo.sha256].add(photo.label)
+    several = [sorted(found) for found in labels.values() if len(found) > 1]
+    if not several:
+        return []
+    first, second, *_ = (classes[label] for label in several[0])
+    detail = (
+        f"{counted(len(several), 'photo')} in several classes, byte for byte, such as one of {first!r} and {second!r}: "
+        "'twincar audit --deep' lists them, and 'twincar prepare --exclude' leaves them out"
+    )
+    return [ClassIssue("photo in several classes", detail)]
 
 
 def find_class_issues(

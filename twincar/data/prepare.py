@@ -19,7 +19,7 @@ from twincar.core.portable import rename_folder
 from twincar.core.progress import Progress
 from twincar.core.version import __version__
 from twincar.data.boxes import BoxFault, describe_boxes
-from twincar.data.class_issues import find_lacking
+from twincar.data.class_issues import find_conflicts, find_lacking
 from twincar.data.cropping import digest_of_detector, open_cropper
 from twincar.data.dataset import Annotation, PreparedData, count_splits, write_prepared
 from twincar.data.exclusions import read_exclusions
@@ -199,6 +199,7 @@ def _prepared_before(out: Path, request: _Request) -> PreparedData:
 
 def _build(request: _Request, folder: Path, on_photo: Progress | None) -> None:
     source, options = request.source, request.options
+    _check_listing(request)
     if source.make:
         source = source.make(folder, on_photo)
     report = audit_source(
@@ -232,11 +233,24 @@ def _build(request: _Request, folder: Path, on_photo: Progress | None) -> None:
         "notes": [
             *source.notes,
             *(f"{issue.detail}." for issue in find_lacking(annotations, classes)),
+            *(f"{issue.detail}." for issue in find_conflicts(annotations, classes)),
             *describe_boxes(report.boxes),
         ],
         "skipped": dict(source.skipped),
     }
     write_prepared(folder, classes, annotations, manifest)
+
+
+def _check_listing(request: _Request) -> None:
+    """Raise an error for classes of a single listed photo before cars are searched in all photos, which takes long."""
+    source, options = request.source, request.options
+    if request.cropper is None or options.singletons or options.open_set or source.photo_root is None:
+        return
+    rows = [row for row in source.rows() if row.name not in request.excluded]
+    counts = Counter(row.label for row in rows if row.split == "train" and isinstance(row.label, int))
+    few = [label for label, count in sorted(counts.items()) if count == 1]
+    if few and not any(row.split == "val" for row in rows):
+        raise no_validation([source.classes[label] for label in few], len(source.classes))
 
 
 def _split(report: AuditReport, names: ClassNames, request: _Request) -> tuple[ClassNames, list[Annotation]]:

@@ -424,3 +424,21 @@ def test_original_release_on_real_photos(real_photos: Path, tmp_path: Path) -> N
     assert data.manifest["photos"] == {"train": 392, "val": 196, "test": 196}
     assert data.photo_root == (real_photos / "devkit_sample").resolve()
     assert len(data.classes) == 196
+
+
+def test_a_photo_in_two_classes_is_noted(source: Path, tmp_path: Path) -> None:
+    first, second = (sorted((source / "train" / name).iterdir())[0] for name in CLASSES[:2])
+    shutil.copy(first, second)
+    (note,) = prepare(str(source), tmp_path / "out").manifest["notes"]
+    assert note.startswith("1 photo in several classes, byte for byte, such as one of ")
+    assert all(repr(name) in note for name in CLASSES[:2])
+
+
+def test_a_single_photo_of_a_class_is_told_before_cars_are_searched(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twincar.data.prepare.audit_source", None)  # it would be called
+    for path in sorted((source / "train" / CLASSES[3]).iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(DataError, match=f"1 of 4 classes have fewer: '{CLASSES[3]}'"):
+        prepare(str(source), tmp_path / "out", PrepareOptions(crop="detect"))

@@ -100,11 +100,14 @@ def test_two_spellings_of_a_class_in_one_split_are_refused(tmp_path: Path) -> No
         open_source(str(tmp_path))
 
 
-def test_empty_class_folder_is_named(tmp_path: Path) -> None:
+def test_an_empty_class_folder_is_skipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     photos_below(tmp_path / "train" / "A", tmp_path / "train" / "B")
     (tmp_path / "train" / "Lost").mkdir()
-    with pytest.raises(DataError, match="1 of 3 have none: 'Lost'"):
-        open_source(str(tmp_path))
+    caplog.set_level("INFO", "twincar")
+    source = open_source(str(tmp_path))
+    assert source.classes.names == ("A", "B")
+    assert source.skipped == {"class folder without photos": 1}
+    assert f"such as {tmp_path / 'train' / 'Lost'}" in caplog.text
 
 
 def test_folders_beside_the_splits_and_loose_photos_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

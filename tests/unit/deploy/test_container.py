@@ -72,9 +72,7 @@ def test_a_step_cannot_change_files_of_this_machine(tmp_path: Path) -> None:
 
 
 def test_all_that_is_copied_is_in_the_context() -> None:
-    allowed = {
-        line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[0] == "!"
-    }
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[0] == "!"}
     copied = [rest.split() for stage in stages() for kind, rest in stage.steps if kind == "COPY"]
     wanted = {name for words in copied if not words[0].startswith("--from=") for name in words[:-1]}
     assert wanted == allowed

@@ -113,6 +113,13 @@ def test_a_photo_of_one_car_from_edge_to_edge_is_taken_whole() -> None:
     assert boxes(finder(Car(5, 5, 95, 77, 0.2), behind)) == [((60, 0, 100, 30), True)]  # the sure one is more prominent
 
 
+def test_a_box_around_the_whole_photo_gives_way_to_a_car_within_that_is_far_surer() -> None:
+    """As for a photo with black bars; from 1.4 times its probability on."""
+    within = (30, 20, 70, 60)
+    assert boxes(finder(Car(0, 0, 100, 80, 0.6), Car(*within, 0.84))) == [(within, True)]
+    assert boxes(finder(Car(0, 0, 100, 80, 0.6), Car(*within, 0.83))) == [((0, 0, 100, 80), True)]
+
+
 def test_the_main_car_or_all_with_the_margin_of_the_model() -> None:
     near, far = Car(10, 10, 60, 50, 0.9), Car(70, 20, 90, 30, 0.5)
     assert boxes(finder(far, near)) == [((10, 10, 60, 50), True), ((70, 20, 90, 30), True)]

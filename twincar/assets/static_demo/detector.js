@@ -10,6 +10,7 @@ const MOST_CANDIDATES = 1000;
 const GREY = 114;
 const FILLING = 0.8; // least share of a photo that a car covers if the photo is of this car from edge to edge
 const FILLING_THRESHOLD = 0.5; // least probability of such a car, as a share of the threshold
+const SURER = 1.4; // how many times as probable a smaller car is for which such a box is a frame around it
 
 // The boxes to cut the cars out of a photo, [left, top, right, bottom] each, the most prominent first. `run` computes the
 // detector's {boxes, scores} of height×width×3 bytes.
@@ -25,7 +26,10 @@ export async function frameCars(photo, header, margin, run) {
   if (!found.length) {
     found = (await find(FILLING_THRESHOLD * header.threshold)).filter((car) => share(car) >= FILLING);
   }
-  if (found.length && share(found[0]) >= FILLING) return [[0, 0, photo.width, photo.height]];
+  if (found.length && share(found[0]) >= FILLING) {
+    if (found.every((car) => car.probability < SURER * found[0].probability)) return [[0, 0, photo.width, photo.height]];
+    found = found.slice(1);
+  }
   return found.map((car) => cutBox(car, photo.width, photo.height, margin));
 }
 

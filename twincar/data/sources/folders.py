@@ -33,7 +33,7 @@ def open_folders(folder: Path, splits: tuple[str, ...], *, allow_untrained: bool
     """Read the names of folders and photos; for `allow_untrained` see `classes_of_all`.
 
     Raises:
-        DataError: there are no class folders, one is empty, or a class has no training folder.
+        DataError: there are no class folders, or a class has no training photos.
         LabelError: two folders of one split are spellings of one class.
     """
     check_split_words(splits)
