@@ -12,8 +12,8 @@ _FILLING = 0.8  # least share of a photo that a car's box covers if the photo is
 _FILLING_THRESHOLD = 0.5  # least probability of such a car, as a share of the detector's threshold
 _SURER = 1.4  # how many times as probable a smaller car is if such a box is only a frame around it, as black bars are
 # A detector is less sure of a car without surroundings, and its boxes cut off parts of it. The first two were chosen on
-# 1,200 training photos of Stanford Cars, cut to the car: the bundled detector found no car in 3 by its own threshold, in
-# 1 at half of it; shares of 0.6 to 0.85 gave the same, one of 0.9 lost more. See docs/deploy.md for the test. Of 724
+# 1,200 training photos of Stanford Cars, cut to the car: the bundled detector found no car in 3 by its own threshold,
+# in 1 at half of it; shares of 0.6 to 0.85 gave the same, one of 0.9 lost more. See docs/deploy.md for the test. Of 724
 # validation photos that are such cuts, 24 have a smaller car that is surer, by at most 1.32 times.
 
 
