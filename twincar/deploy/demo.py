@@ -9,6 +9,7 @@ everything shown is escaped by the templates (`assets/pages/demo_*.html.jinja`).
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -37,6 +38,8 @@ from twincar.inference.classifier import Classifier
 from twincar.inference.crops import PreparedCrop
 from twincar.inference.results import Box, Prediction, Reason
 from twincar.models.cam.overlay import heat_overlay, is_darkened
+
+log = logging.getLogger(__name__)
 
 MAX_BYTES = 50_000_000
 """Largest photo that may be uploaded, bytes."""
@@ -87,10 +90,17 @@ def demo(
         try:
             if on_start:
                 on_start(address)
+            if not _is_local(host):
+                log.warning("There is no login: whoever reaches this page can send photos to this computer.")
             page.server.thread.join()
         finally:
             signal.signal(signal.SIGTERM, before)
             page.close(verbose=False)
+
+
+def _is_local(host: str | None) -> bool:
+    """Whether only this computer can reach the page."""
+    return is_loopback(host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1")
 
 
 class _Page(gr.Blocks):
@@ -172,7 +182,7 @@ def launch(page: gr.Blocks, uploads: Path, *, host: str | None, port: int | None
     system = (gr.themes.Font("system-ui"), gr.themes.Font("sans-serif"))  # names as plain strings would be downloaded
     theme = gr.themes.Default(primary_hue="sky", font=system, font_mono=(gr.themes.Font("monospace"),))
     guards = [Middleware(PageOnly, folder=uploads)]
-    if is_loopback(host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"):
+    if _is_local(host):
         guards.insert(0, Middleware(LoopbackHosts))
     try:
         _, address, _ = page.launch(
