@@ -254,8 +254,8 @@ def _wording(prediction: Prediction, classifier: Classifier) -> dict[str, str]:
         return {"state": "unknown", "chip": "No answer", "headline": "No car found", "text": text}
     if prediction.reason is Reason.TOO_SMALL:
         text = (
-            f"This model needs {classifier.spec.preprocessing.least_side} pixels of a car's height and width: a larger "
-            "or closer photo. Below is what the model would have answered."
+            f"A car must be at least {classifier.spec.preprocessing.least_side} pixels high and wide for this model: "
+            "take a closer or a larger photo. Below is what it would have answered."
         )
         return {"state": "unknown", "chip": "No answer", "headline": "Too small to name", "text": text}
     if prediction.reason is Reason.UNKNOWN_CAR:

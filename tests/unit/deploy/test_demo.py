@@ -220,7 +220,7 @@ def test_not_sure_and_not_a_known_car_read_well(browser: Any, site: Site, tmp_pa
         Image.new("RGB", (120, 7), RED).save(tmp_path / "small.png")
         hand_in(tab, tmp_path / "small.png")
         assert headline(tab, "unknown") == "Too small to name"
-        assert "needs 8 pixels" in tab.locator(".said").inner_text()
+        assert "at least 8 pixels" in tab.locator(".said").inner_text()
 
 
 def test_what_is_no_photo_gets_one_sentence(browser: Any, site: Site, tmp_path: Path) -> None:

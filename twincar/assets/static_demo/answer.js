@@ -40,7 +40,7 @@ function wording({ answer, reason }, model) {
     case "too small to name":
       return {
         state: "away", chip: "No answer", headline: "Too small to name",
-        text: `This model needs ${model.leastSide} pixels of a car's height and width: a larger or closer photo. Below is what the model would have answered.`,
+        text: `A car must be at least ${model.leastSide} pixels high and wide for this model: take a closer or a larger photo. Below is what it would have answered.`,
       };
     case "not a car this model knows":
       return {
