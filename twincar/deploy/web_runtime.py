@@ -22,7 +22,8 @@ _SHA512 = (
     "590a5cdc57bb2f35ce2b298de32f4d956fb42644c0ecd528a0a91e025c07ca61"
 )  # of the package, as its registry lists it too (npm view onnxruntime-web@1.30.0 dist.integrity)
 _SCRIPT, _BINARY = "package/dist/ort.wasm.bundle.min.mjs", "package/dist/ort-wasm-simd-threaded.wasm"
-_OTHERWISE = f"Fetch it where there is npm (npm pack {PACKAGE}@{VERSION}), and name the file: --runtime FILE"
+_SAID = 3  # lines of npm that are repeated
+_OTHERWISE = f"fetch it where there is npm (npm pack {PACKAGE}@{VERSION}), and name the file: --runtime FILE"
 
 
 def read_runtime(package: Path | None = None) -> tuple[bytes, bytes]:
@@ -38,7 +39,7 @@ def read_runtime(package: Path | None = None) -> tuple[bytes, bytes]:
     if hashlib.sha512(data).hexdigest() != _SHA512:
         raise UsageError(
             f"Expected {PACKAGE} {VERSION} as it was published in {package or 'what npm fetched'}, but its SHA-512 "
-            f"differs. {_OTHERWISE}"
+            f"differs. Remove it, and {_OTHERWISE}"
         )
     with tarfile.open(fileobj=BytesIO(data)) as archive:
         return _member(archive, _SCRIPT), _member(archive, _BINARY)
@@ -56,7 +57,8 @@ def _read(package: Path) -> bytes:
         return package.read_bytes()
     except OSError as error:
         raise UsageError(
-            f"Expected {PACKAGE} {VERSION} in {package}, but it cannot be read: {reason(error)}. {_OTHERWISE}"
+            f"Expected {PACKAGE} {VERSION} in {package}, but it cannot be read: {reason(error)}. If there is none, "
+            f"{_OTHERWISE}"
         ) from None
 
 
@@ -64,15 +66,26 @@ def _pack() -> bytes:
     npm = shutil.which("npm")
     if npm is None:
         raise UsageError(
-            f"Expected npm, which fetches {PACKAGE} {VERSION}, but it is not installed. Install it; or: {_OTHERWISE}"
+            f"Expected npm, which fetches {PACKAGE} {VERSION}, but it is not installed. Install it. Otherwise: "
+            f"{_OTHERWISE}"
         )
     with tempfile.TemporaryDirectory() as scratch:
-        command = [npm, "pack", "--prefer-offline", "--silent", "--pack-destination", scratch, f"{PACKAGE}@{VERSION}"]
+        command = [
+            npm,
+            "pack",
+            "--prefer-offline",
+            "--loglevel=error",
+            "--pack-destination",
+            scratch,
+            f"{PACKAGE}@{VERSION}",
+        ]
         done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
         files = list(Path(scratch).glob("*.tgz"))
         if done.returncode or not files:
-            said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[0]
-            raise UsageError(f"Expected npm to fetch {PACKAGE} {VERSION}, but it failed: {said}. {_OTHERWISE}")
+            said = " ".join((done.stderr.strip() or f"exit code {done.returncode}").splitlines()[:_SAID]).rstrip(".")
+            raise UsageError(
+                f"Expected npm to fetch {PACKAGE} {VERSION}, but it failed: {said}. Otherwise: {_OTHERWISE}"
+            )
         return files[0].read_bytes()
 
 
