@@ -140,7 +140,7 @@ def test_csv_contains_no_formulas(tmp_path: Path) -> None:
             [{"photo": "\t=1", "confidence": -0.5, "year": None, "open": "a=b"}],
             ["photo", "confidence", "open", "year"],
         )
-    assert out.getvalue() == "photo,confidence,open,year\n'\t=1,-0.5,a=b,\n"
+    assert out.getvalue() == "photo,confidence,open,year\n'\t=1,-0.500000,a=b,\n"
 
 
 def test_flags_are_frozen() -> None:
