@@ -20,6 +20,15 @@ from twincar.cli.options import (
 from twincar.core.errors import UsageError
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, EngineName
 
+ApiKeyFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Require the key in FILE (else in the variable TWINCAR_API_KEY) for every request except probes.  "
+        "[default: no key]",
+    ),
+]
+
 
 def serve(
     model: ModelArgument = None,
@@ -31,14 +40,7 @@ def serve(
     max_queue: Annotated[int, typer.Option(min=1, help="Photos that may wait; further ones get a 503.")] = 128,
     confidence: ConfidenceOption = CONFIDENCE,
     false_rejection: FalseRejectionOption = FALSE_REJECTION,
-    api_key_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Require the key in FILE (else in the variable TWINCAR_API_KEY) for every request except probes.  "
-            "[default: no key]",
-        ),
-    ] = None,
+    api_key_file: ApiKeyFileOption = None,
     root_path: Annotated[
         str, typer.Option(metavar="PREFIX", help="Where a proxy publishes the server, such as /cars.")
     ] = "",

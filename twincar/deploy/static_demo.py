@@ -71,9 +71,7 @@ def write_static_demo(
         StorageError: it cannot be written; no files remain.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(
-            f"Expected a new or an empty folder for the page, but found {folder}. Delete it, or name another."
-        )
+        raise UsageError(f"Expected an empty folder for the page, but found {folder}. Delete it, or name another.")
     path = find_model(model, engine="onnxruntime")
     if path.suffix != ".onnx":
         raise UsageError(
