@@ -87,11 +87,21 @@ ResultsOption = Annotated[
         "--out", help="Folder for the results.  [default: RUN/reports; results/ for a model that is not a run]"
     ),
 ]
+
+
+def _share(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise typer.BadParameter(f"expected a share from 0 to 1, such as 0.8 for 80%, but found {value:g}.")
+    return value
+
+
 ConfidenceOption = Annotated[
-    float, typer.Option(min=0, max=1, help="Least probability of an answer; below it, a coarser answer is given.")
+    float,
+    typer.Option(callback=_share, help="Least probability of an answer, 0 to 1; below it, a coarser answer is given."),
 ]
 FalseRejectionOption = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of photos of known cars that may be rejected as unknown.")
+    float,
+    typer.Option(callback=_share, help="Share of photos of known cars that may be rejected as unknown, 0 to 1."),
 ]
 DetectOption = Annotated[
     Detect,
