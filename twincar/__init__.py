@@ -2,8 +2,8 @@
 
 >>> import twincar
 >>> classifier = twincar.load("runs/toycars")                      # doctest: +SKIP
->>> classifier.predict("car.jpg").top1.name                        # doctest: +SKIP
-'Aurora Falcon Sedan 2012'
+>>> classifier.predict("car.jpg").make                             # doctest: +SKIP
+'Aurora'
 
 Importing this package imports neither torch nor matplotlib; `load` imports torch where the model needs it.
 """

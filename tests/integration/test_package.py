@@ -175,7 +175,7 @@ def test_an_installed_package_answers_without_torch(
     result = installed.run("-c", code)
     assert (result.returncode, result.stderr) == (0, "")
     answer = twincar.load(model).predict(tmp_path / "car.jpg").to_dict()
-    assert json.loads(result.stdout)["class_name"] == answer["class_name"]
+    assert json.loads(result.stdout)["topk"][0]["class_name"] == answer["topk"][0]["class_name"]
 
 
 NEEDS = {
@@ -233,7 +233,7 @@ def test_a_typed_program_of_a_user_passes_mypy_strict(installed: Installed, tmp_
         "    year: int | None = classifier.predict(photos[0]).year\n"
         "    explanation: Explanation = classifier.explain(photos[0])\n"
         "    failed = [a.photo for a in classifier.stream(photos) if isinstance(a, Failure)]\n"
-        "    named = [a.top1.name for a in answers if not isinstance(a, Failure)]\n"
+        "    named = [a.topk[0].name for a in answers if not isinstance(a, Failure)]\n"
         "    return [explanation.target, str(year), *named, *failed]\n\n"
         "names(twincar.load('model.onnx'), ['car.jpg'])\n"
     )

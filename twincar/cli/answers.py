@@ -1,17 +1,18 @@
-"""Answers as people read them: a block for each car on a terminal, tab-separated lines elsewhere."""
+"""Answers as people read them: a block for each car, and what came of all photos in one sentence."""
 
 from __future__ import annotations
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import twincar
-from twincar.cli.output import print_table
+from twincar.core.progress import Progress
 from twincar.core.user_files import text_name
-from twincar.core.wording import percent
+from twincar.core.wording import counted, percent
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -19,16 +20,8 @@ if TYPE_CHECKING:
 
     from twincar.inference.results import Failure, Prediction
 
+_NAMED, _PARTLY_NAMED = "named", "named in part"
 _BAR = 20  # characters of a bar that stands for 100%
-
-
-def print_answers(answers: Iterable[Prediction | Failure]) -> None:
-    """Print answers as they come: on a terminal a block a car, elsewhere a row a candidate, in columns."""
-    if on_terminal():
-        print_blocks(answers)
-    else:
-        rows = (row for answer in answers for row in _candidate_rows(answer))
-        print_table(["photo", "answer", "probability", "class", "make", "model", "body", "year"], rows)
 
 
 def on_terminal() -> bool:
@@ -72,7 +65,7 @@ def _block(answer: Prediction | Failure, console: Console) -> Iterator[Renderabl
         name = Text(f"{given.name}{level}", f"bold {color}")
         grid.add_row(_bar(given.probability, color, console), percent(given.probability), name)
     others = answer.topk[1:] if given and given.level == "class" else answer.topk
-    for candidate in () if answer.reason in (Reason.NO_CAR, Reason.TOO_SMALL) else others:
+    for candidate in () if answer.reason is Reason.TOO_SMALL else others:
         grid.add_row(" " * (_BAR + 2), Text(percent(candidate.probability), "dim"), Text(candidate.name, "dim"))
     if grid.row_count:
         yield grid
@@ -93,28 +86,58 @@ def _car_name(answer: Prediction) -> str:
     return f"{name}, car {answer.car} of {answer.car_count}" if answer.car_count > 1 else name
 
 
-def _candidate_rows(answer: Prediction | Failure) -> Iterator[list[str]]:
-    from twincar.inference.results import Failure
+class Summary:
+    """What came of the photos, counted while their answers pass."""
 
-    if isinstance(answer, Failure):
-        yield [text_name(answer.photo), f"error: {answer.error}", "", "", "", "", "", ""]
-        return
-    said = answer_text(answer)
-    for candidate in answer.topk:
-        car = candidate.car
-        yield [
-            *(_car_name(answer), said, percent(candidate.probability), candidate.name),
-            *(car.make, car.model, car.body, str(car.year or "")),
+    def __init__(self) -> None:
+        self.photos = 0
+        self.failed = 0
+        self._without_car = 0
+        self._cars: Counter[str] = Counter()
+
+    def counting(
+        self, answers: Iterable[Prediction | Failure], on_photo: Progress | None = None
+    ) -> Iterator[Prediction | Failure]:
+        """Pass answers on; `on_photo` is called with the number of photos so far, and 0 for their total."""
+        for answer in answers:
+            self._add(answer)
+            if on_photo:
+                on_photo(self.photos, 0)
+            yield answer
+
+    def _add(self, answer: Prediction | Failure) -> None:
+        from twincar.inference.results import Failure
+
+        if isinstance(answer, Failure):
+            self.photos += 1
+            self.failed += 1
+            return
+        self.photos += answer.car in (None, 1)
+        self._without_car += answer.car is None
+        if answer.car is None:
+            return
+        if answer.answer is None:
+            self._cars[answer.reason] += 1
+        else:
+            self._cars[_NAMED if answer.answer.level == "class" else _PARTLY_NAMED] += 1
+
+    def __str__(self) -> str:
+        """Such as '30 photos, 49 cars: 32 named, 3 named in part, 5 not sure, 9 unknown cars.'"""
+        from twincar.inference.results import Reason
+
+        order = (_NAMED, _PARTLY_NAMED, *Reason)
+        outcomes = [
+            counted(count, outcome) if outcome == Reason.UNKNOWN_CAR else f"{count:,} {outcome}"
+            for outcome in order
+            if (count := self._cars[outcome])
         ]
-
-
-def answer_text(prediction: Prediction) -> str:
-    """The answer in words: a class, a coarser level and what is open, or why there is none."""
-    answer = prediction.answer
-    if answer is None:
-        return prediction.reason
-    text = f"{answer.name} ({percent(answer.probability)})"
-    return f"{text}; open: {' or '.join(answer.alternatives)}" if len(answer.alternatives) > 1 else text
+        text = f"{counted(self.photos, 'photo')}, {counted(self._cars.total(), 'car')}"
+        text += f": {', '.join(outcomes)}" if outcomes else ""
+        if self._without_car:
+            text += f"; {counted(self._without_car, 'photo')} without a car"
+        if self.failed:
+            text += f"; {counted(self.failed, 'photo')} could not be read"
+        return f"{text}."
 
 
 def how_to_predict() -> str:

@@ -87,11 +87,21 @@ ResultsOption = Annotated[
         "--out", help="Folder for the results.  [default: RUN/reports; results/ for a model that is not a run]"
     ),
 ]
+
+
+def _share(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise typer.BadParameter(f"expected a share from 0 to 1, such as 0.8 for 80%, but found {value:g}.")
+    return value
+
+
 ConfidenceOption = Annotated[
-    float, typer.Option(min=0, max=1, help="Least probability of an answer; below it, a coarser answer is given.")
+    float,
+    typer.Option(callback=_share, help="Least probability of an answer, 0 to 1; below it, a coarser answer is given."),
 ]
 FalseRejectionOption = Annotated[
-    float, typer.Option(min=0, max=1, help="Share of photos of known cars that may be rejected as unknown.")
+    float,
+    typer.Option(callback=_share, help="Share of photos of known cars that may be rejected as unknown, 0 to 1."),
 ]
 DetectOption = Annotated[
     Detect,
@@ -122,23 +132,34 @@ class Program(TyperGroup):
 
 
 class Command(TyperCommand):
-    """A verb whose option `--cluster` may have no value, which typer does not support."""
+    """A verb, with what typer does not support: options that need a value refuse another option as their value.
+
+    The value of `--cluster` may be left out, and of `--json` and `--csv` only one is taken.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments of the verb.
 
         Raises:
-            UsageError: an option stands where the value of another is expected, such as a folder.
+            UsageError: an option lacks its value, or options exclude each other.
         """
-        filled = _with_address(args)
-        self._check_values(filled)
-        return super().parse_args(ctx, filled)
+        args = _with_address(args)
+        self._check_values(args)
+        rest = super().parse_args(ctx, args)
+        if ctx.params.get("as_json") and ctx.params.get("as_csv"):
+            raise UsageError("Expected --json or --csv, but found both; leave one out.")
+        return rest
 
     def _check_values(self, arguments: Sequence[str]) -> None:
-        options = {name: option for option in self.params for name in (*option.opts, *option.secondary_opts)}
+        """Refuse '--draw --csv', which would draw into a folder called '--csv'."""
+        options = {name for option in self.params for name in (*option.opts, *option.secondary_opts)}
+        valued = {name for option in self.params if not getattr(option, "is_flag", True) for name in option.opts}
         for name, value in pairwise(takewhile(lambda argument: argument != "--", arguments)):
-            if value in options and name.startswith("-") and not getattr(options.get(name), "is_flag", True):
-                raise UsageError(f"Expected a value after {name}, but found the option {value}.")
+            if name.startswith("-") and name in valued and (value.startswith("--") or value in options):
+                raise UsageError(
+                    f"Expected a value after {name}, but found the option {value}. If it is the name of a file, write "
+                    f"./{value}"
+                )
 
 
 def _with_address(arguments: list[str]) -> list[str]:

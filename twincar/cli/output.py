@@ -31,7 +31,7 @@ def progress(what: str) -> Iterator[Progress | None]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)  # 0: it is not known
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -87,19 +87,24 @@ def print_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print CSV with a header; missing cells are empty, and text that a spreadsheet would run is quoted."""
+    """Print CSV with a header; missing cells are empty, and text that a spreadsheet would run is quoted.
+
+    Numbers have six decimals at most and no exponent; the items of a list are joined by semicolons.
+    """
     _write_utf8()
+    rows = iter(rows)
+    first = list(islice(rows, 1))  # before anything is printed, because it may raise an error
     writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({column: _csv_cell(value) for column, value in row.items()} for row in rows)
+    writer.writerows({column: _cell(value) for column, value in row.items()} for row in chain(first, rows))
     sys.stdout.flush()  # while the error of a full disk can still be reported
 
 
-def _csv_cell(value: object) -> object:
-    """Numbers without an exponent, lists as one text."""
-    if isinstance(value, list):
-        value = "; ".join(map(str, value))
-    return f"{value:.6f}" if isinstance(value, float) else spreadsheet_cell(value)
+def _cell(value: Any) -> Any:
+    """A number without an exponent, a list as one text."""
+    if isinstance(value, float):
+        return f"{value:.6f}"
+    return spreadsheet_cell("; ".join(value) if isinstance(value, list) else value)
 
 
 def _write_utf8() -> None:

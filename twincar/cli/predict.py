@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twincar.cli.answers import how_to_predict, on_terminal, print_answers
+from twincar.cli.answers import Summary, how_to_predict, on_terminal, print_blocks
 from twincar.cli.options import (
     AnyModelArgument,
     ClassesOption,
@@ -82,7 +84,7 @@ ClusterOption = Annotated[
     ),
 ]
 _MODEL_SUFFIXES = (".onnx", ".safetensors", ".pth", ".pt")
-_TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".xlsx", ".parquet")
+_TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".parquet")
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print one JSON object a line; with --out one in all.")]
 
 
@@ -133,7 +135,7 @@ def predict(
     as_json: JsonLinesOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Name the cars in photos: a block a car on a terminal, tab-separated lines in a pipe.
+    """Name the cars in photos: a block a car on a terminal, CSV in a pipe or a file.
 
     A photo that cannot be read gets an error in its place, and the exit code is 1.
     """
@@ -141,13 +143,10 @@ def predict(
         typer.echo(how_to_predict(), err=True)
         raise typer.Exit(UsageError.exit_code)
     _check_images(images)
-    _check_forms(as_json=as_json, as_csv=as_csv, out=out)
-    if cluster is not None and out is None:
-        raise UsageError("Expected --cluster with --out: a folder or an address that all its machines reach.")
-    if out is not None and (classes or backbone or draw or images == ["-"]):
-        raise UsageError("Expected --out without --draw, --classes and --backbone, and with photos, not '-'.")
+    if out is not None:
+        _check_batch(out, images, {"--csv": as_csv, "--draw": draw, "--classes": classes, "--backbone": backbone})
     if draw is not None and images == ["-"]:
-        raise UsageError("Expected --draw with photos by name, not on standard input.")
+        raise UsageError("Expected --draw with the names of photos or folders, but found - for standard input.")
     options = PredictOptions(
         **asdict(detect_options(detect, detector)),
         engine=engine,
@@ -165,14 +164,16 @@ def predict(
         photos = _photos_from_stdin() if images == ["-"] else find_photos(images)
         named = model_or_bundled(model, say_so=not on_terminal())  # on a terminal answers come alone
         classifier = _classifier(named, options, classes, backbone)
-        predictions = classifier.stream(photos, cars=cars, top_k=top_k, tta=tta)
+        stream = [photos] if isinstance(photos, bytes) else photos
+        predictions = classifier.stream(stream, cars=cars, top_k=top_k, tta=tta)
+        if isinstance(photos, bytes):
+            predictions = (replace(found, photo="standard input") for found in predictions)
         if draw is not None:
             from twincar.inference.drawing import draw_all
 
-            predictions = draw_all(predictions, draw)
+            predictions = draw_all(predictions, draw, images)
         failed = _print_predictions(predictions, top_k, as_json=as_json, as_csv=as_csv)
     if failed:
-        typer.echo(f"{counted(failed, 'photo')} could not be read.", err=True)
         raise typer.Exit(1)
 
 
@@ -182,17 +183,6 @@ def _check_images(images: list[str]) -> None:
         path = Path(image)
         if (path / "best.safetensors").is_file() or (path.suffix in _MODEL_SUFFIXES and path.is_file()):
             raise UsageError(f"Expected photos, but {image} is a model. Name it by an option: --model {image}")
-
-
-def _check_forms(*, as_json: bool, as_csv: bool, out: str | None) -> None:
-    """Raise an error for two forms of the results, or for a table in the place of a folder."""
-    if as_csv and as_json:
-        raise UsageError("Expected one of --csv and --json, but found both.")
-    if out is not None and (as_csv or Path(out).suffix.casefold() in _TABLE_SUFFIXES):
-        raise UsageError(
-            f"Expected a folder with --out, which is written as Parquet, but found {'--csv' if as_csv else out}. CSV "
-            "goes to standard output: twincar predict PHOTOS --csv > cars.csv"
-        )
 
 
 def _classifier(model: str, options: PredictOptions, class_file: Path | None, backbone: str) -> Classifier:
@@ -214,33 +204,47 @@ def _classifier(model: str, options: PredictOptions, class_file: Path | None, ba
     )
 
 
+def _check_batch(out: str, images: list[str], others: Mapping[str, object]) -> None:
+    """Check what is asked for together with --out.
+
+    Raises:
+        UsageError: it names a file, or an option that it does not go with.
+    """
+    if PurePath(out).suffix.casefold() in _TABLE_SUFFIXES:
+        raise UsageError(
+            f"Expected a folder with --out, which is written as Parquet, but found the name of a file, {out}. CSV and "
+            f"JSON go to standard output: twincar predict PHOTOS --csv > {shlex.quote(out)}"
+        )
+    if others["--csv"]:
+        raise UsageError(
+            "Expected --out or --csv, but found both: --out writes Parquet to a folder, and --csv prints to standard "
+            "output. For one CSV file: twincar predict PHOTOS --csv > cars.csv"
+        )
+    for option, value in others.items():
+        if value:
+            raise UsageError(f"Expected --out without {option}, but found both; leave one out.")
+    if images == ["-"]:
+        raise UsageError("Expected --out with the names of photos or folders, but found - for standard input.")
+
+
 def _print_predictions(predictions: Iterable[Prediction | Failure], top_k: int, *, as_json: bool, as_csv: bool) -> int:
-    """Print predictions as they are made; returns the number of photos that could not be read."""
-    from twincar.inference.results import Failure, Reason, by_photo, flat_columns, flat_row, photo_dict
+    """Print predictions as they are made, and what came of them; returns the number of photos that cannot be read."""
+    from twincar.inference.results import Failure, by_photo, photo_dict, table_columns, table_row
 
-    photos = cars = named = failed = 0
-
-    def counting() -> Iterator[Prediction | Failure]:
-        nonlocal photos, cars, named, failed
-        for prediction in predictions:
-            if isinstance(prediction, Failure):
-                failed += 1
-            else:
-                photos += prediction.car == 1
-                cars += prediction.reason is not Reason.NO_CAR
-                named += prediction.accepted
-            yield prediction
-
-    if as_json:
-        rows = by_photo(counting())
-        print_json_lines(row.to_dict() if isinstance(row, Failure) else photo_dict(row) for row in rows)
-    elif as_csv:
-        print_csv(map(flat_row, counting()), flat_columns(top_k))
-    else:
-        print_answers(counting())
-    if photos > 1 and not on_terminal():
-        log.info("%s, %s: %d named, %d not.", counted(photos, "photo"), counted(cars, "car"), named, cars - named)
-    return failed
+    summary = Summary()
+    with nullcontext() if on_terminal() else progress("Naming cars") as on_photo:
+        answers = summary.counting(predictions, on_photo)
+        if as_json:
+            print_json_lines(
+                row.to_dict() if isinstance(row, Failure) else photo_dict(row) for row in by_photo(answers)
+            )
+        elif as_csv or not on_terminal():
+            print_csv(map(table_row, answers), table_columns(top_k))
+        else:
+            print_blocks(answers)
+    if summary.photos > 1 or summary.failed:
+        log.log(logging.ERROR if summary.failed else logging.INFO, "%s%s", "\n" if on_terminal() else "", summary)
+    return summary.failed
 
 
 def _predict_many(
@@ -255,10 +259,12 @@ def _predict_many(
     with progress("Answering for photos") as on_photo:
         done = predict_many(images, out, model=model, options=options, cluster=cluster, on_photo=on_photo)
     print_result(done, print_batch_result, as_json=as_json)
+    if done.failed:
+        typer.echo(f"{counted(done.failed, 'photo')} could not be read.", err=True)
     return done.failed
 
 
-def _photos_from_stdin() -> Iterator[str | bytes]:
+def _photos_from_stdin() -> bytes | Iterator[str]:
     """Standard input holds one photo, or paths, one a line."""
     from twincar.core.photo_formats import HEAD, is_photo_data
     from twincar.core.photos import MAX_BYTES
@@ -269,7 +275,7 @@ def _photos_from_stdin() -> Iterator[str | bytes]:
     if not data.strip():
         raise UsageError("Expected a photo or paths of photos on standard input, and it is empty.")
     if is_photo_data(data[:HEAD]) or b"\0" in data:
-        return iter([data])
+        return data
     return (name for name in os.fsdecode(data).replace("\r\n", "\n").split("\n") if name.strip())
 
 

@@ -127,5 +127,8 @@ def print_similar(found: SimilarCars, *, as_json: bool, as_csv: bool) -> None:
     else:
         print_table(
             ["similarity", "photo", "car"],
-            ([f"{car.similarity:.3f}", text_name(car.photo), f"{car.car} of {car.car_count}"] for car in found.cars),
+            (
+                [f"{car.similarity:.3f}", text_name(car.photo), f"{car.car} of {car.car_count}" if car.car else ""]
+                for car in found.cars
+            ),
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twincar.cli.answers import print_answers
+from twincar.cli.answers import print_blocks
 from twincar.cli.evaluate import print_evaluation
 from twincar.core.errors import PhotoError, StorageError, UsageError
 
@@ -68,7 +68,7 @@ def quickstart(
     print_training(result.trained)
     print_evaluation(result.evaluation)
     typer.echo(f"\n{result.street}:")
-    print_answers(result.cars)
+    print_blocks(result.cars)
     typer.echo(f"\nDone in {result.seconds:.0f} s. What it made:")
     for what, path in result.made.items():
         typer.echo(f"  {what:<21} {path}")

@@ -39,6 +39,11 @@ _SYSTEM_NAMES = frozenset(
     }
 )  # fmt: skip
 _DEEPEST = 32
+_PACKAGES = {
+    "http": "aiohttp requests", "https": "aiohttp requests", "s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs",
+    "abfs": "adlfs", "sftp": "paramiko", "ssh": "paramiko", "smb": "smbprotocol",
+}  # fmt: skip
+"""What fsspec needs for some kinds of addresses, for pip."""
 
 
 class Skip(StrEnum):
@@ -296,8 +301,17 @@ def open_address(address: str) -> tuple[Any, str]:
     try:
         # Each listing is read once, and a cache would grow with the number of photos.
         filesystem, path = url_to_fs(address, use_listings_cache=False)
-    except (ImportError, ValueError) as error:
-        raise UsageError(f"Expected an address that fsspec opens, but found {address!r}: {error}") from None
+    except ImportError as error:
+        packages = _PACKAGES.get(address.partition("://")[0])
+        how = f"pip install {packages}" if packages else str(error)
+        raise UsageError(
+            f"Expected packages that open addresses such as {address}, but they are not installed: {how}"
+        ) from None
+    except ValueError as error:
+        raise UsageError(
+            f"Expected a path, or an address such as https://HOST/car.jpg or s3://BUCKET/cars, but found {address!r}: "
+            f"{error}"
+        ) from None
     except Exception as error:  # each kind of address raises its own errors
         raise DataError(f"Expected to reach {address}, but that failed: {error}") from None
     return filesystem, path

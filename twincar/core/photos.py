@@ -139,7 +139,11 @@ def read_photo_bytes(path: Path) -> bytes:
     except (FileNotFoundError, NotADirectoryError):
         raise PhotoError(Defect.MISSING, f"Expected a photo at {path}, but there is no such file.") from None
     except IsADirectoryError:
-        raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo at {path}, but it is a folder.") from None
+        raise PhotoError(
+            Defect.NOT_AN_IMAGE,
+            f"Expected a photo at {path}, but it is a folder. Name the photos in it; from Python, "
+            f"twincar.core.listing.find_photos([{str(path)!r}]) lists them.",
+        ) from None
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == errno.EFBIG:
             raise _too_long(str(path)) from None
@@ -193,7 +197,7 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
                 f"Expected a photo in a supported format in {name}, but it is HEIC, as phones make it. "
                 "Install support for it (pip install 'twincar[heic]'), or save the photo as JPEG.",
             )
-        formats, found = ("HEIF",), "it is HEIC, but damaged"
+        formats, found = ("HEIF",), "it is a damaged HEIC file"
     try:
         image = Image.open(io.BytesIO(data), formats=formats)
     except Image.DecompressionBombError:

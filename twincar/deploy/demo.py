@@ -222,9 +222,11 @@ def answer_page(classifier: Classifier, photo: Image.Image) -> str:
 
 
 def _car_answer(classifier: Classifier, photo: Image.Image, crop: PreparedCrop) -> _Answer:
-    """What is shown of one car."""
+    """What is shown of one car, or of a photo without one."""
     first = classifier.explain_crop(crop)
     prediction = first.prediction
+    if not crop.crop.is_car:
+        return _Answer(**_wording(prediction, classifier))
     near = [candidate for candidate in prediction.topk[1:2] if candidate.probability >= _LOOK_ALIKE]
     others = [classifier.explain_crop(crop, target=candidate.name) for candidate in near]
     shown = crop.crop.cut(photo)
@@ -250,20 +252,20 @@ def _wording(prediction: Prediction, classifier: Classifier) -> dict[str, str]:
     """State, chip, headline and text of an answer."""
     answer = prediction.answer
     if prediction.reason is Reason.NO_CAR:
-        text = "Below is what the model would have answered for the whole photo."
+        text = "Try another photo, or cut this one to the car."
         return {"state": "unknown", "chip": "No answer", "headline": "No car found", "text": text}
     if prediction.reason is Reason.TOO_SMALL:
         text = (
             f"A car must be at least {classifier.spec.preprocessing.least_side} pixels high and wide for this model: "
             "take a closer or a larger photo. Below is what it would have answered."
         )
-        return {"state": "unknown", "chip": "No answer", "headline": "Too small to name", "text": text}
+        return {"state": "unknown", "chip": "No answer", "headline": "Too small", "text": text}
     if prediction.reason is Reason.UNKNOWN_CAR:
         text = (
-            f"It looks less like one than {1 - classifier.false_rejection:.0%} of the validation photos. Below is what "
-            "the model would have answered."
+            f"It looks less like a car that this model knows than {1 - classifier.false_rejection:.0%} of the "
+            "validation photos. Below is what the model would have answered."
         )
-        return {"state": "unknown", "chip": "No answer", "headline": "Not a car this model knows", "text": text}
+        return {"state": "unknown", "chip": "No answer", "headline": "Unknown car", "text": text}
     if prediction.reason is Reason.NOT_CALIBRATED:
         text = "The probabilities of this model are not reliable. The most likely cars are below."
         return {"state": "unsure", "chip": "Not sure", "headline": "This model is not calibrated", "text": text}
@@ -310,8 +312,6 @@ class _Answer:
 
 def _facts(prediction: Prediction) -> list[tuple[str, str, float]]:
     """Make, model, body and year with their probabilities; the model without the make, which is shown beside it."""
-    if prediction.reason in (Reason.UNKNOWN_CAR, Reason.TOO_SMALL, Reason.NO_CAR):
-        return []
     make = next((f"{found.name} " for found in prediction.levels if found.level == "make"), "")
     return [
         (found.level, found.name.removeprefix(make) if found.level == "model" else found.name, found.probability)

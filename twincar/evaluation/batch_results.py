@@ -1,7 +1,8 @@
 """Evaluate the predictions in a folder that `predict --out` has written.
 
-Its rows contain the most likely classes only, not all probabilities, so there are no likelihood and no calibration. In
-memory each photo needs 15 bytes, and its name until its row is read.
+Its rows contain the most likely classes only, not all probabilities, so there are no likelihood and no calibration. A
+photo in which no car was found has none: its prediction counts as wrong, with a probability of 0. In memory each photo
+needs 15 bytes, and its name until its row is read.
 
 Shapes: N photos.
 """
@@ -98,20 +99,28 @@ def evaluate_batch(results: Path, data: PreparedData, split: str) -> BatchEvalua
 
 
 _ROW = np.dtype(
-    [("label", "i4"), ("predicted", "i4"), ("confidence", "f4"), ("rank", "u1"), ("candidates", "u1"), ("answer", "u1")]
+    [
+        ("label", "i4"),
+        ("predicted", "i4"),
+        ("probability", "f4"),
+        ("rank", "u1"),
+        ("candidates", "u1"),
+        ("answer", "u1"),
+    ]
 )
+_NO_CAR = ""  # as a predicted class
 _NO_ANSWER, _RIGHT_CLASS, _WRONG_CLASS, _COARSER_LEVEL = range(4)  # values of `answer`
 
 
 def _encode(row: dict[str, Any], label: int, name: str, classes: dict[str, int]) -> tuple[float, ...]:
     """The fields of `_ROW`; a true class that is not among the candidates ranks behind them."""
-    names = [value for column, value in row.items() if column.startswith("class_name")]  # most likely first
-    predicted = classes.setdefault(names[0], len(classes))
+    names = [value for column, value in row.items() if column.startswith("class_")]  # most likely first
+    predicted = classes.setdefault(names[0] or _NO_CAR, len(classes))
     rank = names.index(name) if name in names else len(names)
     answer = _COARSER_LEVEL if row["answer"] else _NO_ANSWER
     if row["level"] == "class":
         answer = _RIGHT_CLASS if row["answer"] == name else _WRONG_CLASS
-    return label, predicted, row["confidence"], rank, len(names), answer
+    return label, predicted, row["probability_1"] or 0.0, rank, len(names), answer
 
 
 def _metrics(found: NDArray[Any]) -> dict[str, float]:
@@ -125,7 +134,7 @@ def _metrics(found: NDArray[Any]) -> dict[str, float]:
     result |= {f"top{k}": float((found["rank"] < k).mean()) for k in (3, 5) if k <= candidates}
     result |= {"precision_macro": float(precision), "recall_macro": float(recall), "f1_macro": float(f1)}
     result |= {
-        "ece": expected_calibration_error(found["confidence"], labels == predicted),
+        "ece": expected_calibration_error(found["probability"], labels == predicted),
         "answered": float((found["answer"] != _NO_ANSWER).mean()),
     }
     if right_class + wrong_class:

@@ -28,7 +28,7 @@ from twincar.inference.classifier import Classifier
 from twincar.inference.cluster import map_on_cluster
 from twincar.inference.model_files import model_files, sha256_of_files
 from twincar.inference.result_store import ResultFolder
-from twincar.inference.results import BOX_COLUMNS, Failure, Prediction, flat_row
+from twincar.inference.results import BOX_COLUMNS, Failure, Prediction, table_columns, table_row
 from twincar.models.bundled import MODEL
 from twincar.models.engines.base import OPENVINO_MODEL
 from twincar.models.locate import find_model
@@ -137,7 +137,7 @@ def read_rows(out: str) -> Iterator[dict[str, Any]]:
         data = results.read_part(part)
         try:
             table = parquet.read_table(io.BytesIO(data))
-            rows = table.cast(_schema(sum(name.startswith("class_name") for name in table.column_names))).to_pylist()
+            rows = table.cast(_schema(sum(name.startswith("class_") for name in table.column_names))).to_pylist()
         except (pa.ArrowException, OSError, LookupError, ValueError):
             raise _damaged(results, part) from None
         yield from rows
@@ -210,7 +210,7 @@ def _classifier(work: PartWork) -> Classifier:
 
 def _to_parquet(predictions: Sequence[Prediction | Failure], top_k: int, counts: Mapping[str, int]) -> bytes:
     schema = _schema(top_k).with_metadata({_PHOTOS: str(counts["photos"]), _FAILED: str(counts["failed"])})
-    rows = [flat_row(prediction) for prediction in predictions]
+    rows = [table_row(prediction) for prediction in predictions]
     file = io.BytesIO()
     parquet.write_table(pa.Table.from_pylist(rows, schema), file)
     return file.getvalue()
@@ -233,11 +233,7 @@ def _damaged(results: ResultFolder, part: int) -> DataError:
 
 
 def _schema(top_k: int) -> pa.Schema:
-    text, share, number = pa.string(), pa.float64(), pa.int32()
-    columns = {"photo": text, "car": number, "car_count": number, **dict.fromkeys(BOX_COLUMNS, number)}
-    columns |= {"answer": text, "level": text, "level_probability": share, "reason": text}
-    columns |= {"alternatives": pa.list_(text), "class_name": text, "confidence": share}
-    columns |= {"make": text, "model": text, "body": text, "year": number}
-    for rank in range(2, top_k + 1):
-        columns |= {f"class_name{rank}": text, f"probability{rank}": share}
-    return pa.schema(list((columns | {"error": text}).items()))
+    types = dict.fromkeys(("car", "car_count", "year", *BOX_COLUMNS), pa.int32())
+    types |= dict.fromkeys(("confidence", *(f"probability_{rank}" for rank in range(1, top_k + 1))), pa.float64())
+    types["alternatives"] = pa.list_(pa.string())
+    return pa.schema([(name, types.get(name, pa.string())) for name in table_columns(top_k)])

@@ -182,7 +182,8 @@ class Classifier:
     def predict_cars(self, photo: Photo, *, top_k: int = 5, tta: bool = False) -> list[Prediction]:
         """Predict for each car in a photo, the most prominent first; each prediction has its `box`.
 
-        If none is found, or the cars are not found first (see `load`), it is one prediction for the whole photo.
+        If the cars are not found first (see `load`), it is one prediction for the whole photo; if none is found, one
+        without candidates, whose `car` is None.
         Arguments and errors are those of `predict`.
         """
         return self._predict_cars(photo, "all", top_k, tta)
@@ -316,15 +317,16 @@ class Classifier:
             answer, reason = None, Reason.TOO_SMALL
         elif self.spec.calibration.in_distribution_score(logits)[0] < self.false_rejection:
             answer, reason = None, Reason.UNKNOWN_CAR
+        is_car = prepared.crop.is_car
         return Prediction(
             photo=prepared.name,
-            topk=most_likely(self.spec.classes, probabilities[0], top_k),
+            topk=most_likely(self.spec.classes, probabilities[0], top_k) if is_car else (),
             answer=answer,
-            levels=tuple(found[name] for name in SINGLE if found[name].name),
+            levels=() if reason.rejects else tuple(found[name] for name in SINGLE if found[name].name),
             reason=reason,
             box=prepared.crop.box,
-            car=prepared.number,
-            car_count=prepared.count,
+            car=prepared.crop.number,
+            car_count=prepared.crop.count,
         )
 
     def _explanation(

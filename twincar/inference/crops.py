@@ -36,8 +36,15 @@ class Crop:
 
     box: Box | None = None
     """None is the whole photo."""
-    is_car: bool = True
-    """False for a whole photo in which no car was found."""
+    number: int | None = 1
+    """Among the cars of the photo, from 1; None for a whole photo in which no car was found."""
+    count: int = 1
+    """Of the cars that were found in the photo; 1 if none were looked for."""
+
+    @property
+    def is_car(self) -> bool:
+        """False for a whole photo in which no car was found."""
+        return self.number is not None
 
     def cut(self, photo: Image.Image) -> Image.Image:
         """This part of a photo."""
@@ -83,7 +90,8 @@ class CarFinder:
         """The cars in an upright RGB photo, the most prominent first, see `frame_cars`; if there is none, all of it."""
         boxes = frame_cars(self.detector, photo, self.margin)
         chosen = boxes[:1] if cars == "main" else boxes
-        return [Crop(box) for box in chosen] or [Crop(is_car=False)]
+        found = [Crop(box, number, len(boxes)) for number, box in enumerate(chosen, start=1)]
+        return found or [Crop(number=None, count=0)]
 
 
 @dataclass(frozen=True)
@@ -99,10 +107,6 @@ class PreparedCrop:
     crop: Crop
     size: tuple[int, int]
     """Of the cut: width and height, pixels of the photo."""
-    number: int
-    """Among the crops of the photo, from 1."""
-    count: int
-    """Of the photo's crops."""
 
 
 def prepare_crops(
@@ -126,11 +130,11 @@ def prepare_crops(
     """
     crops = finder.crops(photo, cars) if finder else [Crop()]
     prepared = []
-    for number, crop in enumerate(crops, start=1):  # cut one after the other: 200 of a large photo are gigabytes
+    for crop in crops:  # cut one after the other: 200 of a large photo are gigabytes
         image = crop.cut(photo)
         views = np.stack(preprocessing.views(image) if tta else [preprocessing(image)])
         visible_box = crop.visible_box(photo, preprocessing)
-        prepared.append(PreparedCrop(name, views, visible_box, crop, image.size, number, len(crops)))
+        prepared.append(PreparedCrop(name, views, visible_box, crop, image.size))
     return prepared
 
 

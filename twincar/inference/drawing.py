@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import io
-from collections import Counter
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import cycle
+from itertools import cycle, takewhile
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -13,24 +14,33 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from twincar.core.errors import UsageError
 from twincar.core.files import write_bytes
-from twincar.core.photos import read_photo
+from twincar.core.photos import is_address, local_path, read_photo
 from twincar.core.wording import percent
-from twincar.inference.results import Box, Failure, Prediction, Reason, by_photo
+from twincar.inference.results import Box, Failure, Prediction, by_photo
 
 # The palette of Okabe and Ito without black, which is safe for colour-blind people.
 _COLORS = ("#E69F00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
-_LONGER, _SHORTER = 400, 200  # least pixels of the sides; a smaller photo is enlarged, so that names fit
-_LONGEST = 4000  # to which a strip is enlarged at most
 _TEXT, _TEXT_IN_STRIP = 1 / 40, 1 / 8  # height of the text, as a share of the longer and at most of the shorter side
 _MANY = 12  # cars above which the text becomes smaller
 _SMALLEST_TEXT = 12  # pixels
+_JPEG = (".jpg", ".jpeg")
 _QUALITY = 90  # of JPEG
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def draw_all(predictions: Iterable[Prediction | Failure], folder: Path) -> Iterator[Prediction | Failure]:
-    """Write each photo with its boxes and names into a folder as JPEG, named after the photo; passes predictions on.
+def draw_all(
+    predictions: Iterable[Prediction | Failure], folder: Path, photos: Sequence[str]
+) -> Iterator[Prediction | Failure]:
+    """Write each photo with its boxes and names into a folder as JPEG; passes predictions on.
+
+    A drawing has the photo's own size, and its name below the folder that all photos have in common, with '.jpg' added
+    unless it is that of a JPEG.
+
+    Args:
+        predictions: of each photo one after the other, the cars in their order.
+        folder: a new or an empty folder.
+        photos: the files, folders, patterns and addresses that name the photos, see `find_photos`.
 
     Raises:
         UsageError: the folder is not a new or an empty one.
@@ -42,38 +52,60 @@ def draw_all(predictions: Iterable[Prediction | Failure], folder: Path) -> Itera
             f"Expected a new or an empty folder for --draw, but {folder} holds something already. Delete it, or name "
             "another."
         )
-    return _draw_each(predictions, folder)
+    return _draw_each(predictions, folder, len(_common([_folder_parts(name) for name in photos])))
 
 
-def _draw_each(predictions: Iterable[Prediction | Failure], folder: Path) -> Iterator[Prediction | Failure]:
-    names: Counter[str] = Counter()
+def _draw_each(
+    predictions: Iterable[Prediction | Failure], folder: Path, common: int
+) -> Iterator[Prediction | Failure]:
+    """`common` is the number of parts of their names that all photos have in common."""
     for cars in by_photo(predictions):
         if isinstance(cars, Failure):
             yield cars
             continue
         data = io.BytesIO()
         draw_cars(read_photo(cars[0].photo), cars).save(data, "JPEG", quality=_QUALITY)
-        stem = PurePosixPath(cars[0].photo.replace("\\", "/")).stem
-        names[stem] += 1
-        number = f"-{names[stem]}" if names[stem] > 1 else ""
-        write_bytes(folder / f"{stem}{number}.jpg", data.getvalue())
+        parts = _parts(cars[0].photo)
+        path = folder.joinpath(*(parts[common:] or parts[-1:]))
+        suffix = "" if path.suffix.lower() in _JPEG else ".jpg"
+        write_bytes(path.with_name(f"{path.name}{suffix}"), data.getvalue())
         yield from cars
 
 
-def draw_cars(photo: Image.Image, cars: Sequence[Prediction]) -> Image.Image:
-    """A copy of an upright RGB photo with a box around each car, and its number and name at the box.
+def _parts(name: str) -> tuple[str, ...]:
+    """The folders and the file of a path below the root of its disk, or of an address."""
+    if is_address(name := local_path(name)):
+        return tuple(part for part in name.split("/") if part not in ("", ".", ".."))
+    return Path(os.path.abspath(name)).parts[1:]  # noqa: PTH100  # without following links
 
-    A photo of less than 400 pixels is enlarged, so that names can be read; others keep their size.
+
+def _folder_parts(name: str) -> tuple[str, ...]:
+    """The parts of the folder that holds all photos that a name or a pattern stands for."""
+    parts = _parts(name)
+    if Path(name).is_dir():
+        return parts
+    fixed = tuple(takewhile(lambda part: not glob.has_magic(part), parts))
+    is_folder = len(fixed) < len(parts) or (is_address(name) and not PurePosixPath(name).suffix)
+    return fixed if is_folder and not Path(name).exists() else parts[:-1]
+
+
+def _common(names: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The parts with which all names begin."""
+    columns = takewhile(lambda parts: len(set(parts)) == 1, zip(*names, strict=False))
+    return tuple(parts[0] for parts in columns)
+
+
+def draw_cars(photo: Image.Image, cars: Sequence[Prediction]) -> Image.Image:
+    """A copy of an upright RGB photo with a box around each car, and its number and its name at the box.
+
+    A photo of one car has no numbers. Where a name does not fit into the photo, there is the number alone.
     """
-    longer, shorter = max(photo.size), min(photo.size)
-    scale = max(1.0, _LONGER / longer, min(_SHORTER / shorter, _LONGEST / longer))
-    size = round(photo.width * scale), round(photo.height * scale)
-    picture = photo.resize(size, Image.Resampling.LANCZOS) if scale > 1 else photo.copy()
+    picture, size = photo.copy(), photo.size
     smaller = min(1.0, (_MANY / len(cars)) ** 0.5)
     text_height = max(_SMALLEST_TEXT, round(min(max(size) * _TEXT, min(size) * _TEXT_IN_STRIP) * smaller))
     font = ImageFont.load_default(text_height)
     draw = ImageDraw.Draw(picture)
-    boxes = [_scaled(car.box, scale, size) for car in cars]
+    boxes = [_within(car.box, size) for car in cars]
     colors = [color for color, _ in zip(cycle(_COLORS), cars, strict=False)]
     for box, color, car in reversed(list(zip(boxes, colors, cars, strict=True))):  # the main car on top
         if car.box:
@@ -82,6 +114,9 @@ def draw_cars(photo: Image.Image, cars: Sequence[Prediction]) -> Image.Image:
     placed: list[Box] = []
     for box, color, car in zip(boxes, colors, cars, strict=True):
         text = _wrapped(_label(car), draw, font, size[0])
+        width, height = _text_size(text, draw, font)
+        if width > size[0] or height > size[1]:
+            text = str(car.car or "")
         placed.append(_place(_text_size(text, draw, font), box, placed, size))
         left, top, right, bottom = placed[-1]
         draw.rectangle((left, top, right - 1, bottom - 1), fill=color)
@@ -91,18 +126,13 @@ def draw_cars(photo: Image.Image, cars: Sequence[Prediction]) -> Image.Image:
 
 
 def _label(car: Prediction) -> str:
-    """Its number, if there are several cars, and its name."""
-    short = {Reason.UNKNOWN_CAR: "unknown car", Reason.TOO_SMALL: "too small"}
-    name = short.get(car.reason, str(car.reason))
-    if car.answer:
-        name = f"{car.answer.name} {percent(car.answer.probability)}"
-    return f"{car.car} {name}" if car.car_count > 1 else name
+    text = f"{car.answer.name} {percent(car.answer.probability)}" if car.answer else str(car.reason)
+    return f"{car.car} {text}" if car.car_count > 1 else text
 
 
-def _scaled(box: Box | None, scale: float, size: tuple[int, int]) -> Box:
-    if box is None:
-        return 0, 0, *size
-    left, top, right, bottom = (round(edge * scale) for edge in box)
+def _within(box: Box | None, size: tuple[int, int]) -> Box:
+    """The edges to draw, of which the last are inclusive."""
+    left, top, right, bottom = box or (0, 0, *size)
     return left, top, max(right - 1, left), max(bottom - 1, top)
 
 

@@ -38,12 +38,16 @@ class EmbeddedCar:
     """D pooled features, not normalised."""
     box: Box | None = None
     """The part of the photo that was cut out for this car; None if the whole photo was taken."""
-    is_car: bool = True
-    """False for a whole photo in which no car was found."""
-    car: int = 1
-    """The number of the car in the photo, from 1; the most prominent car comes first."""
+    car: int | None = 1
+    """The number of the car in the photo, from 1; the most prominent car comes first. None if no car was found, so that
+    the whole photo is embedded."""
     car_count: int = 1
-    """How many cars of the photo are embedded; 1 if the whole photo was taken."""
+    """How many cars were found in the photo; 1 if the photo was taken whole without looking for cars."""
+
+    @property
+    def is_car(self) -> bool:
+        """False for a whole photo in which no car was found."""
+        return self.car is not None
 
     @property
     def vector(self) -> NDArray[np.float32]:
@@ -132,4 +136,4 @@ def _embed_crops(engine: Engine, crops: Sequence[PreparedCrop | Failure]) -> Ite
         if isinstance(crop, Failure):
             yield crop
         else:
-            yield EmbeddedCar(crop.name, next(rows), crop.crop.box, crop.crop.is_car, crop.number, crop.count)
+            yield EmbeddedCar(crop.name, next(rows), crop.crop.box, crop.crop.number, crop.crop.count)

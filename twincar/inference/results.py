@@ -36,14 +36,19 @@ class Reason(StrEnum):
     """There is an answer."""
     NOT_SURE = "not sure"
     """No level is probable enough."""
-    TOO_SMALL = "too small to name"
+    TOO_SMALL = "too small"
     """The car, or the photo, has fewer pixels than `Preprocessing.least_side` on its shorter side."""
-    UNKNOWN_CAR = "not a car this model knows"
-    """The photo was rejected as unlike the known cars."""
+    UNKNOWN_CAR = "unknown car"
+    """The car was rejected as unlike those that the model knows."""
     NOT_CALIBRATED = "not calibrated"
     """The model, such as third-party weights, has no calibration, so that its probabilities are not reliable."""
     NO_CAR = "no car found"
-    """The detector found no car in the photo, so that the classes are those of the whole photo."""
+    """The detector found no car in the photo."""
+
+    @property
+    def rejects(self) -> bool:
+        """Whether the car, or the whole photo, was rejected, so that not even its make is reported."""
+        return self in (Reason.TOO_SMALL, Reason.UNKNOWN_CAR, Reason.NO_CAR)
 
 
 @dataclass(frozen=True)
@@ -75,24 +80,29 @@ class LevelAnswer:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction for one car in a photo, or for the whole photo."""
+    """The prediction for one car in a photo, or for the whole photo.
+
+    `make`, `model`, `body`, `year` and `confidence` are those of the answer: as specific as its level, and empty or
+    None without an answer. What the model thinks without being sure enough is in `topk` and `levels` only.
+    """
 
     photo: str
     """Path of the photo, or a description if it has none."""
     topk: tuple[Candidate, ...]
-    """The most likely classes, most likely first."""
+    """The most likely classes, most likely first, whether or not there is an answer; empty if no car was found."""
     answer: LevelAnswer | None
-    """The most specific level that is probable enough; None if there is none, or if the car is not a known one."""
+    """The most specific level that is probable enough; None if there is none, or if the car was rejected."""
     levels: tuple[LevelAnswer, ...]
-    """The most likely make, model, body and year, independently of each other, as far as class names contain them."""
+    """The most likely make, model, body and year, independently of each other, as far as class names contain them;
+    empty if the car was rejected."""
     reason: Reason
     """Why there is no answer; empty if there is one."""
     box: Box | None = None
     """The part of the photo that was cut out for this car; None if the whole photo was taken."""
-    car: int = 1
-    """The number of the car in the photo, from 1; the most prominent car comes first."""
+    car: int | None = 1
+    """The number of the car in the photo, from 1; the most prominent car comes first. None if no car was found."""
     car_count: int = 1
-    """How many cars of the photo were predicted; 1 if the whole photo was taken."""
+    """How many cars were found in the photo; 1 if the photo was taken whole without looking for cars."""
 
     @property
     def accepted(self) -> bool:
@@ -100,33 +110,33 @@ class Prediction:
         return self.answer is not None
 
     @property
-    def top1(self) -> Candidate:
-        """The most likely class."""
-        return self.topk[0]
+    def top1(self) -> Candidate | None:
+        """The most likely class, whether or not it is the answer; None if no car was found."""
+        return self.topk[0] if self.topk else None
 
     @property
-    def confidence(self) -> float:
-        """Probability of the most likely class."""
-        return self.top1.probability
+    def confidence(self) -> float | None:
+        """Calibrated probability of the answer; None without one."""
+        return self.answer.probability if self.answer else None
 
     @property
     def make(self) -> str:
-        """Make of the car; empty if the answer leaves it open, or if there is none."""
+        """Make of the car; empty without an answer, or if its level leaves it open."""
         return self._named.make
 
     @property
     def model(self) -> str:
-        """Model of the car; empty if the answer leaves it open, or if there is none."""
+        """Model of the car; empty without an answer, or if its level leaves it open."""
         return self._named.model
 
     @property
     def body(self) -> str:
-        """Body of the car; empty if the answer leaves it open, or if there is none."""
+        """Body of the car; empty without an answer, or if its level leaves it open."""
         return self._named.body
 
     @property
     def year(self) -> int | None:
-        """Model year of the car; None if the answer leaves it open, or if there is none."""
+        """Model year of the car; None without an answer, or if its level leaves it open."""
         return self._named.year
 
     @property
@@ -135,24 +145,22 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        answer, is_car = self.answer, self.reason is not Reason.NO_CAR
+        answer = self.answer
         return {
             "photo": text_name(self.photo),
-            "car": self.car if is_car else 0,
-            "car_count": self.car_count if is_car else 0,
-            "box": list(self.box) if self.box else None,
+            "car": self.car,
+            "car_count": self.car_count,
             "accepted": self.accepted,
             "reason": str(self.reason),
             "answer": answer.name if answer else "",
             "level": answer.level if answer else "",
-            "level_probability": round(answer.probability, 6) if answer else None,
-            "alternatives": list(answer.alternatives) if answer else [],
-            "class_name": self.top1.name,
-            "confidence": round(self.confidence, 6),
+            "confidence": round(answer.probability, 6) if answer else None,
             "make": self.make,
             "model": self.model,
             "body": self.body,
             "year": self.year,
+            "alternatives": list(answer.alternatives) if answer else [],
+            "box": list(self.box) if self.box else None,
             "levels": {found.level: [found.name, round(found.probability, 6)] for found in self.levels},
             "topk": [{"class_name": c.name, "probability": round(c.probability, 6)} for c in self.topk],
         }
@@ -210,37 +218,42 @@ class Failure:
 
 
 def by_photo(predictions: Iterable[Prediction | Failure]) -> Iterator[list[Prediction] | Failure]:
-    """Group predictions in the order of photos: the cars of each photo, or its failure."""
+    """Group predictions in the order of photos: the cars of each photo, or its failure.
+
+    A photo without a car is a list of one prediction. A photo is complete when the next one begins.
+    """
     cars: list[Prediction] = []
     for prediction in predictions:
-        if isinstance(prediction, Failure):
-            yield prediction
-            continue
-        cars.append(prediction)
-        if prediction.car == prediction.car_count:
+        if cars and (isinstance(prediction, Failure) or prediction.car in (None, 1)):
             yield cars
             cars = []
+        if isinstance(prediction, Failure):
+            yield prediction
+        else:
+            cars.append(prediction)
+    if cars:
+        yield cars
 
 
 def photo_dict(cars: Sequence[Prediction | Explanation]) -> dict[str, Any]:
-    """Plain values, for JSON: those of the photo's main car, and `cars`, the list of all."""
+    """Plain values, for JSON: those of the photo's main car, and `cars`, the list of all; empty if none was found."""
     each = [car.to_dict() for car in cars]
-    return each[0] | {"cars": [{name: car[name] for name in car if name not in _OF_PHOTO} for car in each]}
+    found = [car for car in each if car["car"] is not None]
+    return each[0] | {"cars": [{name: car[name] for name in car if name not in _OF_PHOTO} for car in found]}
 
 
-def flat_row(prediction: Prediction | Failure) -> dict[str, Any]:
-    """One row of a table: the box and the candidates after the first become columns."""
+def table_row(prediction: Prediction | Failure) -> dict[str, Any]:
+    """One row of a table, by the names of `table_columns`; those that are missing are empty."""
     row = prediction.to_dict()
     row |= dict(zip(BOX_COLUMNS, row.pop("box", None) or (None,) * 4, strict=True))
-    for rank, candidate in enumerate(row.pop("topk", [])[1:], start=2):
-        row |= {f"{name}{rank}": value for name, value in candidate.items()}
+    for rank, candidate in enumerate(row.pop("topk", []), start=1):
+        row |= {f"class_{rank}": candidate["class_name"], f"probability_{rank}": candidate["probability"]}
     return row
 
 
-def flat_columns(top_k: int) -> list[str]:
-    """The columns of a table of `flat_row`s that people read: without those that summarise others."""
-    columns = ["photo", "car", "car_count", *BOX_COLUMNS, "answer", "level", "level_probability"]
-    columns += ["alternatives", "reason", "class_name", "confidence"]
-    columns += ["make", "model", "body", "year"]
-    columns += [f"{name}{rank}" for rank in range(2, top_k + 1) for name in ("class_name", "probability")]
+def table_columns(top_k: int) -> list[str]:
+    """The columns of a table of `table_row`s with `top_k` candidates, in their order."""
+    columns = ["photo", "car", "car_count", "answer", "level", "confidence", "make", "model", "body", "year"]
+    columns += ["alternatives", "reason", *BOX_COLUMNS]
+    columns += [f"{name}_{rank}" for rank in range(1, top_k + 1) for name in ("class", "probability")]
     return [*columns, "error"]

@@ -53,10 +53,10 @@ class SimilarCar:
     photo: str
     similarity: float
     """The cosine of the angle between the two embeddings, at most 1."""
-    car: int = 1
-    """The number of the car in its photo, from 1."""
+    car: int | None = 1
+    """The number of the car in its photo, from 1; None if none was found, so that the whole photo was compared."""
     car_count: int = 1
-    """How many cars of the photo were compared."""
+    """How many cars were found in the photo; 1 if it was taken whole without looking for cars."""
     box: Box | None = None
     """None if the whole photo was compared."""
 

@@ -137,10 +137,10 @@ def test_csv_contains_no_formulas(tmp_path: Path) -> None:
     out = io.StringIO()
     with redirect_stdout(out):
         print_csv(
-            [{"photo": "\t=1", "confidence": -0.5, "year": None, "open": "a=b"}],
+            [{"photo": "\t=1", "confidence": -0.5, "year": None, "open": ["a=b", "=c"]}],
             ["photo", "confidence", "open", "year"],
         )
-    assert out.getvalue() == "photo,confidence,open,year\n'\t=1,-0.500000,a=b,\n"
+    assert out.getvalue() == "photo,confidence,open,year\n'\t=1,-0.500000,a=b; =c,\n"
 
 
 def test_flags_are_frozen() -> None:
@@ -196,31 +196,36 @@ def test_audit_deep_prints_json_csv_and_tables(tmp_path: Path) -> None:
     assert "no config.yaml" in refused(2, "audit", source, "--deep", "--model", tmp_path, "--out", tmp_path / "out")
 
 
-def test_predict_prints_json_csv_and_tables(small_run: Path, tmp_path: Path) -> None:
+def test_predict_prints_json_and_csv(small_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(3):
         draw_car(number, 0).save(tmp_path / f"{number}.jpg")
     (tmp_path / "bad.jpg").write_bytes(b"bad")
     result = run("predict", "--model", small_run, tmp_path, "--json", "--top-k", 2)
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.returncode == 1  # one of four could not be read
-    assert [set(row) >= {"class_name", "confidence", "make", "model", "body", "year"} for row in rows] == [True] * 3 + [
+    assert [set(row) >= {"answer", "confidence", "make", "model", "body", "year"} for row in rows] == [True] * 3 + [
         False
     ]
     assert "not an image" in rows[3]["error"]
-    assert "1 photo could not be read" in result.stderr
-
+    assert "4 photos, 3 cars: " in caplog.text
+    assert "; 1 photo could not be read." in caplog.text
+    caplog.clear()
     result = run("predict", "--model", small_run, tmp_path, "--csv", "--top-k", 2)
     table = list(csv.DictReader(io.StringIO(result.stdout)))
-    assert [row["class_name"] for row in table[:3]] == [row["class_name"] for row in rows[:3]]
-    assert [row["class_name2"] for row in table[:3]] == [row["topk"][1]["class_name"] for row in rows[:3]]
-    assert "not an image" in table[3]["error"]
+    for rank in (1, 2):
+        for column, name in ((f"class_{rank}", "class_name"), (f"probability_{rank}", "probability")):
+            expected = [row["topk"][rank - 1][name] for row in rows[:3]]
+            found = [row[column] if name == "class_name" else float(row[column]) for row in table[:3]]
+            assert found == expected
+    for row, line in zip(rows[:3], table[:3], strict=True):
+        assert [line[name] for name in ("answer", "make", "reason")] == [row["answer"], row["make"], row["reason"]]
+        assert line["alternatives"] == "; ".join(row["alternatives"])
+        assert line["confidence"] == ("" if row["confidence"] is None else f"{row['confidence']:.6f}")
+    assert ("not an image" in table[3]["error"], table[3]["answer"], table[3]["class_1"]) == (True, "", "")
 
-    result = run("predict", "--model", small_run, tmp_path / "0.jpg")
-    header, first = (line.split("\t") for line in result.stdout.splitlines()[:2])
-    assert result.returncode == 0
-    assert header == ["photo", "answer", "probability", "class", "make", "model", "body", "year"]
-    assert (first[0], first[3]) == (str(tmp_path / "0.jpg"), rows[0]["class_name"])
-    assert first[1].startswith(rows[0]["reason"] or f"{rows[0]['answer']} ({rows[0]['level_probability']:.1%})")
+    piped = run("predict", "--model", small_run, tmp_path / "0.jpg", "--top-k", 2)
+    assert (piped.returncode, "1 photo," in caplog.text) == (0, False)
+    assert piped.stdout.splitlines() == result.stdout.splitlines()[:2]
 
 
 def test_predict_names_each_car_of_a_photo(tmp_path: Path) -> None:
@@ -233,37 +238,30 @@ def test_predict_names_each_car_of_a_photo(tmp_path: Path) -> None:
     command = ("predict", street, "--model", model, "--detector", detector)
 
     (row,) = map(json.loads, run(*command, "--json").stdout.splitlines())
-    assert [(car["class_name"], car["box"]) for car in row["cars"]] == [
+    assert [(car["topk"][0]["class_name"], car["box"]) for car in row["cars"]] == [
         ("BMW M3 Sedan 2012", list(boxes[RED])), ("Volvo C30 Hatchback 2012", list(boxes[GREEN])),
     ]  # fmt: skip
     table = list(csv.DictReader(io.StringIO(run(*command, "--csv", "--draw", tmp_path / "drawn").stdout)))
     assert [(line["photo"], line["car"], line["left"], line["bottom"]) for line in table] == [
         (str(street), "1", "100", "175"), (str(street), "2", "25", "50"),
     ]  # fmt: skip
-    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["street.jpg"]
-    lines = run(*command, "--top-k", 1).stdout.splitlines()[1:]
-    assert [line.split("\t")[0] for line in lines] == [f"{street}, car 1 of 2", f"{street}, car 2 of 2"]
-    assert len(run(*command, "--cars", "main", "--csv").stdout.splitlines()) == 2
+    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["street.png.jpg"]
+    (main,) = csv.DictReader(io.StringIO(run(*command, "--cars", "main", "--csv").stdout))
+    assert (main["car"], main["car_count"]) == ("1", "2")
     (whole,) = csv.DictReader(io.StringIO(run(*command[:4], "--detect", "never", "--csv").stdout))
     assert (whole["left"], whole["car_count"]) == ("", "1")
 
     detector.write_bytes(constant_detector(shares, [(0, 0.01)] * 2))
     (row,) = map(json.loads, run(*command, "--json").stdout.splitlines())
-    assert (row["reason"], row["accepted"], row["box"]) == ("no car found", False, None)
+    assert (row["reason"], row["accepted"], row["box"], row["cars"]) == ("no car found", False, None, [])
+    (empty,) = csv.DictReader(io.StringIO(run(*command, "--csv").stdout))
+    assert {name: value for name, value in empty.items() if value} == {
+        "photo": str(street), "car_count": "0", "reason": "no car found",
+    }  # fmt: skip
     assert "new or an empty folder" in refused(2, *command, "--draw", tmp_path)
     assert "without --detect never" in refused(2, *command, "--detect", "never")
-    assert "not on standard input" in refused(2, "predict", "-", "--model", model, "--draw", tmp_path / "more")
+    assert "found - for standard input" in refused(2, "predict", "-", "--model", model, "--draw", tmp_path / "more")
     assert "no such file" in refused(2, "predict", street, "--model", model, "--detector", tmp_path / "gone.onnx")
-
-
-def test_an_option_in_the_place_of_a_value_and_two_forms_at_once_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert "a value after --draw, but found the option --csv" in refused(2, "predict", "car.jpg", "--draw", "--csv")
-    assert "one of --csv and --json" in refused(2, "predict", "car.jpg", "--csv", "--json")
-    assert "but found cars.csv. CSV goes to standard output" in refused(2, "predict", "car.jpg", "--out", "cars.csv")
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_in_the_place_of_a_photo_is_refused(small_run: Path, tmp_path: Path) -> None:
@@ -284,22 +282,41 @@ def test_a_table_of_several_photos_is_counted_and_says_how_sure_its_answers_are(
     model = write_model(tmp_path / "colours.onnx")
     photos = [paint(tmp_path / f"{number}.png", colour) for number, colour in enumerate((RED, GREEN, YELLOW))]
     result = run("predict", *photos, "--model", model, "--csv")
-    assert "3 photos, 3 cars: 2 named, 1 not." in caplog.text
+    assert "3 photos, 3 cars: 1 named, 1 named in part, 1 not sure." in caplog.text
     red, green, yellow = csv.DictReader(io.StringIO(result.stdout))
-    assert (red["level"], red["level_probability"], red["alternatives"]) == ("class", red["confidence"], "")
+    assert (red["level"], red["alternatives"], red["year"]) == ("class", "", "2012")
     assert (green["answer"], green["make"], green["year"]) == ("Volvo C30 Hatchback", "Volvo", "")
     assert green["alternatives"] == "Volvo C30 Hatchback 2012; Volvo C30 Hatchback 2009"
-    assert float(green["level_probability"]) > float(green["confidence"])
-    assert (yellow["reason"], yellow["make"], yellow["level_probability"]) == ("not sure", "", "")
-    assert re.fullmatch(r"0\.\d{6}", red["probability2"])  # no exponent
+    assert float(green["confidence"]) > float(green["probability_1"])
+    assert (yellow["reason"], yellow["make"], yellow["confidence"]) == ("not sure", "", "")
+    assert all(re.fullmatch(r"0\.\d{6}", row["probability_3"]) for row in (red, green, yellow))  # no exponent
+
+
+def test_predict_says_which_output_goes_where(tmp_path: Path) -> None:
+    photo = tmp_path / "car.jpg"
+    draw_car(1, 0).save(photo)
+    for arguments, sentence in (
+        (("--csv", "--json"), "Expected --json or --csv, but found both"),
+        (("--csv", "--out", tmp_path / "out"), "--csv > cars.csv"),
+        (("--out", tmp_path / "cars.csv"), f"--csv > {tmp_path / 'cars.csv'}"),
+        (("--draw", tmp_path / "drawn", "--out", tmp_path / "out"), "Expected --out without --draw"),
+        (("--draw", "--csv"), "Expected a value after --draw, but found the option --csv"),
+        (("--detector", "--csv"), "Expected a value after --detector"),
+        (("-m", "--csv"), "Expected a value after -m"),
+    ):
+        assert sentence in refused(2, "predict", photo, *arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["car.jpg"]
+    assert "found both" in refused(2, "similar", photo, "--among", tmp_path, "--csv", "--json")
+    assert "Expected photos in" in refused(2, "predict", tmp_path / "*.png", "--csv")  # and no header is printed
 
 
 def test_predict_reads_standard_input(small_run: Path, tmp_path: Path) -> None:
     path = tmp_path / "car.jpg"
     draw_car(1, 0).save(path)
-    for stdin in (path.read_bytes(), f"{path}\n".encode()):
-        result = run("predict", "--model", small_run, "-", "--json", stdin=stdin)
-        assert len(json.loads(result.stdout)["topk"]) == 3
+    names = f"{path}\n".encode()
+    for stdin in (path.read_bytes(), names):
+        row = json.loads(run("predict", "--model", small_run, "-", "--json", stdin=stdin).stdout)
+        assert (row["photo"], len(row["topk"])) == ("standard input" if stdin != names else str(path), 3)
     result = run("predict", "--model", small_run, "-", stdin=b"")
     assert (result.returncode, "it is empty" in result.stderr) == (2, True)
 
@@ -324,16 +341,16 @@ def test_an_undecodable_file_name_is_printed_as_a_uri_that_can_be_read_back(enco
     address = f"file://{tmp_path}/caf%E9%20%C3%AB.png"
     (row,) = map(json.loads, bytes_written("predict", tmp_path, "--json", encoding=encoding).decode().splitlines())
     (line,) = csv.DictReader(io.StringIO(bytes_written("predict", tmp_path, "--csv", encoding=encoding).decode()))
-    printed = bytes_written("predict", "-", encoding=encoding, stdin=path + b"\n").decode(encoding).splitlines()[1]
-    assert [row["photo"], line["photo"], printed.split("\t")[0]] == [address] * 3
+    printed = bytes_written("predict", "-", encoding=encoding, stdin=path + b"\n").decode().splitlines()[1]
+    assert [row["photo"], line["photo"], printed.split(",")[0]] == [address] * 3
     assert bytes_written("predict", row["photo"], "--json", encoding=encoding).decode() == json.dumps(row) + "\n"
 
 
 @pytest.mark.parametrize("encoding", ["iso-8859-5", "utf-8"])
-def test_characters_outside_the_encoding_of_stdout_are_escaped(encoding: str, tmp_path: Path) -> None:
+def test_a_table_is_utf_8_whatever_the_encoding_of_stdout(encoding: str, tmp_path: Path) -> None:
     draw_car(0, 0).save(tmp_path / "Citroën.png")
-    printed = bytes_written("predict", tmp_path / "Citroën.png", encoding=encoding).decode(encoding).splitlines()[1]
-    assert printed.split("\t")[0].endswith({"iso-8859-5": "Citro\\xebn.png", "utf-8": "Citroën.png"}[encoding])
+    printed = bytes_written("predict", tmp_path / "Citroën.png", encoding=encoding).decode().splitlines()[1]
+    assert printed.split(",")[0] == str(tmp_path / "Citroën.png")
     (row,) = bytes_written("predict", tmp_path / "Citroën.png", "--json", encoding=encoding).decode().splitlines()
     assert json.loads(row)["photo"] == str(tmp_path / "Citroën.png")
 

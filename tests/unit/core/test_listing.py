@@ -58,7 +58,7 @@ def test_an_address_is_listed_in_the_order_of_a_folder(memory: fsspec.AbstractFi
 @pytest.mark.parametrize(
     ("address", "error", "words"),
     [
-        ("nowhere://cars", UsageError, "an address that fsspec opens"),
+        ("nowhere://cars", UsageError, "Expected a path, or an address"),
         ("memory://empty/*.jpg", UsageError, "found none"),
         ("zip://*.jpg::gone.zip", DataError, "Expected to reach zip://"),
     ],

@@ -162,7 +162,7 @@ def test_heic_is_read_upright() -> None:
 
 def test_damaged_heic_is_called_heic() -> None:
     pytest.importorskip("pillow_heif")
-    with pytest.raises(PhotoError, match="it is HEIC, but damaged"):
+    with pytest.raises(PhotoError, match="it is a damaged HEIC file"):
         decode_photo(b"\0\0\0\x24ftypheic\0\0\0\0mif1MiHEmiafMiHBheic" + bytes(range(1, 200)))
 
 

@@ -213,13 +213,13 @@ def test_not_sure_and_not_a_known_car_read_well(browser: Any, site: Site, tmp_pa
         assert "Which make and model is open: BMW M3 Sedan 2012 or Audi S4 Sedan 2011." in said
         take_away(tab)
         hand_in(tab, paint(tmp_path / "black.png", BLACK))
-        assert headline(tab, "unknown") == "Not a car this model knows"
+        assert headline(tab, "unknown") == "Unknown car"
         assert "95% of the validation photos" in tab.locator(".said").inner_text()
         assert tab.locator(".facts").count() == 0
         take_away(tab)
         Image.new("RGB", (120, 7), RED).save(tmp_path / "small.png")
         hand_in(tab, tmp_path / "small.png")
-        assert headline(tab, "unknown") == "Too small to name"
+        assert headline(tab, "unknown") == "Too small"
         assert "at least 8 pixels" in tab.locator(".said").inner_text()
 
 

@@ -105,7 +105,7 @@ def test_a_pushed_model_answers_as_the_run_does(client: HubClient, published: Hu
         assert classifier.engine.name == "onnxruntime"
         found = classifier.predict(PHOTO)
         assert found.top1.name == expected.top1.name
-        assert found.confidence == pytest.approx(expected.confidence, abs=1e-5)
+        assert found.top1.probability == pytest.approx(expected.top1.probability, abs=1e-5)
         assert (found.reason, found.answer and found.answer.level) == (
             expected.reason,
             expected.answer and expected.answer.level,
@@ -129,7 +129,7 @@ for arguments in (["pull", repository, "--json"], ["predict", "-m", repository, 
         main()
     except SystemExit as stop:
         assert not stop.code
-print(twincar.load(repository, revision=commit).predict(photo).confidence)
+print(twincar.load(repository, revision=commit).predict(photo).top1.probability)
 """
 
 
@@ -147,10 +147,10 @@ def test_it_is_loaded_from_the_hub_without_torch(published: HubServer, linear_ru
     )
     assert process.returncode == 0, process.stderr
     pulled, end = json.JSONDecoder().raw_decode(process.stdout)
-    answer, confidence = map(json.loads, process.stdout[end:].split("\n")[1:3])
+    answer, probability = map(json.loads, process.stdout[end:].split("\n")[1:3])
     expected = Classifier.load(linear_run).predict(PHOTO)
-    assert confidence == pytest.approx(expected.confidence, abs=1e-5)
-    assert (answer["class_name"], answer["reason"]) == (expected.top1.name, expected.reason)
+    assert probability == pytest.approx(expected.top1.probability, abs=1e-5)
+    assert (answer["topk"][0]["class_name"], answer["reason"]) == (expected.top1.name, expected.reason)
     assert (pulled["commit"], pulled["classes"], pulled["backbone"]) == (published.head, 4, BACKBONE)
     assert process.stderr == ""
 
@@ -373,7 +373,7 @@ def test_an_exported_model_is_pushed_with_what_its_header_holds(
         found = twincar.load(REPO).predict(PHOTO)
     expected = Classifier.load(linear_run).predict(PHOTO)
     assert (found.top1.name, found.reason) == (expected.top1.name, expected.reason)
-    assert found.confidence == pytest.approx(expected.confidence, abs=1e-5)
+    assert found.top1.probability == pytest.approx(expected.top1.probability, abs=1e-5)
 
 
 def test_the_card_of_an_exported_model_says_what_is_not_known(exported: Path, tmp_path: Path) -> None:

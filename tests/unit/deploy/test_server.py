@@ -187,7 +187,7 @@ def test_forms_and_json_get_the_answers_of_the_classifier(client: TestClient, cl
         assert [item["photo"] for item in found] == labels
         assert [{**item, "photo": ""} for item in found] == expected
         PredictResponse.model_validate(response.json())
-    assert len({item["class_name"] for item in expected}) == 3
+    assert len({item["topk"][0]["class_name"] for item in expected}) == 3
 
 
 def test_a_question_is_answered_at_the_level_it_asks_for(client: TestClient, classifier: Classifier) -> None:
@@ -199,7 +199,9 @@ def test_a_question_is_answered_at_the_level_it_asks_for(client: TestClient, cla
     }
     assert set(answers) == set(levels_of(ClassNames(NAMES)))
     assert answers["make"]["answer"] == "BMW"
-    assert answers["make"]["level_probability"] == pytest.approx(answers["make"]["levels"]["make"][1])
+    assert answers["make"]["confidence"] == pytest.approx(answers["make"]["levels"]["make"][1])
+    assert [answers["make"][part] for part in ("make", "model", "body", "year")] == ["BMW", "", "", None]
+    assert [answers["year"][part] for part in ("make", "model", "body", "year")] == ["", "", "", 2012]
     assert answers["year"]["answer"] == "2012"
     assert all(answer["level"] == level for level, answer in answers.items() if answer["accepted"])
     classifier.min_confidence = 1.0
@@ -237,10 +239,11 @@ def test_each_car_of_a_photo_is_named_with_its_box(
     PredictResponse.model_validate(response.json())
     street, wall = response.json()["predictions"]
     assert [car["box"] for car in street["cars"]] == [list(boxes[colour]) for colour in (RED, BLUE, GREEN)]
-    assert [car["class_name"] for car in street["cars"]] == [NAMES[0], NAMES[2], NAMES[1]]
+    assert [car["topk"][0]["class_name"] for car in street["cars"]] == [NAMES[0], NAMES[2], NAMES[1]]
     assert [car["explanation"]["visible_box"] for car in street["cars"]] == [car["box"] for car in street["cars"]]
-    assert (street["class_name"], street["box"], street["car_count"]) == (NAMES[0], list(boxes[RED]), 3)
-    assert (wall["reason"], wall["accepted"], wall["box"], len(wall["cars"])) == ("no car found", False, None, 1)
+    assert (street["answer"], street["box"], street["car_count"]) == (NAMES[0], list(boxes[RED]), 3)
+    assert (wall["reason"], wall["accepted"], wall["box"], wall["car"]) == ("no car found", False, None, None)
+    assert (wall["car_count"], wall["cars"], wall["topk"], wall["make"]) == (0, [], [], "")
 
 
 def test_one_batch_holds_photos_with_different_questions(classifier: Classifier) -> None:
@@ -256,7 +259,7 @@ def test_a_photo_that_cannot_be_read_has_its_error_and_others_are_answered(clien
     response = client.post("/v1/predict", files=files(jpeg(), b"no photo", jpeg()[:-20], b""))
     assert response.status_code == 200
     good, *bad = response.json()["predictions"]
-    assert "class_name" in good
+    assert "answer" in good
     assert [list(item) for item in bad] == [["photo", "error"]] * 3
     assert [re.search("not an image|truncated|is empty", item["error"])[0] for item in bad] == [  # type: ignore[index]
         "not an image", "truncated", "is empty",
@@ -397,7 +400,7 @@ def test_photos_that_come_together_share_a_batch(classifier: NotingClassifier) -
         engine.gate.set()
         answers = [json.loads(future.result(20).read())["predictions"][0] for future in (first, *others)]
     assert engine.batches == [1, 4]
-    assert [answer["class_name"] for answer in answers] == [NAMES[0], *[NAMES[1]] * 4]
+    assert [answer["topk"][0]["class_name"] for answer in answers] == [NAMES[0], *[NAMES[1]] * 4]
 
 
 def test_a_full_queue_turns_away_and_readyz_says_so(classifier: NotingClassifier) -> None:

@@ -133,7 +133,7 @@ def test_base64_in_every_shape_programs_send(client: TestClient) -> None:
     assert {"+", "/"} & set(text), "the photo needs both alphabets"
     items = client.post("/v1/predict", json={"photos": spellings, "top_k": 1}).json()["predictions"]
     assert {json.dumps({**item, "photo": ""}) for item in items} == {json.dumps({**items[0], "photo": ""})}
-    assert items[0]["confidence"] > 0
+    assert items[0]["topk"][0]["probability"] > 0
     wrong = ["data:image/svg+xml,<svg/>", text[:-3] + "é==", text + "A" * 5, "https://x/y.jpg"]
     items = client.post("/v1/predict", json={"photos": [text, *wrong]}).json()["predictions"]
     assert ["error" in item for item in items] == [False, True, True, True, True]

@@ -103,7 +103,11 @@ def described(client: TestClient) -> ModelDescription:
 
 def test_a_car_is_taught_named_added_to_and_removed(client: TestClient, tmp_path: Path) -> None:
     before = described(client)
-    assert (len(before.classes), before.taught, predict(client, tmp_path)["class_name"] == NAME) == (6, [], False)
+    assert (len(before.classes), before.taught, predict(client, tmp_path)["topk"][0]["class_name"] == NAME) == (
+        6,
+        [],
+        False,
+    )
     response = teach(client, tmp_path, colours=SHADES[:4])
     found = TeachResponse.model_validate(response.json())
     assert (response.status_code, found.name, found.photos, found.added, found.classes) == (200, NAME, 4, 4, 7)
@@ -114,7 +118,7 @@ def test_a_car_is_taught_named_added_to_and_removed(client: TestClient, tmp_path
     assert now.sha256 == found.sha256 != before.sha256
     answer = predict(client, tmp_path)
     assert (answer["answer"], answer["make"], answer["year"]) == (NAME, "Seat", 2018)
-    assert [predict(client, tmp_path, colour)["class_name"] for colour in (RED, GREEN)] == [
+    assert [predict(client, tmp_path, colour)["topk"][0]["class_name"] for colour in (RED, GREEN)] == [
         "BMW M3 Sedan 2012", "Volvo C30 Hatchback 2012",
     ]  # fmt: skip
     assert "twincar_taught_photos_total 4.0" in client.get("/metrics").text
@@ -124,7 +128,7 @@ def test_a_car_is_taught_named_added_to_and_removed(client: TestClient, tmp_path
     gone = client.delete("/v1/teach", params={"name": NAME.lower()})
     forgotten = ForgetResponse.model_validate(gone.json())
     assert (gone.status_code, forgotten.classes, described(client).sha256) == (200, 6, forgotten.sha256)
-    assert predict(client, tmp_path)["class_name"] != NAME
+    assert predict(client, tmp_path)["topk"][0]["class_name"] != NAME
     refused(client.delete("/v1/teach", params={"name": NAME}), 409, "that was taught (none)")
     refused(client.delete("/v1/teach"), 409, "that was taught (none)")
 
@@ -181,7 +185,7 @@ def test_requests_under_way_are_answered_by_the_model_of_before(classifier: Held
         HeldClassifier.gate.set()
         found = [future.result(20) for future in (computed, waiting, later)]
     assert [len(answer["topk"]) for answer in found] == [6, 6, 7]
-    assert [answer["class_name"] == NAME for answer in found] == [False, False, True]
+    assert [answer["topk"][0]["class_name"] == NAME for answer in found] == [False, False, True]
 
 
 def test_a_request_that_is_still_arriving_is_under_way(classifier: HeldClassifier, tmp_path: Path) -> None:
@@ -201,7 +205,7 @@ def test_a_request_that_is_still_arriving_is_under_way(classifier: HeldClassifie
         assert other.getresponse().status == 200
         slow.send(body)
         answer = json.loads(slow.getresponse().read())["predictions"][0]
-    assert answer["class_name"] != NAME
+    assert answer["topk"][0]["class_name"] != NAME
 
 
 def test_models_of_before_are_not_held(client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +308,7 @@ def test_one_car_is_taught_at_a_time_and_others_are_predicted_meanwhile(
         refused(second, 503, "one car at a time")
         assert second.headers["retry-after"] == "1"
         refused(client.delete("/v1/teach", params={"name": NAME}), 503, "one car at a time")
-        assert predict(client, tmp_path / "c", RED)["class_name"] == "BMW M3 Sedan 2012"
+        assert predict(client, tmp_path / "c", RED)["topk"][0]["class_name"] == "BMW M3 Sedan 2012"
         assert client.get("/healthz").status_code == 200
         assert 'twincar_rejected_requests_total{reason="teaching"} 2.0' in client.get("/metrics").text
         gate.open.set()

@@ -57,7 +57,7 @@ def test_an_exported_model_is_calibrated(photos: Path, tmp_path: Path) -> None:
     assert spec.calibration.temperature == pytest.approx(fit_temperature(logits, labels), rel=1e-3)
     assert spec.calibration.photos == 120
     assert spec.provenance["calibration"] == {"data": "photos", "split": "test", "photos": 120}
-    confidences = [Classifier.load(result.path).predict(paths[0]).confidence for result in found]
+    confidences = [Classifier.load(result.path).predict(paths[0]).top1.probability for result in found]
     assert confidences[0] == pytest.approx(confidences[1], abs=0.01)
     loss = [evaluate(path, data_folder=photos, out=tmp_path / f"r{i}").metrics["loss"] for i, path in
             enumerate([tmp_path / "2.0.onnx", found[1].path])]  # fmt: skip

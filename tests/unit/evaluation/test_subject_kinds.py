@@ -147,4 +147,4 @@ def test_the_bundled_model_is_exported_into_another_form(tmp_path: Path, monkeyp
     assert result.comparison.equal_predictions == 1
     ours, its = (twincar.load(model).predict(photo) for model in (result.path, None))
     assert ours.top1.name == its.top1.name
-    assert ours.confidence == pytest.approx(its.confidence, abs=1e-3)
+    assert ours.top1.probability == pytest.approx(its.top1.probability, abs=1e-3)

@@ -22,7 +22,7 @@ from twincar.inference import result_store as result_folder
 from twincar.inference.batch import BatchResult, predict_many, read_rows
 from twincar.inference.classifier import Classifier
 from twincar.inference.result_store import ResultFolder
-from twincar.inference.results import Failure, flat_row
+from twincar.inference.results import Failure, table_row
 
 COLOURS = (RED, GREEN, BLUE, YELLOW)
 PHOTOS = 23
@@ -67,7 +67,7 @@ def test_a_photo_of_several_cars_has_a_row_for_each(tmp_path: Path) -> None:
     done = predict_many([str(tmp_path / "photos")], str(tmp_path / "out"), model=model, options=options)
     assert (done.photos, done.failed) == (7, 1)
     rows = list(read_rows(str(tmp_path / "out")))
-    found = [(Path(row["photo"]).stem, row["car"], row["left"], row["class_name"]) for row in rows if not row["error"]]
+    found = [(Path(row["photo"]).stem, row["car"], row["left"], row["class_1"]) for row in rows if not row["error"]]
     each = [(1, 100, "BMW M3 Sedan 2012"), (2, 25, "Volvo C30 Hatchback 2012")]
     assert found == [(str(number), *car) for number in range(6) for car in each]
     (tmp_path / "out" / "part-000001.parquet").unlink()  # as if it had been stopped before the second part
@@ -85,7 +85,7 @@ def test_a_photo_of_several_cars_has_a_row_for_each(tmp_path: Path) -> None:
 
 def streamed(model: Path, photos: Path) -> list[dict[str, Any]]:
     """The rows as `Classifier.stream` gives them, of photos in the order of their paths."""
-    rows = [flat_row(answer) for answer in Classifier.load(model).stream(sorted(photos.rglob("*.png")), top_k=3)]
+    rows = [table_row(answer) for answer in Classifier.load(model).stream(sorted(photos.rglob("*.png")), top_k=3)]
     return [{name: value for name, value in row.items() if name != "levels" and name != "accepted"} for row in rows]
 
 
@@ -113,8 +113,33 @@ def test_a_folder_of_results_is_read_as_one_table(model: Path, photos: Path, tmp
     predict_many([str(photos)], str(tmp_path / "out"), model=model, options=PredictOptions(top_k=2))
     table = parquet.read_table(tmp_path / "out")
     assert table.num_rows == PHOTOS
-    assert table.column_names[-3:] == ["class_name2", "probability2", "error"]
-    assert {str(table.schema.field(name).type) for name in ("photo", "answer", "error")} == {"string"}
+    assert table.column_names == [
+        "photo",
+        "car",
+        "car_count",
+        "answer",
+        "level",
+        "confidence",
+        "make",
+        "model",
+        "body",
+        "year",
+        "alternatives",
+        "reason",
+        "left",
+        "top",
+        "right",
+        "bottom",
+        "class_1",
+        "probability_1",
+        "class_2",
+        "probability_2",
+        "error",
+    ]
+    types = {name: str(table.schema.field(name).type) for name in table.column_names}
+    assert {types[name] for name in ("photo", "answer", "make", "class_1", "error")} == {"string"}
+    assert {types[name] for name in ("car", "car_count", "year", "left")} == {"int32"}
+    assert {types[name] for name in ("confidence", "probability_1", "probability_2")} == {"double"}
 
 
 def test_it_goes_on_where_it_stopped(
@@ -253,5 +278,5 @@ def test_a_run_folder_and_openvino_answer_too(small_run: Path, photos: Path, tmp
     rows = []
     for name, model in (("run", small_run), ("openvino", folder)):
         assert predict_many([str(photos / "a")], str(tmp_path / name), model=model).photos == 12
-        rows.append([row["class_name"] for row in read_rows(str(tmp_path / name))])
+        rows.append([row["class_1"] for row in read_rows(str(tmp_path / name))])
     assert rows[0] == rows[1]

@@ -4,6 +4,7 @@ import io
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,22 +45,32 @@ def test_an_answer_has_its_parts(classifier: Classifier) -> None:
     answer = classifier.predict(draw_car(0, 0), top_k=3)
     assert len(answer.topk) == 3
     assert answer.top1 == answer.topk[0]
-    assert answer.confidence == answer.topk[0].probability == max(c.probability for c in answer.topk)
+    assert answer.top1.probability == max(c.probability for c in answer.topk)
     row = answer.to_dict()
-    assert (row["class_name"], row["year"], len(row["topk"])) == (answer.top1.name, answer.year, 3)
+    assert (row["topk"][0]["class_name"], row["year"], len(row["topk"])) == (answer.top1.name, answer.year, 3)
 
 
-def test_make_model_body_and_year_are_those_that_the_answer_says() -> None:
-    """The first is sure of the class, the second of a BMW sedan, the third of nothing."""
-    for probabilities, expected in (
-        ([0.9, 0.06, 0.03, 0.01], ("BMW", "3 Series", "Sedan", 2012)),
-        ([0.5, 0.35, 0.1, 0.05], ("BMW", "", "Sedan", None)),
-        ([0.3, 0.26, 0.24, 0.2], ("", "", "", None)),
-    ):
-        answer = bmw_classifier(probabilities).predict(draw_car(0, 0))
-        assert (answer.make, answer.model, answer.body, answer.year) == expected
-        row = answer.to_dict()
-        assert tuple(row[part] for part in ("make", "model", "body", "year")) == expected
+@pytest.mark.parametrize(
+    ("probabilities", "expected", "confidence"),
+    [
+        ([0.9, 0.06, 0.03, 0.01], ("BMW", "3 Series", "Sedan", 2012), 0.9),
+        ([0.5, 0.35, 0.1, 0.05], ("BMW", "", "Sedan", None), 0.85),
+        ([0.4, 0.02, 0.5, 0.08], ("BMW", "", "", None), 0.92),
+        ([0.3, 0.05, 0.15, 0.5], ("", "", "Sedan", None), 0.85),  # BMWs are as likely as the most likely class
+        ([0.3, 0.26, 0.24, 0.2], ("", "", "", None), None),
+    ],
+)
+def test_make_model_body_year_and_confidence_are_those_of_the_answer(
+    probabilities: list[float], expected: tuple[Any, ...], confidence: float | None
+) -> None:
+    """As specific as its level, and empty where there is no answer."""
+    found = bmw_classifier(probabilities).predict(draw_car(0, 0))
+    assert (found.make, found.model, found.body, found.year) == expected
+    assert found.confidence == (None if confidence is None else pytest.approx(confidence, abs=1e-5))
+    row = found.to_dict()
+    assert tuple(row[part] for part in ("make", "model", "body", "year")) == expected
+    assert row["confidence"] == (None if confidence is None else pytest.approx(confidence, abs=1e-5))
+    assert row["topk"][0]["probability"] == pytest.approx(max(probabilities), abs=1e-5)
 
 
 def test_probabilities_are_those_of_evaluation(classifier: Classifier, small_run: Path, small_data: Path) -> None:
@@ -74,7 +85,7 @@ def test_probabilities_are_those_of_evaluation(classifier: Classifier, small_run
     answers = classifier.predict([data.photo_root / row["file"] for row in rows])
     for answer, row in zip(answers, rows, strict=True):
         assert answer.top1.name == row["top1"]
-        assert answer.confidence == pytest.approx(float(row["probability1"]), abs=2e-6)
+        assert answer.top1.probability == pytest.approx(float(row["probability1"]), abs=2e-6)
 
 
 def test_a_bad_photo_among_many_gives_one_error(classifier: Classifier) -> None:
@@ -87,7 +98,9 @@ def test_a_bad_photo_among_many_gives_one_error(classifier: Classifier) -> None:
     assert [answer.accepted for answer in listed[16:18]] == [answers[16].accepted, False]
     assert isinstance(listed[17], Failure)
     assert listed[17].to_dict() == {"photo": "bytes", "error": "Expected a photo in the photo, but it is not an image."}
-    sure = [[answer.confidence for answer in found if isinstance(answer, Prediction)] for found in (listed, answers)]
+    sure = [
+        [answer.top1.probability for answer in found if isinstance(answer, Prediction)] for found in (listed, answers)
+    ]
     assert len(sure[0]) == 39
     assert sure[0] == pytest.approx(sure[1], abs=1e-5)
     with pytest.raises(PhotoError):
@@ -96,13 +109,13 @@ def test_a_bad_photo_among_many_gives_one_error(classifier: Classifier) -> None:
 
 def test_answers_come_in_order_whatever_the_batch(classifier: Classifier) -> None:
     photos = [draw_car(n % 4, n) for n in range(10)]
-    one_by_one = [classifier.predict(photo).confidence for photo in photos]
-    assert [a.confidence for a in classifier.predict(photos)] == pytest.approx(one_by_one, abs=1e-5)
+    one_by_one = [classifier.predict(photo).top1.probability for photo in photos]
+    assert [a.top1.probability for a in classifier.predict(photos)] == pytest.approx(one_by_one, abs=1e-5)
 
 
 def test_tta_changes_the_probabilities_a_little(classifier: Classifier) -> None:
     photo = draw_car(1, 7)
-    assert classifier.predict(photo, tta=True).confidence != classifier.predict(photo).confidence
+    assert classifier.predict(photo, tta=True).top1.probability != classifier.predict(photo).top1.probability
 
 
 @pytest.mark.parametrize(
@@ -143,8 +156,8 @@ def test_why_there_is_no_answer() -> None:
     assert (unsure.accepted, unsure.reason, unsure.answer) == (False, "not sure", None)
     sure = [0.97, 0.01, 0.01, 0.01]  # of the largest logit, log 0.97 is 0.03 less than the scale
     unknown = bmw_classifier(sure, scale=5.9).predict(photo)
-    assert (unknown.accepted, unknown.reason) == (False, "not a car this model knows")
-    assert unknown.to_dict()["level_probability"] is None
+    assert (unknown.accepted, unknown.reason) == (False, "unknown car")
+    assert (unknown.make, unknown.year, unknown.confidence, unknown.levels) == ("", None, None, ())
     assert unknown.top1.name == BMWS[0]
     explained = bmw_classifier(sure, scale=5.9).explain(photo).prediction
     assert (explained.accepted, explained.reason) == (False, unknown.reason)
@@ -166,7 +179,8 @@ def test_what_is_not_calibrated_accepts_nothing(
     assert (found.accepted, found.reason, found.answer) == (False, "not calibrated", None)
     assert found.top1.name == BMWS[0]
     row = found.to_dict()
-    assert (row["accepted"], row["reason"], row["answer"], row["class_name"]) == (False, "not calibrated", "", BMWS[0])
+    assert (row["accepted"], row["reason"], row["answer"], row["make"]) == (False, "not calibrated", "", "")
+    assert row["topk"][0]["class_name"] == BMWS[0]
 
     caplog.clear()
     monkeypatch.setattr(
@@ -192,7 +206,7 @@ def test_the_temperature_is_used() -> None:
     probabilities = np.array([0.7, 0.1, 0.1, 0.1])
     expected = probabilities**0.5 / (probabilities**0.5).sum()
     answer = bmw_classifier(list(probabilities), temperature=2).predict(draw_car(0, 0))
-    assert answer.confidence == pytest.approx(expected[0], abs=1e-5)
+    assert answer.top1.probability == pytest.approx(expected[0], abs=1e-5)
 
 
 @settings(max_examples=25, deadline=None)

@@ -20,7 +20,7 @@ from twincar.detection import Car, Detector
 from twincar.inference import crops
 from twincar.inference.classifier import Classifier
 from twincar.inference.crops import CarFinder, Crop, iterate_crops, prepare_crops
-from twincar.inference.results import Failure, by_photo, flat_row, photo_dict
+from twincar.inference.results import Failure, by_photo, photo_dict, table_columns, table_row
 
 STREET = {GREEN: (20, 20, 60, 50), RED: (100, 60, 300, 180), BLUE: (330, 100, 390, 170)}
 """By area: red, blue, green."""
@@ -68,7 +68,7 @@ def test_each_car_is_named_with_its_box_the_most_prominent_first(classifier: Cla
     ]
     assert "script" in found[1].top1.name
     main = classifier.predict(street)
-    assert (main.top1.name, main.box, main.car, main.car_count) == ("BMW M3 Sedan 2012", STREET[RED], 1, 1)
+    assert (main.top1.name, main.box, main.car, main.car_count) == ("BMW M3 Sedan 2012", STREET[RED], 1, 3)
 
 
 def test_a_crop_is_named_as_the_same_photo_that_was_cut_before(classifier: Classifier, street: Path) -> None:
@@ -78,13 +78,20 @@ def test_a_crop_is_named_as_the_same_photo_that_was_cut_before(classifier: Class
     assert never.predict(street).box is None
 
 
-def test_where_no_car_is_found_nothing_is_accepted(classifier: Classifier, tmp_path: Path) -> None:
+def test_where_no_car_is_found_nothing_is_named(classifier: Classifier, tmp_path: Path) -> None:
     wall = paint(tmp_path / "wall.png", YELLOW)
     (found,) = classifier.predict_cars(wall)
-    assert (found.accepted, found.reason, found.box, found.car_count) == (False, "no car found", None, 1)
-    row = found.to_dict()
-    assert (row["car"], row["car_count"], row["make"], row["year"]) == (0, 0, "", None)
-    assert found.topk == Classifier(classifier.engine, classifier.spec).predict(wall).topk  # of the whole photo
+    assert (found.accepted, found.reason, found.box) == (False, "no car found", None)
+    assert (found.car, found.car_count, found.top1, found.topk, found.levels) == (None, 0, None, (), ())
+    assert (found.make, found.model, found.body, found.year, found.confidence) == ("", "", "", None, None)
+    row = photo_dict([found])
+    assert (row["car"], row["car_count"], row["cars"], row["topk"], row["levels"]) == (None, 0, [], [], {})
+    assert set(table_row(found)) - {"photo", "accepted", "levels"} <= set(table_columns(1))
+    assert {name for name, value in table_row(found).items() if value} == {"photo", "reason"}
+    whole = Classifier(classifier.engine, classifier.spec).predict(wall)
+    assert (whole.car, whole.car_count, len(whole.topk)) == (1, 1, 5)
+    explained = classifier.explain(wall)
+    assert (explained.target, explained.prediction) == (whole.top1.name, replace(found))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +115,7 @@ def test_a_photo_of_one_car_from_edge_to_edge_is_taken_whole() -> None:
     assert boxes(finder(Car(5, 5, 95, 77, 0.19))) == [(None, False)]
     assert boxes(finder(Car(5, 5, 95, 75, 0.39))) == [(None, False)]  # 79%
     assert boxes(finder(Car(5, 5, 95, 75, 0.41))) == [((5, 5, 95, 75), True)]
-    behind = Car(60, 0, 100, 30, 0.9)
+    behind = Car(60, 0, 100, 30, 0.9)  # 15%
     assert boxes(finder(Car(5, 5, 95, 77, 0.8), behind)) == [((0, 0, 100, 80), True)]
     assert boxes(finder(Car(5, 5, 95, 77, 0.2), behind)) == [((60, 0, 100, 30), True)]  # the sure one is more prominent
 
@@ -144,10 +151,11 @@ def test_a_map_of_a_car_covers_its_box(classifier: Classifier, street: Path) -> 
 
 def test_a_car_of_too_few_pixels_has_no_name(classifier: Classifier, tmp_path: Path) -> None:
     """A quarter of 32 pixels, on the shorter side of the cut, whatever the size of the photo."""
-    for size, reason in (((8, 60), ""), ((7, 60), "too small to name"), ((60, 7), "too small to name")):
+    for size, reason in (((8, 60), ""), ((7, 60), "too small"), ((60, 7), "too small")):
         photo = paint_street(tmp_path / "street.png", {RED: (50, 50, 50 + size[0], 50 + size[1])})
         (car,) = classifier.predict_cars(photo)
         assert (car.reason, car.accepted, car.top1.name) == (reason, not reason, "BMW M3 Sedan 2012")
+        assert (car.make, bool(car.levels)) == (("", False) if reason else ("BMW", True))
 
 
 def test_an_overlay_is_the_map_over_the_car_and_dark_around_it(classifier: Classifier, street: Path) -> None:
@@ -162,7 +170,7 @@ def test_an_overlay_is_the_map_over_the_car_and_dark_around_it(classifier: Class
 
 def test_a_stream_keeps_the_order_and_failures_keep_their_places(classifier: Classifier, street: Path) -> None:
     photos: list[Any] = [street, b"no photo", Image.new("RGB", (50, 50), "white"), street, street]
-    expected = [1, 2, 3, "failed", 1, *[1, 2, 3] * 2]
+    expected = [1, 2, 3, "failed", None, *[1, 2, 3] * 2]
     for size in (1, 2, 4, 32):
         found = list(classifier.stream(photos, cars="all", batch_size=size))
         assert ["failed" if isinstance(item, Failure) else item.car for item in found] == expected
@@ -174,20 +182,25 @@ def test_a_stream_keeps_the_order_and_failures_keep_their_places(classifier: Cla
         "",
         "",
     ]
-    grouped = list(by_photo(found))
-    assert [1 if isinstance(cars, Failure) else len(cars) for cars in grouped] == [3, 1, 1, 3, 3]
+    assert [item.car for item in main if not isinstance(item, Failure)] == [1, None, 1, 1]
+    for answers, counts in ((found, [3, 0, 1, 3, 3]), (main, [1, 0, 1, 1, 1])):
+        grouped = list(by_photo(answers))
+        assert [0 if isinstance(cars, Failure) else len(cars) for cars in grouped] == counts
 
 
 def test_json_is_a_photo_with_its_cars_and_a_table_has_a_row_a_car(classifier: Classifier, street: Path) -> None:
     cars = classifier.predict_cars(street)
     row = photo_dict(cars)
-    assert (row["photo"], row["box"], row["class_name"]) == (str(street), list(STREET[RED]), "BMW M3 Sedan 2012")
+    assert (row["photo"], row["box"], row["answer"]) == (str(street), list(STREET[RED]), "BMW M3 Sedan 2012")
     assert [car["box"] for car in row["cars"]] == [list(STREET[colour]) for colour in (RED, BLUE, GREEN)]
     assert row["cars"][0]["topk"] == row["topk"]
     assert not {"photo", "car_count"} & row["cars"][0].keys()
-    flat = flat_row(cars[2])
+    flat = table_row(cars[2])
     assert [flat[name] for name in ("car", "car_count", "left", "top", "right", "bottom")] == [3, 3, *STREET[GREEN]]
-    assert "box" not in flat
+    assert [flat[f"class_{rank}"] for rank in (1, 2, 3, 4, 5)] == [candidate.name for candidate in cars[2].topk]
+    assert flat["probability_1"] == pytest.approx(cars[2].top1.probability, abs=1e-6)
+    assert flat["confidence"] == pytest.approx(1, abs=1e-6)  # a Volvo C30 Hatchback of one of two years
+    assert flat.keys() - {"accepted", "levels"} == set(table_columns(5)) - {"error"}
 
 
 def test_crops_are_cut_one_after_the_other() -> None:
@@ -207,7 +220,7 @@ def test_crops_are_cut_one_after_the_other() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Crop, "cut", counting)
         prepared = prepare_crops(photo, "x", Preprocessing(height=32, width=32), finder(*many), cars="all")
-    assert [item.number for item in prepared] == list(range(1, 201))
+    assert [item.crop.number for item in prepared] == list(range(1, 201))
     assert {item.views.shape for item in prepared} == {(1, 32, 32, 3)}
     assert max(alive) <= 1
 

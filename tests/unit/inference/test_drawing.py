@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bmw_model import bmw_classifier
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from twincar.core.errors import UsageError
 from twincar.inference import drawing
@@ -52,19 +52,19 @@ def test_a_box_is_drawn_where_the_car_is_and_its_name_above() -> None:
     assert photo.getextrema() == ((255, 255),) * 3
 
 
-@pytest.mark.parametrize("size", [(40, 30), (30, 400), (640, 480), (8000, 6000), (3000, 90)])
+@pytest.mark.parametrize("size", [(40, 30), (60, 400), (640, 480), (8000, 6000), (3000, 90)])
 def test_labels_stay_in_the_photo_and_are_legible_at_any_size(
     size: tuple[int, int], labels: list[tuple[Box, tuple[int, int]]]
 ) -> None:
     width, height = size
     corners = [(0, 0, width // 3, height // 3), (width * 2 // 3, height * 2 // 3, width, height)]
     picture = draw_cars(Image.new("RGB", size), cars(*corners, (0, 0, width, height)))
-    assert (max(picture.size), min(picture.size)) >= (400, 200)
+    assert picture.size == size
     for (left, top, right, bottom), (wide, high) in labels:
         assert 0 <= left < right <= wide
         assert top >= 0
         assert bottom <= high
-        assert bottom - top >= min(max(picture.size) / 40, min(picture.size) / 8)
+        assert bottom - top >= max(12, min(max(size) / 40, min(size) / 8))
 
 
 def test_labels_do_not_cover_each_other_where_there_is_room(labels: list[tuple[Box, tuple[int, int]]]) -> None:
@@ -81,8 +81,10 @@ def test_two_hundred_cars_have_smaller_names() -> None:
     assert picture.size == (1600, 800)
 
 
-def test_what_is_written_says_why_there_is_no_name() -> None:
+def test_the_number_of_a_car_and_its_name_are_written_in_the_words_of_the_answer() -> None:
     assert drawing._label(SURE) == "BMW 3 Series Sedan 2012 97.0%"
+    assert drawing._label(replace(SURE, car=3, car_count=6)) == "3 BMW 3 Series Sedan 2012 97.0%"
+    assert drawing._label(replace(SURE, car=2, car_count=6, answer=None, reason=Reason.UNKNOWN_CAR)) == "2 unknown car"
     for reason, text in (
         (Reason.UNKNOWN_CAR, "unknown car"),
         (Reason.TOO_SMALL, "too small"),
@@ -90,13 +92,6 @@ def test_what_is_written_says_why_there_is_no_name() -> None:
         (Reason.NOT_SURE, "not sure"),
     ):
         assert drawing._label(replace(SURE, answer=None, reason=reason)) == text
-    assert [drawing._label(car) for car in cars((0, 0, 5, 5), None)] == [
-        f"{number} BMW 3 Series Sedan 2012 97.0%" for number in (1, 2)
-    ]
-
-
-def test_a_photo_of_ordinary_size_keeps_it() -> None:
-    assert draw_cars(Image.new("RGB", (600, 400)), cars((20, 30, 200, 300))).size == (600, 400)
 
 
 def test_text_is_black_on_light_and_white_on_dark_colours() -> None:
@@ -111,17 +106,74 @@ def test_a_photo_without_boxes_has_its_name_in_a_corner() -> None:
     assert bottom < 60
 
 
-def test_each_photo_is_written_under_a_name_of_its_own(tmp_path: Path) -> None:
+def test_where_a_name_does_not_fit_there_is_the_number_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(ImageDraw.ImageDraw, "multiline_text", lambda _, __, text, **___: written.append(text))
+    draw_cars(Image.new("RGB", (30, 24)), cars((0, 0, 15, 24), (15, 0, 30, 24)))
+    draw_cars(Image.new("RGB", (300, 240)), cars((0, 0, 150, 240), (150, 0, 300, 240)))
+    assert written == ["1", "2", "1 BMW 3 Series Sedan 2012 97.0%", "2 BMW 3 Series Sedan 2012 97.0%"]
+
+
+def paint(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (90, 50), "white").save(path)
+    return str(path)
+
+
+def test_drawings_keep_the_folders_names_and_sizes_of_their_photos(tmp_path: Path) -> None:
+    photos = [paint(tmp_path / "photos" / name) for name in ("a/car.jpg", "a/car.png", "b/2012/car.jpg", "b/car.JPEG")]
     predictions: list[Prediction | Failure] = []
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        Image.new("RGB", (900, 500), "white").save(tmp_path / folder / "car.png")
-        two = cars((0, 0, 100, 100), (500, 300, 600, 400))
-        predictions += [replace(car, photo=str(tmp_path / folder / "car.png")) for car in two]
+    for photo in photos:
+        predictions += [replace(car, photo=photo) for car in cars((0, 0, 10, 10), (50, 30, 60, 40))]
     predictions.insert(2, Failure("gone.jpg", ValueError()))  # type: ignore[arg-type]
-    assert list(draw_all(predictions, tmp_path / "drawn")) == predictions
-    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["car-2.jpg", "car.jpg"]
-    with Image.open(tmp_path / "drawn" / "car.jpg") as picture:
-        assert picture.size == (900, 500)
+    drawn = tmp_path / "drawn"
+    assert list(draw_all(predictions, drawn, [str(tmp_path / "photos")])) == predictions
+    found = sorted(path.relative_to(drawn).as_posix() for path in drawn.rglob("*") if path.is_file())
+    assert found == ["a/car.jpg", "a/car.png.jpg", "b/2012/car.jpg", "b/car.JPEG"]
+    with Image.open(drawn / "a/car.jpg") as picture:
+        assert picture.size == (90, 50)
     with pytest.raises(UsageError, match="new or an empty folder for --draw"):
-        draw_all(predictions, tmp_path / "drawn")
+        draw_all(predictions, drawn, [str(tmp_path / "photos")])
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        (["a/car.jpg"], "car.jpg"),
+        (["a"], "car.jpg"),
+        (["a", "b"], "a/car.jpg"),
+        (["a/car.jpg", "b/2012/car.jpg"], "a/car.jpg"),
+        (["*/car.jpg"], "a/car.jpg"),
+        (["./a/*.jpg"], "car.jpg"),
+        (["../cars/a/car.jpg", "s3://bucket/cars"], "{root}/cars/a/car.jpg"),
+    ],
+)
+def test_names_begin_below_the_folder_that_all_photos_share(
+    named: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b/2012"):
+        paint(tmp_path / "cars" / name / "car.jpg")
+    monkeypatch.chdir(tmp_path / "cars")
+    list(draw_all([replace(SURE, photo="a/car.jpg")], tmp_path / "drawn", named))
+    (found,) = (path for path in (tmp_path / "drawn").rglob("*") if path.is_file())
+    root = tmp_path.relative_to(tmp_path.anchor).as_posix()
+    assert found.relative_to(tmp_path / "drawn").as_posix() == expected.format(root=root)
+
+
+@pytest.mark.parametrize(
+    ("named", "photo", "expected"),
+    [
+        ("s3://bucket/cars", "s3://bucket/cars/a/car.png", "a/car.png.jpg"),
+        ("s3://bucket/cars/*.jpg", "s3://bucket/cars/car.jpg", "car.jpg"),
+        ("https://host/car.jpg", "https://host/car.jpg", "car.jpg"),
+        ("https://host/photo", "https://host/photo", "photo.jpg"),
+        ("s3://bucket/cars", "s3://bucket/cars/../../../car.jpg", "car.jpg"),
+    ],
+)
+def test_photos_at_addresses_are_drawn_below_the_folder_too(
+    named: str, photo: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drawing, "read_photo", lambda _: Image.new("RGB", (9, 9)))
+    list(draw_all([replace(SURE, photo=photo)], tmp_path / "drawn", [named]))
+    (found,) = (path for path in (tmp_path / "drawn").rglob("*") if path.is_file())
+    assert found.relative_to(tmp_path / "drawn").as_posix() == expected

@@ -80,7 +80,7 @@ def test_a_network_of_each_family_trains_exports_and_predicts(backbone: str, sma
     data = PreparedData.open(small_data)
     photo = data.path(data.split("val")[0])
     exported, trained = (load(path).predict(photo) for path in (tmp_path / "model.onnx", result.run.path))
-    assert exported.confidence == pytest.approx(trained.confidence, abs=1e-3)
+    assert exported.top1.probability == pytest.approx(trained.top1.probability, abs=1e-3)
     engines = randomised_engines(RunFolder(result.run.path).best)
     photos = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
     maps = [engine.logits_and_features(photos)[1] for engine in engines.values()]

@@ -22,8 +22,7 @@ export function showAnswer(place, car, model, number, count) {
     element("h3", { textContent: headline }),
     ...(text ? [element("p", { textContent: text })] : []),
     ...facts(car),
-    element("h4", { textContent: "Most likely classes" }),
-    bars(car.topk),
+    ...(car.topk.length ? [element("h4", { textContent: "Most likely classes" }), bars(car.topk)] : []),
   );
   place.replaceChildren(card);
   return [which, `${headline}, ${chip.toLowerCase()}.`].filter(Boolean).join(": ");
@@ -35,17 +34,17 @@ function wording({ answer, reason }, model) {
     case "no car found":
       return {
         state: "away", chip: "No answer", headline: "No car found",
-        text: "Below is what the model would have answered for the whole photo.",
+        text: "Try another photo, or cut this one to the car.",
       };
-    case "too small to name":
+    case "too small":
       return {
-        state: "away", chip: "No answer", headline: "Too small to name",
+        state: "away", chip: "No answer", headline: "Too small",
         text: `A car must be at least ${model.leastSide} pixels high and wide for this model: take a closer or a larger photo. Below is what it would have answered.`,
       };
-    case "not a car this model knows":
+    case "unknown car":
       return {
-        state: "away", chip: "No answer", headline: "Not a car this model knows",
-        text: `It looks less like one than ${Math.round(100 * (1 - model.falseRejection))}% of the validation photos. Below is what the model would have answered.`,
+        state: "away", chip: "No answer", headline: "Unknown car",
+        text: `It looks less like a car that this model knows than ${Math.round(100 * (1 - model.falseRejection))}% of the validation photos. Below is what the model would have answered.`,
       };
     case "not calibrated":
       return {
@@ -64,8 +63,8 @@ function wording({ answer, reason }, model) {
 }
 
 // Make, model, body and year; the model without the make, which is shown beside it.
-function facts({ levels, reason }) {
-  if (["no car found", "too small to name", "not a car this model knows"].includes(reason) || !levels.length) return [];
+function facts({ levels }) {
+  if (!levels.length) return [];
   const make = levels.find(({ level }) => level === "make")?.name ?? "";
   const list = element("dl");
   for (const { level, name, probability } of levels) {

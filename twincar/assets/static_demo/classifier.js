@@ -7,6 +7,7 @@ const MOST_ALTERNATIVES = 3;
 const ALTERNATIVE_SHARE = 0.1;
 const TOP = 5;
 const ROUNDING = 1e-4;
+const REJECTED = ["no car found", "too small", "unknown car"];
 
 // The network's input for a photo, height×width×3 bytes, and the part of the photo that it shows.
 export function preprocess(photo, settings) {
@@ -49,15 +50,15 @@ export function predict(logits, model, cut, isCar) {
   let reason = answer ? "" : "not sure";
   if (!isCar) reason = "no car found";
   else if (!model.calibrated) reason = "not calibrated";
-  else if (Math.min(cut.width, cut.height) < model.leastSide) reason = "too small to name";
-  else if (inDistributionScore(logits, model.calibration) < model.falseRejection) reason = "not a car this model knows";
+  else if (Math.min(cut.width, cut.height) < model.leastSide) reason = "too small";
+  else if (inDistributionScore(logits, model.calibration) < model.falseRejection) reason = "unknown car";
   if (reason) answer = null;
   const ranked = order(probabilities).slice(0, TOP);
   return {
     answer,
     reason,
-    levels: model.single.map((name) => found[name]).filter((one) => one.name),
-    topk: ranked.map((index) => ({ name: model.classes[index].name, probability: probabilities[index] })),
+    levels: REJECTED.includes(reason) ? [] : model.single.map((name) => found[name]).filter((one) => one.name),
+    topk: isCar ? ranked.map((index) => ({ name: model.classes[index].name, probability: probabilities[index] })) : [],
   };
 }
 

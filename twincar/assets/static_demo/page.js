@@ -127,9 +127,10 @@ function choose(number) {
   const sentence = showAnswer(find("answer"), car, settings.model, number, count);
   find("status").textContent = count > 1 ? `${count} cars found; choose one by its box. ${sentence}` : sentence;
   find("status").classList.toggle("hidden", count === 1); // the same stands below it
+  show("under", Boolean(car.heat));
+  if (!car.heat) return;
   drawHeat(find("heat"), shown, car.heat, settings.heat);
   find("heat").ariaLabel = `Heat map: what speaks for ${car.heat.target}`;
-  show("under", true);
   showHeat();
 }
 

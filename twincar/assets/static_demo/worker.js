@@ -85,10 +85,11 @@ async function nameCar(cut, box) {
   const { logits, features } = await classifier.session.run({ images: tensor(data, height, width) }, ["logits", "features"]);
   const target = logits.data.indexOf(Math.max(...logits.data));
   const [left, top] = box ?? [0, 0];
+  const isCar = Boolean(box) || !detector;
   return {
     box,
-    ...predict(logits.data, model, cut, Boolean(box) || !detector),
-    heat: {
+    ...predict(logits.data, model, cut, isCar),
+    heat: isCar && {
       ...gradCam(features.data, features.dims, classifier.head, target),
       target: model.classes[target].name,
       box: visible.map((edge, side) => edge + (side % 2 ? top : left)),

@@ -98,7 +98,12 @@ class ExplanationItem(_Strict):
 class CarItem(_Strict):
     """The prediction for one car in a photo, or for the whole photo."""
 
-    car: Annotated[int, Field(description="Its number in the photo, from 1; the most prominent car comes first.")]
+    car: Annotated[
+        int | None,
+        Field(
+            description="Its number in the photo, from 1; the most prominent car comes first. Null if no car was found."
+        ),
+    ]
     box: Annotated[
         tuple[int, int, int, int] | None,
         Field(
@@ -110,24 +115,28 @@ class CarItem(_Strict):
     reason: Annotated[
         str,
         Field(
-            description="Why there is none: 'not sure', 'too small to name', 'not a car this model knows', "
-            "'no car found' or 'not calibrated'."
+            description="Why there is none: 'not sure', 'too small', 'unknown car', 'no car found' or 'not calibrated'."
         ),
     ]
     answer: Annotated[str, Field(description="The answer, such as 'BMW Sedan'; empty if there is none.")]
     level: Annotated[str, Field(description="The level of the answer.")]
-    level_probability: float | None
-    alternatives: Annotated[list[str], Field(description="The most likely classes, if the answer is a group.")]
-    class_name: Annotated[str, Field(description="The most likely class, whether or not it is probable enough.")]
-    confidence: Annotated[float, Field(description="Its calibrated probability.")]
-    make: Annotated[str, Field(description="Of the answer, as are model, body and year; empty if it is left open.")]
+    confidence: Annotated[float | None, Field(description="The calibrated probability of the answer.")]
+    make: Annotated[str, Field(description="Of the answer, as are model, body and year; empty if its level lacks it.")]
     model: str
     body: str
     year: int | None
+    alternatives: Annotated[list[str], Field(description="The most likely classes, if the answer is a group.")]
     levels: Annotated[
-        dict[str, tuple[str, float]], Field(description="The most likely make, model, body and year, independently.")
+        dict[str, tuple[str, float]],
+        Field(
+            description="The most likely make, model, body and year, each by itself, whether or not they are the "
+            "answer; empty if the car was rejected."
+        ),
     ]
-    topk: list[CandidateItem]
+    topk: Annotated[
+        list[CandidateItem],
+        Field(description="The most likely classes, whether or not there is an answer; empty if no car was found."),
+    ]
     explanation: ExplanationItem | None = None
 
 
@@ -135,7 +144,7 @@ class PredictionItem(CarItem):
     """The prediction for one photo: for its main car, and in `cars` for each."""
 
     photo: Annotated[str, Field(description="Its file name, or its number.")]
-    car_count: Annotated[int, Field(description="Number of cars in the photo; 0 if none was found.")]
+    car_count: Annotated[int, Field(description="Number of cars found in the photo; 1 if it was taken whole.")]
     cars: Annotated[list[CarItem], Field(description="All cars of the photo, with the same fields.")]
 
 
