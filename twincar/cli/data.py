@@ -13,15 +13,13 @@ from twincar.cli.options import (
     CsvOption,
     DetectorFileOption,
     JsonOption,
-    LabelsFrom,
     LabelsFromOption,
-    Singletons,
     SourceArgument,
     number_of,
 )
 from twincar.cli.output import print_csv, print_json, print_json_lines, print_table, progress
 from twincar.core.errors import UsageError
-from twincar.core.options import CROP_MARGIN, Crop
+from twincar.core.options import CROP_MARGIN, Crop, LabelsFrom, Singletons
 from twincar.core.wording import counted, percent
 
 if TYPE_CHECKING:
@@ -123,7 +121,7 @@ def prepare(
         strict=strict,
         classes_file=classes,
         labels_from=number_of(labels_from),
-        singletons=singletons.value if singletons else None,
+        singletons=singletons,
         open_set=open_set,
         exclude=exclude,
         crop=crop,

@@ -16,14 +16,13 @@ from twincar.cli.options import (
     FalseRejectionOption,
     JsonOption,
     ResultsOption,
-    Split,
     detect_options,
     model_or_bundled,
 )
 from twincar.cli.output import print_result, print_table, progress
 from twincar.core.errors import UsageError
 from twincar.core.labels import shorten
-from twincar.core.options import CONFIDENCE, FALSE_REJECTION, DetectOptions, Thresholds
+from twincar.core.options import CONFIDENCE, FALSE_REJECTION, DetectOptions, Split, Thresholds
 from twincar.core.wording import counted, percent
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def evaluate(
                 f"Expected --data, the prepared data set of the predictions in {model}, and no other option except "
                 "--split and --json."
             )
-        _evaluate_batch(Path(model), data, split or Split.VAL, as_json)
+        _evaluate_batch(Path(model), data, split or "val", as_json)
     elif corruptions:
         _evaluate_corruptions(model_or_bundled(model), split, data, out, as_json)
     elif open_set:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,31 +9,8 @@ import typer
 from typer.core import TyperCommand
 
 from twincar.core.errors import UsageError
-from twincar.core.options import Detect, DetectOptions
+from twincar.core.options import Detect, DetectOptions, LabelsFrom
 from twincar.inference.cluster import LOCAL
-
-
-class Split(StrEnum):
-    """Parts of a data set."""
-
-    TRAIN = "train"
-    VAL = "val"
-    TEST = "test"
-
-
-class LabelsFrom(StrEnum):
-    """The number of the first class."""
-
-    ZERO = "0"
-    ONE = "1"
-
-
-class Singletons(StrEnum):
-    """What to do with classes that have a single training photo."""
-
-    KEEP = "keep"
-    DROP = "drop"
-
 
 ModelArgument = Annotated[
     str | None,

@@ -104,9 +104,10 @@ def _cars(photos: Sequence[str], name: str | None) -> Mapping[str, Sequence[Phot
     """Photos by the name of the car."""
     if not photos:
         raise UsageError("Expected photos of a car to teach, but there are none.")
-    if name is not None:
-        from twincar.core.listing import find_photos
+    from twincar.core.listing import find_photos, refuse_models
 
+    refuse_models(photos)
+    if name is not None:
         return {name: list(find_photos(photos))}
     if len(photos) > 1 or not (Path(photos[0]).is_dir() or Path(photos[0]).suffix.casefold() in (".csv", ".tsv")):
         raise UsageError(

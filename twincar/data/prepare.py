@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import sha256_of, sha256_of_file, working_folder, write_csv
 from twincar.core.labels import ClassNames
-from twincar.core.options import CROP_MARGIN, Crop
+from twincar.core.options import CROP_MARGIN, Crop, Singletons
 from twincar.core.portable import rename_folder
 from twincar.core.progress import Progress
 from twincar.core.version import __version__
@@ -39,7 +39,6 @@ from twincar.data.splits import singletons as singletons_of
 from twincar.data.splits import with_validation
 from twincar.data.validate import AuditReport, Inspect, audit_source
 
-Singletons = Literal["keep", "drop"]
 LEFT_OUT = "left_out.csv"
 """Table of the rows that were left out, with file, defect and detail; it exists only if there are any."""
 _PHOTOS = "photos"

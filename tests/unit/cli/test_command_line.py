@@ -342,6 +342,30 @@ def test_wrong_usage_of_the_verbs_on_a_run(small_run: Path, small_data: Path, tm
     assert "twincar predict PHOTO" in refused(2, "predict")
 
 
+def test_a_run_where_photos_are_expected_is_refused_by_every_verb(tmp_path: Path) -> None:
+    """Every other verb takes the model first, so this is what people type; nothing is opened or written before."""
+    run_folder, photo, made = tmp_path / "run", tmp_path / "car.png", tmp_path / "made"
+    run_folder.mkdir()
+    for path in (run_folder / "best.safetensors", run_folder / "curve.png", photo):
+        path.touch()
+    for words in (
+        ("predict", run_folder, photo),
+        ("predict", photo, run_folder, "--out", made),
+        ("index", run_folder, "--out", made),
+        ("similar", photo, "--among", run_folder),
+        ("teach", "--name", "Car 2012", "--out", made, photo, run_folder),
+    ):
+        assert f"Did you mean --model {run_folder}?" in refused(2, *words)
+    assert not made.exists()
+
+
+def test_options_are_plain_words_in_messages() -> None:
+    """A member of an enumeration would be quoted as <Split.TEST: 'test'>."""
+    sources = [path.read_text() for path in Path(twincar.cli.__file__).parent.glob("*.py")]
+    assert len(sources) > 10
+    assert not any("Enum" in source for source in sources)
+
+
 def test_audit_prints_issues_of_the_classes_as_notes(tmp_path: Path) -> None:
     source = write_class_folders(tmp_path / "s", {"train": 2, "val": 1})
     shutil.rmtree(source / "val" / "Aurora Falcon Coupe 2012")
