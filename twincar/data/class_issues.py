@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from twincar.core.labels import ClassNames, class_key, shorten
+from twincar.core.wording import counted
 from twincar.data.dataset import SPLITS, Annotation
 
 IMBALANCE = 10
@@ -41,6 +42,20 @@ def find_class_issues(
 def find_lacking(annotations: Sequence[Annotation], classes: ClassNames) -> list[ClassIssue]:
     """The splits that lack a class of another split."""
     return list(_set_issues(count_by_split(annotations, len(classes)), classes))
+
+
+def describe_names(classes: ClassNames) -> list[str]:
+    """A sentence on the names that do not end in a year, and how the first of them is read."""
+    odd = [index for index, car in enumerate(classes.cars) if car.year is None]
+    if not odd:
+        return []
+    car = classes.cars[odd[0]]
+    read = ", ".join(f"{part} {text!r}" for part in ("make", "model", "body") if (text := getattr(car, part)))
+    return [
+        f"{len(odd)} of {counted(len(classes), 'class name')} not of the form Make Model Body Year: "
+        f"{shorten([classes[index] for index in odd], 20)}. The first is read as {read}; rename the class if an answer "
+        "should not say so."
+    ]
 
 
 def count_by_split(annotations: Iterable[Annotation], classes: int) -> dict[str, list[int]]:

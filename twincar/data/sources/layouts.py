@@ -59,7 +59,8 @@ def split_folders(folder: Path, skipped: Skipped) -> Mapping[str, Path]:
 def class_folders(folder: Path, tree: Path, skipped: Skipped) -> dict[Path, list[Path]]:
     """The class folders of one split, with the photos of each.
 
-    They are its subfolders, with all photos below them, or the year folders in a tree of makes and models.
+    They are its subfolders, with all photos below them, or the year folders in a tree of makes and models; none if all
+    of them are empty.
 
     Args:
         folder: the source.
@@ -67,20 +68,14 @@ def class_folders(folder: Path, tree: Path, skipped: Skipped) -> dict[Path, list
         skipped: counts what is skipped.
 
     Raises:
-        DataError: a class folder is empty, or holds folders that may be classes themselves.
+        DataError: a class folder holds folders that may be classes themselves.
     """
     classes, loose = look_into(tree, skipped)
     if not any(look_into(path, Skipped())[1] for path in classes):
         classes = _years(tree, classes)
     found = {path: sorted(photos_below(path, skipped, within={folder, tree})) for path in classes}
-    empty = [path.name for path, photos in found.items() if not photos]
-    if len(empty) == len(found):
+    if not any(found.values()):
         return {}
-    if empty:
-        raise DataError(
-            f"Expected photos in every class folder of {tree}, but {len(empty)} of {len(found)} have none: "
-            f"{shorten(empty)}. Add photos, or delete these folders."
-        )
     for photo in loose:
         skipped.add(Skip.NO_CLASS, str(photo))
     for path, photos in found.items():
