@@ -21,7 +21,7 @@ from twincar.cli.options import (
 from twincar.cli.output import print_csv, print_json, print_json_lines, print_table, progress
 from twincar.core.errors import UsageError
 from twincar.core.options import CROP_MARGIN, Crop, LabelsFrom, Singletons
-from twincar.core.wording import counted, percent
+from twincar.core.wording import command, counted, percent
 
 if TYPE_CHECKING:
     from twincar.auditing.audit import DeepAudit
@@ -140,7 +140,7 @@ def prepare(
     )
     with progress("Checking photos") as on_photo:
         data = prepare(source, out, options, on_photo=on_photo)
-    print_summary(data.manifest, data.folder, len(data.classes))
+    print_summary(data.manifest, out, len(data.classes))
 
 
 def audit(
@@ -254,8 +254,8 @@ def print_summary(manifest: Mapping[str, Any], folder: Path, classes: int) -> No
             "  note: no photos to test on. The validation photos choose the best epoch, so that a figure on them is a "
             "little too good; --test-share 0.1 keeps a tenth to test on."
         )
-    follows = f"train {folder}" if "train" in manifest["photos"] else f"evaluate RUN --data {folder}"
-    typer.echo(f"Next: twincar {follows}")
+    follows = ("train", folder) if "train" in manifest["photos"] else ("evaluate", "RUN", "--data", folder)
+    typer.echo(f"Next: {command(*follows)}")
 
 
 def print_row_audit(audit: RowAudit) -> None:
@@ -287,4 +287,6 @@ def print_deep_audit(audit: DeepAudit) -> None:
     print_table(["finding", "photos"], ([reason, str(count)] for reason, count in summary["findings"].items()))
     typer.echo(f"Page: {audit.page}\nList: {audit.findings}, {counted(summary['to_exclude'], 'photo')} to exclude")
     if summary["to_exclude"]:
-        typer.echo(f"Next: {audit.command}")
+        typer.echo(f"Next: {audit.prepare_command()}")
+        if audit.data.options is None:
+            typer.echo("  with your other options of prepare, such as --crop detect")

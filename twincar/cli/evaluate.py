@@ -224,7 +224,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
         typer.echo(f"Photos left out: {sum(evaluation.left_out.values())} ({reasons})")
     if absent := evaluation.absent:
         typer.echo(f"Classes without photos, which macro averages leave out: {len(absent)} ({shorten(absent)})")
-    header = ["metric", "plain"] + (["with TTA", "gain"] if evaluation.tta else [])
+    typer.echo(f"{evaluation.chance.describe(accuracy)} Chance: {evaluation.chance}.")
+    header = ["metric", "without TTA", "with TTA", "gain"] if evaluation.tta else ["metric", "value"]
     rows = []
     for metric, value in evaluation.metrics.items():
         row = [metric, str(evaluation.intervals.get(metric, f"{value:.3f}"))]
@@ -232,7 +233,6 @@ def print_evaluation(evaluation: Evaluation) -> None:
             row += [f"{evaluation.tta[metric]:.3f}", f"{evaluation.tta[metric] - value:+.3f}"]
         rows.append(row)
     print_table(header, rows)
-    typer.echo(f"Chance: {evaluation.chance}. {evaluation.chance.describe(accuracy)}")
     _print_calibration(evaluation)
 
 
@@ -256,26 +256,38 @@ def _print_calibration(evaluation: Evaluation) -> None:
             for when, figures in (("before", before), ("after", after))
         ],
     )
+    if after["ece"] > before["ece"]:
+        typer.echo("On these photos the ECE is worse after calibration, which was fitted on the validation photos.")
     typer.echo(
         f"\nLevels; an answer is given at the first level whose probability is at least {evaluation.confidence:.0%}:"
     )
     rows = []
     for found in evaluation.levels:
         answered, precision = (_with_limits(found.intervals.get(name)) for name in ("answered", "precision"))
-        rows.append([found.level, *(str(found.intervals[name]) for name in ("accuracy", "ece")), answered, precision])
-    print_table(["level", "accuracy", "ECE", "answers at this level", "of these, right"], rows)
-    rejection, rest = evaluation.rejection, ""
-    if rejection.accuracy_of_rejected is not None:
-        rest = f"; rejected: {percent(1 - rejection.accepted)}, accuracy {rejection.accuracy_of_rejected:.3f}"
+        shares = (str(found.intervals[name]) for name in ("accuracy", "ece"))
+        rows.append([found.level, str(found.photos), *shares, answered, precision])
+    print_table(["level", "photos", "accuracy", "ECE", "answers at this level", "of these, right"], rows)
+    answers = sum(found.answered or 0 for found in evaluation.levels)
     typer.echo(
-        f"\nAccepted as known cars: {percent(rejection.accepted)} of photos, accuracy "
-        f"{rejection.accuracy_of_accepted:.3f}{rest}. Area under the risk-coverage curve: "
-        f"{evaluation.risk_coverage.area:.4f}"
+        f"An answer is given for {percent(answers)} of the photos; the accuracy of a level is that on the photos whose "
+        "class name contains it."
+    )
+    _print_rejection(evaluation)
+
+
+def _print_rejection(evaluation: Evaluation) -> None:
+    rejection = evaluation.rejection
+    others = f"accuracy of the others {rejection.accuracy_of_accepted:.3f}" if rejection.accepted else "no others"
+    if rejection.accuracy_of_rejected is not None:
+        others += f", of the rejected {rejection.accuracy_of_rejected:.3f}"
+    typer.echo(
+        f"\nRejected as unknown cars: {percent(1 - rejection.accepted)} of the photos; {others}. Area under the "
+        f"risk-coverage curve: {evaluation.risk_coverage.area:.4f}"
     )
 
 
 def _with_limits(share: Interval | None) -> str:
-    return "" if share is None else f"{percent(share.value)} ({percent(share.low)} to {percent(share.high)})"
+    return "–" if share is None else f"{percent(share.value)} ({percent(share.low)} to {percent(share.high)})"
 
 
 def print_open_set(evaluation: OpenSetEvaluation) -> None:

@@ -13,7 +13,7 @@ from twincar.cli.options import DetectOption, DetectorOption, JsonOption, detect
 from twincar.cli.output import print_json, print_result, print_table, progress
 from twincar.core.errors import UsageError
 from twincar.core.options import DetectOptions
-from twincar.core.wording import counted, percent
+from twincar.core.wording import command, counted, percent
 
 if TYPE_CHECKING:
     from twincar.core.photos import Photo
@@ -164,5 +164,5 @@ def print_taught(taught: Taught) -> None:
     typer.echo(
         f"The similarity of photos of one car that the model was trained on is {taught.known_similarity:.2f}.\n"
         f"Model: {taught.path} ({counted(taught.classes, 'class', 'classes')})\n"
-        f"Next:  twincar predict --model {taught.path} PHOTO..."
+        f"Next:  {command('predict', '--model', taught.path, 'PHOTO...')}"
     )

@@ -29,6 +29,7 @@ from twincar.core.labels import ClassNames
 from twincar.core.options import Framing
 from twincar.core.photos import Box, PhotoCrop
 from twincar.core.runs import RunFolder
+from twincar.core.wording import command
 
 Parsed = TypeVar("Parsed")
 
@@ -231,7 +232,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not (folder / MANIFEST).is_file():
         raise UsageError(
             f"Expected a prepared data set at {folder}, but the folder has no {MANIFEST}. "
-            f"Prepare it into a folder of its own first: twincar prepare {folder} --out FOLDER"
+            f"Prepare it into a folder of its own first: {command('prepare', folder, '--out', 'FOLDER')}"
         )
     manifest = read_json(folder / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
