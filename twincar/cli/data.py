@@ -248,7 +248,8 @@ def print_summary(manifest: Mapping[str, Any], folder: Path, classes: int) -> No
     for note in manifest["notes"]:
         typer.echo(f"  note: {note}")
     if manifest["contradictions"]:
-        typer.echo(f"  to leave them out, prepare again with --exclude {shlex.quote(str(folder / CONTRADICTIONS))}")
+        listed = shlex.quote(str(folder / CONTRADICTIONS))
+        typer.echo(f"  to leave out contradicting labels, prepare into another folder with --exclude {listed}")
     if "train" in manifest["photos"] and "test" not in manifest["photos"]:
         typer.echo(
             "  note: no photos to test on. The validation photos choose the best epoch, so that a figure on them is a "

@@ -51,7 +51,7 @@ class Skip(StrEnum):
 
     HIDDEN = "hidden"
     SYSTEM = "made by the system"
-    NOT_A_PHOTO = "no photo"
+    NOT_A_PHOTO = "not a photo"
     RAW = "raw file of a camera"
     LEFTOVER = "unfinished download or backup"
     LOOP = "link to a folder above"

@@ -383,7 +383,8 @@ def test_what_prepare_and_audit_say_of_folders_with_faults(tmp_path: Path) -> No
     assert result.returncode == 0
     lines = result.stdout.splitlines()
     assert "  note: 1 of 3 class folders without photos, left out: 'Empty Folder'." in lines
-    assert f"  to leave them out, prepare again with --exclude '{tmp_path}/my data/contradictions.csv'" in lines
+    listed = f"'{tmp_path}/my data/contradictions.csv'"
+    assert f"  to leave out contradicting labels, prepare into another folder with --exclude {listed}" in lines
     assert any('not of the form Make Model Body Year: "Mike\'s FIAT 500"' in line for line in lines)
     assert any("--test-share 0.1 keeps a tenth to test on" in line for line in lines)
     audited = run("audit", source)
