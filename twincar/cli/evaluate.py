@@ -170,11 +170,11 @@ def report(
 
 
 def calibrate(
-    model: AnyModelArgument = None,
     out: Annotated[
-        Path | None,
+        Path,
         typer.Option(help="Model to write: .safetensors for torch weights, .onnx for an exported file, else a folder."),
-    ] = None,
+    ],
+    model: AnyModelArgument = None,
     data: DataOption = None,
     split: Annotated[
         Split | None,
@@ -187,12 +187,10 @@ def calibrate(
     """Fit temperature and rejection thresholds on photos the model was not trained on, and write the model with them.
 
     This is for weights without calibration, such as third-party ones: afterwards their probabilities are calibrated and
-    unknown cars are rejected.
+    unknown cars are rejected. A run needs it only with other photos: train has calibrated it already.
     """
     from twincar.evaluation.calibrate import calibrate
 
-    if out is None:
-        raise UsageError("Expected --out FILE, the model to write, but it is missing.")
     with progress("Calibrating") as on_photo:
         found = calibrate(model_or_bundled(model), out=out, data_folder=data, split=split, on_photo=on_photo)
     print_result(found, print_calibrated, as_json=as_json)

@@ -249,9 +249,7 @@ def print_export(exported: Exported) -> None:
         f"{comparison.accuracy_before:.3f} before and {comparison.accuracy_after:.3f} after"
     )
     if comparison.photos < FEW_PHOTOS:
-        typer.echo(
-            "On so few photos this comparison, and a calibration on them, say little."
-        )
+        typer.echo("On so few photos this comparison, and a calibration on them, say little.")
     if exported.kept_in_fp32:
         kept = counted(exported.kept_in_fp32, "sensitive layer")
         typer.echo(f"{kept} stayed in fp32, because int8 everywhere lost too much.")

@@ -147,7 +147,11 @@ def _resumable(run: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"\nInterrupted. {resume_with}", err=True)
+        begun = RunFolder(run)
+        what = f"Interrupted. {resume_with}" if begun.config.exists() else "Interrupted before anything was written."
+        if begun.config.exists() and not begun.last.exists():
+            what = f"Interrupted in the first epoch, which begins again. {resume_with}"
+        typer.echo(f"\n{what}", err=True)
         raise
     except (StorageError, PhotoError) as error:
         if RunFolder(run).config.exists():
