@@ -71,6 +71,14 @@ CropOption = Annotated[
 MarginOption = Annotated[
     float, typer.Option(min=0, max=1, help="With --crop: border around the car, a share of its width and height.")
 ]
+TestShareOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.01,
+        max=0.5,
+        help="Share of the training photos to test on, where the source has no test photos.  [default: none]",
+    ),
+]
 DetectCarsOption = Annotated[
     bool, typer.Option("--detect", help="Also look for a car in every box, or photo without one, with the detector.")
 ]
@@ -89,14 +97,7 @@ def prepare(
     val_share: Annotated[
         float, typer.Option(min=0.01, max=0.5, help="Share of the training photos used for validation.")
     ] = 0.1,
-    test_share: Annotated[
-        float | None,
-        typer.Option(
-            min=0.01,
-            max=0.5,
-            help="Share of the training photos to test on, where the source has no test photos.  [default: none]",
-        ),
-    ] = None,
+    test_share: TestShareOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of validation and test photos.")] = 0,
     classes: ClassesOption = None,
     labels_from: LabelsFromOption = None,

@@ -12,8 +12,8 @@ _DASH = "–"
 def command(*words: object) -> str:
     """A command line of twincar, quoted for the shell.
 
-    >>> command("train", "data/mum's cars")
-    'twincar train \'data/mum\'"\'"\'s cars\''
+    >>> print(command("train", "data/my cars"))
+    twincar train 'data/my cars'
     """
     return shlex.join(["twincar", *map(str, words)])
 

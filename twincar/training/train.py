@@ -29,20 +29,18 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from twincar.core.config import TrainConfig
 from twincar.core.errors import UsageError
 from twincar.core.files import clear_unfinished, write_text
-from twincar.core.labels import shorten
 from twincar.core.machine import describe_cpu, tune_glibc_malloc
 from twincar.core.preprocess import Preprocessing
-from twincar.core.recipes import FROM_RANDOM
 from twincar.core.runs import MONITOR, Epoch, RunFolder, best_epoch, ending
 from twincar.core.version import __version__
-from twincar.core.wording import FEW_PHOTOS, counted
 from twincar.data.dataset import ANNOTATIONS, PreparedData
 from twincar.data.loading.loader import PhotoLoader, TrainingPhotos, default_workers, evaluation_loader, training_loader
 from twincar.data.loading.shard import Shard
 from twincar.data.training_record import record_seen
 from twincar.models.checkpoint import build_network
-from twincar.models.network import WITHOUT_HUB, CarNet, load_pretrained
+from twincar.models.network import CarNet, load_pretrained
 from twincar.models.spec import NOT_VALIDATED, ModelSpec
+from twincar.training.announcement import announce
 from twincar.training.callbacks import (
     LIGHTNING_PRECISION,
     AtomicCheckpoints,
@@ -246,7 +244,7 @@ def _fit(
     recorder = Recorder(run, spec, data.manifest["sha256"][ANNOTATIONS])
     trainer = _trainer(config, run, recorder, processes, tensorboard=tensorboard)
     if trainer.is_global_zero:
-        _announce(config, data, trainer)
+        announce(config, data, trainer)
     with explained_failures(config, run, processes):
         if resume:
             with RestoredState.watch(trainer, run.last):
@@ -254,38 +252,6 @@ def _fit(
         else:
             trainer.fit(module, training, validation)
     return TrainResult(run, recorder.history, config)
-
-
-def _announce(config: TrainConfig, data: PreparedData, trainer: Trainer) -> None:
-    """Log what is trained on which data, and warn about classes without validation photos."""
-    where = f"{trainer.world_size} devices" if trainer.world_size > 1 else trainer.strategy.root_device
-    log.info(
-        "Training %s on %d photos of %d classes, %d×%d pixels, on %s in %s.",
-        _describe_start(config), len(data.split("train")), len(data.classes), config.image_height, config.image_width,
-        where, config.precision,
-    )  # fmt: skip
-    if (chosen_on := len(data.split("val"))) < FEW_PHOTOS:
-        log.warning(
-            "Only %s to choose the best epoch by and to calibrate on: its figures on them, and its probabilities, are "
-            "uncertain.", counted(chosen_on, "validation photo"),
-        )  # fmt: skip
-    if config.pretrained == "none" and config.recipe not in FROM_RANDOM:
-        log.warning(
-            "The recipe %s is meant for pretrained weights; from random ones a network of this size is near chance for "
-            "many epochs. %s", config.recipe, WITHOUT_HUB,
-        )  # fmt: skip
-    if without := data.classes_without("val"):
-        log.warning(
-            "%d of the %d classes have no validation photos (%s): the best epoch is chosen, and the calibration "
-            "fitted, on the others.", len(without), len(data.classes), shorten(without),
-        )  # fmt: skip
-
-
-def _describe_start(config: TrainConfig) -> str:
-    """The backbone, and the weights with which it begins."""
-    if config.pretrained == "none":
-        return f"{config.backbone.partition('.')[0]} from random weights"  # what follows the dot names pretrained ones
-    return f"{config.backbone} from {'pretrained weights' if config.pretrained == 'hub' else config.pretrained}"
 
 
 def _trainer(

@@ -31,11 +31,12 @@ from twincar.models.calibration_fit import fit_calibration
 from twincar.models.checkpoint import load_model
 from twincar.models.engines.open import compute_logits, open_engine
 from twincar.models.network import CarNet
+from twincar.training.announcement import announce
 from twincar.training.callbacks import AveragedWeights, EpochBar, Heartbeat, quiet_lightning
 from twincar.training.mixing import BatchMixer
 from twincar.training.module import TrainingModule, training_size, warmup_cosine
 from twincar.training.recorder import Recorder
-from twincar.training.train import _announce, _provenance, is_finished, resume, train
+from twincar.training.train import _provenance, is_finished, resume, train
 
 # The columns of the log published with the first model.
 PUBLISHED_COLUMNS = [
@@ -191,7 +192,7 @@ def test_the_weights_it_begins_with_and_few_photos_are_told(small_data: Path, ca
     caplog.clear()
     random = small_config(small_data, backbone="tf_efficientnetv2_s.in21k")
     with caplog.at_level("INFO", "twincar"):
-        _announce(random, data, trainer)
+        announce(random, data, trainer)
     begun, few, hint = caplog.messages
     assert begun.startswith("Training tf_efficientnetv2_s from random weights on 36 photos of 4 classes")
     assert few.startswith("Only 12 validation photos")
@@ -199,7 +200,7 @@ def test_the_weights_it_begins_with_and_few_photos_are_told(small_data: Path, ca
     for changes, weights in (({"recipe": "toycars"}, "random weights"), ({"pretrained": "hub"}, "pretrained weights")):
         caplog.clear()
         with caplog.at_level("INFO", "twincar"):
-            _announce(replace(random, **changes), data, trainer)
+            announce(replace(random, **changes), data, trainer)
         assert f"from {weights} on" in caplog.messages[0]
         assert "meant for pretrained" not in caplog.text
 
@@ -232,12 +233,12 @@ def test_classes_that_validation_lacks_are_told_and_recorded(
     data = PreparedData.open(small_data)
     config = small_config(small_data)
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    _announce(config, data, trainer)
+    announce(config, data, trainer)
     assert "no validation photo" not in caplog.text
     assert _provenance(config, data)["not_validated"] == []
     kept = [photo for photo in data.annotations if photo.split != "val" or photo.label in (0, 3)]
     data = replace(data, annotations=tuple(kept))
-    _announce(config, data, trainer)
+    announce(config, data, trainer)
     names = f"'{data.classes[1]}', '{data.classes[2]}'"
     assert f"2 of the 4 classes have no validation photos ({names}): the best epoch is chosen" in caplog.text
     assert _provenance(config, data)["not_validated"] == [data.classes[1], data.classes[2]]
