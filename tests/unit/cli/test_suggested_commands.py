@@ -70,7 +70,7 @@ def test_the_commands_of_a_run_and_of_its_report(
     here = tmp_path.parent
     assert small_data.is_relative_to(here)
     monkeypatch.chdir(here)
-    shutil.copytree(small_run, tmp_path / "my run")
+    shutil.copytree(small_run, tmp_path / "my run", ignore=shutil.ignore_patterns("reports"))
     model = (tmp_path / "my run").relative_to(here)
     resumed = run("train", "--resume", model)
     (line,) = suggested(resumed.stdout)
