@@ -138,7 +138,7 @@ MESSY = [
     *("Audi/1.jpg", "Audi/2.jfif", "Audi/3", "Audi/4.jpg_large", "Audi/5.xyz", "BMW/1.JPG"),
     *("BMW/dealer photos/2.jpg", "BMW/dealer photos/more/3.tiff"),
 ]
-LEFT_OUT = {"hidden": 3, "made by the system": 3, "no photo": 2, "not readable": 1} | {
+LEFT_OUT = {"hidden": 3, "made by the system": 3, "not a photo": 2, "not readable": 1} | {
     "raw file of a camera": 1,
     "unfinished download or backup": 1,
 }

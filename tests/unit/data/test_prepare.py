@@ -356,7 +356,11 @@ def test_second_run_changes_nothing(source: Path, tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"seed": 1}, "seed 0, not 1"), ({"val_share": 0.2}, "val_share 0.1, not 0.2"), ({"splits": ["train"]}, "splits")],
+    [
+        ({"seed": 1}, "with --seed 0, not 1"),
+        ({"val_share": 0.2}, "with --val-share 0.1, not 0.2"),
+        ({"splits": ["train"]}, "with --split train, val, test, not train, val"),
+    ],
 )
 def test_other_settings_never_overwrite(source: Path, tmp_path: Path, changes: dict[str, object], message: str) -> None:
     prepare(str(source), tmp_path / "out")
@@ -364,7 +368,7 @@ def test_other_settings_never_overwrite(source: Path, tmp_path: Path, changes: d
     with pytest.raises(UsageError, match=message):
         prepare(str(source), tmp_path / "out", PrepareOptions(**changes))  # type: ignore[arg-type]
     other = write_class_folders(tmp_path / "other", {"train": 2})
-    with pytest.raises(UsageError, match="made with source"):
+    with pytest.raises(UsageError, match="made with the source"):
         prepare(str(other), tmp_path / "out")
     shutil.rmtree(other)
     assert state_of(tmp_path) == before
