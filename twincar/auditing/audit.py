@@ -15,7 +15,9 @@ Shapes: N photos.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from twincar.auditing.duplicates import find_duplicates, group_numbers
 from twincar.auditing.findings import COLUMNS, FINDINGS, SUMMARY, AuditedData, DeepAudit
@@ -37,8 +39,8 @@ from twincar.core.progress import Progress
 from twincar.data.boxes import describe_boxes
 from twincar.data.class_issues import find_class_issues
 from twincar.data.dataset import CACHE, MANIFEST, SPLITS, PreparedData
-from twincar.data.prepare import photo_writer
-from twincar.data.sources import open_source
+from twincar.data.prepare import PrepareOptions, photo_writer
+from twincar.data.sources import asked_splits, open_source
 from twincar.data.validate import AuditReport, audit_source
 
 log = logging.getLogger(__name__)
@@ -146,8 +148,26 @@ def _open_prepared(folder: Path) -> AuditedData:
         classes=data.classes,
         root=data.photo_root,
         invalid=AuditReport((), chosen),
+        options=_options_of(data.manifest),
         cache=folder / CACHE / CACHE_NAME,
     )
+
+
+def _options_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """The options of `prepare` that differ from its defaults; of a list or a detector only a hash is known."""
+    usual = PrepareOptions()
+    names = ("val_share", "test_share", "seed", "singletons", "labels_from", "crop")
+    chosen = {name: manifest.get(name) for name in names}
+    if manifest.get("crop") in ("box", "detect"):
+        chosen["margin"] = manifest.get("margin")
+    splits = manifest.get("splits") or asked_splits(usual.splits)
+    words = [("--split", split) for split in splits if set(splits) != set(asked_splits(usual.splits))]
+    words += [
+        (f"--{name.replace('_', '-')}", str(value))
+        for name, value in chosen.items()
+        if value not in (None, getattr(usual, name))
+    ]
+    return tuple(word for pair in words for word in pair)
 
 
 def _examine(

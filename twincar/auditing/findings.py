@@ -6,9 +6,8 @@ Shapes: N photos.
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from twincar.auditing.duplicates import Group
 from twincar.auditing.outliers import Outlier
 from twincar.core.labels import ClassNames
+from twincar.core.wording import command
 from twincar.data.class_issues import ClassIssue
 from twincar.data.dataset import SPLITS, Annotation
 from twincar.data.exclusions import EXCLUDE, LOOK
@@ -47,6 +47,8 @@ class AuditedData:
     class_lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Counts of skipped files and folders by reason."""
+    options: tuple[str, ...] | None = None
+    """The options with which `prepare` has made it; None if it is not prepared, so that they are not known."""
     cache: Path | None = None
 
     def class_of(self, index: int) -> str:
@@ -82,10 +84,10 @@ class DeepAudit:
         """The list for `prepare --exclude`."""
         return self.folder / FINDINGS
 
-    @property
-    def command(self) -> str:
-        """The shell command that prepares the data set without the rows to exclude."""
-        return shlex.join(["twincar", "prepare", self.data.source, "--exclude", str(self.findings), "--out", "FOLDER"])
+    def prepare_command(self, shown: Callable[[str | Path], str] = str) -> str:
+        """The shell command that prepares the data set without the rows to exclude; `shown` writes a path."""
+        source, findings = shown(self.data.source), shown(self.findings)
+        return command("prepare", source, *(self.data.options or ()), "--exclude", findings, "--out", "FOLDER")
 
     @property
     def is_clean(self) -> bool:

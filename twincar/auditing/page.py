@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from twincar.auditing.findings import FINDINGS, AuditedData, DeepAudit, is_confl
 from twincar.auditing.outliers import Outlier
 from twincar.auditing.signatures import BITS
 from twincar.core.html import picture_uri, render
-from twincar.core.local_paths import name_only
+from twincar.core.local_paths import name_only, shareable_path
 from twincar.core.photos import read_photo
 from twincar.data.class_issues import count_by_split
 from twincar.data.exclusions import EXCLUDE
@@ -48,7 +47,7 @@ def audit_page(audit: DeepAudit) -> str:
         suspects=_suspect_cards(data, audit.review),
         outliers=_outlier_cards(data, audit.outliers),
         outliers_total=len(audit.outliers),
-        command=shlex.join(["twincar", "prepare", name_only(data.source), "--exclude", FINDINGS, "--out", "FOLDER"]),
+        command=audit.prepare_command(shareable_path),
         findings=FINDINGS,
         exclude=EXCLUDE,
     )  # fmt: skip

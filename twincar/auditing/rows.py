@@ -7,6 +7,7 @@ from pathlib import Path
 
 from twincar.core.progress import Progress
 from twincar.data.class_issues import ClassIssue, find_lacking
+from twincar.data.contradictions import find_contradictions
 from twincar.data.cropping import open_car_checker
 from twincar.data.sources import open_source
 from twincar.data.validate import AuditReport, audit_source
@@ -24,6 +25,8 @@ class RowAudit:
     """The splits that lack a class of another split."""
     source_notes: tuple[str, ...]
     """Sentences on how the source was read."""
+    contradictions: tuple[dict[str, str], ...] = ()
+    """The photos whose bytes another class has too; see `find_contradictions`."""
 
     @property
     def notes(self) -> list[str]:
@@ -32,12 +35,17 @@ class RowAudit:
 
     @property
     def rows(self) -> list[dict[str, str]]:
-        """A row for each invalid row of the source, then for each box that something is wrong with."""
-        return [*self.report.rows(), *self.report.box_rows()]
+        """A row for each invalid row of the source, for each box that something is wrong with, and for each photo whose
+        bytes another class has too."""
+        contradicting = [
+            {"file": row["file"], "defect": row["reason"], "detail": f"labelled {row['class_name']}, {row['detail']}"}
+            for row in self.contradictions
+        ]
+        return [*self.report.rows(), *self.report.box_rows(), *contradicting]
 
     @property
     def is_sound(self) -> bool:
-        """Whether every row and box is valid, and no split lacks a class."""
+        """Whether every row and box is valid, no label contradicts another, and no split lacks a class."""
         return not self.rows and not self.lacking
 
 
@@ -66,4 +74,5 @@ def audit_rows(
     source = open_source(spec, classes_file=classes_file, labels_from=labels_from, allow_untrained=True)
     report = audit_source(source, on_photo=on_photo, inspect=open_car_checker() if detect else None)
     lacking = tuple(find_lacking(report.valid, source.classes))
-    return RowAudit(report, lacking, tuple(source.notes))
+    contradictions = tuple(find_contradictions(report.valid, source.classes))
+    return RowAudit(report, lacking, tuple(source.notes), contradictions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,16 +14,14 @@ from twincar.cli.options import (
     CsvOption,
     DetectorFileOption,
     JsonOption,
-    LabelsFrom,
     LabelsFromOption,
-    Singletons,
     SourceArgument,
     number_of,
 )
 from twincar.cli.output import print_csv, print_json, print_json_lines, print_table, progress
 from twincar.core.errors import UsageError
-from twincar.core.options import CROP_MARGIN, Crop
-from twincar.core.wording import counted, percent
+from twincar.core.options import CROP_MARGIN, Crop, LabelsFrom, Singletons
+from twincar.core.wording import command, counted, percent
 
 if TYPE_CHECKING:
     from twincar.auditing.audit import DeepAudit
@@ -72,6 +71,14 @@ CropOption = Annotated[
 MarginOption = Annotated[
     float, typer.Option(min=0, max=1, help="With --crop: border around the car, a share of its width and height.")
 ]
+TestShareOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.01,
+        max=0.5,
+        help="Share of the training photos to test on, where the source has no test photos.  [default: none]",
+    ),
+]
 DetectCarsOption = Annotated[
     bool, typer.Option("--detect", help="Also look for a car in every box, or photo without one, with the detector.")
 ]
@@ -90,7 +97,8 @@ def prepare(
     val_share: Annotated[
         float, typer.Option(min=0.01, max=0.5, help="Share of the training photos used for validation.")
     ] = 0.1,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the validation split.")] = 0,
+    test_share: TestShareOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of validation and test photos.")] = 0,
     classes: ClassesOption = None,
     labels_from: LabelsFromOption = None,
     singletons: Annotated[
@@ -119,11 +127,12 @@ def prepare(
     options = PrepareOptions(
         splits=tuple(split or ("train", "test")),
         val_share=val_share,
+        test_share=test_share,
         seed=seed,
         strict=strict,
         classes_file=classes,
         labels_from=number_of(labels_from),
-        singletons=singletons.value if singletons else None,
+        singletons=singletons,
         open_set=open_set,
         exclude=exclude,
         crop=crop,
@@ -132,7 +141,7 @@ def prepare(
     )
     with progress("Checking photos") as on_photo:
         data = prepare(source, out, options, on_photo=on_photo)
-    print_summary(data.manifest, data.folder, len(data.classes))
+    print_summary(data.manifest, out, len(data.classes))
 
 
 def audit(
@@ -148,6 +157,8 @@ def audit(
     as_json: JsonOption = False,
 ) -> None:
     """Look for rows that are missing, damaged, odd, repeated or without a known label; exit code 1 if there are any.
+
+    Photos with the same bytes in different classes are listed too, because their labels contradict each other.
 
     Boxes that are swapped, empty, in fractions, tiny, or beyond their photo are listed too.
 
@@ -217,6 +228,8 @@ def _audit_deeply(
 
 def print_summary(manifest: Mapping[str, Any], folder: Path, classes: int) -> None:
     """Print photos by split, rows left out by reason, and the next command."""
+    from twincar.data.contradictions import CONTRADICTIONS
+
     counts = ", ".join(f"{count} {split}" for split, count in manifest["photos"].items())
     typer.echo(f"{folder}: {counted(classes, 'class', 'classes')}; photos: {counts}")
     for defect, count in manifest["left_out"].items():
@@ -224,28 +237,40 @@ def print_summary(manifest: Mapping[str, Any], folder: Path, classes: int) -> No
     if manifest["left_out"]:
         typer.echo(f"  which and why: {folder / 'left_out.csv'}")
     if manifest["framing"] == "car":
-        cut = sum(manifest["photos"].values()) - sum(manifest["kept_whole"].values())
-        typer.echo(f"  cut to the car: {counted(cut, 'photo')}, with a margin of {percent(manifest['margin'], 0)}")
+        cars = sum(manifest["photos"].values()) - sum(manifest["kept_whole"].values())
+        cut = counted(cars - manifest["filled"], "photo")
+        typer.echo(f"  cut to the car: {cut}, with a margin of {percent(manifest['margin'], 0)}")
+        if manifest["filled"]:
+            typer.echo(f"  filled by the car already: {counted(manifest['filled'], 'photo')}")
     for reason, count in manifest["kept_whole"].items():
         typer.echo(f"  kept whole: {count} {reason}")
     for reason, count in manifest.get("skipped", {}).items():
         typer.echo(f"  skipped: {count} {reason}")
     for note in manifest["notes"]:
         typer.echo(f"  note: {note}")
-    follows = f"train {folder}" if "train" in manifest["photos"] else f"evaluate RUN --data {folder}"
-    typer.echo(f"Next: twincar {follows}")
+    if manifest["contradictions"]:
+        listed = shlex.quote(str(folder / CONTRADICTIONS))
+        typer.echo(f"  to leave out contradicting labels, prepare into another folder with --exclude {listed}")
+    if "train" in manifest["photos"] and "test" not in manifest["photos"]:
+        typer.echo(
+            "  note: no photos to test on. The validation photos choose the best epoch, so that a figure on them is a "
+            "little too good; --test-share 0.1 keeps a tenth to test on."
+        )
+    follows = ("train", folder) if "train" in manifest["photos"] else ("evaluate", "RUN", "--data", folder)
+    typer.echo(f"Next: {command(*follows)}")
 
 
 def print_row_audit(audit: RowAudit) -> None:
     """Print the rows and boxes that are not valid, and the counts."""
     from twincar.auditing.rows import COLUMNS
     from twincar.data.boxes import describe_boxes
+    from twincar.data.contradictions import describe_contradictions
 
     report = audit.report
     print_table(COLUMNS, ([row[column] for column in COLUMNS] for row in audit.rows))
     counts = ", ".join(f"{count} {defect}" for defect, count in report.counts().items())
     typer.echo(f"{len(report.valid)} valid rows, {len(report.findings)} invalid{': ' + counts if counts else ''}.")
-    for sentence in describe_boxes(report.boxes):
+    for sentence in (*describe_boxes(report.boxes), *describe_contradictions(audit.contradictions)):
         typer.echo(sentence)
 
 
@@ -264,4 +289,6 @@ def print_deep_audit(audit: DeepAudit) -> None:
     print_table(["finding", "photos"], ([reason, str(count)] for reason, count in summary["findings"].items()))
     typer.echo(f"Page: {audit.page}\nList: {audit.findings}, {counted(summary['to_exclude'], 'photo')} to exclude")
     if summary["to_exclude"]:
-        typer.echo(f"Next: {audit.command}")
+        typer.echo(f"Next: {audit.prepare_command()}")
+        if audit.data.options is None:
+            typer.echo("  with your other options of prepare, such as --crop detect")

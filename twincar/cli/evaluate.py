@@ -16,14 +16,13 @@ from twincar.cli.options import (
     FalseRejectionOption,
     JsonOption,
     ResultsOption,
-    Split,
     detect_options,
     model_or_bundled,
 )
 from twincar.cli.output import print_result, print_table, progress
 from twincar.core.errors import UsageError
 from twincar.core.labels import shorten
-from twincar.core.options import CONFIDENCE, FALSE_REJECTION, DetectOptions, Thresholds
+from twincar.core.options import CONFIDENCE, FALSE_REJECTION, DetectOptions, Split, Thresholds
 from twincar.core.wording import counted, percent
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def evaluate(
                 f"Expected --data, the prepared data set of the predictions in {model}, and no other option except "
                 "--split and --json."
             )
-        _evaluate_batch(Path(model), data, split or Split.VAL, as_json)
+        _evaluate_batch(Path(model), data, split or "val", as_json)
     elif corruptions:
         _evaluate_corruptions(model_or_bundled(model), split, data, out, as_json)
     elif open_set:
@@ -171,11 +170,11 @@ def report(
 
 
 def calibrate(
-    model: AnyModelArgument = None,
     out: Annotated[
-        Path | None,
+        Path,
         typer.Option(help="Model to write: .safetensors for torch weights, .onnx for an exported file, else a folder."),
-    ] = None,
+    ],
+    model: AnyModelArgument = None,
     data: DataOption = None,
     split: Annotated[
         Split | None,
@@ -188,12 +187,10 @@ def calibrate(
     """Fit temperature and rejection thresholds on photos the model was not trained on, and write the model with them.
 
     This is for weights without calibration, such as third-party ones: afterwards their probabilities are calibrated and
-    unknown cars are rejected.
+    unknown cars are rejected. A run needs it only with other photos: train has calibrated it already.
     """
     from twincar.evaluation.calibrate import calibrate
 
-    if out is None:
-        raise UsageError("Expected --out FILE, the model to write, but it is missing.")
     with progress("Calibrating") as on_photo:
         found = calibrate(model_or_bundled(model), out=out, data_folder=data, split=split, on_photo=on_photo)
     print_result(found, print_calibrated, as_json=as_json)
@@ -225,7 +222,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
         typer.echo(f"Photos left out: {sum(evaluation.left_out.values())} ({reasons})")
     if absent := evaluation.absent:
         typer.echo(f"Classes without photos, which macro averages leave out: {len(absent)} ({shorten(absent)})")
-    header = ["metric", "plain"] + (["with TTA", "gain"] if evaluation.tta else [])
+    typer.echo(f"{evaluation.chance.describe(accuracy)} Chance: {evaluation.chance}.")
+    header = ["metric", "without TTA", "with TTA", "gain"] if evaluation.tta else ["metric", "value"]
     rows = []
     for metric, value in evaluation.metrics.items():
         row = [metric, str(evaluation.intervals.get(metric, f"{value:.3f}"))]
@@ -233,7 +231,6 @@ def print_evaluation(evaluation: Evaluation) -> None:
             row += [f"{evaluation.tta[metric]:.3f}", f"{evaluation.tta[metric] - value:+.3f}"]
         rows.append(row)
     print_table(header, rows)
-    typer.echo(f"Chance: {evaluation.chance}. {evaluation.chance.describe(accuracy)}")
     _print_calibration(evaluation)
 
 
@@ -257,27 +254,38 @@ def _print_calibration(evaluation: Evaluation) -> None:
             for when, figures in (("before", before), ("after", after))
         ],
     )
+    if after["ece"] > before["ece"]:
+        typer.echo("On these photos the ECE is worse after calibration, which was fitted on the validation photos.")
     typer.echo(
         f"\nLevels; an answer is given at the first level whose probability is at least {evaluation.confidence:.0%}:"
     )
     rows = []
     for found in evaluation.levels:
         answered, precision = (_with_limits(found.intervals.get(name)) for name in ("answered", "precision"))
-        accuracy, ece = (str(found.intervals[name]) for name in ("accuracy", "ece"))
-        rows.append([found.level, str(found.photos), accuracy, ece, answered, precision])
+        shares = (str(found.intervals[name]) for name in ("accuracy", "ece"))
+        rows.append([found.level, str(found.photos), *shares, answered, precision])
     print_table(["level", "photos", "accuracy", "ECE", "answers at this level", "of these, right"], rows)
-    rejection, rest = evaluation.rejection, ""
-    if rejection.accuracy_of_rejected is not None:
-        rest = f"; rejected: {percent(1 - rejection.accepted)}, accuracy {rejection.accuracy_of_rejected:.3f}"
+    answers = sum(found.answered or 0 for found in evaluation.levels)
     typer.echo(
-        f"\nNot rejected as unknown cars: {percent(rejection.accepted)} of photos, accuracy "
-        f"{rejection.accuracy_of_accepted:.3f}{rest}. Area under the risk-coverage curve: "
-        f"{evaluation.risk_coverage.area:.4f}"
+        f"An answer is given for {percent(answers)} of the photos; the accuracy of a level is that on the photos whose "
+        "class name contains it."
+    )
+    _print_rejection(evaluation)
+
+
+def _print_rejection(evaluation: Evaluation) -> None:
+    rejection = evaluation.rejection
+    others = f"accuracy of the others {rejection.accuracy_of_accepted:.3f}" if rejection.accepted else "no others"
+    if rejection.accuracy_of_rejected is not None:
+        others += f", of the rejected {rejection.accuracy_of_rejected:.3f}"
+    typer.echo(
+        f"\nRejected as unknown cars: {percent(1 - rejection.accepted)} of the photos; {others}. Area under the "
+        f"risk-coverage curve: {evaluation.risk_coverage.area:.4f}"
     )
 
 
 def _with_limits(share: Interval | None) -> str:
-    return "" if share is None else f"{percent(share.value)} ({percent(share.low)} to {percent(share.high)})"
+    return "–" if share is None else f"{percent(share.value)} ({percent(share.low)} to {percent(share.high)})"
 
 
 def print_open_set(evaluation: OpenSetEvaluation) -> None:

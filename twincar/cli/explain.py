@@ -14,13 +14,12 @@ from twincar.cli.options import (
     DetectorOption,
     JsonOption,
     ResultsOption,
-    Split,
     detect_options,
     model_or_bundled,
 )
 from twincar.cli.output import print_result, print_table, progress
 from twincar.core.errors import UsageError
-from twincar.core.options import DetectOptions
+from twincar.core.options import DetectOptions, Split
 from twincar.core.wording import counted
 
 if TYPE_CHECKING:

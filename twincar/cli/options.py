@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from enum import StrEnum
 from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,31 +12,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from twincar.core.errors import UsageError
-from twincar.core.options import Detect, DetectOptions
+from twincar.core.options import Detect, DetectOptions, LabelsFrom
 from twincar.inference.cluster import LOCAL
-
-
-class Split(StrEnum):
-    """Parts of a data set."""
-
-    TRAIN = "train"
-    VAL = "val"
-    TEST = "test"
-
-
-class LabelsFrom(StrEnum):
-    """The number of the first class."""
-
-    ZERO = "0"
-    ONE = "1"
-
-
-class Singletons(StrEnum):
-    """What to do with classes that have a single training photo."""
-
-    KEEP = "keep"
-    DROP = "drop"
-
 
 ModelArgument = Annotated[
     str | None,

@@ -32,7 +32,7 @@ from twincar.cli.output import print_csv, print_json_lines, print_result, progre
 from twincar.core.errors import MissingExtraError, UsageError
 from twincar.core.extras import how_to_install_alone
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Arithmetic, Cars, EngineName, ExportFormat, PredictOptions
-from twincar.core.wording import counted, percent
+from twincar.core.wording import FEW_PHOTOS, command, counted, percent
 
 if TYPE_CHECKING:
     from twincar.deploy.export import Exported
@@ -287,11 +287,13 @@ def print_export(exported: Exported) -> None:
         f"predictions, largest difference of a probability {comparison.largest_difference:.2g}, accuracy "
         f"{comparison.accuracy_before:.3f} before and {comparison.accuracy_after:.3f} after"
     )
+    if comparison.photos < FEW_PHOTOS:
+        typer.echo("On so few photos this comparison, and a calibration on them, say little.")
     if exported.kept_in_fp32:
         kept = counted(exported.kept_in_fp32, "sensitive layer")
         typer.echo(f"{kept} stayed in fp32, because int8 everywhere lost too much.")
     typer.echo(f"Model: {exported.path} ({exported.bytes / 1e6:.1f} MB)")
-    typer.echo(f"Next:  twincar predict --model {exported.path} PHOTO...")
+    typer.echo(f"Next:  {command('predict', '--model', exported.path, 'PHOTO...')}")
 
 
 def print_batch_result(done: BatchResult) -> None:

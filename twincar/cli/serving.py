@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -130,7 +131,7 @@ def demo(
 
         written = write_space(named, space, examples=examples)
         typer.echo(f"Space: {written}\nTry:   python {written / 'app.py'}")
-        typer.echo(f"Next:  hf upload OWNER/NAME {written} . --type space")
+        typer.echo(f"Next:  hf upload OWNER/NAME {shlex.quote(str(written))} . --type space")
         return
     if static:
         from twincar.deploy.static_demo import write_static_demo

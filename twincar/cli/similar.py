@@ -21,7 +21,7 @@ from twincar.core.errors import MissingExtraError, UsageError
 from twincar.core.extras import how_to_install_alone
 from twincar.core.options import Cars
 from twincar.core.user_files import text_name
-from twincar.core.wording import counted
+from twincar.core.wording import command, counted
 
 if TYPE_CHECKING:
     from twincar.inference.photo_index import IndexResult
@@ -110,7 +110,7 @@ def print_index(made: IndexResult) -> None:
         typer.echo(f"  no car found in {made.no_car:,} of them, which are taken whole")
     for reason, number in made.skipped.items():
         typer.echo(f"  skipped: {number} {reason}")
-    typer.echo(f"Next:  twincar similar PHOTO --among {made.path}")
+    typer.echo(f"Next:  {command('similar', 'PHOTO', '--among', made.path)}")
 
 
 def print_similar(found: SimilarCars, *, as_json: bool, as_csv: bool) -> None:

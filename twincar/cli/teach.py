@@ -13,7 +13,7 @@ from twincar.cli.options import DetectOption, DetectorOption, JsonOption, detect
 from twincar.cli.output import print_json, print_result, print_table, progress
 from twincar.core.errors import UsageError
 from twincar.core.options import DetectOptions
-from twincar.core.wording import counted, percent
+from twincar.core.wording import command, counted, percent
 
 if TYPE_CHECKING:
     from twincar.core.photos import Photo
@@ -104,9 +104,10 @@ def _cars(photos: Sequence[str], name: str | None) -> Mapping[str, Sequence[Phot
     """Photos by the name of the car."""
     if not photos:
         raise UsageError("Expected photos of a car to teach, but there are none.")
-    if name is not None:
-        from twincar.core.listing import find_photos
+    from twincar.core.listing import find_photos, refuse_models
 
+    refuse_models(photos)
+    if name is not None:
         return {name: list(find_photos(photos))}
     if len(photos) > 1 or not (Path(photos[0]).is_dir() or Path(photos[0]).suffix.casefold() in (".csv", ".tsv")):
         raise UsageError(
@@ -163,5 +164,5 @@ def print_taught(taught: Taught) -> None:
     typer.echo(
         f"The similarity of photos of one car that the model was trained on is {taught.known_similarity:.2f}.\n"
         f"Model: {taught.path} ({counted(taught.classes, 'class', 'classes')})\n"
-        f"Next:  twincar predict --model {taught.path} PHOTO..."
+        f"Next:  {command('predict', '--model', taught.path, 'PHOTO...')}"
     )

@@ -13,6 +13,7 @@ import typer
 from twincar.cli.answers import print_blocks
 from twincar.cli.evaluate import print_evaluation
 from twincar.core.errors import PhotoError, StorageError, UsageError
+from twincar.core.wording import command
 
 if TYPE_CHECKING:
     from twincar.training.train import TrainResult
@@ -72,7 +73,8 @@ def quickstart(
     typer.echo(f"\nDone in {result.seconds:.0f} s. What it made:")
     for what, path in result.made.items():
         typer.echo(f"  {what:<21} {path}")
-    typer.echo(f"Next: twincar predict --model {run} --detect always --cars all PHOTO...")
+    next_command = command("predict", "--model", run, "--detect", "always", "--cars", "all", "PHOTO...")
+    typer.echo(f"Next: {next_command}")
     typer.echo("On your own cars: twincar prepare --help")
     typer.echo(f"All of it on one page, to open in a browser:\n  {'the report':<21} {result.report.path}")
 
@@ -104,13 +106,7 @@ def train(
 ) -> None:
     """Train a network on a prepared data set, or resume a run; on several devices and hosts by DDP."""
     from twincar.core.config import TrainConfig, parse_settings
-    from twincar.training import train as training
-    from twincar.training.distributed import Processes, is_first_process
 
-    if not is_first_process():  # only the first one prints
-        logging.getLogger("twincar").setLevel(logging.ERROR)
-    processes = Processes.started(devices, num_nodes)
-    how: Any = {"tensorboard": tensorboard, "devices": processes.devices, "nodes": processes.nodes}
     flags = {
         "backbone": backbone, "pretrained": pretrained, "image_height": image_size, "image_width": image_size,
         "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "precision": precision,
@@ -121,18 +117,25 @@ def train(
     if resume:
         if data or name or recipe or config or any(value is not None for value in flags.values()):
             raise UsageError("Expected --resume RUN alone: a run goes on with the settings it was started with.")
-        with _resumable(resume):
-            result = training.resume(resume, **how)
+        run, resolved = resume, None
     else:
         if data is None:
             raise UsageError("Expected the folder of a prepared data set: twincar train DATA (see twincar prepare).")
         run = runs / (name or data.resolve().name)
         resolved = TrainConfig.resolve(recipe=recipe, yaml_file=config, flags={**flags, "data": str(data.resolve())})
-        with _resumable(run):
-            result = training.train(resolved, run, **how)
+    # Imported after the flags are checked, because it takes seconds.
+    from twincar.training import train as training
+    from twincar.training.distributed import Processes, is_first_process
+
+    if not is_first_process():  # only the first one prints
+        logging.getLogger("twincar").setLevel(logging.ERROR)
+    processes = Processes.started(devices, num_nodes)
+    how: Any = {"tensorboard": tensorboard, "devices": processes.devices, "nodes": processes.nodes}
+    with _resumable(run):
+        result = training.train(resolved, run, **how) if resolved else training.resume(run, **how)
     if is_first_process():
         print_training(result)
-        typer.echo(f"Model: {result.run.best}\nNext:  twincar evaluate {result.run.path}")
+        typer.echo(f"Model: {result.run.best}\nNext:  {command('evaluate', result.run.path)}")
 
 
 @contextmanager
@@ -140,11 +143,15 @@ def _resumable(run: Path) -> Iterator[None]:
     """Print how to resume if training is interrupted or stopped by an error that can be corrected."""
     from twincar.core.runs import RunFolder
 
-    resume_with = f"Resume with: twincar train --resume {run}"
+    resume_with = f"Resume with: {command('train', '--resume', run)}"
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"\nInterrupted. {resume_with}", err=True)
+        begun = RunFolder(run)
+        what = f"Interrupted. {resume_with}" if begun.config.exists() else "Interrupted before anything was written."
+        if begun.config.exists() and not begun.last.exists():
+            what = f"Interrupted in the first epoch, which begins again. {resume_with}"
+        typer.echo(f"\n{what}", err=True)
         raise
     except (StorageError, PhotoError) as error:
         if RunFolder(run).config.exists():

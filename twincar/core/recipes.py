@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+FROM_RANDOM = ("toycars", "scratch")
+"""The recipes that are made for random initial weights."""
 RECIPES: dict[str, dict[str, Any]] = {
     "toycars": {
         "backbone": "tf_efficientnetv2_b0_half",

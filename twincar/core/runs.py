@@ -9,6 +9,7 @@ import csv
 import errno
 import os
 import platform
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from twincar.core.config import TrainConfig, read_yaml
 from twincar.core.errors import DataError, UsageError, storage_errors
 from twincar.core.files import LOCK, TRAINED_ON, clear_unfinished, is_unfinished, log
 from twincar.core.portable import lock
+from twincar.core.wording import command
 
 Epoch = dict[str, float]
 """One row of `metrics.csv`: `epoch` (from 1), `learning_rate` (the highest of all layers in the last step), `seconds`,
@@ -66,7 +68,7 @@ class RunFolder:
         if path.exists() and (not path.is_dir() or not all(map(_is_of_none_begun, path.iterdir()))):
             raise UsageError(
                 f"A run is never overwritten, but {path} exists. "
-                f"Resume it (--resume {path}), choose another --name, or delete it."
+                f"Resume it (--resume {shlex.quote(str(path))}), choose another --name, or delete it."
             )
 
     @classmethod
@@ -149,7 +151,7 @@ class RunFolder:
         except FileNotFoundError:
             raise DataError(
                 f"Expected the finished epochs of a run in {self.metrics}, but no epoch is finished. "
-                f"Resume it: twincar train --resume {self.path}"
+                f"Resume it: {command('train', '--resume', self.path)}"
             ) from None
         except (OSError, ValueError, TypeError, csv.Error) as error:
             raise DataError(f"Expected a table of numbers in {self.metrics}, but it is damaged: {error}") from None

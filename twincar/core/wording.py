@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+
+FEW_PHOTOS = 100
+"""An accuracy on fewer photos is uncertain by ten points and more, which is said beside it."""
 _DASH = "–"
+
+
+def command(*words: object) -> str:
+    """A command line of twincar, quoted for the shell.
+
+    >>> print(command("train", "data/my cars"))
+    twincar train 'data/my cars'
+    """
+    return shlex.join(["twincar", *map(str, words)])
 
 
 def percent(share: float | None, digits: int = 1) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,23 +25,6 @@ class ClassIssue:
     detail: str
 
 
-def find_conflicts(annotations: Sequence[Annotation], classes: ClassNames) -> list[ClassIssue]:
-    """Photos that are in several classes, byte for byte: one of the labels is wrong."""
-    labels: defaultdict[str, set[int]] = defaultdict(set)
-    for photo in annotations:
-        if photo.label is not None:
-            labels[photo.sha256].add(photo.label)
-    several = [sorted(found) for found in labels.values() if len(found) > 1]
-    if not several:
-        return []
-    first, second, *_ = (classes[label] for label in several[0])
-    detail = (
-        f"{counted(len(several), 'photo')} in several classes, byte for byte, such as one of {first!r} and {second!r}: "
-        "'twincar audit --deep' lists them, and 'twincar prepare --exclude' leaves them out"
-    )
-    return [ClassIssue("photo in several classes", detail)]
-
-
 def find_class_issues(
     annotations: Sequence[Annotation], classes: ClassNames, lists: Mapping[str, tuple[str, ...]]
 ) -> list[ClassIssue]:
@@ -59,6 +42,20 @@ def find_class_issues(
 def find_lacking(annotations: Sequence[Annotation], classes: ClassNames) -> list[ClassIssue]:
     """The splits that lack a class of another split."""
     return list(_set_issues(count_by_split(annotations, len(classes)), classes))
+
+
+def describe_names(classes: ClassNames) -> list[str]:
+    """A sentence on the names that do not end in a year, and how the first of them is read."""
+    odd = [index for index, car in enumerate(classes.cars) if car.year is None]
+    if not odd:
+        return []
+    car = classes.cars[odd[0]]
+    read = ", ".join(f"{part} {text!r}" for part in ("make", "model", "body") if (text := getattr(car, part)))
+    return [
+        f"{len(odd)} of {counted(len(classes), 'class name')} not of the form Make Model Body Year: "
+        f"{shorten([classes[index] for index in odd], 20)}. The first is read as {read}; rename the class if an answer "
+        "should not say so."
+    ]
 
 
 def count_by_split(annotations: Iterable[Annotation], classes: int) -> dict[str, list[int]]:

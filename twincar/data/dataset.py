@@ -29,6 +29,7 @@ from twincar.core.labels import ClassNames
 from twincar.core.options import Framing
 from twincar.core.photos import Box, PhotoCrop
 from twincar.core.runs import RunFolder
+from twincar.core.wording import command
 
 Parsed = TypeVar("Parsed")
 
@@ -132,7 +133,7 @@ class PreparedData:
             counts = count_splits(self.annotations)
             found = ", ".join(f"{split} ({count})" for split, count in counts.items())
             raise DataError(
-                f"Expected photos in the split {str(name)!r} of {self.folder}, but it has none; there are {found}. "
+                f"Expected photos in the split {name!r} of {self.folder}, but it has none; there are {found}. "
                 "Choose one of these, or prepare a source that has the split."
             )
         return chosen
@@ -155,7 +156,7 @@ class PreparedData:
         chosen = self.split(name)
         if any(annotation.label is None for annotation in chosen):
             raise DataError(
-                f"Expected labels in the split {str(name)!r} of {self.folder}, but it has photos without labels. "
+                f"Expected labels in the split {name!r} of {self.folder}, but it has photos without labels. "
                 "Evaluate another split, or look at the predictions with twincar predict."
             )
         return chosen
@@ -231,7 +232,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not (folder / MANIFEST).is_file():
         raise UsageError(
             f"Expected a prepared data set at {folder}, but the folder has no {MANIFEST}. "
-            f"Prepare it into a folder of its own first: twincar prepare {folder} --out FOLDER"
+            f"Prepare it into a folder of its own first: {command('prepare', folder, '--out', 'FOLDER')}"
         )
     manifest = read_json(folder / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

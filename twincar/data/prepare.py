@@ -1,6 +1,6 @@
-"""The `prepare` verb: check every photo of a source, draw a validation split, and write the data set atomically.
+"""The `prepare` verb: check every photo of a source, split them, and write the data set atomically.
 
-The validation split depends only on the seed and on the bytes of the photos, not on their names, order or number.
+Splits that are drawn depend only on the seed and on the bytes of the photos, not on their names, order or number.
 """
 
 from __future__ import annotations
@@ -9,23 +9,26 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import sha256_of, sha256_of_file, working_folder, write_csv
 from twincar.core.labels import ClassNames
-from twincar.core.options import CROP_MARGIN, Crop
+from twincar.core.options import CROP_MARGIN, Crop, Singletons
 from twincar.core.portable import rename_folder
 from twincar.core.progress import Progress
 from twincar.core.version import __version__
 from twincar.data.boxes import BoxFault, describe_boxes
-from twincar.data.class_issues import find_conflicts, find_lacking
+from twincar.data.class_issues import describe_names, find_lacking
+from twincar.data.contradictions import CONTRADICTIONS, describe_contradictions, find_contradictions
 from twincar.data.cropping import digest_of_detector, open_cropper
 from twincar.data.dataset import Annotation, PreparedData, count_splits, write_prepared
 from twincar.data.exclusions import read_exclusions
 from twincar.data.open_set_split import OpenSetSplit, hide_unseen, read_open_set
 from twincar.data.selection import (
+    Problems,
     check_exclusions,
+    check_listing,
     check_rows,
     classes_with_photos,
     invalid_rows,
@@ -36,10 +39,9 @@ from twincar.data.selection import (
 from twincar.data.sources import DEFAULT_SPLITS, Source, asked_splits, open_source
 from twincar.data.sources.base import malformed_rows
 from twincar.data.splits import singletons as singletons_of
-from twincar.data.splits import with_validation
+from twincar.data.splits import with_test, with_validation
 from twincar.data.validate import AuditReport, Inspect, audit_source
 
-Singletons = Literal["keep", "drop"]
 LEFT_OUT = "left_out.csv"
 """Table of the rows that were left out, with file, defect and detail; it exists only if there are any."""
 _PHOTOS = "photos"
@@ -59,8 +61,11 @@ class PrepareOptions:
     val_share: float = 0.1
     """Share of each class's training photos that are kept for validation, at least one photo; not used if the source
     has its own validation split."""
+    test_share: float | None = None
+    """Share of each class's training photos that are kept to test on, at least one where two others are left; for a
+    source without a test split. By default no test photos are drawn."""
     seed: int = 0
-    """Seed of the choice of validation photos."""
+    """Seed of the choice of validation and test photos."""
     strict: bool = False
     """Fail if a row is not valid, instead of leaving it out."""
     classes_file: str | Path | None = None
@@ -83,8 +88,14 @@ class PrepareOptions:
     """A detector for 'detect'; the bundled one unless given."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.val_share < 1:
-            raise UsageError(f"Expected a share of validation photos between 0 and 1, but found {self.val_share}.")
+        for what, share in (("validation", self.val_share), ("test", self.test_share)):
+            if share is not None and not 0 < share < 1:
+                raise UsageError(f"Expected a share of {what} photos between 0 and 1, but found {share}.")
+        if self.test_share is not None and self.val_share + self.test_share >= 1:
+            raise UsageError(
+                f"Expected shares of validation and test photos that leave some to train on, but {self.val_share} and "
+                f"{self.test_share} are all of them."
+            )
         if not 0 <= self.margin <= 1:
             raise UsageError(f"Expected a margin of 0 to 1 times the car's side, but found {self.margin}.")
         if self.detector and self.crop != "detect":
@@ -134,6 +145,10 @@ def prepare(
     request = _read_request(str(spec), options)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         return _prepared_before(out, request)
+    if request.open_set is None:  # the classes of which are fewer than those listed
+        check_listing(
+            request.source, request.excluded, request.settings["splits"], stop_at_singletons=options.singletons is None
+        )
     with working_folder(out) as folder:
         _build(request, folder, on_photo)
         try:
@@ -160,6 +175,7 @@ def _read_request(spec: str, options: PrepareOptions) -> _Request:
         "splits": list(splits),
         "seed": options.seed,
         "val_share": options.val_share,
+        "test_share": options.test_share,
         "revision": source.revision,
         "fingerprint": source.fingerprint,
         "open_set": None if open_set is None else sha256_of_file(open_set),
@@ -183,9 +199,9 @@ def _prepared_before(out: Path, request: _Request) -> PreparedData:
     changeable = ("revision", "fingerprint")
     different = [name for name in settings if was.get(name) != settings[name] and name not in changeable]
     if different:
-        changes = ", ".join(f"{name} {was.get(name)!r}, not {settings[name]!r}" for name in different)
+        changes = "; ".join(_describe_change(name, was.get(name), settings[name]) for name in different)
         raise UsageError(
-            f"A prepared data set is never overwritten, but {out} was made with {changes}. Choose another folder."
+            f"A prepared data set is never overwritten, but {out} was made {changes}. Choose another folder."
         )
     if any(was.get(name) != settings[name] for name in changeable):
         raise UsageError(
@@ -197,9 +213,19 @@ def _prepared_before(out: Path, request: _Request) -> PreparedData:
     return prepared
 
 
+def _describe_change(name: str, was: Any, now: Any) -> str:
+    """How a data set was made otherwise, in the words of the command line; of some settings only a hash is known."""
+    option = {"source": "the source", "splits": "--split"}.get(name, f"--{name.replace('_', '-')}")
+    before, after = (", ".join(value) if isinstance(value, list | tuple) else value for value in (was, now))
+    if was is None:
+        return f"without {option}"
+    if name in ("exclude", "open_set", "detector"):
+        return f"with {option}" if now is None else f"with another {option}"
+    return f"with {option} {before}" + ("" if now is None else f", not {after}")
+
+
 def _build(request: _Request, folder: Path, on_photo: Progress | None) -> None:
     source, options = request.source, request.options
-    _check_listing(request)
     if source.make:
         source = source.make(folder, on_photo)
     report = audit_source(
@@ -209,9 +235,12 @@ def _build(request: _Request, folder: Path, on_photo: Progress | None) -> None:
         exclude=request.excluded,
         inspect=request.cropper,
     )
-    check_exclusions(request.excluded, report)
-    if options.strict:
-        check_rows(report, cut_to_boxes=options.crop == "box")
+    problems = Problems()
+    with problems.collected():
+        check_exclusions(request.excluded, report)
+    with problems.collected():
+        if options.strict:
+            check_rows(report, cut_to_boxes=options.crop == "box")
     if options.singletons == "drop":
         report = without_singletons(report, source.classes, request.open_set)
     left_out = {str(defect): count for defect, count in report.counts().items()}
@@ -219,7 +248,12 @@ def _build(request: _Request, folder: Path, on_photo: Progress | None) -> None:
         write_csv(folder / LEFT_OUT, report.rows())
     if request.open_set:
         report = hide_unseen(report, request.open_set)
-    classes, annotations = _split(report, source.classes, request)
+    with problems.collected():
+        classes, annotations = _split(report, source.classes, request)
+    problems.raise_all()
+    contradictions = find_contradictions(annotations, classes)
+    if contradictions:
+        write_csv(folder / CONTRADICTIONS, contradictions)
     root = source.photo_root or folder / _PHOTOS
     manifest = {
         "twincar": __version__,
@@ -233,36 +267,37 @@ def _build(request: _Request, folder: Path, on_photo: Progress | None) -> None:
         "notes": [
             *source.notes,
             *(f"{issue.detail}." for issue in find_lacking(annotations, classes)),
-            *(f"{issue.detail}." for issue in find_conflicts(annotations, classes)),
             *describe_boxes(report.boxes),
+            *describe_contradictions(contradictions),
+            *describe_names(classes),
         ],
+        "contradictions": len(contradictions),
         "skipped": dict(source.skipped),
     }
     write_prepared(folder, classes, annotations, manifest)
-
-
-def _check_listing(request: _Request) -> None:
-    """Raise an error for classes of a single listed photo before cars are searched in all photos, which takes long."""
-    source, options = request.source, request.options
-    if request.cropper is None or options.singletons or options.open_set or source.photo_root is None:
-        return
-    rows = [row for row in source.rows() if row.name not in request.excluded]
-    counts = Counter(row.label for row in rows if row.split == "train" and isinstance(row.label, int))
-    few = [label for label, count in sorted(counts.items()) if count == 1]
-    if few and not any(row.split == "val" for row in rows):
-        raise no_validation([source.classes[label] for label in few], len(source.classes))
 
 
 def _split(report: AuditReport, names: ClassNames, request: _Request) -> tuple[ClassNames, list[Annotation]]:
     """The classes of the data set, and its photos with their splits."""
     options, splits = request.options, request.settings["splits"]
     classes, photos = classes_with_photos(names, report, splits)
+    if options.test_share is not None:
+        photos = _with_test(photos, options)
     if options.singletons is None and (few := singletons_of(photos)):
         raise no_validation([classes[label] for label in few], len(classes))
     annotations = with_validation(photos, options.val_share, options.seed)
     if "train" in splits and not any(photo.split == "val" for photo in annotations):
         raise DataError("Expected a class with two different training photos, one for validation, but there is none.")
     return classes, annotations
+
+
+def _with_test(photos: list[Annotation], options: PrepareOptions) -> list[Annotation]:
+    own = [photo.split for photo in photos if photo.split != "train"]
+    if "test" in own or "train" not in options.splits:
+        found = f"it has {own.count('test')} test photos of its own" if own else "no training photos are read"
+        raise UsageError(f"Expected a source without test photos for --test-share, but {found}. Leave it out.")
+    assert options.test_share is not None
+    return with_test(photos, options.test_share, options.seed)
 
 
 def _framing(report: AuditReport, photos: Sequence[Annotation], options: PrepareOptions) -> dict[str, Any]:
@@ -272,7 +307,7 @@ def _framing(report: AuditReport, photos: Sequence[Annotation], options: Prepare
         DataError: no photo is cut although it was asked for.
     """
     if options.crop == "none":
-        return {"framing": "photo", "kept_whole": {}}
+        return {"framing": "photo", "kept_whole": {}, "filled": 0}
     faults = {found.file: str(found.fault) for found in report.boxes if found.fault is not BoxFault.BEYOND}
     other = str(BoxFault.NO_CAR) if options.crop == "detect" else "no box"
     whole = Counter(faults.get(photo.file, other) for photo in photos if photo.crop is None)
@@ -284,7 +319,8 @@ def _framing(report: AuditReport, photos: Sequence[Annotation], options: Prepare
         raise DataError(
             f"Expected photos with a car to cut out for --crop {options.crop}, but found {reasons}. {advice}"
         )
-    return {"framing": "car", "kept_whole": dict(whole.most_common())}
+    filled = sum(photo.crop == (0, 0, photo.width, photo.height) for photo in photos)
+    return {"framing": "car", "kept_whole": dict(whole.most_common()), "filled": filled}
 
 
 def photo_writer(root: Path) -> Callable[[Annotation, bytes], None]:

@@ -3,18 +3,90 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from twincar.core.errors import DataError, Defect
 from twincar.core.labels import ClassNames, shorten
 from twincar.data.boxes import BoxFault, describe_boxes
 from twincar.data.dataset import Annotation
 from twincar.data.open_set_split import OpenSetSplit, hide_unseen
+from twincar.data.sources import Source, SourceRow, file_key, is_outside
 from twincar.data.splits import singletons as singletons_of
 from twincar.data.validate import AuditReport, Finding
 
 log = logging.getLogger(__name__)
+
+
+class Problems:
+    """What is wrong with a source, raised as one error, so that it is mended at once and not one by one."""
+
+    def __init__(self) -> None:
+        self._found: list[DataError] = []
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Keep a `DataError` for `raise_all`."""
+        try:
+            yield
+        except DataError as error:
+            self._found.append(error)
+
+    def raise_all(self) -> None:
+        """Raise what was kept.
+
+        Raises:
+            DataError: with the messages of all errors, a line each.
+        """
+        if self._found:
+            raise DataError("\n".join(str(error) for error in self._found))
+
+
+def check_listing(
+    source: Source, excluded: Mapping[str, str], splits: Sequence[str], *, stop_at_singletons: bool
+) -> None:
+    """Check the classes by the list of photos alone, because reading all of them takes long; a source without files is
+    not checked, as its list holds the photos.
+
+    Args:
+        source: the opened source.
+        excluded: see `read_exclusions`.
+        splits: that are read.
+        stop_at_singletons: whether a class without a photo to spare for validation is an error.
+
+    Raises:
+        DataError: classes have too few training photos, whatever is in the files.
+    """
+    if source.photo_root is None or source.make is not None or "train" not in splits:
+        return
+    photos: defaultdict[int, set[str]] = defaultdict(set)
+    rows = [row for row in source.rows() if row.fault is None and file_key(row.name) not in excluded]
+    for row in rows:
+        if row.split == "train" and isinstance(row.label, int) and _holds_bytes(row):
+            photos[row.label].add(file_key(row.name))
+    listed = {row.label for row in rows if isinstance(row.label, int)}
+    problems, names = Problems(), source.classes
+    with problems.collected():
+        if lost := sorted(listed - photos.keys()) if photos else []:
+            raise _without_training([names[label] for label in lost], len(names))
+    with problems.collected():
+        if len(photos) == 1:
+            raise _one_class()
+    with problems.collected():
+        few = sorted(label for label, files in photos.items() if len(files) == 1)
+        if few and stop_at_singletons and not any(row.split == "val" for row in rows):
+            raise no_validation([names[label] for label in few], len(names))
+    problems.raise_all()
+
+
+def _holds_bytes(row: SourceRow) -> bool:
+    try:
+        return not is_outside(row.name) and isinstance(row.photo, Path) and row.photo.stat().st_size > 0
+    except (OSError, ValueError):
+        return False
 
 
 def without_singletons(report: AuditReport, classes: ClassNames, open_set: OpenSetSplit | None) -> AuditReport:
@@ -103,18 +175,26 @@ def classes_with_photos(
     if not trained:
         raise _nothing_valid(report, "training photos with labels" if to_train else "photos with labels")
     if lost:
-        raise DataError(
-            f"Expected valid training photos of every class, but {len(lost)} of {len(classes.names)} have none: "
-            f"{shorten(lost)}. Add some, or take these classes out of the other splits."
-        )
+        raise _without_training(lost, len(classes.names))
     if to_train and len(trained) == 1:
-        raise DataError(
-            "Expected at least two classes with training photos, but found one; there is nothing to distinguish."
-        )
+        raise _one_class()
     kept = [index for index in range(len(classes.names)) if index in trained]
     new = {old: index for index, old in enumerate(kept)}
     photos = [replace(photo, label=None if photo.label is None else new[photo.label]) for photo in report.valid]
     return ClassNames(tuple(classes.names[index] for index in kept)), photos
+
+
+def _without_training(lost: Sequence[str], classes: int) -> DataError:
+    return DataError(
+        f"Expected valid training photos of every class, but {len(lost)} of {classes} have none: {shorten(lost)}. Add "
+        "some, or take these classes out of the other splits."
+    )
+
+
+def _one_class() -> DataError:
+    return DataError(
+        "Expected at least two classes with training photos, but found one; there is nothing to distinguish."
+    )
 
 
 def _nothing_valid(report: AuditReport, what: str) -> DataError:

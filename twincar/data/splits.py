@@ -1,4 +1,4 @@
-"""Draw the validation split: a share of each class, chosen by the bytes of the photos and a seed only."""
+"""Draw the validation and the test split: shares of each class, chosen by the bytes of the photos and a seed only."""
 
 from __future__ import annotations
 
@@ -35,27 +35,56 @@ def with_validation(photos: list[Annotation], share: float, seed: int) -> list[A
     """
     chosen: set[str] = set()
     if not any(photo.split == "val" for photo in photos):
-        chosen = _choose_validation([photo for photo in photos if photo.split == "train"], share, seed)
-    assigned = [
-        replace(photo, split="val") if photo.split == "train" and photo.sha256 in chosen else photo for photo in photos
+        chosen = _choose(_training(photos), share, str(seed))
+    return _moved(photos, chosen, "val")
+
+
+def with_test(photos: list[Annotation], share: float, seed: int) -> list[Annotation]:
+    """All photos, sorted by split and file; some training photos become 'test'.
+
+    A class keeps two different training photos, one to train and one to validate on, or one if the source has its own
+    validation split; classes that have no more give none.
+
+    Args:
+        photos: as in `with_validation`, which comes after.
+        share: share of the training photos of each class to test on.
+        seed: of the choice.
+    """
+    kept = 1 if any(photo.split == "val" for photo in photos) else 2
+    return _moved(photos, _choose(_training(photos), share, f"{seed} test", kept), "test")
+
+
+def _training(photos: list[Annotation]) -> list[Annotation]:
+    return [photo for photo in photos if photo.split == "train"]
+
+
+def _moved(photos: list[Annotation], chosen: set[str], split: str) -> list[Annotation]:
+    """The photos with those training photos in `split` whose hashes are chosen."""
+    moved = [
+        replace(photo, split=split) if photo.split == "train" and photo.sha256 in chosen else photo for photo in photos
     ]
-    return sorted(assigned, key=lambda photo: (photo.split, photo.file))
+    return sorted(moved, key=lambda photo: (photo.split, photo.file))
 
 
-def _choose_validation(train: list[Annotation], share: float, seed: int) -> set[str]:
-    """Hashes of the validation photos: a `share` of each class, at least one photo and never all.
+def _choose(train: list[Annotation], share: float, order: str, kept: int = 1) -> set[str]:
+    """Hashes of the photos of another split: a `share` of each class, at least one photo if `kept` different ones are
+    left.
 
-    Photos with the same bytes stay in one split, and photos with several labels stay in training.
+    Photos with the same bytes stay in one split, and photos with several labels stay in training. The order in which
+    photos are chosen is that of the hashes of `order` with their own.
     """
     labels = _labels_by_photo(train)
     by_class: defaultdict[int, list[str]] = defaultdict(list)
-    for digest in sorted(labels, key=lambda digest: sha256_of(f"{seed} {digest}".encode())):
+    for digest in sorted(labels, key=lambda digest: sha256_of(f"{order} {digest}".encode())):
         if len(set(labels[digest])) == 1:
             by_class[labels[digest][0]].append(digest)
     totals = Counter(label for listed in labels.values() for label in listed)
+    different = Counter(label for listed in labels.values() for label in set(listed))
     chosen: set[str] = set()
     for label, total in sorted(totals.items()):
-        chosen |= _pick([(digest, len(labels[digest])) for digest in by_class[label]], total, share)
+        # What is left holds `kept` different photos, all but one of them without another label.
+        most = min(different[label] - kept, len(by_class[label]) - (kept - 1))
+        chosen |= _pick([(digest, len(labels[digest])) for digest in by_class[label]], total, share, most)
     return chosen
 
 
@@ -67,12 +96,14 @@ def _labels_by_photo(train: Iterable[Annotation]) -> dict[str, list[int]]:
     return labels
 
 
-def _pick(candidates: list[tuple[str, int]], total: int, share: float) -> set[str]:
-    """The first photos whose copies fit into `share` of `total`; if none fit, the photo with the fewest copies."""
+def _pick(candidates: list[tuple[str, int]], total: int, share: float, most: int) -> set[str]:
+    """The first photos, at most `most`, whose copies fit into `share` of `total`; if none fit, that with the fewest."""
+    if most < 1:
+        return set()
     room = min(max(1, round(share * total)), total - 1)
     picked: set[str] = set()
     for digest, copies in candidates:
-        if copies <= room:
+        if copies <= room and len(picked) < most:
             picked.add(digest)
             room -= copies
     fewest = min(candidates, key=lambda candidate: candidate[1], default=("", total))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from pathlib import Path
 
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import sha256_of
 from twincar.core.labels import shorten
-from twincar.core.wording import counted
+from twincar.core.wording import command, counted
 from twincar.data.dataset import ANNOTATIONS, CLASSES, MANIFEST, PreparedData, count_splits
 from twincar.data.sources import Source, open_source
 from twincar.data.sources.base import malformed_rows
@@ -40,7 +39,7 @@ def open_unprepared(path: Path, split: str = UNNAMED_SPLIT) -> PreparedData:
     if source.photo_root is None or source.make is not None:
         raise UsageError(
             f"Expected a prepared data set, class folders, or a CSV file as --data, but {path} keeps its photos "
-            f"within tables. Prepare it first: twincar prepare {path} --out FOLDER --split {split}"
+            f"within tables. Prepare it first: {command('prepare', path, '--out', 'FOLDER', '--split', split)}"
         )
     if source.malformed_lines:
         raise malformed_rows(source.description, source.malformed_lines, source.total)
@@ -50,7 +49,7 @@ def open_unprepared(path: Path, split: str = UNNAMED_SPLIT) -> PreparedData:
     _log_left_out(path, source, report)
     if not photos:
         raise DataError(
-            f"Expected valid {split} photos in {path}, but there are none. Look at it: twincar audit {path}"
+            f"Expected valid {split} photos in {path}, but there are none. Look at it: {command('audit', path)}"
         )
     rows = "\n".join(f"{photo.file}\t{_name_of(photo.label, source)}\t{photo.sha256}" for photo in photos)
     manifest = {
@@ -71,10 +70,10 @@ def _log_left_out(path: Path, source: Source, report: AuditReport) -> None:
     if report.findings:
         reasons = ", ".join(f"{count} {defect}" for defect, count in report.counts().items())
         log.warning(
-            "Left out of %s: %s (%s): %s. Which and why: twincar audit %s",
+            "Left out of %s: %s (%s): %s. Which and why: %s",
             path,
             counted(len(report.findings), "photo"),
             reasons,
             shorten(finding.file for finding in report.findings),
-            shlex.quote(str(path)),
+            command("audit", path),
         )

@@ -20,6 +20,7 @@ from sklearn import metrics as sk
 from twincar.core.errors import DataError
 from twincar.core.files import write_csv, write_json
 from twincar.core.user_files import text_name
+from twincar.core.wording import command
 from twincar.data.dataset import PreparedData
 from twincar.inference.batch import read_rows
 from twincar.metrics.classification import (
@@ -78,7 +79,8 @@ def evaluate_batch(results: Path, data: PreparedData, split: str) -> BatchEvalua
     if truth:
         raise DataError(
             f"Expected a row in {results} for each photo of the split '{split}' of {data.folder}, but {len(truth)} "
-            f"have none, such as {next(iter(truth))}. Predict them all: twincar predict {data.photo_root} --out FOLDER"
+            f"have none, such as {next(iter(truth))}. Predict them all: "
+            f"{command('predict', data.photo_root, '--out', 'FOLDER')}"
         )
     if not count:
         raise DataError(f"Expected predictions in {results}, but none of the {failed} photos could be read.")

@@ -19,7 +19,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from twincar.core.errors import DataError
-from twincar.core.listing import Skipped, find_photos
+from twincar.core.listing import Skipped, find_photos, refuse_models
 from twincar.core.options import PredictOptions
 from twincar.core.photos import is_address
 from twincar.core.progress import Progress
@@ -104,6 +104,7 @@ def predict_many(
         StorageError: `out` cannot be written; what was there before is unchanged.
         ClusterError: the cluster cannot be reached, or its work failed.
     """
+    refuse_models(map(str, photos))
     path = MODEL if model is None else find_model(model, engine=options.engine)
     files = model_files(path)
     detector = options.detector

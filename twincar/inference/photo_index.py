@@ -28,7 +28,7 @@ from pyarrow import parquet
 
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import atomic_path, spreadsheet_cell, write_csv
-from twincar.core.listing import Skipped, find_photos
+from twincar.core.listing import Skipped, find_photos, refuse_models
 from twincar.core.options import Cars, DetectOptions
 from twincar.core.photos import is_address
 from twincar.core.progress import Progress
@@ -107,10 +107,11 @@ def index(
     out = Path(out)
     if out.exists():
         raise UsageError(f"Expected a new file for the index, but {out} exists already. Choose another name.")
+    listed = [photos] if isinstance(photos, str | Path) else photos
+    refuse_models(map(str, listed))
     path = MODEL if model is None else find_model(model)
     identity = sha256_of_files(model_files(path))
     classifier = Classifier.load(path, detection=detection)
-    listed = [photos] if isinstance(photos, str | Path) else photos
     named = [name if is_address(name := str(photo)) else str(Path(name).resolve()) for photo in listed]
     parts = ResultFolder.at(f"{out.absolute()}.parts")
     parts.begin({"photos": named, "model": identity, "cars": cars, **asdict(detection)}, {})

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from twincar.core.errors import DataError, MissingExtraError, UsageError
 from twincar.core.extras import how_to_install_alone
-from twincar.core.listing import Skipped, find_photos
+from twincar.core.listing import Skipped, find_photos, refuse_models
 from twincar.core.machine import compute_threads
 from twincar.core.options import DetectOptions
 from twincar.core.photos import is_address
@@ -132,6 +132,7 @@ def similar(
     """
     if count < 1:
         raise UsageError(f"Expected count to be at least 1, but found {count}.")
+    refuse_models([str(photo), str(among)])
     path = MODEL if model is None else find_model(model)
     index = Path(among) if Path(among).is_file() else None
     if index is not None:

@@ -24,7 +24,7 @@ from twincar.core.errors import UsageError
 from twincar.core.labels import ClassNames, shorten
 from twincar.core.photos import Photo
 from twincar.core.progress import Progress
-from twincar.core.wording import counted
+from twincar.core.wording import command, counted
 from twincar.inference.new_photos import NewPhotos, by_class, check_cohesion, read_cars, similarity_of
 from twincar.models.class_statistics import ClassStatistics
 from twincar.models.engines.open import open_engine
@@ -226,7 +226,7 @@ def _open(path: Path) -> tuple[ExportedModel, ClassStatistics]:
         raise UsageError(
             f"Expected a model with statistics of the classes that it knows, but {path} has none: it was exported "
             "without its data, or by an earlier version. Add them from the data that it was trained on: "
-            f"twincar teach {path} --statistics-from DATA --out FILE"
+            f"{command('teach', path, '--statistics-from', 'DATA', '--out', 'FILE')}"
         )
     return model, model.statistics
 

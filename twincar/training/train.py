@@ -23,13 +23,12 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from twincar.core.config import TrainConfig
 from twincar.core.errors import UsageError
 from twincar.core.files import clear_unfinished, write_text
-from twincar.core.labels import shorten
 from twincar.core.machine import describe_cpu, tune_glibc_malloc
 from twincar.core.preprocess import Preprocessing
 from twincar.core.runs import MONITOR, Epoch, RunFolder, best_epoch, ending
@@ -41,10 +40,13 @@ from twincar.data.training_record import record_seen
 from twincar.models.checkpoint import build_network
 from twincar.models.network import CarNet, load_pretrained
 from twincar.models.spec import NOT_VALIDATED, ModelSpec
+from twincar.training.announcement import announce
 from twincar.training.callbacks import (
     LIGHTNING_PRECISION,
     AtomicCheckpoints,
     AveragedWeights,
+    EpochBar,
+    Heartbeat,
     RestoredState,
     quiet_lightning,
 )
@@ -242,7 +244,7 @@ def _fit(
     recorder = Recorder(run, spec, data.manifest["sha256"][ANNOTATIONS])
     trainer = _trainer(config, run, recorder, processes, tensorboard=tensorboard)
     if trainer.is_global_zero:
-        _announce(config, data, trainer)
+        announce(config, data, trainer)
     with explained_failures(config, run, processes):
         if resume:
             with RestoredState.watch(trainer, run.last):
@@ -250,21 +252,6 @@ def _fit(
         else:
             trainer.fit(module, training, validation)
     return TrainResult(run, recorder.history, config)
-
-
-def _announce(config: TrainConfig, data: PreparedData, trainer: Trainer) -> None:
-    """Log what is trained on which data, and warn about classes without validation photos."""
-    where = f"{trainer.world_size} devices" if trainer.world_size > 1 else trainer.strategy.root_device
-    log.info(
-        "Training %s on %d photos of %d classes, %d×%d pixels, on %s in %s.",
-        config.backbone, len(data.split("train")), len(data.classes), config.image_height, config.image_width,
-        where, config.precision,
-    )  # fmt: skip
-    if without := data.classes_without("val"):
-        log.warning(
-            "%d of the %d classes have no validation photos (%s): the best epoch is chosen, and the calibration "
-            "fitted, on the others.", len(without), len(data.classes), shorten(without),
-        )  # fmt: skip
 
 
 def _trainer(
@@ -280,7 +267,9 @@ def _trainer(
     if config.ema_decay:
         callbacks.insert(1, AveragedWeights(config.ema_decay))
     if show_progress:
-        callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
+        callbacks.append(EpochBar(console_kwargs={"stderr": True}))
+    else:
+        callbacks.append(Heartbeat())
     limit = config.limit_batches or 1.0
     return Trainer(
         accelerator="auto",

@@ -136,7 +136,7 @@ def test_prepare_leaves_out_what_should_go(audit: DeepAudit, source: Path, tmp_p
         prepare(str(source), tmp_path / "clean", PrepareOptions(exclude=audit.folder / "findings.csv")).manifest
         == data.manifest
     )
-    with pytest.raises(UsageError, match="was made with exclude"):
+    with pytest.raises(UsageError, match="was made with --exclude"):
         prepare(str(source), tmp_path / "clean")
 
 

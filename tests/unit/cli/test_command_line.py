@@ -93,7 +93,7 @@ def test_a_public_name_says_which_extra_it_needs(monkeypatch: pytest.MonkeyPatch
 FLAGS = {
     "quickstart": "--out",
     "prepare": "--out --split --val-share --seed --classes --labels-from --singletons --open-set --strict --exclude "
-    "--crop --margin --detector",
+    "--crop --margin --detector --test-share",
     "audit": "--deep --model -m --folds --out --detect --classes --labels-from --csv --json",
     "import-weights": "--out",
     "train": "--name --runs --resume --recipe --config --backbone --pretrained --teacher --image-size --epochs "
@@ -398,12 +398,58 @@ def test_wrong_usage_of_the_verbs_on_a_run(small_run: Path, small_data: Path, tm
     assert "twincar predict PHOTO" in refused(2, "predict")
 
 
+def test_a_run_where_photos_are_expected_is_refused_by_every_verb(tmp_path: Path) -> None:
+    """Every other verb takes the model first, so this is what people type; nothing is opened or written before."""
+    run_folder, photo, made = tmp_path / "run", tmp_path / "car.png", tmp_path / "made"
+    run_folder.mkdir()
+    for path in (run_folder / "best.safetensors", run_folder / "curve.png", photo):
+        path.touch()
+    for words in (
+        ("predict", run_folder, photo),
+        ("predict", photo, run_folder, "--out", made),
+        ("index", run_folder, "--out", made),
+        ("similar", photo, "--among", run_folder),
+        ("teach", "--name", "Car 2012", "--out", made, photo, run_folder),
+    ):
+        assert f"Did you mean --model {run_folder}?" in refused(2, *words)
+    assert not made.exists()
+
+
+def test_options_are_plain_words_in_messages() -> None:
+    """A member of an enumeration would be quoted as <Split.TEST: 'test'>."""
+    sources = [path.read_text() for path in Path(twincar.cli.__file__).parent.glob("*.py")]
+    assert len(sources) > 10
+    assert not any("Enum" in source for source in sources)
+
+
 def test_audit_prints_issues_of_the_classes_as_notes(tmp_path: Path) -> None:
     source = write_class_folders(tmp_path / "s", {"train": 2, "val": 1})
     shutil.rmtree(source / "val" / "Aurora Falcon Coupe 2012")
     result = run("audit", source, "--json")
     assert (result.returncode, result.stdout) == (1, "")
     assert "Note: val has no photos of 1 of 4 classes, the best epoch is chosen without them" in result.stderr
+
+
+def test_what_prepare_and_audit_say_of_folders_with_faults(tmp_path: Path) -> None:
+    """An empty folder, a name of another form, and one photo in two classes: named with counts, and nothing stops."""
+    source = write_class_folders(tmp_path / "my cars", {"train": 4}, ("BMW M3 Coupe 2012", "Mike's FIAT 500")) / "train"
+    shutil.copy(source / "Mike's FIAT 500" / "000.jpg", source / "BMW M3 Coupe 2012" / "stray.jpg")
+    (source / "Empty Folder").mkdir()
+    result = run("prepare", source, "--out", tmp_path / "my data")
+    assert result.returncode == 0
+    lines = result.stdout.splitlines()
+    assert "  note: 1 of 3 class folders without photos, left out: 'Empty Folder'." in lines
+    listed = f"'{tmp_path}/my data/contradictions.csv'"
+    assert f"  to leave out contradicting labels, prepare into another folder with --exclude {listed}" in lines
+    assert any('not of the form Make Model Body Year: "Mike\'s FIAT 500"' in line for line in lines)
+    assert any("--test-share 0.1 keeps a tenth to test on" in line for line in lines)
+    audited = run("audit", source)
+    assert audited.returncode == 1
+    assert "2 photos with the same bytes in different classes" in audited.stdout
+    assert [line.split("\t")[1] for line in audited.stdout.splitlines()[1:3]] == ["contradicting label"] * 2
+    tested = run("prepare", source, "--test-share", 0.25, "--out", tmp_path / "tested")
+    assert "photos: 5 train, 2 val, 2 test" in tested.stdout
+    assert "--test-share" not in tested.stdout
 
 
 def test_ambiguous_class_numbers_are_wrong_usage(tmp_path: Path) -> None:

@@ -39,6 +39,29 @@ def test_a_folder_or_pattern_without_photos_is_told(tmp_path: Path, argument: st
         list(find_photos([str(tmp_path / argument)]))
 
 
+@pytest.mark.parametrize(
+    ("model", "what"),
+    [
+        ("tiny run", "the folder of a training run"),
+        ("started", "the folder of a training run"),
+        ("openvino", "an exported model"),
+        ("model.ONNX", "a model file"),
+    ],
+)
+def test_a_model_among_the_photos_is_refused_before_any_photo_is_listed(tmp_path: Path, model: str, what: str) -> None:
+    """The figures in a run folder look like photos, and would be named by another model."""
+    for name in ("tiny run/best.safetensors", "started/train.lock", "openvino/model.xml", "openvino/model.bin"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("model.ONNX", "tiny run/curve.png", "car.jpg"):
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError) as refused:
+        find_photos([str(tmp_path / "car.jpg"), str(tmp_path / model)])
+    quoted = f"'{tmp_path / model}'" if " " in model else str(tmp_path / model)
+    assert f"{tmp_path / model} is {what}. Did you mean --model {quoted}?" in str(refused.value)
+    assert list(find_photos([str(tmp_path / "gone.onnx")])) == [str(tmp_path / "gone.onnx")]
+
+
 def test_an_address_is_listed_in_the_order_of_a_folder(memory: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
     names = ["2.jpg", "10.jpg", "b/1.png", "a/z/0.webp", "a/3.jpg", "a/notes.txt"]
     for name in names:
@@ -115,7 +138,7 @@ MESSY = [
     *("Audi/1.jpg", "Audi/2.jfif", "Audi/3", "Audi/4.jpg_large", "Audi/5.xyz", "BMW/1.JPG"),
     *("BMW/dealer photos/2.jpg", "BMW/dealer photos/more/3.tiff"),
 ]
-LEFT_OUT = {"hidden": 3, "made by the system": 3, "no photo": 2, "not readable": 1} | {
+LEFT_OUT = {"hidden": 3, "made by the system": 3, "not a photo": 2, "not readable": 1} | {
     "raw file of a camera": 1,
     "unfinished download or backup": 1,
 }

@@ -236,7 +236,7 @@ def test_cut_to_what_a_detector_finds(tmp_path: Path, detector: Path) -> None:
     assert (data.framing, data.manifest["crop"], data.manifest["kept_whole"]) == ("car", "detect", {})
     again = prepare(str(source), tmp_path / "data", PrepareOptions(crop="detect", margin=0.0, detector=detector))
     assert again.manifest == data.manifest
-    with pytest.raises(UsageError, match=r"detector '\w+', not '\w+'"):
+    with pytest.raises(UsageError, match="was made with another --detector"):
         prepare(str(source), tmp_path / "data", PrepareOptions(crop="detect", margin=0.0))
 
 

@@ -100,14 +100,15 @@ def test_two_spellings_of_a_class_in_one_split_are_refused(tmp_path: Path) -> No
         open_source(str(tmp_path))
 
 
-def test_an_empty_class_folder_is_skipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_empty_class_folder_is_left_out_with_a_note(tmp_path: Path) -> None:
     photos_below(tmp_path / "train" / "A", tmp_path / "train" / "B")
     (tmp_path / "train" / "Lost").mkdir()
-    caplog.set_level("INFO", "twincar")
     source = open_source(str(tmp_path))
     assert source.classes.names == ("A", "B")
-    assert source.skipped == {"class folder without photos": 1}
-    assert f"such as {tmp_path / 'train' / 'Lost'}" in caplog.text
+    assert source.notes == ("1 of 3 class folders without photos, left out: 'Lost'.",)
+    photos_below(tmp_path / "test" / "Lost")  # but not a class that would be tested on and never trained on
+    with pytest.raises(DataError, match="1 are not: 'Lost'"):
+        open_source(str(tmp_path))
 
 
 def test_folders_beside_the_splits_and_loose_photos_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

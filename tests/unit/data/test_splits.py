@@ -6,7 +6,7 @@ import pytest
 
 from twincar.core.files import sha256_of
 from twincar.data.dataset import Annotation
-from twincar.data.splits import _pick, singletons, with_validation
+from twincar.data.splits import _pick, singletons, with_test, with_validation
 
 
 def photo(file: str, label: int | None, split: str = "train", content: str = "") -> Annotation:
@@ -116,6 +116,34 @@ def test_classes_of_which_a_photo_can_be_spared() -> None:
     assert singletons([*some(1), photo("own", 1, "val")]) == []  # where the source has validation photos
 
 
+def test_test_photos_are_chosen_by_the_seed_and_leave_two_photos_of_every_class() -> None:
+    """A class keeps one photo to train and one to validate on; worked out here again, with another sorting."""
+    photos = [*some(10), *some(3, label=1), *some(2, label=2), *some(1, label=3)]
+    for seed in (0, 1):
+        ranked = sorted(photos[:10], key=lambda found: sha256_of(f"{seed} test {found.sha256}".encode()))
+        found = with_test(photos, 0.2, seed)
+        tested = [one.file for one in found if one.split == "test"]
+        assert [file for file in tested if file[0] == "0"] == sorted(one.file for one in ranked[:2])
+        assert Counter(file[0] for file in tested) == {"0": 2, "1": 1}
+        assert singletons(found) == [3]
+        again = with_validation(found, 0.2, seed)
+        assert Counter((one.split, one.label) for one in again if one.label == 1) == dict.fromkeys(
+            (("test", 1), ("train", 1), ("val", 1)), 1
+        )
+        assert [one.file for one in again if one.split == "test"] == tested
+
+
+def test_test_photos_leave_one_that_can_be_spared_for_validation() -> None:
+    """Of the three photos of class 0 two are of class 1 too, so that the third alone can be validated on."""
+    shared = [photo("a", 0), photo("b", 0), photo("a1", 1, content="a"), photo("b1", 1, content="b")]
+    photos = [*shared, photo("own", 0), *some(6, label=1)]
+    found = with_test(photos, 0.5, 0)
+    assert {one.label for one in found if one.split == "test"} == {1}
+    assert singletons(found) == []
+    own_validation = [*some(2), photo("val", 0, "val")]
+    assert [one.split for one in with_test(own_validation, 0.1, 0)] == ["test", "train", "val"]
+
+
 def test_where_no_photo_fits_the_one_with_the_fewest_copies_is_taken() -> None:
-    assert _pick([("a", 6), ("b", 5), ("c", 7)], total=20, share=0.1) == {"b"}
-    assert _pick([("a", 20)], total=20, share=0.1) == set()
+    assert _pick([("a", 6), ("b", 5), ("c", 7)], total=20, share=0.1, most=2) == {"b"}
+    assert _pick([("a", 20)], total=20, share=0.1, most=1) == set()

@@ -94,5 +94,5 @@ def test_wrong_usage(small_run: Path, small_data: Path, photos: Path, tmp_path: 
     copy = shutil.copy(small_run / "best.safetensors", tmp_path / "weights.safetensors")
     with pytest.raises(UsageError, match="trained on 36 of these 36"):  # its header names the data
         calibrate(copy, data_folder=small_data, split="train", out=tmp_path / "x.safetensors")
-    assert "Expected --out" in command("calibrate", small_run).stderr
+    assert "Missing option '--out'" in command("calibrate", small_run).stderr
     assert not (tmp_path / "x.safetensors").exists()

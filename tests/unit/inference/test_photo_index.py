@@ -40,7 +40,7 @@ def photos(tmp_path: Path) -> Path:
 def test_other_programs_read_the_rows_as_they_are_embedded(colour_model: Path, photos: Path, tmp_path: Path) -> None:
     made = twincar.index(photos, tmp_path / "cars.parquet", model=colour_model)
     assert (made.photos, made.cars, made.failed, made.no_car) == (13, 12, 1, 0)
-    assert made.skipped == {"no photo": 1}
+    assert made.skipped == {"not a photo": 1}
     assert {path.name for path in tmp_path.glob("*cars*")} == {"cars.parquet", "cars.parquet.failed.csv"}
     with Path(made.failures).open(encoding="utf-8", newline="") as file:
         (failed,) = csv.DictReader(file)

@@ -8,13 +8,15 @@ import signal
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from conftest import small_config, without_seconds
 from disks import files_no_larger_than, held_elsewhere
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from small_backbone import BACKBONE
 
 from tests.robustness.forked import Forked, command_line, start
@@ -29,11 +31,12 @@ from twincar.models.calibration_fit import fit_calibration
 from twincar.models.checkpoint import load_model
 from twincar.models.engines.open import compute_logits, open_engine
 from twincar.models.network import CarNet
-from twincar.training.callbacks import AveragedWeights, quiet_lightning
+from twincar.training.announcement import announce
+from twincar.training.callbacks import AveragedWeights, EpochBar, Heartbeat, quiet_lightning
 from twincar.training.mixing import BatchMixer
 from twincar.training.module import TrainingModule, training_size, warmup_cosine
 from twincar.training.recorder import Recorder
-from twincar.training.train import _announce, _provenance, is_finished, resume, train
+from twincar.training.train import _provenance, is_finished, resume, train
 
 # The columns of the log published with the first model.
 PUBLISHED_COLUMNS = [
@@ -183,18 +186,59 @@ def test_the_rate_and_the_time_of_each_epoch_are_logged(
     assert next(line for line in caplog.messages if line.startswith("epoch 1/4")).endswith("learning rate 0.0005  2 s")
 
 
+def test_the_weights_it_begins_with_and_few_photos_are_told(small_data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = PreparedData.open(small_data)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    caplog.clear()
+    random = small_config(small_data, backbone="tf_efficientnetv2_s.in21k")
+    with caplog.at_level("INFO", "twincar"):
+        announce(random, data, trainer)
+    begun, few, hint = caplog.messages
+    assert begun.startswith("Training tf_efficientnetv2_s from random weights on 36 photos of 4 classes")
+    assert few.startswith("Only 12 validation photos")
+    assert all(words in hint for words in ("meant for pretrained weights", "--recipe lite", "twincar teach"))
+    for changes, weights in (({"recipe": "toycars"}, "random weights"), ({"pretrained": "hub"}, "pretrained weights")):
+        caplog.clear()
+        with caplog.at_level("INFO", "twincar"):
+            announce(replace(random, **changes), data, trainer)
+        assert f"from {weights} on" in caplog.messages[0]
+        assert "meant for pretrained" not in caplog.text
+
+
+def test_epochs_are_counted_alike_in_the_progress_bar_and_in_the_log() -> None:
+    """Lightning counts from 0 to one less than their number."""
+    bar = EpochBar()
+    bar._trainer = SimpleNamespace(max_epochs=6)  # type: ignore[assignment]
+    assert bar._get_train_description(3).strip() == "epoch 4/6"
+
+
+def test_without_a_progress_bar_a_line_a_minute_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("twincar.training.callbacks.perf_counter", lambda: now)
+    trainer: Any = SimpleNamespace(is_global_zero=True, current_epoch=0, max_epochs=6, num_training_batches=40)
+    heartbeat, module = Heartbeat(), cast("LightningModule", None)
+    heartbeat.on_train_epoch_start(trainer, module)
+    with caplog.at_level("INFO", "twincar"):
+        for step in range(40):  # ten seconds each
+            now += 10
+            heartbeat.on_train_batch_end(trainer, module, None, None, step)
+    assert caplog.messages == [f"epoch 1/6  step {step} of 40" for step in (6, 12, 18, 24, 30, 36)]
+
+
 def test_classes_that_validation_lacks_are_told_and_recorded(
     small_data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = PreparedData.open(small_data)
     config = small_config(small_data)
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    _announce(config, data, trainer)
+    announce(config, data, trainer)
     assert "no validation photo" not in caplog.text
     assert _provenance(config, data)["not_validated"] == []
     kept = [photo for photo in data.annotations if photo.split != "val" or photo.label in (0, 3)]
     data = replace(data, annotations=tuple(kept))
-    _announce(config, data, trainer)
+    announce(config, data, trainer)
     names = f"'{data.classes[1]}', '{data.classes[2]}'"
     assert f"2 of the 4 classes have no validation photos ({names}): the best epoch is chosen" in caplog.text
     assert _provenance(config, data)["not_validated"] == [data.classes[1], data.classes[2]]

@@ -13,6 +13,7 @@ from twincar.core.errors import DataError
 from twincar.core.labels import ClassNames, canonical_name, shorten
 from twincar.core.listing import Skipped
 from twincar.core.photos import Box
+from twincar.core.wording import counted
 from twincar.data.sources.base import (
     Source,
     SourceRow,
@@ -25,7 +26,7 @@ from twincar.data.sources.base import (
 )
 from twincar.data.sources.layouts import class_folders, class_name, no_class_folders, read_boxes, split_folders
 
-_Tree = Mapping[Path, list[Path]]
+_Tree = dict[Path, list[Path]]
 """The class folders of one split, with the photos of each."""
 
 
@@ -33,13 +34,14 @@ def open_folders(folder: Path, splits: tuple[str, ...], *, allow_untrained: bool
     """Read the names of folders and photos; for `allow_untrained` see `classes_of_all`.
 
     Raises:
-        DataError: there are no class folders, or a class has no training photos.
+        DataError: there are no class folders with photos, or a class has no training folder.
         LabelError: two folders of one split are spellings of one class.
     """
     check_split_words(splits)
     skipped = Skipped()
     allow_untrained = allow_untrained or "train" not in splits
     tops, trees = _trees(folder, splits, skipped)
+    empty_notes = [note for tree in trees.values() for note in _drop_empty(tree)]
     if "train" not in trees and not allow_untrained:
         raise no_training_photos(folder)
     lists = _class_lists(tops, trees)
@@ -48,7 +50,7 @@ def open_folders(folder: Path, splits: tuple[str, ...], *, allow_untrained: bool
     train = ClassNames(tuple(sorted(lists["train"]))) if "train" in lists else None
     known = classes_of_all(train, lists, allow_untrained=allow_untrained)
     skipped.log()
-    rows, notes = [], _notes([(tops[split], tree) for split, tree in trees.items()])
+    rows, notes = [], [*empty_notes, *_notes([(tops[split], tree) for split, tree in trees.items()])]
     for split, tree in trees.items():
         boxes = read_boxes(folder, tops[split], split)
         rows += _rows_of(folder, split, tops[split], tree, known, boxes)
@@ -78,6 +80,17 @@ def _trees(folder: Path, splits: tuple[str, ...], skipped: Skipped) -> tuple[Map
             f"Expected a folder for the split {shorten(splits)} in {folder}, but its splits are {shorten(tops)}."
         )
     return tops, trees
+
+
+def _drop_empty(tree: _Tree) -> list[str]:
+    """Take the class folders without photos out of a tree, and name them in a note."""
+    folders, empty = len(tree), [path for path, photos in tree.items() if not photos]
+    for path in empty:
+        del tree[path]
+    if not empty:
+        return []
+    names = shorten((path.name for path in empty), 20)
+    return [f"{len(empty)} of {counted(folders, 'class folder')} without photos, left out: {names}."]
 
 
 def _class_lists(tops: Mapping[str, Path], trees: Mapping[str, _Tree]) -> dict[str, tuple[str, ...]]:

@@ -59,8 +59,8 @@ def split_folders(folder: Path, skipped: Skipped) -> Mapping[str, Path]:
 def class_folders(folder: Path, tree: Path, skipped: Skipped) -> dict[Path, list[Path]]:
     """The class folders of one split, with the photos of each.
 
-    They are its subfolders, with all photos below them, or the year folders in a tree of makes and models. One without
-    photos is skipped.
+    They are its subfolders, with all photos below them, or the year folders in a tree of makes and models; none if all
+    of them are empty.
 
     Args:
         folder: the source.
@@ -74,12 +74,8 @@ def class_folders(folder: Path, tree: Path, skipped: Skipped) -> dict[Path, list
     if not any(look_into(path, Skipped())[1] for path in classes):
         classes = _years(tree, classes)
     found = {path: sorted(photos_below(path, skipped, within={folder, tree})) for path in classes}
-    empty = [path for path, photos in found.items() if not photos]
-    if len(empty) == len(found):
+    if not any(found.values()):
         return {}
-    for path in empty:
-        skipped.add(Skip.NO_PHOTOS, str(path))
-        del found[path]
     for photo in loose:
         skipped.add(Skip.NO_CLASS, str(photo))
     for path, photos in found.items():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from twincar.core.errors import TwinCarError, UsageError
+from twincar.core.wording import command
 from twincar.data.dataset import PreparedData
 from twincar.evaluation.report import artifacts
 from twincar.evaluation.results import METRICS, PREDICTIONS, ClassScores, Evaluation, PhotoPrediction
@@ -56,11 +56,6 @@ class EvaluatedModel:
     def split(self) -> str:
         """The evaluated split."""
         return self.metrics.split
-
-
-def command(*words: object) -> str:
-    """A command line of twincar."""
-    return shlex.join(["twincar", *map(str, words)])
 
 
 def of_split(model: Path, split: str, data_folder: Path | None) -> list[object]:

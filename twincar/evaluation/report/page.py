@@ -17,15 +17,15 @@ from scipy import sparse
 from twincar.core.files import sha256_of_file, write_text
 from twincar.core.html import plotly_script, render, script_json
 from twincar.core.labels import ClassNames
-from twincar.core.local_paths import name_only
+from twincar.core.local_paths import name_only, shareable_path
 from twincar.core.progress import Progress
 from twincar.core.runs import best_epoch, ending
 from twincar.core.version import __version__
-from twincar.core.wording import duration
+from twincar.core.wording import command, duration
 from twincar.data.dataset import MANIFEST, PreparedData
 from twincar.evaluation.report import artifacts, figures
 from twincar.evaluation.report.cells import MOST_LISTED, photos_by_cell
-from twincar.evaluation.report.opened import EvaluatedModel, command, of_data, of_split
+from twincar.evaluation.report.opened import EvaluatedModel, of_data, of_split
 from twincar.evaluation.report.photos import ImageBudget, show_mistakes, show_twins
 from twincar.evaluation.report.side_by_side import ModelDifference, render_side_by_side
 from twincar.evaluation.results import Evaluation, PhotoPrediction, confusion_of
@@ -253,7 +253,7 @@ def _measured(subject: Subject, reports: Path, metrics: Evaluation, confusion: _
 
 
 def _commands(subject: Subject, reports: Path, split: str) -> dict[str, str]:
-    """The command for each part of the page, with names in place of the paths of model and data."""
+    """The command for each part of the page, to be run where the report was."""
     model = _name_of(subject.path) if Path(subject.path).exists() and not _is_on_hub(subject) else Path(subject.name)
     other = _name_of(subject.data_folder) if subject.data_folder else None
     trained_on = _name_of(Path(subject.config.data)) if subject.config else None
@@ -277,4 +277,4 @@ def _is_on_hub(subject: Subject) -> bool:
 
 
 def _name_of(folder: Path) -> Path:
-    return Path(name_only(str(folder.resolve())))
+    return Path(shareable_path(folder))

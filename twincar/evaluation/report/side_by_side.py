@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from twincar.core.errors import UsageError
 from twincar.core.html import render
 from twincar.core.labels import class_key, shorten
-from twincar.core.wording import counted
-from twincar.evaluation.report.opened import EvaluatedModel, command, of_split
+from twincar.core.wording import command, counted
+from twincar.evaluation.report.opened import EvaluatedModel, of_split
 from twincar.evaluation.report.photos import ImageBudget
 from twincar.evaluation.results import PhotoPrediction
 from twincar.metrics.paired import PairedTests, compare_predictions, holm
