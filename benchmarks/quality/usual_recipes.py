@@ -25,10 +25,11 @@ import numpy as np
 import timm
 import torch
 from lightning.pytorch import seed_everything
-from timm.data import create_transform, resolve_data_config
-from timm.loss import LabelSmoothingCrossEntropy
-from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
+from timm.loss.cross_entropy import LabelSmoothingCrossEntropy
+from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
+from timm.scheduler.scheduler_factory import create_scheduler_v2
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
