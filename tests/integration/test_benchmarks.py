@@ -46,6 +46,8 @@ RUN_HERE = {
         "benchmarks.quality.framing",
         "benchmarks.quality.teaching",
         "benchmarks.quality.bundled_model",
+        "benchmarks.quality.bundled_student",
+        "benchmarks.quality.recipes",
         "benchmarks.speed.install",
     ),
     *(

@@ -21,12 +21,17 @@ import timm
 from lite_package import write_lite_package
 from parquet_photos import write_parquet
 from programs import run
+from safetensors.torch import save_file
+from small_backbone import BACKBONE
 from static_page import runtime_file
 
+import twincar
 import twincar.deploy.export
 from benchmarks.measuring import SMALLEST, Scale, peak_memory
 from benchmarks.speed import serve_load, training_step
 from benchmarks.speed.picture import read_ratios
+from twincar.core.errors import UsageError
+from twincar.core.runs import RunFolder
 from twincar.deploy.onnx_graph import to_onnx
 from twincar.models.engines.open import open_engine
 
@@ -178,3 +183,45 @@ def test_the_page_without_a_server_is_measured(colour_model: Path, colour_photos
     runtime = runtime_file(tmp_path)
     told = run("benchmarks.speed.browser", colour_photos, "--model", colour_model, "--runtime", runtime, "--smallest")
     assert len(re.findall(r"^\| .* \| \d+(?:\.\d)? \|", told, re.MULTILINE)) == 9
+
+
+def test_recipes_are_compared_in_the_same_minutes(small_data: Path, tmp_path: Path) -> None:
+    """In no time each trains for its fewest steps; what is finished is not trained again."""
+    weights = tmp_path / "weights.safetensors"
+    save_file(timm.create_model(BACKBONE).state_dict(), weights)
+    common = (small_data, "--pretrained", weights, "--minutes", 0.0001, "--out", tmp_path / "out", "--backbone")
+    told = run("benchmarks.quality.recipes", *common, BACKBONE)
+    rows = re.findall(r"^\| 0\.0001 \| (\w+) \| ([\d.]+) \| ([\d.]+) \| [\d.]+ \| ([\d.]+) \|", told, re.M)
+    assert {name: passes for name, *_, passes in rows} == {
+        "lite": "4.0",
+        "published": "3.6",
+        "best": "4.0",
+        "timm": "3.6",
+        "torchvision": "3.6",
+    }, "four parts of a batch each, which is all of the 36 photos, or 32 of them"
+    assert [accuracy for _, accuracy, *_ in rows] == sorted((accuracy for _, accuracy, *_ in rows), reverse=True)
+    assert all(0 <= float(f1) <= 1 for _, _, f1, _ in rows)
+    assert "36 training photos; accuracy and macro-F1 on 12 validation photos" in told
+    assert run("benchmarks.quality.recipes", *common, BACKBONE) == told
+    with pytest.raises(UsageError, match="from the same start"):
+        run("benchmarks.quality.recipes", *common, "tf_efficientnet_lite0")
+
+
+def test_a_student_is_taught_and_compared(small_data: Path, small_run: Path, tmp_path: Path) -> None:
+    """From random weights by one recipe, from others by another; the same command does nothing twice."""
+    common = ("--teachers", small_run, "--epochs", 1, "--limit", 1, "--backbone", BACKBONE, "--out")
+    told = run("benchmarks.quality.bundled_student", small_data, *common, tmp_path / "random")
+    rows = re.findall(r"^\| (\S+) \| ([\d.]*) +\| ([\d.]+) \(", told, re.M)
+    assert [name for name, *_ in rows] == ["student.onnx", small_run.name]
+    accuracy = twincar.evaluate(small_run, split="val", out=tmp_path / "teacher").accuracy
+    assert rows[1][2] == f"{accuracy.value:.3f}"
+    config = RunFolder(tmp_path / "random" / "run").read_config()
+    assert (config.recipe, config.teachers, config.distill_weight) == ("scratch", (str(small_run),), 0.9)
+    assert (config.augment.low_quality, config.augment.box_jitter) == (0.5, (0.1, 0.3))
+    written = (tmp_path / "random" / "student.onnx").stat().st_mtime_ns
+    assert run("benchmarks.quality.bundled_student", small_data, *common, tmp_path / "random") == told
+    assert (tmp_path / "random" / "student.onnx").stat().st_mtime_ns == written
+    weights = tmp_path / "weights.safetensors"
+    save_file(timm.create_model(BACKBONE).state_dict(), weights)
+    run("benchmarks.quality.bundled_student", small_data, *common, tmp_path / "lite", "--pretrained", weights)
+    assert RunFolder(tmp_path / "lite" / "run").read_config().recipe == "lite"

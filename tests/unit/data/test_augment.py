@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -264,3 +265,57 @@ def test_trivial_augment_is_torchvisions_by_a_seed_of_its_own() -> None:
     assert len(seeds) == 12
     assert differ > 6
     assert sample_params(AugmentConfig(), np.random.default_rng(0), 32, 24).trivial_seed is None
+
+
+def test_low_quality_has_the_share_and_the_ranges_that_are_documented() -> None:
+    config = AugmentConfig(low_quality=0.3)
+    draws = [sample_params(config, np.random.default_rng(seed), 300, 200) for seed in range(3000)]
+    low = [(what.scale, what.jpeg_quality) for what in draws if what.jpeg_quality is not None]
+    assert len(low) / 3000 == pytest.approx(0.3, abs=0.03)
+    assert {what.scale for what in draws if what.jpeg_quality is None} == {1.0}
+    scales, qualities = (np.array(column) for column in zip(*low, strict=True))
+    assert 0.4 <= scales.min() < 0.41 < 0.99 < scales.max() <= 1
+    assert (qualities.min(), qualities.max()) == (20, 95)
+    assert scales.mean() == pytest.approx(0.7, abs=0.02)
+    assert qualities.mean() == pytest.approx(57.5, abs=2.5)
+    assert abs(np.corrcoef(scales, qualities)[0, 1]) < 0.1, "small photos are not always the most compressed ones"
+
+
+def test_low_quality_changes_nothing_else_that_is_sampled() -> None:
+    """It is sampled last: what a seed gave before there was this setting, it still gives."""
+    config = AugmentConfig(box_jitter=(0.1, 0.3), trivial_augment=True)
+    for seed in range(200):
+        without = sample_params(config, np.random.default_rng(seed), 300, 200)
+        always = sample_params(replace(config, low_quality=1.0), np.random.default_rng(seed), 300, 200)
+        assert (without.scale, without.jpeg_quality) == (1.0, None)
+        assert always.jpeg_quality is not None
+        assert replace(always, scale=1.0, jpeg_quality=None) == without
+
+
+def lower_quality_by_pillow(photo: Image.Image, enlarge: int, reduce: int, quality: int) -> np.ndarray:
+    """Its sides times `enlarge` by repeating pixels, then the means of `reduce` by `reduce` pixels: exact areas."""
+    repeated = photo.resize((photo.width * enlarge, photo.height * enlarge), Image.Resampling.NEAREST)
+    file = io.BytesIO()
+    repeated.reduce(reduce).save(file, "jpeg", quality=quality, subsampling="4:2:0")
+    return np.asarray(Image.open(file).resize(photo.size, Image.Resampling.BILINEAR))
+
+
+@pytest.mark.parametrize(("enlarge", "reduce"), [(2, 5), (1, 2), (3, 5), (3, 4), (1, 1)])
+@pytest.mark.parametrize("quality", [20, 57, 95])
+def test_low_quality_is_pillows(enlarge: int, reduce: int, quality: int) -> None:
+    """Of a smooth photo with the edges of a car, as large as the network's input."""
+    photo = smooth_photo(240, 160)
+    photo.paste(draw_car(1, 3), (60, 40))
+    plain = AugmentParams(**{**PLAIN, "width": 240, "height": 160})
+    np.testing.assert_array_equal(by_us(plain, photo, 160, 240), np.array(photo))
+    lowered = by_us(replace(plain, scale=enlarge / reduce, jpeg_quality=quality), photo, 160, 240)
+    assert difference(lowered, lower_quality_by_pillow(photo, enlarge, reduce, quality)) < 2
+    assert difference(lowered, np.array(photo)) > 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (7, 5)])
+def test_low_quality_of_tiny_photos_is_no_trouble(size: tuple[int, int]) -> None:
+    what = AugmentParams(**{**PLAIN, "width": size[0], "height": size[1]}, scale=0.4, jpeg_quality=20)
+    photo = np.full((size[1], size[0], 3), 77, np.uint8)
+    made = augment_photo(what, photo, full=size, height=size[1], width=size[0])
+    assert abs(made.astype(int) - 77).max() <= 3
