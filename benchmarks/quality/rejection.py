@@ -53,6 +53,7 @@ LOWER_OF = (
     ("maximum probability", "maximum logit"),
     ("maximum probability", "z-score"),
     ("maximum probability", "distance"),
+    ("maximum probability", "relative distance"),
     ("z-score", "distance"),
     ("z-score", "relative distance"),
 )
