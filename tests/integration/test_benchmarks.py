@@ -64,8 +64,10 @@ ELSEWHERE = {
     "tests.robustness.fuzz",
     "benchmarks.quality.bundled_header",
     "benchmarks.quality.bundled_detector",
+    "benchmarks.quality.rejection",
+    "benchmarks.quality.wrong_labels",
 }
-"""Of `test_fuzz.py`, `test_bundled.py` and `test_bundled_detector.py`."""
+"""Of `test_fuzz.py`, `test_bundled.py`, `test_bundled_detector.py` and `test_reliability_benchmarks.py`."""
 NO_FIGURES = {
     *("benchmarks.scale.growth", "benchmarks.speed.yardstick", "benchmarks.speed.training_step"),
     *("benchmarks.speed.picture", "benchmarks.quality.bundled_header", "benchmarks.quality.bundled_detector"),

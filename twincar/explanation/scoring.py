@@ -51,10 +51,11 @@ def score_explanations(
     """Measure how faithful the maps are and write `explanation_scores` as JSON, CSV and PNG; see `Subject.results`.
 
     Every map is for the predicted class. Grad-CAM++ and two baselines, a blob in the centre and random blocks, are
-    scored by deletion, insertion and ROAD, and compared with the car's box if it is known. As a sanity check,
-    Grad-CAM++ is compared with the maps of the network after its weights are randomised from the classifier down
-    (Adebayo et al., 2018, https://arxiv.org/abs/1810.03292). On the drawn cars, where the part that distinguishes twins
-    is known, these maps and the contrast maps are also compared with that part.
+    scored by deletion, insertion and ROAD, and compared with the car's box if it is known. The contrast maps of the
+    two most likely classes are compared with them by ROAD, on the probability of the first if it is one of the two. As
+    a sanity check, Grad-CAM++ is compared with the maps of the network after its weights are randomised from the
+    classifier down (Adebayo et al., 2018, https://arxiv.org/abs/1810.03292). On the drawn cars, where the part that
+    distinguishes twins is known, all of these maps are also compared with that part.
 
     Args:
         model: a run folder, a model file, owner/name on the hub, or a folder of results; by default the bundled model.
@@ -129,6 +130,8 @@ class _ExplanationScorer:
             visible = self._visible_mask(mask)
             for name, heatmap in maps.items():
                 self._record("energy in the car's box", name, "higher", scores.energy_within(heatmap, visible))
+        if logits.shape[1] > 1:
+            self._score_contrast(pixels, logits, features)
         if part is not None:
             self._score_part(part, pixels, features)
 
@@ -159,25 +162,38 @@ class _ExplanationScorer:
         self._record("ROAD, most relevant first", name, "lower", most)
         self._record("ROAD, least relevant first", name, "higher", least)
 
+    def _score_contrast(self, pixels: Pixels, logits: Floats, features: Floats) -> None:
+        """Score the contrast maps of the two most likely classes by the probability that separates these two."""
+        pair = np.argsort(-logits[0], kind="stable")[:2]
+        for name, heatmap in self._contrast_maps(pixels, features, *pair.tolist()).items():
+            most, least = scores.road(
+                lambda photos: self._engine.logits(photos)[:, pair], pixels, heatmap, 0, self._rng
+            )
+            self._record("contrast under ROAD, most relevant first", name, "lower", most)
+            self._record("contrast under ROAD, least relevant first", name, "higher", least)
+
     def _score_part(self, part: Part, pixels: Pixels, features: Floats) -> None:
         """Compare the maps of the true class and the contrast maps with the part in which the twins differ."""
         car, twin = self._spec.classes.find(part.car), self._spec.classes.find(part.twin)
         mask = self._visible_mask(part.mask)
         if car is None or twin is None or not mask.any():
             return
-        head = self._engine.head
-        height, width = pixels.shape[:2]
-        of_car, of_twin = np.array([car]), np.array([twin])
-        cells = contrastive_cam(features, head, of_car, of_twin)[0]
-        occlusion = contrastive_occlusion(self._engine.logits, pixels, car, twin)
-        maps = {
-            "contrast by hiding": resize_map(occlusion, height, width),
-            "contrast by cell (Finer-CAM)": resize_map(cells, height, width),
-            **self._with_baselines(grad_cam_plus_plus(features, head, of_car)[0], pixels),
-        }
-        for name, heatmap in maps.items():
+        for name, heatmap in self._contrast_maps(pixels, features, car, twin).items():
             self._record("peak in the part that differs", name, "higher", scores.peak_within(heatmap, mask))
             self._record("energy in the part that differs", name, "higher", scores.energy_within(heatmap, mask))
+
+    def _contrast_maps(self, pixels: Pixels, features: Floats, target: int, other: int) -> dict[str, Floats]:
+        """The contrast maps of two classes, and the maps of the first."""
+        head = self._engine.head
+        height, width = pixels.shape[:2]
+        of_target, of_other = np.array([target]), np.array([other])
+        cells = contrastive_cam(features, head, of_target, of_other)[0]
+        occlusion = contrastive_occlusion(self._engine.logits, pixels, target, other)
+        return {
+            "contrast by hiding": resize_map(occlusion, height, width),
+            "contrast by cell (Finer-CAM)": resize_map(cells, height, width),
+            **self._with_baselines(grad_cam_plus_plus(features, head, of_target)[0], pixels),
+        }
 
     def _with_baselines(self, cells: Floats, pixels: Pixels) -> dict[str, Floats]:
         height, width = pixels.shape[:2]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from colour_model import GREEN, RED, write_model
 from conftest import draw_car
 from PIL import Image
 from small_backbone import BACKBONE
@@ -89,10 +90,30 @@ def test_the_maps_are_scored(toy_run: Path) -> None:
         assert {name for score, name in values if score == kind} == maps
         assert all(0 <= values[kind, name] <= 1 for name in maps)
     assert values["energy in the car's box", "random blocks"] == pytest.approx(0.78, abs=0.08)  # the box's area
-    parts = {name for score, name in values if score == "peak in the part that differs"}
-    assert parts == maps | {"contrast by hiding", "contrast by cell (Finer-CAM)"}
+    contrasts = maps | {"contrast by hiding", "contrast by cell (Finer-CAM)"}
+    assert {name for score, name in values if score == "peak in the part that differs"} == contrasts
+    for ranked in ("most", "least"):
+        found = {name for score, name in values if score == f"contrast under ROAD, {ranked} relevant first"}
+        assert found == contrasts
     randomised = ("classifier", "classifier and last stage", "all weights")
     assert all(-1 <= values[f"rank correlation, random {name}", "Grad-CAM++"] <= 1 for name in randomised)
+
+
+def test_contrast_maps_are_scored_by_the_two_most_likely_classes(tmp_path: Path) -> None:
+    """Red at the left speaks for the first class, green at the right for the second: only their order matters."""
+    photo = Image.new("RGB", (32, 32), GREEN)
+    photo.paste(RED, (0, 0, 17, 32))
+    (tmp_path / "photos/BMW M3 Sedan 2012").mkdir(parents=True)
+    photo.save(tmp_path / "photos/BMW M3 Sedan 2012/0.png")
+    model = write_model(tmp_path / "colours.onnx")
+    scored = score_explanations(model, data_folder=tmp_path / "photos", out=tmp_path / "out")
+    values = {(score.score, score.map): score.value for score in scored.scores}
+    most, least = (f"contrast under ROAD, {ranked} relevant first" for ranked in ("most", "least"))
+    before = 1 / (1 + np.exp(-20 * (17 - 15) / 32))
+    for contrast in ("contrast by hiding", "contrast by cell (Finer-CAM)"):
+        assert values[most, contrast] < before - 0.3
+        assert values[least, contrast] > before + 0.1
+    assert values[most, "random blocks"] == pytest.approx(before, abs=0.2)
 
 
 def test_photos_without_box_or_part_are_scored_too(small_run: Path) -> None:
