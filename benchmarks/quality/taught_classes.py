@@ -2,9 +2,10 @@
 
 python -m benchmarks.quality.taught_classes MODEL --known DATA --photos DATA --test DATA [--all-classes MODEL]
 
-MODEL is an exported file with statistics of its classes, trained on the known classes of the published open-set split of
-Stanford Cars (Vaze et al., 2022, https://arxiv.org/abs/2110.06207). The other classes are taught by photos drawn from the
-training split of `--photos`; all classes of `--test` are measured. Features are computed once; the rest is `teach`'s code.
+MODEL is an exported file with statistics of its classes, trained on the known classes of the published open-set split
+of Stanford Cars (Vaze et al., 2022, https://arxiv.org/abs/2110.06207). The other classes are taught by photos drawn
+from the training split of `--photos`; all classes of `--test` are measured. Features are computed once, and the rest is
+done by the code of `teach`.
 
     teach               what `twincar teach` does
     nearest photo       of all training photos of the known classes and the taught ones, by the cosine of the features
