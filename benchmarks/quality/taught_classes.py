@@ -30,7 +30,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.measuring import Section
-from benchmarks.quality.teaching import logits_of, rejected, within_classes
+from benchmarks.quality.teaching import logits_of, rejected
 from twincar.core.labels import ClassNames
 from twincar.core.options import FALSE_REJECTION
 from twincar.evaluation.feature_statistics import penultimate_features
@@ -42,7 +42,7 @@ from twincar.metrics.classification import expected_calibration_error
 from twincar.models.calibration import Calibration, softmax
 from twincar.models.class_statistics import ClassStatistics
 from twincar.models.onnx_head import ExportedModel, LastLayer
-from twincar.models.taught_rows import FEW, NewClass, add_classes
+from twincar.models.taught_rows import FEW, NewClass, Whitening, add_classes
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -174,7 +174,7 @@ def by_nearest_mean(material: Material, taught: Photos) -> tuple[Labels, None]:
     statistics = material.statistics
     means = np.stack([*statistics.means, *(own.mean(axis=0) for own in _by_class(taught))])
     differences = means - statistics.center
-    directions = within_classes(statistics)(differences)
+    directions = Whitening(statistics, 0.0)(differences)
     offsets = (directions * differences).sum(axis=1) / 2
     return ((material.test.features - statistics.center) @ directions.T - offsets).argmax(axis=1), None
 

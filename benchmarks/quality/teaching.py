@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -70,12 +70,11 @@ def read_features(model: Path, data: Path, teach: Path, measure: Path, cache: Pa
 
 def directions(statistics: ClassStatistics) -> dict[str, Directions]:
     """The three methods."""
-    return {"imprinting": lambda means: means, "LDA": within_classes(statistics), "ridge": Whitening(statistics)}
-
-
-def within_classes(statistics: ClassStatistics) -> Whitening:
-    """Multiplies by the inverse of the shared covariance with its ridge, without the covariance of the means."""
-    return Whitening(replace(statistics, means=statistics.center[None], counts=np.array([1])))
+    return {
+        "imprinting": lambda means: means,
+        "LDA": Whitening(statistics, 0.0),
+        "ridge": Whitening(statistics, 1.0),
+    }
 
 
 def measure(photos: Photos, layer: LastLayer, statistics: ClassStatistics, calibration: Calibration) -> Iterator[str]:

@@ -39,8 +39,10 @@ FEW = 3
 _DRAWN = 4  # features drawn for each known class
 _KNOWN_SPREAD = 2.0  # of these, times the covariance: the worst photos of a class are farther away than a Gaussian's
 _NEW_SPREAD = 3.0  # of a new class, times the covariance: the network was not trained to hold it together
-_IMAGINED = 128  # photos of a class that has too few
+_IMAGINED = 32  # photos of a class that has too few
+_BETWEEN = 1.0  # of the covariance of the class means; 0 is linear discriminant analysis
 _STEPS = 200  # most steps of the minimisation; it takes about twenty
+_ALIKE = 1.0  # penalty of half the squared difference of a scale from the mean scale
 _PENALTY = 1e-6  # of the squared scale, so that separable scores have a finite one
 _SEED = 0
 
@@ -73,11 +75,14 @@ class NewClass:
         return others
 
     def imagine(self, statistics: ClassStatistics, seed: int) -> Floats:
-        """Features of imagined photos, where there are few: their mean is drawn to the center, by what is known of
-        classes."""
+        """Features of imagined photos, where there are few, from what is known of classes.
+
+        Their mean is drawn to the center, and as uncertain as so few photos leave it.
+        """
         share = statistics.between / max(statistics.between + _NEW_SPREAD * statistics.within / self.count, 1e-12)
         expected = statistics.center + np.float32(share) * (self.mean - statistics.center)
-        imagined: Floats = expected + statistics.noise(_IMAGINED, _NEW_SPREAD, seed)
+        around = statistics.noise(_IMAGINED, _NEW_SPREAD, seed)
+        imagined: Floats = expected + around + np.float32(np.sqrt(1 - share)) * statistics.means_noise(_IMAGINED, seed)
         return imagined
 
     @property
@@ -100,12 +105,12 @@ class FittedRow:
 class Whitening:
     """Multiplies by the inverse of the covariance within and between the known classes, and a ridge."""
 
-    def __init__(self, statistics: ClassStatistics) -> None:
-        differences = statistics.means[statistics.known] - statistics.center
-        between = differences / np.float32(np.sqrt(len(differences)))
+    def __init__(self, statistics: ClassStatistics, between: float = _BETWEEN) -> None:
+        """`between` is the factor of the covariance of the class means."""
+        rows = np.concatenate([statistics.factor, np.float32(np.sqrt(between)) * statistics.spread_of_means])
         # Woodbury: the inverse of diag(D) + U'U needs that of a matrix of the number of rows of U only.
         self._diagonal = statistics.diagonal + np.float32(max(statistics.within, 1e-12))
-        self._rows = np.concatenate([statistics.factor, between])
+        self._rows = rows
         scaled = self._rows / self._diagonal
         self._inner = np.linalg.inv(np.eye(len(scaled), dtype=np.float32) + scaled @ self._rows.T)
 
@@ -225,8 +230,9 @@ def fit_scales_and_biases(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The scales a, not below 0, and the biases b of M rows, both M, that minimise the cross entropy of the samples.
 
-    The logits are a s + b, beside those of the known classes, which count as one class. There is a small penalty on the
-    scales. The problem is convex, and solved by Newton's method with step halving.
+    The logits are a s + b, beside those of the known classes, which count as one class. Scales are penalised for
+    differing from their mean, because each class has few samples, and a little for their size. The problem is convex,
+    and solved by Newton's method with step halving.
 
     Args:
         scores: s of each sample and row, N×M.
@@ -236,42 +242,45 @@ def fit_scales_and_biases(
     """
     samples, rows = scores.shape
     own = labels[:, None] == np.arange(rows)
-    middle = scores.mean(axis=0)
-    unit = np.maximum(scores.std(axis=0), 1e-12)
+    middle, unit = scores.mean(axis=0), max(float(scores.std(axis=0).mean()), 1e-12)
     design = (scores - middle) / unit
-    penalty = np.repeat([_PENALTY, 1e-9], rows)
+    penalty = 1e-9 * np.eye(2 * rows)
+    penalty[:rows, :rows] += _PENALTY * np.eye(rows) + _ALIKE * (np.eye(rows) - 1 / rows)
 
-    def logits_and_loss(at: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    def evaluate(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """The loss, and the probability of each row, N×M."""
         logits = design * at[:rows] + at[rows:]
         total = np.logaddexp(rivals, log_sum_exp(logits))
         truth = np.where(labels < 0, rivals, logits[np.arange(samples), labels])
-        return logits, total, float((weights * (total - truth)).sum() + (penalty * at**2).sum() / 2)
+        return float(weights @ (total - truth) + at @ penalty @ at / 2), np.exp(logits - total[:, None])
 
     at = np.repeat([1.0, float(rivals.mean())], rows)
-    logits, total, loss = logits_and_loss(at)
+    loss, shares = evaluate(at)
     for _ in range(_STEPS):
-        shares = np.exp(logits - total[:, None])
         errors = weights[:, None] * (shares - own)
-        gradient = np.concatenate([(errors * design).sum(axis=0), errors.sum(axis=0)]) + penalty * at
-        parts = np.concatenate([shares * design, shares], axis=1)
-        curvature = np.diag(penalty + 1e-9) - parts.T @ (weights[:, None] * parts)
-        weighted, number = weights[:, None] * shares, np.arange(rows)
-        curvature[number, number] += (weighted * design**2).sum(axis=0)
-        curvature[number, rows + number] += (weighted * design).sum(axis=0)
-        curvature[rows + number, number] += (weighted * design).sum(axis=0)
-        curvature[rows + number, rows + number] += weighted.sum(axis=0)
-        step = np.linalg.solve(curvature, gradient)
+        gradient = np.concatenate([(errors * design).sum(axis=0), errors.sum(axis=0)]) + penalty @ at
+        step = np.linalg.solve(penalty + _curvature(design, shares, weights), gradient)
         length, before = 1.0, loss
-        while True:
-            logits, total, loss = logits_and_loss(at - length * step)
-            if loss <= before - 1e-4 * length * float(gradient @ step) or length < 1e-8:
-                break
+        loss, shares = evaluate(at - step)
+        while loss > before - 1e-4 * length * float(gradient @ step) and length > 1e-8:
             length /= 2
+            loss, shares = evaluate(at - length * step)
         at = at - length * step
         if abs(length * step).max() < 1e-6:
             break
     slopes = np.maximum(at[:rows], 0) / unit
     return slopes, at[rows:] - slopes * middle
+
+
+def _curvature(
+    design: NDArray[np.float64], shares: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The second derivatives of the cross entropy by M scales and M biases, 2M×2M."""
+    weighted, parts = weights[:, None] * shares, np.concatenate([shares * design, shares], axis=1)
+    mixed = np.diag((weighted * design).sum(axis=0))
+    own = np.block([[np.diag((weighted * design**2).sum(axis=0)), mixed], [mixed, np.diag(weighted.sum(axis=0))]])
+    curvature: NDArray[np.float64] = own - parts.T @ (weights[:, None] * parts)
+    return curvature
 
 
 def log_sum_exp(logits: NDArray[Any]) -> NDArray[Any]:

@@ -70,7 +70,10 @@ def test_the_direction_is_that_of_ridge_regression(known: Any, statistics: Class
 
 
 def test_scales_and_biases_are_those_of_scipy() -> None:
-    """Two new classes of eight samples each, and 300 samples of known ones, which weigh as much as twenty classes."""
+    """Two new classes of eight samples each, and 300 samples of known ones, which weigh as much as twenty classes.
+
+    Half the squared differences of the scales from their mean are added, in units of the scores' deviation.
+    """
     random = np.random.default_rng(3)
     labels = np.repeat([-1, 0, 1], [300, 8, 8])
     scores = random.normal(-1, 1, (316, 2)) + 2.5 * (labels[:, None] == [0, 1])
@@ -78,7 +81,8 @@ def test_scales_and_biases_are_those_of_scipy() -> None:
 
     def loss(at: Any) -> float:
         logits = np.concatenate([rivals[:, None], at[:2] * scores + at[2:]], axis=1)
-        return float(-(weights * log_softmax(logits, axis=1)[np.arange(316), labels + 1]).sum())
+        apart = scores.std(axis=0).mean() * (at[:2] - at[:2].mean())
+        return float((apart**2).sum() / 2 - (weights * log_softmax(logits, axis=1)[np.arange(316), labels + 1]).sum())
 
     best = minimize(
         loss, [1.0, 1.0, 0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-11, "maxiter": 5000}
