@@ -16,8 +16,8 @@ Scale and bias are fitted alike for all three.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from twincar.core.listing import find_photos
 from twincar.core.options import FALSE_REJECTION
-from twincar.core.preprocess import iterate_batches
+from twincar.evaluation.feature_statistics import penultimate_features
 from twincar.evaluation.split_predictions import labelled_split
 from twincar.evaluation.subject import Subject
 from twincar.inference.classifier import Classifier
@@ -33,7 +33,7 @@ from twincar.inference.new_photos import features_of
 from twincar.models.calibration import Calibration
 from twincar.models.class_statistics import ClassStatistics
 from twincar.models.onnx_head import ExportedModel, LastLayer
-from twincar.models.taught_rows import NewClass, Whitening, fit_row
+from twincar.models.taught_rows import Directions, NewClass, Whitening, add_classes
 
 Floats = NDArray[np.float32]
 
@@ -58,14 +58,9 @@ def read_features(model: Path, data: Path, teach: Path, measure: Path, cache: Pa
         return Photos(*(np.load(cache / f"{name}.npy") for name in names))
     subject, classifier = Subject.open(model, data_folder=data, split="test"), Classifier.load(model)
     annotations, labels = labelled_split(subject.data, "test", subject.spec.classes)
-    known = []
-    for batch in iterate_batches(
-        [subject.data.photo(a) for a in annotations], subject.spec.preprocessing, batch_size=32
-    ):
-        pooled = subject.engine.logits_and_features(batch.images[:, 0])[1].mean(axis=(2, 3))
-        known.append(subject.engine.head.penultimate(pooled))
+    known = penultimate_features(subject.engine, subject.spec.preprocessing, map(subject.data.photo, annotations))
     new = [features_of(classifier, "the new car", list(find_photos([str(folder)]))) for folder in (teach, measure)]
-    found = Photos(np.concatenate(known), labels, *new)
+    found = Photos(known, labels, *new)
     if cache:
         cache.mkdir(parents=True, exist_ok=True)
         for name in names:
@@ -73,22 +68,23 @@ def read_features(model: Path, data: Path, teach: Path, measure: Path, cache: Pa
     return found
 
 
-def directions(statistics: ClassStatistics) -> dict[str, Callable[[Floats], Floats]]:
+def directions(statistics: ClassStatistics) -> dict[str, Directions]:
     """The three methods."""
-    one = replace(statistics, means=statistics.center[None], counts=np.array([1]))  # without a covariance of the means
-    return {"imprinting": lambda means: means, "LDA": Whitening(one), "ridge": Whitening(statistics)}
+    return {
+        "imprinting": lambda means: means,
+        "LDA": Whitening(statistics, 0.0),
+        "ridge": Whitening(statistics, 1.0),
+    }
 
 
 def measure(photos: Photos, layer: LastLayer, statistics: ClassStatistics, calibration: Calibration) -> Iterator[str]:
     """The rows of the table."""
-    temperature = np.float32(calibration.temperature)
-    rows, offsets = layer.weight / temperature, layer.bias / temperature
-    before = _logits(photos.known, layer)
+    before = logits_of(photos.known, layer)
     right, new = (before.argmax(axis=1) == photos.labels).mean(), len(layer.bias)
-    untaught = _logits(photos.measure, layer)
-    sure = (calibration.probabilities(untaught).max(axis=1) >= 0.8) & ~_rejected(untaught, calibration)
+    untaught = logits_of(photos.measure, layer)
+    sure = (calibration.probabilities(untaught).max(axis=1) >= 0.8) & ~rejected(untaught, calibration)
     yield (
-        f"before: known cars right {right:.1%}; new car rejected {_rejected(untaught, calibration).mean():.1%}, "
+        f"before: known cars right {right:.1%}; new car rejected {rejected(untaught, calibration).mean():.1%}, "
         f"accepted as another with a probability of at least 0.8 {sure.mean():.1%}\n"
     )
     yield "| method | photos | new car named | named and accepted | known cars named so | known cars right |"
@@ -98,14 +94,13 @@ def measure(photos: Photos, layer: LastLayer, statistics: ClassStatistics, calib
             found = []
             for draw in range(DRAWS):
                 chosen = photos.teach[np.random.default_rng(draw).permutation(len(photos.teach))[:count]]
-                row = fit_row(NewClass(chosen), rows, offsets, statistics, direction, statistics.center)
-                taught = LastLayer(
-                    np.concatenate([layer.weight, row.weight[None] * temperature]),
-                    np.append(layer.bias, np.float32(row.bias) * temperature),
+                head = add_classes(
+                    [NewClass(chosen)], layer.weight, layer.bias, statistics, calibration.temperature, direction
                 )
-                after, others = _logits(photos.measure, taught), _logits(photos.known, taught).argmax(axis=1)
+                taught = LastLayer(head.weight, head.bias)
+                after, others = logits_of(photos.measure, taught), logits_of(photos.known, taught).argmax(axis=1)
                 named = after.argmax(axis=1) == new
-                accepted = named & ~_rejected(after, calibration)
+                accepted = named & ~rejected(after, calibration)
                 found.append(
                     (named.mean(), accepted.mean(), (others == new).mean(), (others == photos.labels).mean() - right)
                 )
@@ -113,14 +108,16 @@ def measure(photos: Photos, layer: LastLayer, statistics: ClassStatistics, calib
             yield f"| {method} | {count} | {named_:.1%} | {accepted_:.1%} | {taken:.2%} | {100 * change:+.2f} points |"
 
 
-def _logits(features: Floats, layer: LastLayer) -> Floats:
+def logits_of(features: Floats, layer: LastLayer) -> Floats:
+    """Logits, N×K, of penultimate features, N×C."""
     logits: Floats = (features @ layer.weight.T + layer.bias).astype(np.float32)
     return logits
 
 
-def _rejected(logits: Floats, calibration: Calibration) -> NDArray[np.bool_]:
-    rejected: NDArray[np.bool_] = calibration.in_distribution_score(logits) < FALSE_REJECTION
-    return rejected
+def rejected(logits: Floats, calibration: Calibration) -> NDArray[np.bool_]:
+    """Whether each photo is rejected at the default threshold, N."""
+    found: NDArray[np.bool_] = calibration.in_distribution_score(logits) < FALSE_REJECTION
+    return found
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -25,6 +25,7 @@ from benchmarks.speed.install import _megabytes
 from benchmarks.speed.picture import Bar, draw_ratios, read_ratios
 from tests.robustness import soak_train
 from twincar.data.dataset import Annotation
+from twincar.inference.teach import teach
 from twincar.models.bundled import MODEL
 
 KNOWN = (("BMW M3 Sedan 2012", RED), ("Volvo C30 Hatchback 2012", GREEN), (SCRIPT, BLUE))
@@ -45,6 +46,7 @@ RUN_HERE = {
         "benchmarks.quality.confident_learning",
         "benchmarks.quality.framing",
         "benchmarks.quality.teaching",
+        "benchmarks.quality.taught_classes",
         "benchmarks.quality.bundled_model",
         "benchmarks.quality.bundled_student",
         "benchmarks.quality.recipes",
@@ -295,3 +297,35 @@ def test_teaching_is_compared(tmp_path: Path) -> None:
     assert "| ridge | 3 | 100.0% | 100.0% | 0.00% | +0.00 points |" in told
     assert len(re.findall(r"^\| (imprinting|LDA|ridge) \| [123] ", told, re.M)) == 9
     assert run("benchmarks.quality.teaching", model, "--data", tmp_path / "known.csv", *folders) == told
+
+
+def test_classes_are_taught_and_measured(tmp_path: Path) -> None:
+    """Two cars whose colours lie between those of the known ones are learnt; a taught model knows all of them."""
+    model = write_teachable(tmp_path / "colours.onnx")
+    new = {"Evera Swift Hatchback 2024": (240, 240), "Evera Cielo Sedan 2024": (0, 240)}
+    rows: dict[str, list[str]] = {"known": [], "photos": [], "test": []}
+    for number, (name, colour) in enumerate(KNOWN):
+        paint(tmp_path / f"known{number}.png", colour)
+        rows["known"].append(f"known{number}.png,{name}\n")
+    cars: dict[str, list[Path]] = {name: [] for name in new}
+    for name, (red, green) in new.items():
+        for shade in range(5):
+            photo = tmp_path / f"{name[6]}{shade}.png"
+            paint(photo, (red + shade, green - shade, 240 - red + 2 * shade))
+            rows["photos" if shade < 3 else "test"].append(f"{photo.name},{name}\n")
+            cars[name] += [photo] if shade < 3 else []
+    rows["test"] += rows["known"]
+    for part, lines in rows.items():
+        (tmp_path / f"{part}.csv").write_text("filename,label\n" + "".join(lines), encoding="utf-8")
+    teach(twincar.load(model, detect="never"), cars, out=tmp_path / "all.onnx")
+    data = [word for part in rows for word in (f"--{part}", tmp_path / f"{part}.csv")]
+    options = ("--all-classes", tmp_path / "all.onnx", "--photos-per-class", 1, 3, "--draws", 2)
+    told = run("benchmarks.quality.taught_classes", model, *data, *options)
+    assert "7 photos, 3 of them of known classes" in told
+    assert (
+        len(re.findall(r"^\| linear probe \| [13] \| \d", told, re.M)) == 2
+    )  # with one photo of a known car, not all right
+    for way in ("teach", "nearest photo", "nearest class mean"):
+        assert re.search(rf"^\| {way} \| 3 \| 100.0% ± 0.0 \| 100.0% ± 0.0 \| 100.0% ± 0.0 \|", told, re.M), way
+    assert re.search(r"^\| trained on all \| all \| 100.0% \| 100.0% \| 100.0% \| 100.0% \| \d", told, re.M)
+    assert re.search(r"^\| 3 \| 0.0% ± 0.0 \| 0.0% ± 0.0 \|", told, re.M)

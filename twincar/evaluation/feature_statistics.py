@@ -8,13 +8,14 @@ Shapes: N photos, C penultimate features.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twincar.core.errors import DataError, UsageError
+from twincar.core.photos import Photo
 from twincar.core.preprocess import Preprocessing, iterate_batches
 from twincar.core.progress import Progress
 from twincar.data.dataset import Annotation, PreparedData, spread
@@ -47,7 +48,8 @@ def compute_statistics(
     total = len(chosen) + len(held_out)
 
     def features(photos: Sequence[Annotation], done: int) -> NDArray[np.float32]:
-        return _features(engine, spec.preprocessing, data, photos, (done, total), on_photo)
+        report = (lambda finished: on_photo(done + finished, total)) if on_photo else None
+        return penultimate_features(engine, spec.preprocessing, [data.photo(photo) for photo in photos], report)
 
     known = features(chosen, 0)
     others = None
@@ -110,21 +112,29 @@ def _few_of_each(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.sort(np.concatenate(parts))
 
 
-def _features(
+def penultimate_features(
     engine: Engine,
     preprocessing: Preprocessing,
-    data: PreparedData,
-    photos: Sequence[Annotation],
-    progress: tuple[int, int],
-    on_photo: Progress | None,
+    photos: Iterable[Photo],
+    on_photo: Callable[[int], None] | None = None,
 ) -> NDArray[np.float32]:
-    """Penultimate features, N×C, of photos as they are trained on; `progress` is how many are done, and all."""
+    """Penultimate features, N×C, of photos as they are trained on.
+
+    Args:
+        engine: of the model.
+        preprocessing: of its header.
+        photos: of a prepared data set.
+        on_photo: called with the number of finished photos.
+
+    Raises:
+        PhotoError: one of them cannot be read.
+    """
     parts = []
-    for batch in iterate_batches([data.photo(photo) for photo in photos], preprocessing, batch_size=_BATCH):
+    for batch in iterate_batches(photos, preprocessing, batch_size=_BATCH):
         for error in batch.failures.values():
             raise error
         pooled = engine.logits_and_features(batch.images[:, 0])[1].mean(axis=(2, 3))
         parts.append(engine.head.penultimate(pooled))
         if on_photo:
-            on_photo(progress[0] + batch.positions[-1] + 1, progress[1])
+            on_photo(batch.positions[-1] + 1)
     return np.concatenate(parts)

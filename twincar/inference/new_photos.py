@@ -187,6 +187,11 @@ def similarity_of(features: Floats, statistics: ClassStatistics) -> float | None
     return float(((unit.sum(axis=0) ** 2).sum() - count) / (count * (count - 1)))
 
 
+def least_similarity(statistics: ClassStatistics) -> float:
+    """The mean cosine that photos of one name must have to be taken for photos of one car."""
+    return _LEAST_COHESION * statistics.cohesion
+
+
 def check_cohesion(
     similarities: Mapping[str, float | None], statistics: ClassStatistics, found: Mapping[str, NewPhotos]
 ) -> None:
@@ -195,7 +200,7 @@ def check_cohesion(
     Raises:
         DataError: those of one name are not.
     """
-    least = _LEAST_COHESION * statistics.cohesion
+    least = least_similarity(statistics)
     for name, similarity in similarities.items():
         if similarity is not None and len(found[name].hashes) >= FEW and similarity < least:
             raise DataError(

@@ -30,7 +30,7 @@ from twincar.models.class_statistics import ClassStatistics
 from twincar.models.engines.open import open_engine
 from twincar.models.onnx_head import ExportedModel
 from twincar.models.spec import ModelSpec, TaughtClass
-from twincar.models.taught_rows import FEW, FittedRow, NewClass, fit_rows
+from twincar.models.taught_rows import FEW, FittedRow, NewClass, add_classes
 
 if TYPE_CHECKING:
     from twincar.inference.classifier import Classifier
@@ -246,15 +246,9 @@ def _teach(
         NewClass(photos.features, means.get(name), before[name].photos if name in before else 0)
         for name, photos in found.items()
     ]
-    rows = fit_rows(new, weight, bias, statistics, spec.calibration.temperature)
-    for taught in new:
-        statistics = statistics.with_class(taught.mean, taught.count)
-    model.last_layer = replace(
-        layer,
-        weight=np.concatenate([weight, *(row.weight[None] for row in rows)]),
-        bias=np.concatenate([bias, np.array([row.bias for row in rows], np.float32)]),
-    )
-    model.statistics = statistics
+    head = add_classes(new, weight, bias, statistics, spec.calibration.temperature)
+    model.last_layer = replace(layer, weight=head.weight, bias=head.bias)
+    model.statistics = head.statistics
     kept = tuple(name for index, name in enumerate(classes.names) if index not in gone)
     today = datetime.now(UTC).date().isoformat()
     records = tuple(
@@ -269,4 +263,4 @@ def _teach(
         classes=ClassNames((*kept, *found)),
         taught=(*(taught for taught in spec.taught if taught.name not in found), *records),
     )
-    return spec, dict(zip(found, rows, strict=True))
+    return spec, dict(zip(found, head.rows, strict=True))

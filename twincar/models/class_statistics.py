@@ -118,6 +118,17 @@ class ClassStatistics:
         noise: Floats = np.float32(np.sqrt(spread)) * (along + alone)
         return noise
 
+    @cached_property
+    def spread_of_means(self) -> Floats:
+        """The covariance of the class means as rows G, K×C, so that it is G'G."""
+        spread: Floats = (self.means[self.known] - self.center) / np.float32(np.sqrt(len(self.known)))
+        return spread
+
+    def means_noise(self, count: int, seed: int) -> Floats:
+        """Differences of means of imagined classes from the center, count×C."""
+        random = np.random.default_rng([seed, 1])
+        return random.standard_normal((count, len(self.known)), dtype=np.float32) @ self.spread_of_means
+
     def with_class(self, mean: Floats, count: int, index: int | None = None) -> ClassStatistics:
         """With one class more, in the last place, or with another mean of the class `index`."""
         index = len(self.means) if index is None else index

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ from numpy.typing import NDArray
 from twincar.models.class_statistics import ClassStatistics
 
 Floats = NDArray[np.float32]
+Directions = Callable[[Floats], Floats]
+"""Gives the direction of a row, N×C, for the difference of a mean from the center, N×C."""
 
 FEW = 3
 """Fewest photos whose leave-one-out scores can be fitted to; fewer are compared with imagined ones."""
@@ -36,8 +39,10 @@ FEW = 3
 _DRAWN = 4  # features drawn for each known class
 _KNOWN_SPREAD = 2.0  # of these, times the covariance: the worst photos of a class are farther away than a Gaussian's
 _NEW_SPREAD = 3.0  # of a new class, times the covariance: the network was not trained to hold it together
-_IMAGINED = 128  # photos of a class that has too few
-_ROUNDS = 2  # the second fits each new class against all other new ones
+_IMAGINED = 32  # photos of a class that has too few
+_BETWEEN = 1.0  # of the covariance of the class means; 0 is linear discriminant analysis
+_STEPS = 200  # most steps of the minimisation; it takes about twenty
+_ALIKE = 1.0  # penalty of half the squared difference of a scale from the mean scale
 _PENALTY = 1e-6  # of the squared scale, so that separable scores have a finite one
 _SEED = 0
 
@@ -69,6 +74,17 @@ class NewClass:
         others: Floats = (self._sum - self.features) / np.float32(self.count - 1)
         return others
 
+    def imagine(self, statistics: ClassStatistics, seed: int) -> Floats:
+        """Features of imagined photos, where there are few, from what is known of classes.
+
+        Their mean is drawn to the center, and as uncertain as so few photos leave it.
+        """
+        share = statistics.between / max(statistics.between + _NEW_SPREAD * statistics.within / self.count, 1e-12)
+        expected = statistics.center + np.float32(share) * (self.mean - statistics.center)
+        around = statistics.noise(_IMAGINED, _NEW_SPREAD, seed)
+        imagined: Floats = expected + around + np.float32(np.sqrt(1 - share)) * statistics.means_noise(_IMAGINED, seed)
+        return imagined
+
     @property
     def _sum(self) -> Floats:
         total: Floats = self.features.sum(axis=0)
@@ -89,12 +105,12 @@ class FittedRow:
 class Whitening:
     """Multiplies by the inverse of the covariance within and between the known classes, and a ridge."""
 
-    def __init__(self, statistics: ClassStatistics) -> None:
-        differences = statistics.means[statistics.known] - statistics.center
-        between = differences / np.float32(np.sqrt(len(differences)))
+    def __init__(self, statistics: ClassStatistics, between: float = _BETWEEN) -> None:
+        """`between` is the factor of the covariance of the class means."""
+        rows = np.concatenate([statistics.factor, np.float32(np.sqrt(between)) * statistics.spread_of_means])
         # Woodbury: the inverse of diag(D) + U'U needs that of a matrix of the number of rows of U only.
         self._diagonal = statistics.diagonal + np.float32(max(statistics.within, 1e-12))
-        self._rows = np.concatenate([statistics.factor, between])
+        self._rows = rows
         scaled = self._rows / self._diagonal
         self._inner = np.linalg.inv(np.eye(len(scaled), dtype=np.float32) + scaled @ self._rows.T)
 
@@ -105,10 +121,26 @@ class Whitening:
         return directions.astype(np.float32)
 
 
-def fit_rows(
-    new: Sequence[NewClass], weight: Floats, bias: Floats, statistics: ClassStatistics, temperature: float
-) -> list[FittedRow]:
-    """Fit a row for each new class.
+@dataclass(frozen=True, eq=False)
+class TaughtHead:
+    """The last layer with rows for new classes, in the last places."""
+
+    weight: Floats
+    bias: Floats
+    statistics: ClassStatistics
+    rows: list[FittedRow]
+    """Of the new classes."""
+
+
+def add_classes(
+    new: Sequence[NewClass],
+    weight: Floats,
+    bias: Floats,
+    statistics: ClassStatistics,
+    temperature: float,
+    directions: Directions | None = None,
+) -> TaughtHead:
+    """Add a row for each new class to a last layer.
 
     Args:
         new: the classes to teach.
@@ -116,108 +148,144 @@ def fit_rows(
         bias: their biases, K.
         statistics: of the classes of these rows, K.
         temperature: of the calibration.
+        directions: gives the directions of rows, by default those of ridge regression.
     """
-    whiten = Whitening(statistics)
-    weights, biases = weight / np.float32(temperature), bias / np.float32(temperature)
-    fitted: dict[int, FittedRow] = {}
-    for _ in range(_ROUNDS if len(new) > 1 else 1):
-        for number, taught in enumerate(new):
-            others = [row for index, row in fitted.items() if index != number]
-            known = statistics
-            for index in fitted:
-                if index != number:
-                    known = known.with_class(new[index].mean, new[index].count)
-            rows = np.concatenate([weights, *(row.weight[None] for row in others)])
-            offsets = np.concatenate([biases, np.array([row.bias for row in others], np.float32)])
-            fitted[number] = fit_row(taught, rows, offsets, known, whiten, statistics.center)
     scale = np.float32(temperature)
-    return [
+    rows = [
         FittedRow(row.weight * scale, row.bias * temperature, row.named)
-        for row in (fitted[number] for number in range(len(new)))
+        for row in fit_rows(new, weight / scale, bias / scale, statistics, directions or Whitening(statistics))
     ]
-
-
-def fit_row(
-    taught: NewClass,
-    rows: Floats,
-    offsets: Floats,
-    known: ClassStatistics,
-    directions: Callable[[Floats], Floats],
-    center: Floats,
-) -> FittedRow:
-    """Fit the row of one class against the K others, at a temperature of 1.
-
-    Args:
-        taught: the class.
-        rows: weights of the others, K×C.
-        offsets: their biases, K.
-        known: their statistics.
-        directions: gives the direction of a row, N×C, for the difference of a mean from the center, N×C.
-        center: of the features.
-    """
-    direction = directions((taught.mean - center)[None])[0]
-    drawn = known.draw(_DRAWN, _KNOWN_SPREAD, _SEED)
-    few = taught.count < FEW
-    if few:  # the mean of so few photos is drawn to the center, by what is known of classes
-        share = known.between / max(known.between + _NEW_SPREAD * known.within / taught.count, 1e-12)
-        expected = center + np.float32(share) * (taught.mean - center)
-        own = expected + known.noise(_IMAGINED, _NEW_SPREAD, _SEED + 1)
-        own_scores = (own - center) @ direction
-    else:
-        own = taught.features
-        own_scores = ((own - center) * directions(taught.means_of_others - center)).sum(axis=1)
-    rival_of_own = log_sum_exp(own @ rows.T + offsets)
-    slope, offset = fit_scale_and_bias(
-        ((drawn - center) @ direction, log_sum_exp(drawn @ rows.T + offsets), float(len(known.known))),
-        (own_scores, rival_of_own, 1.0),
+    for taught in new:
+        statistics = statistics.with_class(taught.mean, taught.count)
+    return TaughtHead(
+        np.concatenate([weight, *(row.weight[None] for row in rows)]),
+        np.concatenate([bias, np.array([row.bias for row in rows], np.float32)]),
+        statistics,
+        rows,
     )
-    named = None if few else float((slope * own_scores + offset > (own @ rows.T + offsets).max(axis=1)).mean())
-    weight = (np.float32(slope) * direction).astype(np.float32)
-    return FittedRow(weight, offset - float(weight @ center), named)
 
 
-def fit_scale_and_bias(others: tuple[Floats, Floats, float], own: tuple[Floats, Floats, float]) -> tuple[float, float]:
-    """The scale a, not below 0, and the bias b of scores s that minimise the logistic loss of z = a s + b - e.
+def fit_rows(
+    new: Sequence[NewClass], weight: Floats, bias: Floats, statistics: ClassStatistics, directions: Directions
+) -> list[FittedRow]:
+    """Fit a row for each new class to a last layer at a temperature of 1; arguments as for `add_classes`."""
+    center = statistics.center
+    towards = directions(np.stack([taught.mean for taught in new]) - center)
+    samples = _Samples.gather(new, statistics, directions, towards)
+    known = samples.features @ weight.T + bias
+    slopes, offsets = fit_scales_and_biases(
+        samples.scores, log_sum_exp(known).astype(np.float64), samples.labels, samples.weights
+    )
+    logits = np.concatenate([known, samples.scores * slopes + offsets], axis=1)
+    named = logits.argmax(axis=1) == len(bias) + samples.labels
+    rows = []
+    for number, (slope, offset) in enumerate(zip(slopes, offsets, strict=True)):
+        row = (np.float32(slope) * towards[number]).astype(np.float32)
+        share = float(named[samples.labels == number].mean()) if new[number].count >= FEW else None
+        rows.append(FittedRow(row, float(offset) - float(row @ center), share))
+    return rows
 
-    It is the weighted sum of the mean of log(1 + exp(z)) over the photos of others and of log(1 + exp(-z)) over the own
-    ones, with a small penalty on a; convex, and solved by Newton's method with step halving.
+
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """Features, N×C, to which the rows of M new classes are fitted."""
+
+    features: Floats
+    labels: NDArray[np.int64]
+    """The number of the new class, N; -1 for a known one."""
+    weights: NDArray[np.float64]
+    """N; those of each class add up to 1."""
+    scores: NDArray[np.float64]
+    """Products with the directions of the new classes, from the center, N×M; that of each photo with its own class is
+    with the direction of the other photos."""
+
+    @classmethod
+    def gather(
+        cls, new: Sequence[NewClass], statistics: ClassStatistics, directions: Directions, towards: Floats
+    ) -> _Samples:
+        """Drawn features of the known classes, and the photos of the new ones, or imagined ones where they are few."""
+        center = statistics.center
+        parts, own_scores = [statistics.draw(_DRAWN, _KNOWN_SPREAD, _SEED)], []
+        for number, taught in enumerate(new):
+            if taught.count < FEW:
+                parts.append(taught.imagine(statistics, _SEED + 1 + number))
+                own_scores.append((parts[-1] - center) @ towards[number])
+            else:
+                parts.append(taught.features)
+                own_scores.append(((parts[-1] - center) * directions(taught.means_of_others - center)).sum(axis=1))
+        features, sizes = np.concatenate(parts), [len(part) for part in parts]
+        labels = np.repeat(np.arange(-1, len(new)), sizes)
+        weights = np.repeat([len(statistics.known) / sizes[0], *(1 / size for size in sizes[1:])], sizes)
+        scores = ((features - center) @ towards.T).astype(np.float64)
+        for number, own in enumerate(own_scores):
+            scores[labels == number, number] = own
+        return cls(features, labels, weights, scores)
+
+
+def fit_scales_and_biases(
+    scores: NDArray[np.float64],
+    rivals: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    weights: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The scales a, not below 0, and the biases b of M rows, both M, that minimise the cross entropy of the samples.
+
+    The logits are a s + b, beside those of the known classes, which count as one class. Scales are penalised for
+    differing from their mean, because each class has few samples, and a little for their size. The problem is convex,
+    and solved by Newton's method with step halving.
 
     Args:
-        others: the scores s of photos of other classes, N, the log e of the sum of their exponentiated logits, N, and
-            the weight of all of them.
-        own: the same for photos of the class.
+        scores: s of each sample and row, N×M.
+        rivals: the log of the sum of the exponentiated logits of the known classes, N.
+        labels: the row of the sample's class, N; -1 for a known one.
+        weights: N.
     """
-    middle, end = float(others[0].mean()), float(own[0].mean())
-    unit = max(abs(end - middle), float(others[0].std()), 1e-12)
-    scores = np.concatenate([others[0], own[0]]).astype(np.float64)
-    scores = (scores - middle) / unit
-    rivals = np.concatenate([others[1], own[1]]).astype(np.float64)
-    signs = np.repeat([1.0, -1.0], [len(others[0]), len(own[0])])
-    weights = np.repeat([others[2] / len(others[0]), own[2] / len(own[0])], [len(others[0]), len(own[0])])
-    design = np.stack([scores, np.ones_like(scores)], axis=1)
-    penalty = np.array([_PENALTY, 1e-9])
+    samples, rows = scores.shape
+    own = labels[:, None] == np.arange(rows)
+    middle, unit = scores.mean(axis=0), max(float(scores.std(axis=0).mean()), 1e-12)
+    design = (scores - middle) / unit
+    penalty = 1e-9 * np.eye(2 * rows)
+    penalty[:rows, :rows] += _PENALTY * np.eye(rows) + _ALIKE * (np.eye(rows) - 1 / rows)
 
-    def loss(at: NDArray[np.float64]) -> float:
-        return float((weights * np.logaddexp(0, signs * (design @ at - rivals))).sum() + (penalty * at**2).sum() / 2)
+    def evaluate(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """The loss, and the probability of each row, N×M."""
+        logits = design * at[:rows] + at[rows:]
+        total = np.logaddexp(rivals, log_sum_exp(logits))
+        truth = np.where(labels < 0, rivals, logits[np.arange(samples), labels])
+        return float(weights @ (total - truth) + at @ penalty @ at / 2), np.exp(logits - total[:, None])
 
-    at = np.array([1.0, float(rivals.mean())])
-    for _ in range(200):
-        chances = 0.5 * (1 + np.tanh(0.5 * signs * (design @ at - rivals)))
-        gradient = design.T @ (weights * signs * chances) + penalty * at
-        curvature = (design * (weights * chances * (1 - chances))[:, None]).T @ design + np.diag(penalty + 1e-9)
-        step = np.linalg.solve(curvature, gradient)
-        length, before = 1.0, loss(at)
-        while loss(at - length * step) > before - 1e-4 * length * float(gradient @ step) and length > 1e-8:
+    at = np.repeat([1.0, float(rivals.mean())], rows)
+    loss, shares = evaluate(at)
+    for _ in range(_STEPS):
+        errors = weights[:, None] * (shares - own)
+        gradient = np.concatenate([(errors * design).sum(axis=0), errors.sum(axis=0)]) + penalty @ at
+        step = np.linalg.solve(penalty + _curvature(design, shares, weights), gradient)
+        length, before = 1.0, loss
+        loss, shares = evaluate(at - step)
+        while loss > before - 1e-4 * length * float(gradient @ step) and length > 1e-8:
             length /= 2
+            loss, shares = evaluate(at - length * step)
         at = at - length * step
-        if abs(length * step).max() < 1e-7:
+        if abs(length * step).max() < 1e-6:
             break
-    slope = max(float(at[0]), 0.0) / unit
-    return slope, float(at[1]) - slope * middle
+    slopes = np.maximum(at[:rows], 0) / unit
+    return slopes, at[rows:] - slopes * middle
 
 
-def log_sum_exp(logits: Floats) -> Floats:
-    """The log of the sum of exponentials, N, of logits, N×K."""
-    highest = logits.max(axis=1, keepdims=True)
-    total: Floats = highest[:, 0] + np.log(np.exp(logits - highest).sum(axis=1))
+def _curvature(
+    design: NDArray[np.float64], shares: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The second derivatives of the cross entropy by M scales and M biases, 2M×2M."""
+    weighted, parts = weights[:, None] * shares, np.concatenate([shares * design, shares], axis=1)
+    mixed = np.diag((weighted * design).sum(axis=0))
+    own = np.block([[np.diag((weighted * design**2).sum(axis=0)), mixed], [mixed, np.diag(weighted.sum(axis=0))]])
+    curvature: NDArray[np.float64] = own - parts.T @ (weights[:, None] * parts)
+    return curvature
+
+
+def log_sum_exp(logits: NDArray[Any]) -> NDArray[Any]:
+    """The log of the sum of exponentials, N, of logits, N×K; that of none is -inf."""
+    highest = logits.max(axis=1, keepdims=True, initial=np.finfo(logits.dtype).min)
+    with np.errstate(divide="ignore"):
+        total: NDArray[Any] = highest[:, 0] + np.log(np.exp(logits - highest).sum(axis=1))
     return total

@@ -52,6 +52,16 @@ def test_a_class_without_photos_counts_for_nothing() -> None:
     assert len(found.draw(5, 1.0, 0)) == 10
 
 
+def test_means_of_imagined_classes_have_the_covariance_of_the_means() -> None:
+    features, labels = photos_of(3, 50)
+    found = ClassStatistics.estimate(features, labels, 4)  # one class has no photos
+    expected = np.cov(found.means[:3].T, bias=True)
+    assert found.spread_of_means.T @ found.spread_of_means == pytest.approx(expected, rel=1e-3, abs=1e-3)
+    drawn = found.means_noise(50_000, 0)
+    assert drawn.T @ drawn / 50_000 == pytest.approx(expected, rel=0.05, abs=0.3)
+    assert drawn.mean(axis=0) == pytest.approx(np.zeros(6), abs=0.1)
+
+
 def test_drawn_features_have_the_means_and_the_covariance() -> None:
     features, labels = photos_of(3, 50)
     found = ClassStatistics.estimate(features, labels, 3)

@@ -5,11 +5,18 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from scipy.special import log_softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 
 from twincar.models.class_statistics import ClassStatistics
-from twincar.models.taught_rows import NewClass, Whitening, fit_rows, fit_scale_and_bias, log_sum_exp
+from twincar.models.taught_rows import (
+    NewClass,
+    Whitening,
+    add_classes,
+    fit_scales_and_biases,
+    log_sum_exp,
+)
 
 CLASSES, FEATURES = 8, 12
 MEANS = np.random.default_rng(0).normal(0, 1, (CLASSES + 2, FEATURES))
@@ -62,44 +69,52 @@ def test_the_direction_is_that_of_ridge_regression(known: Any, statistics: Class
     assert np.corrcoef(ridge, ours)[0, 1] > 0.999
 
 
-def test_scale_and_bias_are_those_of_scipy() -> None:
+def test_scales_and_biases_are_those_of_scipy() -> None:
+    """Two new classes of eight samples each, and 300 samples of known ones, which weigh as much as twenty classes.
+
+    Half the squared differences of the scales from their mean are added, in units of the scores' deviation.
+    """
     random = np.random.default_rng(3)
-    others = (random.normal(-1, 1, 300), random.normal(2, 0.5, 300), 20.0)
-    own = (random.normal(2, 1, 8), random.normal(0, 0.5, 8), 1.0)
+    labels = np.repeat([-1, 0, 1], [300, 8, 8])
+    scores = random.normal(-1, 1, (316, 2)) + 2.5 * (labels[:, None] == [0, 1])
+    rivals, weights = random.normal(2, 0.5, 316) - 2 * (labels >= 0), np.repeat([20 / 300, 1 / 8, 1 / 8], [300, 8, 8])
 
     def loss(at: Any) -> float:
-        of_others = others[2] * np.logaddexp(0, at[0] * others[0] + at[1] - others[1]).mean()
-        return float(of_others + np.logaddexp(0, -(at[0] * own[0] + at[1] - own[1])).mean())
+        logits = np.concatenate([rivals[:, None], at[:2] * scores + at[2:]], axis=1)
+        apart = scores.std(axis=0).mean() * (at[:2] - at[:2].mean())
+        return float((apart**2).sum() / 2 - (weights * log_softmax(logits, axis=1)[np.arange(316), labels + 1]).sum())
 
-    best = minimize(loss, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-10}).x
-    assert fit_scale_and_bias(others, own) == pytest.approx(best, abs=2e-3)  # type: ignore[arg-type]
+    best = minimize(
+        loss, [1.0, 1.0, 0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-11, "maxiter": 5000}
+    ).x
+    found = fit_scales_and_biases(scores, rivals, labels, weights)
+    assert np.concatenate(found) == pytest.approx(best, abs=2e-3)
 
 
 def test_separable_scores_and_inverted_ones_have_a_finite_scale() -> None:
-    rivals = np.zeros(4, np.float32)
-    low, high = np.array([-2, -1.5, -1.8, -2.2], np.float32), np.array([2, 1.5, 1.8, 2.2], np.float32)
-    slope, offset = fit_scale_and_bias((low, rivals, 1.0), (high, rivals, 1.0))
+    scores = np.array([-2, -1.5, -1.8, -2.2, 2, 1.5, 1.8, 2.2])[:, None]
+    rivals, labels, weights = np.zeros(8), np.repeat([-1, 0], 4), np.full(8, 0.25)
+    (slope,), (offset,) = fit_scales_and_biases(scores, rivals, labels, weights)
     assert 1 < slope < 1e3
     assert abs(offset) < slope
-    assert fit_scale_and_bias((high, rivals, 1.0), (low, rivals, 1.0))[0] == 0
+    assert fit_scales_and_biases(-scores, rivals, labels, weights)[0] == 0
 
 
 def test_new_classes_are_named_and_the_known_ones_stay(statistics: ClassStatistics, head: Any) -> None:
     new = [NewClass(photos(CLASSES + number, 5, 80 + number)) for number in range(2)]
-    rows = fit_rows(new, *head, statistics, 1.0)
-    weight = np.concatenate([head[0], *(row.weight[None] for row in rows)])
-    bias = np.concatenate([head[1], np.array([row.bias for row in rows], np.float32)])
+    taught = add_classes(new, *head, statistics, 1.0)
     for label in range(CLASSES + 2):
-        found = (photos(label, 200, 100 + label) @ weight.T + bias).argmax(axis=1)
+        found = (photos(label, 200, 100 + label) @ taught.weight.T + taught.bias).argmax(axis=1)
         assert (found == label).mean() > 0.9, label
-    assert all(row.named == 1 for row in rows)
+    assert all(row.named == 1 for row in taught.rows)
+    assert taught.statistics.counts[-2:].tolist() == [5, 5]
 
 
 def test_the_temperature_scales_the_row(statistics: ClassStatistics, head: Any) -> None:
     """Logits and temperature twice as large are the same model."""
     new = [NewClass(photos(CLASSES, 5, 80))]
-    (row,) = fit_rows(new, *head, statistics, 1.0)
-    (twice,) = fit_rows(new, 2 * head[0], 2 * head[1], statistics, 2.0)
+    (row,) = add_classes(new, *head, statistics, 1.0).rows
+    (twice,) = add_classes(new, 2 * head[0], 2 * head[1], statistics, 2.0).rows
     assert twice.weight == pytest.approx(2 * row.weight, rel=1e-3, abs=1e-5)
     assert twice.bias == pytest.approx(2 * row.bias, rel=1e-3)
 
@@ -114,7 +129,7 @@ def test_photos_taught_in_two_parts_have_the_mean_of_all() -> None:
 
 
 def test_one_photo_is_enough_for_a_row(statistics: ClassStatistics, head: Any) -> None:
-    (row,) = fit_rows([NewClass(photos(CLASSES, 1, 80))], *head, statistics, 1.0)
+    (row,) = add_classes([NewClass(photos(CLASSES, 1, 80))], *head, statistics, 1.0).rows
     assert row.named is None
     found = photos(CLASSES, 200, 100)
     assert ((found @ row.weight + row.bias) > (found @ head[0].T + head[1]).max(axis=1)).mean() > 0.5
@@ -123,3 +138,4 @@ def test_one_photo_is_enough_for_a_row(statistics: ClassStatistics, head: Any) -
 def test_log_sum_exp_does_not_overflow() -> None:
     logits = np.array([[1000.0, 1000.0]], np.float32)
     assert log_sum_exp(logits) == pytest.approx([1000 + np.log(2)])
+    assert log_sum_exp(np.full((1, 2), -np.inf)).tolist() == [-np.inf]
