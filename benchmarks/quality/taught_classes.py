@@ -84,7 +84,7 @@ class Material:
         """The number of classes that the model knows: the index of the first other one."""
         return len(self.layer.bias)
 
-    def draw(self, count: int, draw: int, classes: Sequence[int]) -> Photos:
+    def draw(self, count: int, draw: int, classes: Labels) -> Photos:
         """At most `count` photos of each of these classes; those of fewer photos are among those of more."""
         random, chosen = np.random.default_rng(draw), []
         for label in range(self.first, len(self.classes)):
@@ -145,7 +145,7 @@ class Rejections:
         as_taught = accepted_after & (after.argmax(axis=1) >= first)
         shares = [1 - accepted[known].mean(), 1 - accepted_after[known].mean()]
         shares += [found[group].mean() for group in (own, unknown) for found in (accepted, accepted_after)]
-        return cls(*map(float, shares), float(as_taught[unknown].mean()))
+        return cls(*map(float, [*shares, as_taught[unknown].mean()]))
 
 
 def by_teaching(material: Material, taught: Photos) -> tuple[Labels, Floats]:

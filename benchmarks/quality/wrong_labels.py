@@ -71,7 +71,7 @@ def most_likely_other(found: Predictions, chosen: NDArray[np.int64], _: np.rando
     """The class that the model finds the most likely of the others."""
     others = found.probabilities[chosen].copy()
     others[np.arange(len(chosen)), found.labels[chosen]] = -1
-    return others.argmax(axis=1)
+    return np.asarray(others.argmax(axis=1), np.int64)
 
 
 KINDS: dict[str, Wrong] = {"any other class": any_other, "the most likely other class": most_likely_other}

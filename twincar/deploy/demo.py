@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -226,13 +226,13 @@ def _car_answer(classifier: Classifier, photo: Image.Image, crop: PreparedCrop) 
     first = classifier.explain_crop(crop)
     prediction = first.prediction
     if not crop.crop.is_car:
-        return _Answer(**_wording(prediction, classifier))
+        return _wording(prediction, classifier)
     near = [candidate for candidate in prediction.topk[1:2] if candidate.probability >= _LOOK_ALIKE]
     others = [classifier.explain_crop(crop, target=candidate.name) for candidate in near]
     shown = crop.crop.cut(photo)
     seen = crop.crop.within(first.visible_box)
-    return _Answer(
-        **_wording(prediction, classifier),
+    return replace(
+        _wording(prediction, classifier),
         box=_shares(crop.crop.box, photo),
         prediction=prediction,
         facts=_facts(prediction),
@@ -248,35 +248,35 @@ def _shares(box: Box | None, photo: Image.Image) -> dict[str, float]:
     return {"left": left * x, "top": top * y, "width": (right - left) * x, "height": (bottom - top) * y}
 
 
-def _wording(prediction: Prediction, classifier: Classifier) -> dict[str, str]:
+def _wording(prediction: Prediction, classifier: Classifier) -> _Answer:
     """State, chip, headline and text of an answer."""
     answer = prediction.answer
     if prediction.reason is Reason.NO_CAR:
         text = "Try another photo, or cut this one to the car."
-        return {"state": "unknown", "chip": "No answer", "headline": "No car found", "text": text}
+        return _Answer("unknown", "No answer", "No car found", text)
     if prediction.reason is Reason.TOO_SMALL:
         text = (
             f"A car must be at least {classifier.spec.preprocessing.least_side} pixels high and wide for this model: "
             "take a closer or a larger photo. Below is what it would have answered."
         )
-        return {"state": "unknown", "chip": "No answer", "headline": "Too small", "text": text}
+        return _Answer("unknown", "No answer", "Too small", text)
     if prediction.reason is Reason.UNKNOWN_CAR:
         text = (
             f"It looks less like a car that this model knows than {1 - classifier.false_rejection:.0%} of the "
             "validation photos. Below is what the model would have answered."
         )
-        return {"state": "unknown", "chip": "No answer", "headline": "Unknown car", "text": text}
+        return _Answer("unknown", "No answer", "Unknown car", text)
     if prediction.reason is Reason.NOT_CALIBRATED:
         text = "The probabilities of this model are not reliable. The most likely cars are below."
-        return {"state": "unsure", "chip": "Not sure", "headline": "This model is not calibrated", "text": text}
+        return _Answer("unsure", "Not sure", "This model is not calibrated", text)
     if answer is None:
         text = f"No make, model or body is {classifier.min_confidence:.0%} probable. The most likely cars are below."
-        return {"state": "unsure", "chip": "Not sure", "headline": "Not sure which car this is", "text": text}
+        return _Answer("unsure", "Not sure", "Not sure which car this is", text)
     sure = f"{percent(answer.probability)} sure"
     if answer.level not in _STILL_OPEN:
-        return {"state": "sure", "chip": sure, "headline": answer.name, "text": ""}
+        return _Answer("sure", sure, answer.name, "")
     text = f"{_STILL_OPEN[answer.level].capitalize()} is open: {_any_of(answer.alternatives)}."
-    return {"state": "partly", "chip": f"{sure} of {answer.level}", "headline": answer.name, "text": text}
+    return _Answer("partly", f"{sure} of {answer.level}", answer.name, text)
 
 
 def _refusal_page(error: PhotoError) -> str:
