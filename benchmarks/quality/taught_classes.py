@@ -197,7 +197,7 @@ WAYS: dict[str, Callable[[Material, Photos], tuple[Labels, Floats | None]]] = {
 
 def accuracy_section(material: Material, counts: Sequence[int], draws: int, trained_on_all: Scores | None) -> Section:
     """The table of accuracies: each row the mean of the draws, and their standard deviation."""
-    others, test = range(material.first, len(material.classes)), material.test
+    others, test = np.arange(material.first, len(material.classes)), material.test
     known = test.of(test.labels < material.first)
     before = float((logits_of(known.features, material.layer).argmax(axis=1) == known.labels).mean())
     rows, refused = [["before teaching", "0", "", f"{before:.1%}", "", "", ""]], []
