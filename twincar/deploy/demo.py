@@ -253,30 +253,30 @@ def _wording(prediction: Prediction, classifier: Classifier) -> _Answer:
     answer = prediction.answer
     if prediction.reason is Reason.NO_CAR:
         text = "Try another photo, or cut this one to the car."
-        return _Answer("unknown", "No answer", "No car found", text)
+        return _Answer(state="unknown", chip="No answer", headline="No car found", text=text)
     if prediction.reason is Reason.TOO_SMALL:
         text = (
             f"A car must be at least {classifier.spec.preprocessing.least_side} pixels high and wide for this model: "
             "take a closer or a larger photo. Below is what it would have answered."
         )
-        return _Answer("unknown", "No answer", "Too small", text)
+        return _Answer(state="unknown", chip="No answer", headline="Too small", text=text)
     if prediction.reason is Reason.UNKNOWN_CAR:
         text = (
             f"It looks less like a car that this model knows than {1 - classifier.false_rejection:.0%} of the "
             "validation photos. Below is what the model would have answered."
         )
-        return _Answer("unknown", "No answer", "Unknown car", text)
+        return _Answer(state="unknown", chip="No answer", headline="Unknown car", text=text)
     if prediction.reason is Reason.NOT_CALIBRATED:
         text = "The probabilities of this model are not reliable. The most likely cars are below."
-        return _Answer("unsure", "Not sure", "This model is not calibrated", text)
+        return _Answer(state="unsure", chip="Not sure", headline="This model is not calibrated", text=text)
     if answer is None:
         text = f"No make, model or body is {classifier.min_confidence:.0%} probable. The most likely cars are below."
-        return _Answer("unsure", "Not sure", "Not sure which car this is", text)
+        return _Answer(state="unsure", chip="Not sure", headline="Not sure which car this is", text=text)
     sure = f"{percent(answer.probability)} sure"
     if answer.level not in _STILL_OPEN:
-        return _Answer("sure", sure, answer.name, "")
+        return _Answer(state="sure", chip=sure, headline=answer.name, text="")
     text = f"{_STILL_OPEN[answer.level].capitalize()} is open: {_any_of(answer.alternatives)}."
-    return _Answer("partly", f"{sure} of {answer.level}", answer.name, text)
+    return _Answer(state="partly", chip=f"{sure} of {answer.level}", headline=answer.name, text=text)
 
 
 def _refusal_page(error: PhotoError) -> str:
