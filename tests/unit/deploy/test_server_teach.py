@@ -236,7 +236,7 @@ def test_a_failure_leaves_the_model_as_it_was(
     refused(teach(client, tmp_path, "A\x07B"), 422, "control characters")
     refused(teach(client, tmp_path, " "), 422, "to have a name")
     with monkeypatch.context() as patch:
-        patch.setattr("twincar.inference.teach.fit_rows", lambda *_: 1 / 0)
+        patch.setattr("twincar.inference.teach.add_classes", lambda *_: 1 / 0)
         refused(teach(client, tmp_path), 500, "its log")
     assert described(client) == before
     assert teach(client, tmp_path).status_code == 200  # and the turn was given back each time
