@@ -47,7 +47,7 @@ from twincar.models.taught_rows import FEW, NewClass, Whitening, add_classes
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-_STRENGTH = 0.01  # of the linear probe: the inverse of its penalty, chosen on validation photos
+_STRENGTH = 0.01  # of the linear probe: the inverse of its penalty; not tuned
 _ITERATIONS = 100  # of the linear probe
 _BLOCK = 1024  # photos that are compared with all others at once
 

@@ -7,8 +7,9 @@ was trained; each other FOLDER has half of the photos of one car that the model 
 the mean of twenty draws of the photos to teach by. Features are computed once if they have a folder.
 
     imprinting   the mean of the photos, from the center (Qi et al., 2018)
-    LDA          times the inverse of the shared covariance, with a ridge (Mensink et al., 2013; Hayes and Kanan, 2020)
-    ridge        times the inverse of it and of the covariance of the class means: what `teach` does
+    LDA          times the inverse of the shared covariance, with a ridge (Mensink et al., 2013; Hayes and Kanan, 2020):
+                 what `teach` does
+    ridge        times the inverse of it and of the covariance of the class means
 
 Scale and bias are fitted alike for all three.
 """

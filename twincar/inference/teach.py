@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-_FEW_NAMED = {1: "six in ten", 2: "seven in ten"}
+_FEW_NAMED = {1: "seven in ten", 2: "eight in ten"}
 """The share of other photos of a car that is named after so few photos, as `benchmarks.quality.teaching` found it."""
 
 

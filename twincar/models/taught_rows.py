@@ -1,18 +1,18 @@
 """Fit rows of a classification head for new classes, from a few photos and the statistics of the known classes.
 
-The direction of a row is that of ridge regression on the known classes, whose photos are replaced by their statistics:
+The direction of a row is that of linear discriminant analysis (Mensink et al., 2013; Hayes and Kanan, 2020), with the
+statistics of the known classes in place of their photos:
 
-    d = (F'F + diag(d) + vI + B)⁻¹ (m - c)
+    d = (F'F + diag(d) + vI)⁻¹ (m - c)
 
-with the shared covariance, its mean variance v as the ridge, the covariance B of the class means, the mean m of the new
-photos and the center c. Without B it is linear discriminant analysis (Mensink et al., 2013; Hayes and Kanan, 2020); the
-mean alone is weight imprinting (Qi et al., 2018, https://arxiv.org/abs/1712.07136). `benchmarks.quality.teaching`
-compares them.
+with the shared covariance, its mean variance v as a ridge, the mean m of the new photos and the center c. With the
+covariance of the class means added it is ridge regression; the mean alone is weight imprinting (Qi et al., 2018,
+https://arxiv.org/abs/1712.07136). `benchmarks.quality.teaching` compares them.
 
-Scale and bias of the row, a and b, are two numbers, fitted as in Platt (1999) against the rows that are there; the log
-of the sum of the exponentials of their logits is e(x). The logistic loss of a·d'(x - c) + b - e(x) is minimised over
-features of the known classes, drawn from their statistics, and over each new photo with the direction of the others
-(leave-one-out). Each class has the same weight, so K known ones count K times as much as the new one. All is at the
+Scale and bias of each row, a and b, are fitted together as in Platt (1999) against the rows that are there; the log of
+the sum of the exponentials of their logits is e(x). The logistic loss of a·d'(x - c) + b - e(x) is minimised over
+features of the known classes, drawn from their statistics, and over each new photo with the direction of the others of
+its class (leave-one-out). Each class has the same weight. All is at the
 calibrated temperature, so that probabilities stay calibrated. The rows of the known classes are not changed.
 
 Shapes: N photos, K classes, C penultimate features.
@@ -40,7 +40,6 @@ _DRAWN = 4  # features drawn for each known class
 _KNOWN_SPREAD = 2.0  # of these, times the covariance: the worst photos of a class are farther away than a Gaussian's
 _NEW_SPREAD = 3.0  # of a new class, times the covariance: the network was not trained to hold it together
 _IMAGINED = 32  # photos of a class that has too few
-_BETWEEN = 1.0  # of the covariance of the class means; 0 is linear discriminant analysis
 _STEPS = 200  # most steps of the minimisation; it takes about twenty
 _ALIKE = 1.0  # penalty of half the squared difference of a scale from the mean scale
 _PENALTY = 1e-6  # of the squared scale, so that separable scores have a finite one
@@ -103,10 +102,10 @@ class FittedRow:
 
 
 class Whitening:
-    """Multiplies by the inverse of the covariance within and between the known classes, and a ridge."""
+    """Multiplies by the inverse of the covariance within the known classes, and a ridge."""
 
-    def __init__(self, statistics: ClassStatistics, between: float = _BETWEEN) -> None:
-        """`between` is the factor of the covariance of the class means."""
+    def __init__(self, statistics: ClassStatistics, between: float = 0.0) -> None:
+        """`between` is the factor of the covariance of the class means; with 1 it is ridge regression."""
         rows = np.concatenate([statistics.factor, np.float32(np.sqrt(between)) * statistics.spread_of_means])
         # Woodbury: the inverse of diag(D) + U'U needs that of a matrix of the number of rows of U only.
         self._diagonal = statistics.diagonal + np.float32(max(statistics.within, 1e-12))
@@ -148,7 +147,7 @@ def add_classes(
         bias: their biases, K.
         statistics: of the classes of these rows, K.
         temperature: of the calibration.
-        directions: gives the directions of rows, by default those of ridge regression.
+        directions: gives the directions of rows, by default those of linear discriminant analysis.
     """
     scale = np.float32(temperature)
     rows = [

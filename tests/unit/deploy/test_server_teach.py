@@ -274,7 +274,7 @@ def test_options_and_limits_of_a_request(classifier: HeldClassifier, tmp_path: P
         refused(post(photos(tmp_path, *SHADES[:4]), name=NAME), 413, "at most 3 photos")
         refused(client.post("/v1/teach?name=A", files=sent), 422, "in the address")
         refused(client.post("/v1/teach", json={"name": NAME, "photos": ["http://x/y"]}), 422, "nothing is fetched")
-        assert post(name=NAME).json()["warning"].startswith(f"{NAME} has 2 photos only: expect about seven in ten")
+        assert post(name=NAME).json()["warning"].startswith(f"{NAME} has 2 photos only: expect about eight in ten")
     with ask(classifier, photo_pixels=1_000) as client:
         refused(teach(client, tmp_path), 413, "megapixels")
 

@@ -176,7 +176,7 @@ def test_few_photos_are_allowed_with_a_warning(
 ) -> None:
     with caplog.at_level(logging.WARNING, "twincar"):
         teach(classifier, {NAME: yellow[:2]}, out=tmp_path / "new.onnx")
-    assert "2 photos only: expect about seven in ten" in caplog.text
+    assert "2 photos only: expect about eight in ten" in caplog.text
     assert name_of(Classifier.load(tmp_path / "new.onnx"), (245, 245, 5)) == NAME
 
 

@@ -44,19 +44,23 @@ def head(known: Any) -> tuple[Any, Any]:
     return fitted.coef_.astype(np.float32), fitted.intercept_.astype(np.float32)
 
 
-def test_whitening_multiplies_by_the_inverse_of_the_whole_matrix(statistics: ClassStatistics) -> None:
+@pytest.mark.parametrize("between", [0.0, 1.0])
+def test_whitening_multiplies_by_the_inverse_of_the_whole_matrix(statistics: ClassStatistics, between: float) -> None:
     differences = statistics.means - statistics.center
     total = (
         statistics.factor.T @ statistics.factor
         + np.diag(statistics.diagonal)
         + statistics.within * np.eye(FEATURES)
-        + differences.T @ differences / CLASSES
+        + between * differences.T @ differences / CLASSES
     )
     features = photos(0, 3, 50)
-    assert Whitening(statistics)(features) == pytest.approx(features @ np.linalg.inv(total), rel=1e-3, abs=1e-4)
+    expected = features @ np.linalg.inv(total)
+    assert Whitening(statistics, between)(features) == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
-def test_the_direction_is_that_of_ridge_regression(known: Any, statistics: ClassStatistics) -> None:
+def test_with_the_means_the_direction_is_that_of_ridge_regression(
+    known: Any, statistics: ClassStatistics
+) -> None:
     """Of the indicator of the new class, where it is rare: the photos of the known classes weigh infinitely more."""
     features, _ = known
     new = photos(CLASSES, 3, 70)
@@ -65,7 +69,7 @@ def test_the_direction_is_that_of_ridge_regression(known: Any, statistics: Class
     weights = np.repeat([1.0, 1e-6], [len(features), len(new)])
     penalty = statistics.within * len(features)
     ridge = Ridge(alpha=penalty, fit_intercept=False).fit(centered, target, sample_weight=weights).coef_
-    ours = Whitening(statistics)((new.mean(axis=0) - statistics.center)[None])[0]
+    ours = Whitening(statistics, 1.0)((new.mean(axis=0) - statistics.center)[None])[0]
     assert np.corrcoef(ridge, ours)[0, 1] > 0.999
 
 
