@@ -58,9 +58,7 @@ def test_whitening_multiplies_by_the_inverse_of_the_whole_matrix(statistics: Cla
     assert Whitening(statistics, between)(features) == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
-def test_with_the_means_the_direction_is_that_of_ridge_regression(
-    known: Any, statistics: ClassStatistics
-) -> None:
+def test_with_the_means_the_direction_is_that_of_ridge_regression(known: Any, statistics: ClassStatistics) -> None:
     """Of the indicator of the new class, where it is rare: the photos of the known classes weigh infinitely more."""
     features, _ = known
     new = photos(CLASSES, 3, 70)
