@@ -106,7 +106,7 @@ def test_another_start_makes_another_data_set(tmp_path: Path) -> None:
     path = write_table(tmp_path, text, *names)
     assert prepare(str(path), tmp_path / "one", PrepareOptions(labels_from=1)).classes.names == ("A", "B")
     assert prepare(str(path), tmp_path / "zero", PrepareOptions(labels_from=0)).classes.names == ("B", "C")
-    with pytest.raises(UsageError, match="labels_from 1, not 0"):
+    with pytest.raises(UsageError, match="--labels-from 1, not 0"):
         prepare(str(path), tmp_path / "one", PrepareOptions(labels_from=0))
 
 
