@@ -191,7 +191,7 @@ NEEDS = {
     "report": (["run"], "train"),
     "export": (["run"], "train"),
     "predict": (["--model", "run", "car.jpg"], "train"),
-    "index": (["folder", "--out", "cars.parquet"], "cluster"),
+    "index": (["folder", "--out", "cars.parquet"], "pyarrow>=18"),
     "similar": (["run", "car.jpg", "--among", "folder"], "train"),
     "teach": (["model.onnx", "car.jpg", "--name", "car", "--out", "cars.onnx"], "teach"),
     "serve": (["model.onnx"], "serve"),
@@ -199,7 +199,7 @@ NEEDS = {
     "push": (["run", "me/cars"], "train"),
     "info": ([], ""),
 }
-"""Of each verb, what it is called with, and the extra it needs; pull needs a hub only."""
+"""Of each verb, what it is called with, and the extra or the package it needs; pull needs a hub only."""
 
 
 def test_a_verb_without_its_extra_says_which_to_install(installed: Installed, extra_modules: list[str]) -> None:
@@ -221,7 +221,8 @@ def test_a_verb_without_its_extra_says_which_to_install(installed: Installed, ex
         extra = NEEDS[verb][1]
         assert exit_code == (1 if extra else 0), (verb, said)
         assert said.count("\n") == (1 if extra else 0), said
-        assert not extra or f"pip install 'twincar[{extra}]'" in said
+        what = extra if ">=" in extra else f"twincar[{extra}]"
+        assert not extra or f"pip install '{what}'" in said
 
 
 def test_a_typed_program_of_a_user_passes_mypy_strict(installed: Installed, tmp_path: Path) -> None:

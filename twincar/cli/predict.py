@@ -83,7 +83,6 @@ ClusterOption = Annotated[
         "address on this machine, a process a core.",
     ),
 ]
-_MODEL_SUFFIXES = (".onnx", ".safetensors", ".pth", ".pt")
 _TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".parquet")
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print one JSON object a line; with --out one in all.")]
 
@@ -142,7 +141,6 @@ def predict(
     if not images:
         typer.echo(how_to_predict(), err=True)
         raise typer.Exit(UsageError.exit_code)
-    _check_images(images)
     if out is not None:
         _check_batch(out, images, {"--csv": as_csv, "--draw": draw, "--classes": classes, "--backbone": backbone})
     if draw is not None and images == ["-"]:
@@ -175,14 +173,6 @@ def predict(
         failed = _print_predictions(predictions, top_k, as_json=as_json, as_csv=as_csv)
     if failed:
         raise typer.Exit(1)
-
-
-def _check_images(images: list[str]) -> None:
-    """Raise an error for a run or the file of a model: otherwise the figures of the run would be named."""
-    for image in images:
-        path = Path(image)
-        if (path / "best.safetensors").is_file() or (path.suffix in _MODEL_SUFFIXES and path.is_file()):
-            raise UsageError(f"Expected photos, but {image} is a model. Name it by an option: --model {image}")
 
 
 def _classifier(model: str, options: PredictOptions, class_file: Path | None, backbone: str) -> Classifier:

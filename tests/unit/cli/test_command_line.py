@@ -264,12 +264,6 @@ def test_predict_names_each_car_of_a_photo(tmp_path: Path) -> None:
     assert "no such file" in refused(2, "predict", street, "--model", model, "--detector", tmp_path / "gone.onnx")
 
 
-def test_a_model_in_the_place_of_a_photo_is_refused(small_run: Path, tmp_path: Path) -> None:
-    """Otherwise the figures of the run would be named, and by another model."""
-    for model in (small_run, write_model(tmp_path / "colours.onnx")):
-        assert f"Expected photos, but {model} is a model" in refused(2, "predict", model, "car.jpg")
-
-
 def test_a_photo_in_the_place_of_a_verb_gets_the_command(tmp_path: Path) -> None:
     draw_car(0, 0).save(tmp_path / "my car.jpg")
     assert f"twincar predict '{tmp_path}/my car.jpg'" in refused(2, tmp_path / "my car.jpg")
