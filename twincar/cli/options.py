@@ -128,7 +128,7 @@ class Command(TyperCommand):
 
     def _check_values(self, arguments: Sequence[str]) -> None:
         """Refuse '--draw --csv', which would draw into a folder called '--csv'."""
-        options = {name for option in self.params for name in (*option.opts, *option.secondary_opts)}
+        options = {name for option in self.params for name in (*option.opts, *option.secondary_opts) if name[0] == "-"}
         valued = {name for option in self.params if not getattr(option, "is_flag", True) for name in option.opts}
         for name, value in pairwise(takewhile(lambda argument: argument != "--", arguments)):
             if name.startswith("-") and name in valued and (value.startswith("--") or value in options):

@@ -42,11 +42,10 @@ _SYSTEM_NAMES = frozenset(
     }
 )  # fmt: skip
 _DEEPEST = 32
-_PACKAGES = {
+_PACKAGES = {  # of kinds of addresses, what fsspec needs, for pip
     "http": "aiohttp requests", "https": "aiohttp requests", "s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs",
     "abfs": "adlfs", "sftp": "paramiko", "ssh": "paramiko", "smb": "smbprotocol",
 }  # fmt: skip
-"""What fsspec needs for some kinds of addresses, for pip."""
 _RUN_FILES = ("best.safetensors", "last.ckpt", LOCK)  # of which a run folder has at least one
 _OPENVINO_FILES = ("model.xml", "model.bin")
 
