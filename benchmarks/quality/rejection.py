@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -111,8 +111,7 @@ class ClassDistance:
     def __init__(self, statistics: ClassStatistics) -> None:
         center = statistics.center
         self._center, self._means = center, statistics.means[statistics.known] - center
-        alone = replace(statistics, means=center[None], counts=np.array([1]))  # without a covariance of the means
-        self._within, self._total = Whitening(alone), Whitening(statistics)
+        self._within, self._total = Whitening(statistics), Whitening(statistics, 1.0)
 
     def nearest(self, features: Floats) -> Floats:
         """To the nearest class mean, N."""
