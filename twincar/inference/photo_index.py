@@ -49,7 +49,6 @@ _FAILURES, _NO_CAR = b"twincar.failures", b"twincar.no_car"
 _LARGEST = 127
 PLACE_COLUMNS = ("photo", "car", "car_count", *BOX_COLUMNS)
 """The columns that say which car a row is."""
-CODE_COLUMNS = ("code", "scale")
 
 
 @dataclass(frozen=True)
