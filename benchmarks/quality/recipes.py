@@ -7,7 +7,8 @@ FILE has the initial weights of `--backbone`, tf_efficientnet_lite0 by default. 
 own input size.
 
 Each number of minutes is a training of its own, whose schedule ends there; warm-ups keep their share of it. A short
-trial measures the speed of each recipe first. Only training counts, neither the validation after each epoch nor the
+trial measures the speed of each recipe first, and the minutes are counted by it: only the trials need a machine that
+does nothing else. Only training counts, neither the validation after each epoch nor the
 start; in every recipe the best epoch on the validation photos is the one that is reported. All recipes run in one
 process, with TwinCar's settings of the allocator. On a machine with a GPU set CUDA_VISIBLE_DEVICES to nothing, because
 timm's and torchvision's recipes compute on the CPU.
@@ -44,7 +45,7 @@ from twincar.training.module import TrainingModule
 
 OURS = ("lite", "published", "best")
 USUAL = {"timm": timm_recipe, "torchvision": torchvision_recipe}
-_TRIAL = 1024  # photos on which the speed of a recipe is measured
+_TRIAL = 2048  # photos on which the speed of a recipe is measured
 
 
 @dataclass(frozen=True)
@@ -135,13 +136,13 @@ def compare(start: Start, names: Sequence[str], minutes: Sequence[float], out: P
     data = PreparedData.open(start.data)
     out.mkdir(parents=True, exist_ok=True)
     _claim(out, {**asdict(start), "data": str(start.data.resolve()), "sha256": data.manifest["sha256"]})
+    recipes = [Recipe.of(name, start, data) for name in names]
+    trials = [_remembered(out / f"{recipe.name}-trial.json", partial(recipe.measure, _TRIAL, 0)) for recipe in recipes]
     cells = []
-    for name in names:
-        recipe = Recipe.of(name, start, data)
-        cell = _remembered(out / f"{name}-trial.json", partial(recipe.measure, _TRIAL, 0))
-        for budget in sorted(minutes):
-            photos = budget * 60 * cell.photos_per_second
-            cell = _remembered(out / f"{name}-{budget:g}.json", partial(recipe.measure, photos, budget))
+    for budget in sorted(minutes):
+        for recipe, trial in zip(recipes, trials, strict=True):
+            photos = budget * 60 * trial.photos_per_second
+            cell = _remembered(out / f"{recipe.name}-{budget:g}.json", partial(recipe.measure, photos, budget))
             print(cell, file=sys.stderr, flush=True)
             cells.append(cell)
     return cells
