@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
-import os
 import signal
 import socket
 import time
@@ -25,6 +25,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from twincar.core.errors import UsageError
 from twincar.core.portable import POSIX
+from twincar.core.wording import counted
 from twincar.deploy.loopback import LoopbackHosts, is_loopback
 from twincar.deploy.server.app import create_app
 from twincar.deploy.server.limits import RETRY, Limits
@@ -40,8 +41,6 @@ _HEAD_BYTES = 16 * 1024  # of a request's line and headers
 _HEAD_SECONDS = 10.0  # for them to arrive, and for the rest of a refused request
 _READING_SECONDS = 30.0  # for a client to read its response
 _CONNECTIONS = 512  # at one time
-_INTERRUPTED = 130  # exit code after Ctrl-C
-_FINISHED = "Stopped; every request in progress was finished."
 _NO_LOGIN = "There is no login: whoever reaches port %d of this machine can use it. --api-key-file FILE requires a key."
 
 
@@ -137,21 +136,42 @@ class DrainingServer(uvicorn.Server):
         self._grace_period = grace_period
         self._on_drain = on_drain
         self._stop_at: float | None = None
+        self._cut_off = 0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain on SIGTERM; on Ctrl-C finish the requests in progress, and at the second one end without them."""
-        if sig != signal.SIGTERM and self.should_exit:
-            logger.warning("Stopped; requests in progress were not finished.")
-            os._exit(_INTERRUPTED)  # to cancel them would log a traceback each
+        """Drain on SIGTERM. On Ctrl-C finish the requests in progress; on a second one end them."""
         if sig != signal.SIGTERM:
-            logger.info("Stopping: requests in progress are finished first; Ctrl-C again does not wait for them.")
-            super().handle_exit(sig, frame)
+            again = self.should_exit
+            # Not from here: the signal may have come while a line of the log was written.
+            asyncio.get_running_loop().call_soon_threadsafe(self._abort if again else self._tell_stopping)
+            if not again:
+                super().handle_exit(sig, frame)
         elif self._stop_at is not None:
             self._stop_at = 0.0
         else:
             self._stop_at = time.monotonic() + self._grace_period
             self._on_drain()
             self.config.encoded_headers.append((b"connection", b"close"))  # so that clients reconnect elsewhere
+
+    def _tell_stopping(self) -> None:
+        if count := len(self.server_state.tasks):
+            progress = f"{counted(count, 'request')} in progress"
+            logger.info("Stopping; %s will be finished first. Ctrl-C again ends the server at once.", progress)
+
+    def _abort(self) -> None:
+        """End the requests in progress; what follows is the same as if they had ended by themselves."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it would print where each of them was
+        self._cut_off += len(self.server_state.tasks)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        for task in self.server_state.tasks:
+            task.cancel()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish, and say what became of the requests in progress."""
+        await super().shutdown(sockets)
+        cut_off = f"{counted(self._cut_off, 'request')} in progress cut off"
+        logger.info("Stopped; %s.", cut_off if self._cut_off else "every request in progress was finished")
 
     async def on_tick(self, counter: int) -> bool:
         """Check, ten times a second, whether to stop."""
@@ -179,7 +199,8 @@ def serve(
 
     Raises:
         UsageError: the address or port is not available, or the model is to be taught and cannot be.
-        KeyboardInterrupt: after Ctrl-C, once all requests are finished; after SIGTERM it returns.
+        KeyboardInterrupt: after Ctrl-C, once all requests are finished, or ended by a second one; after SIGTERM it
+            returns.
     """
     settings = settings or HttpSettings()
     limits = Limits()
@@ -194,18 +215,19 @@ def serve(
     before = signal.signal(signal.SIGTERM, http_server.handle_exit)  # before clients can connect
     try:
         with _listen(host, port) as bound:
-            where = f"[{host}]" if ":" in host else host
             address, actual_port = bound.getsockname()[:2]
-            logger.info("Serving %s at http://%s:%d%s (Ctrl-C stops it)", name, where, actual_port, settings.root_path)
-            if not settings.api_key and not ip_address(address.partition("%")[0]).is_loopback:
+            listens = ip_address(address.partition("%")[0])
+            where = f"[{host}]" if ":" in host else host
+            if listens.is_unspecified:  # no address that a browser can open
+                where = "localhost"
+            also = ", and at every other address of this computer" if listens.is_unspecified else ""
+            url = f"http://{where}:{actual_port}{settings.root_path}"
+            logger.info("Serving %s at %s%s (Ctrl-C stops it)", name, url, also)
+            if not settings.api_key and not listens.is_loopback:
                 logger.warning(_NO_LOGIN, actual_port)
             http_server.run([bound])
-    except KeyboardInterrupt:
-        logger.info(_FINISHED)
-        raise
     finally:
         signal.signal(signal.SIGTERM, before)
-    logger.info(_FINISHED)
 
 
 def server(
@@ -244,7 +266,13 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"Expected to listen on port {port} of {host}, but that failed: {reason}. Choose another --port (0 takes a "
-            "free one) or --host."
+            f"Expected to listen on port {port} of {host}, but that failed: {reason}. {_way_out(error)}"
         ) from None
     return bound
+
+
+def _way_out(error: Exception) -> str:
+    """The option that is wrong if a server cannot listen."""
+    if isinstance(error, socket.gaierror) or getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
+        return "Choose another --host: an address of this computer, 0.0.0.0 for all of them."
+    return "Choose another --port; 0 takes a free one."
