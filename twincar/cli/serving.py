@@ -25,7 +25,7 @@ ApiKeyFileOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Require the key in FILE (else in the variable TWINCAR_API_KEY) for every request except probes.  "
+        help="Require a key of FILE, one a line, or of TWINCAR_API_KEY, for every request except probes.  "
         "[default: no key]",
     ),
 ]
@@ -69,13 +69,13 @@ def serve(
     ] = None,
 ) -> None:
     """Serve predictions over HTTP, for programs and other machines; /docs is the documentation."""
-    from twincar.deploy.server import HttpSettings, read_api_key, serve
+    from twincar.deploy.server import HttpSettings, read_api_keys, serve
     from twincar.inference.classifier import Classifier
 
     settings = HttpSettings(
         root_path=root_path,
         allow_origins=tuple(allow_origin or ()),
-        api_key=read_api_key(api_key_file, os.environ),
+        api_keys=read_api_keys(api_key_file, os.environ),
         access_log=access_log,
         grace_period=grace_period,
         allow_teach=allow_teach,

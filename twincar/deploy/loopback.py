@@ -33,7 +33,7 @@ class LoopbackHosts:
             "server listens on this computer only: let a proxy in front of it send 'Host: localhost', or start it "
             "with --host."
         )
-        await JSONResponse({"error": message}, _MISDIRECTED)(scope, receive, send)
+        await JSONResponse({"error": message, "code": "wrong_host"}, _MISDIRECTED)(scope, receive, send)
 
 
 def is_loopback(host: str) -> bool:

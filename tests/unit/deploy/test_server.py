@@ -455,9 +455,9 @@ def test_the_commands_of_the_documentation_are_answered(classifier: Classifier, 
     found = answers(plain, HttpSettings())["predictions"]
     assert [answer["level"] for answer in found] == ["make", "make"]
     assert [len(answer["topk"]) for answer in found] == [3, 3]
-    assert len(answers(with_key, HttpSettings(api_key="secret"))["predictions"]) == 1
+    assert len(answers(with_key, HttpSettings(api_keys=("secret",)))["predictions"]) == 1
     assert len(answers(in_container, HttpSettings())["predictions"]) == 1
-    assert "API key" in answers(plain, HttpSettings(api_key="secret"))["error"]
+    assert "API key" in answers(plain, HttpSettings(api_keys=("secret",)))["error"]
 
 
 def test_slow_clients_are_let_go(classifier: Classifier) -> None:

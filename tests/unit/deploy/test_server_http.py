@@ -19,7 +19,7 @@ from test_server import NotingClassifier, colour_classifier, files, in_base64, j
 
 import twincar
 from twincar.core.errors import UsageError
-from twincar.deploy.server import HttpSettings, read_api_key, serve
+from twincar.deploy.server import HttpSettings, read_api_keys, serve
 from twincar.deploy.server.app import create_app
 from twincar.deploy.server.schema import PhotosAsJson, Refused, State
 from twincar.inference.classifier import Classifier
@@ -159,7 +159,7 @@ def test_a_part_with_only_an_extended_file_name_is_a_photo(client: TestClient, h
 
 
 def test_every_route_but_probes_asks_for_the_key(classifier: Classifier) -> None:
-    with ask(classifier, api_key=KEY, allow_origins=("https://cars.example",)) as client:
+    with ask(classifier, api_keys=(KEY,), allow_origins=("https://cars.example",)) as client:
         assert [client.get(path).status_code for path in GET_ROUTES] == [401, 200, 200, 401, 401, 401, 401]
         for headers in (
             {},
@@ -199,7 +199,7 @@ def test_without_a_key_nothing_asks_for_one(client: TestClient) -> None:
 
 
 def test_a_request_without_the_key_is_refused_before_its_body_is_there(classifier: Classifier) -> None:
-    settings = HttpSettings(api_key=KEY)
+    settings = HttpSettings(api_keys=(KEY,))
     with listening(classifier, settings=settings) as address, socket.create_connection(address, 20) as connection:
         connection.sendall(JSON_HEAD + b"Content-Length: 1000000\r\n\r\n{")
         assert connection.recv(1000).startswith(b"HTTP/1.1 401")
@@ -208,22 +208,22 @@ def test_a_request_without_the_key_is_refused_before_its_body_is_there(classifie
 def test_where_the_key_comes_from(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text(f"{KEY}\n", encoding="utf-8")
-    assert read_api_key(path, {"TWINCAR_API_KEY": "other"}) == KEY
-    assert read_api_key(None, {"TWINCAR_API_KEY": "other"}) == "other"
-    assert read_api_key(None, {}) == ""
+    assert read_api_keys(path, {"TWINCAR_API_KEY": "other"}) == KEY
+    assert read_api_keys(None, {"TWINCAR_API_KEY": "other"}) == "other"
+    assert read_api_keys(None, {}) == ""
     for text, words in ((" \n", "is empty"), ("two\nlines", "something else"), ("é" * 20, "something else")):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(UsageError, match=words):
-            read_api_key(path, {})
+            read_api_keys(path, {})
     path.write_bytes(b"k" * 2000)
     with pytest.raises(UsageError, match="at most 1024"):
-        read_api_key(path, {})
+        read_api_keys(path, {})
     with pytest.raises(UsageError, match="TWINCAR_API_KEY, but it is empty"):
-        read_api_key(None, {"TWINCAR_API_KEY": ""})
+        read_api_keys(None, {"TWINCAR_API_KEY": ""})
     for missing in (tmp_path / "none", tmp_path, Path("/dev/zero")):
         with pytest.raises(UsageError, match="there is none"):
-            read_api_key(missing, {})
-    assert KEY not in repr(HttpSettings(api_key=KEY))
+            read_api_keys(missing, {})
+    assert KEY not in repr(HttpSettings(api_keys=(KEY,)))
 
 
 def test_a_key_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +235,7 @@ def test_a_key_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Path, "open", denied)  # root may read everything
     with pytest.raises(UsageError, match="cannot be read: Permission denied"):
-        read_api_key(path, {})
+        read_api_keys(path, {})
 
 
 @pytest.mark.parametrize("strips", [True, False])
@@ -295,7 +295,7 @@ def test_every_request_is_a_line_of_the_log_with_its_id(
     classifier: Classifier, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO, "twincar.deploy.server.request_log")
-    with ask(classifier, api_key=KEY) as client:
+    with ask(classifier, api_keys=(KEY,)) as client:
         client.get("/healthz?api_key=secret", headers={"X-Request-ID": "proxy-42"})
         made = client.get("/nothing", headers={"X-Request-ID": "a b\x1b[31m"}).headers["x-request-id"]
         client.head("/" + "x" * 1000)
@@ -375,7 +375,7 @@ def test_who_lets_others_in_without_a_key_is_told(
 ) -> None:
     monkeypatch.setattr("twincar.deploy.server.server.DrainingServer.run", lambda *_: None)
     caplog.set_level(logging.INFO, "twincar.deploy.server.server")
-    serve(classifier, name="cars", host=host, port=0, settings=HttpSettings(api_key=key))
+    serve(classifier, name="cars", host=host, port=0, settings=HttpSettings(api_keys=(key,) if key else ()))
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(told) == warned
     assert all("There is no login" in line and "--api-key-file" in line for line in told)

@@ -71,7 +71,7 @@ def client(classifier: HeldClassifier) -> Iterator[TestClient]:
 
 
 def settings(**more: Any) -> HttpSettings:
-    return HttpSettings(api_key=KEY["X-API-Key"], allow_teach=True, **more)
+    return HttpSettings(api_keys=(KEY["X-API-Key"],), allow_teach=True, **more)
 
 
 def ask(classifier: Classifier, taught: Path | None = None, **limits: float) -> TestClient:
@@ -142,7 +142,7 @@ def test_photos_in_json_teach_as_those_in_a_form(client: TestClient, tmp_path: P
 
 
 def test_only_where_it_is_allowed_and_only_with_the_key(classifier: HeldClassifier, tmp_path: Path) -> None:
-    with TestClient(create_app(classifier, name="cars", settings=HttpSettings(api_key="k"))) as client:
+    with TestClient(create_app(classifier, name="cars", settings=HttpSettings(api_keys=("k",)))) as client:
         assert client.post("/v1/teach", headers={"X-API-Key": "k"}).status_code == 404
     with ask(classifier) as client:
         for key in ({"X-API-Key": "wrong"}, {"X-API-Key": ""}):

@@ -12,9 +12,8 @@ GET    /docs         documentation to read and try; /openapi.json is the same fo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from http import HTTPStatus
 from typing import Any, get_args
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -24,7 +23,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from twincar.core import html as pages
-from twincar.core.errors import Defect
+from twincar.core.options import Cars
 from twincar.core.version import __version__
 from twincar.deploy.server.access import RequireKey
 from twincar.deploy.server.batching import Batching, Item
@@ -40,7 +39,8 @@ from twincar.deploy.server.descriptions import (
 from twincar.deploy.server.limits import ByteBudget, Limits, Refusal, read_body
 from twincar.deploy.server.middleware import Prefix, ServerErrors
 from twincar.deploy.server.request_log import REQUEST_ID, RequestLog
-from twincar.deploy.server.requests import Upload, parse_body
+from twincar.deploy.server.requests import Upload, is_photo, parse_body
+from twincar.deploy.server.responses import http_error, predictions, state
 from twincar.deploy.server.schema import (
     ForgetResponse,
     ModelDescription,
@@ -55,7 +55,7 @@ from twincar.deploy.server.settings import HttpSettings
 from twincar.deploy.server.teaching import Teaching, resume_taught, teach_response
 from twincar.inference.classifier import Classifier
 from twincar.inference.photo_options import PhotoOptions
-from twincar.inference.results import Failure, photo_dict
+from twincar.inference.results import Failure
 from twincar.models.levels import LevelName
 
 
@@ -83,6 +83,8 @@ def create_app(
         summary="Tells look-alike cars apart: from a photo to make, model, body and year.",
         docs_url=None,  # FastAPI's own page loads its scripts from the internet
         redoc_url=None,
+        redirect_slashes=False,  # a proxy's scheme, host and prefix are not known here
+        generate_unique_id_function=lambda route: route.name,
         openapi_url=None,  # FastAPI's own route would not require the key
         redirect_slashes=False,  # behind a proxy the address of such a redirect is not the one of the client
         servers=[{"url": settings.root_path}] if settings.root_path else None,
@@ -91,8 +93,8 @@ def create_app(
     app.state.service = service
     _add_middleware(app, service.counters, settings)
     app.add_exception_handler(Refusal, service.refused)
-    app.add_exception_handler(HTTPException, _as_json)
-    app.include_router(_routes(service, settings.api_key))
+    app.add_exception_handler(HTTPException, http_error)
+    app.include_router(_routes(service, settings.api_keys))
     unavailable = {
         "response_model": State,
         "responses": {503: {"description": "No; `status` says why.", "model": State}},
@@ -118,17 +120,17 @@ def _add_middleware(app: FastAPI, counters: Counters, settings: HttpSettings) ->
         app.add_middleware(Prefix, root_path=settings.root_path)
 
 
-def _routes(service: Service, api_key: str) -> APIRouter:
+def _routes(service: Service, api_keys: Sequence[str]) -> APIRouter:
     """The routes that require the key, if there is one."""
-    router = APIRouter(dependencies=[Depends(RequireKey(api_key))] if api_key else None)
-    without_key = {401: "The API key is missing or wrong."} if api_key else {}
+    router = APIRouter(dependencies=[Depends(RequireKey(api_keys))] if api_keys else None)
+    without_key = {401: "The API key is missing or wrong."} if api_keys else {}
     responses = described(without_key)
     router.post(
         "/v1/predict",
         summary="Name the cars in photos",
         response_model=PredictResponse,
         responses=described({**PREDICT_REFUSED, **without_key}),
-        openapi_extra={"requestBody": predict_body()},
+        openapi_extra=predict_body(),
     )(service.predict)
     if service.teaching:
         router.post(
@@ -136,7 +138,7 @@ def _routes(service: Service, api_key: str) -> APIRouter:
             summary="Teach the model a car",
             response_model=TeachResponse,
             responses=described({**TEACH_REFUSED, **without_key}),
-            openapi_extra={"requestBody": teach_body()},
+            openapi_extra=teach_body(),
         )(service.teach)
         name = {"name": "name", "in": "query", "required": True, "schema": {"type": "string"}}
         router.delete(
@@ -174,7 +176,7 @@ class Service:
         self.batching = Batching(limits, self.counters.batches.observe)
         self._name = name
         self._limits = limits
-        self._needs_key = bool(settings.api_key)
+        self._needs_key = bool(settings.api_keys)
         self._held = ByteBudget(limits.held_bytes)
 
     @asynccontextmanager
@@ -191,19 +193,21 @@ class Service:
         self.draining = True
 
     async def predict(self, request: Request) -> Response:
-        """One photo or several, as files of a form or as base64 in JSON, with the same options for all.
+        """One photo or several, as files of a form or as base64 in JSON, with the same options for all; or one photo as
+        the body, with the options in the address.
 
         Each item of the response is the prediction for the main car of a photo, and `cars` lists all of them.
-        The item of a photo that cannot be read has an `error`; the others have their predictions.
+        The item of a photo that cannot be read has an `error` and its `code`; the others have their predictions, and
+        the status is 200 if there is one. What is absent is null.
         """
-        _check_no_query(request, "top_k=3")
+        kind = _check_query(request, "top_k=3")
         self.batching.check_room()
         classifier = self.served.classifier
         with self._held.reserve() as reserve:
             body = await read_body(request, self._limits, reserve)
-            items = await self._in_time(classifier, request.headers.get("content-type", ""), body)
+            items, cars = await self._in_time(classifier, kind, body, request.query_params)
         self.counters.count(items)
-        return _response(items)
+        return predictions(items, cars)
 
     async def teach(self, request: Request) -> Response:
         """Photos of one car that the model does not know, as files of a form or as base64 in JSON, and its name.
@@ -213,10 +217,10 @@ class Service:
         has no car, if the photos show several, or if the name is there already, the model is not changed.
         """
         assert self.teaching
-        _check_no_query(request, "name='Seat Arona SUV 2018'")
+        kind = _check_query(request, "name='Seat Arona SUV 2018'")
         with self.teaching.turn(), self._held.reserve() as reserve:
-            body, kind = await read_body(request, self._limits, reserve), request.headers.get("content-type", "")
-            uploads, options = await self.batching.in_thread(parse_body, kind, body, self._limits, TeachOptions)
+            body, query = await read_body(request, self._limits, reserve), request.query_params
+            uploads, options = await self.batching.in_thread(parse_body, kind, body, self._limits, TeachOptions, query)
             with self.batching.reserve(len(uploads)):
                 self.served, taught = await self.teaching.teach(self.served, uploads, options)
         self.counters.taught.inc(taught.cars[0].added)
@@ -232,8 +236,8 @@ class Service:
     async def refused(self, _: Request, refusal: Exception) -> Response:
         """The response to a refused request."""
         assert isinstance(refusal, Refusal)
-        self.counters.rejected.labels(refusal.reason).inc()
-        return JSONResponse({"error": str(refusal)}, refusal.status, refusal.headers)
+        self.counters.rejected.labels(refusal.code).inc()
+        return JSONResponse({"error": str(refusal), "code": refusal.code}, refusal.status, refusal.headers)
 
     async def model(self) -> Response:
         """Its classes with make, model, body and year, its input, its calibration and its provenance."""
@@ -241,13 +245,13 @@ class Service:
 
     async def healthz(self) -> Response:
         """503 if the process must be restarted."""
-        return _state(self.batching.alive, "ok", "the batching task has ended")
+        return state(self.batching.alive, "ok", "the batching task has ended")
 
     async def readyz(self) -> Response:
         """503 while the queue is full, and after SIGTERM."""
         if self.draining:
-            return _state(False, "", "stopping")
-        return _state(self.batching.alive and self.batching.in_flight < self._limits.queue, "ready", "queue full")
+            return state(False, "", "stopping")
+        return state(self.batching.alive and self.batching.in_flight < self._limits.queue, "ready", "queue full")
 
     async def metrics(self) -> Response:
         """Build, requests by status, seconds, answers by outcome, failed photos, batches, photos in flight."""
@@ -274,54 +278,41 @@ class Service:
         prefix = request.scope["root_path"]
         return RedirectResponse(f"{prefix}/docs" if prefix else "docs")  # relative: it keeps an unknown prefix
 
-    async def _in_time(self, classifier: Classifier, content_type: str, body: bytes) -> Sequence[Item]:
+    async def _in_time(
+        self, classifier: Classifier, content_type: str, body: bytes, query: Mapping[str, str]
+    ) -> tuple[Sequence[Item], Cars]:
         try:
             async with asyncio.timeout(self._limits.response_seconds):
-                return await self._predict_all(classifier, content_type, body)
+                return await self._predict_all(classifier, content_type, body, query)
         except TimeoutError:
             seconds = f"{self._limits.response_seconds:.0f} seconds"
-            raise Refusal(504, "too slow", f"Expected a response within {seconds}, but there was none.") from None
+            raise Refusal(504, "timeout", f"Expected a response within {seconds}, but there was none.") from None
 
-    async def _predict_all(self, classifier: Classifier, content_type: str, body: bytes) -> Sequence[Item]:
-        uploads, found = await self.batching.in_thread(parse_body, content_type, body, self._limits, RequestOptions)
-        options = PhotoOptions(top_k=found.top_k, level=found.level, explain=found.explain)
+    async def _predict_all(
+        self, classifier: Classifier, content_type: str, body: bytes, query: Mapping[str, str]
+    ) -> tuple[Sequence[Item], Cars]:
+        uploads, found = await self.batching.in_thread(
+            parse_body, content_type, body, self._limits, RequestOptions, query
+        )
         with self.batching.reserve(len(uploads)):
-            return await asyncio.gather(*(self._predict_one(classifier, upload, options) for upload in uploads))
+            items = await asyncio.gather(*(self._predict_one(classifier, upload, found) for upload in uploads))
+        return items, found.cars
 
-    async def _predict_one(self, classifier: Classifier, upload: Upload | Failure, options: PhotoOptions) -> Item:
+    async def _predict_one(self, classifier: Classifier, upload: Upload | Failure, asked: RequestOptions) -> Item:
         if isinstance(upload, Failure):
             return upload
-        return await self.batching.predict(classifier, upload.label, upload.data, options)
+        options = PhotoOptions(top_k=asked.top_k, level=asked.level, explain=asked.explain)
+        return await self.batching.predict(classifier, upload.label, upload.data, options, asked.cars)
 
 
-def _check_no_query(request: Request, example: str) -> None:
-    if request.query_params:
+def _check_query(request: Request, example: str) -> str:
+    """The type of a request's body; only if that is a photo may options be in the address.
+
+    Raises:
+        Refusal: there are, and it is not.
+    """
+    kind = request.headers.get("content-type", "")
+    if request.query_params and not is_photo(kind):
         message = f"Expected the options in the form (-F {example}) or in the JSON, but found them in the address."
-        raise Refusal(422, "not understood", message)
-
-
-def _response(items: Sequence[Item]) -> JSONResponse:
-    """The response with all items; an error status if no photo could be read."""
-    failures = [item for item in items if isinstance(item, Failure)]
-    body: dict[str, Any] = {
-        "predictions": [item.to_dict() if isinstance(item, Failure) else photo_dict(item) for item in items]
-    }
-    if len(failures) < len(items):
-        return JSONResponse(body)
-    too_large = all(failure.error.defect == Defect.TOO_LARGE for failure in failures)
-    several = "Expected photos, but none of these could be read; see each."
-    message = str(failures[0].error) if len(failures) == 1 else several
-    return JSONResponse({"error": message, **body}, 413 if too_large else 422)
-
-
-async def _as_json(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException)
-    message = f"{HTTPStatus(error.status_code).phrase}. See {request.scope['root_path']}/docs"
-    headers = dict(error.headers or {})
-    if headers.get("Allow") == "GET":
-        headers["Allow"] = "GET, HEAD"  # HEAD is a separate route
-    return JSONResponse({"error": message}, error.status_code, headers)
-
-
-def _state(good: bool, yes: str, no: str) -> JSONResponse:
-    return JSONResponse({"status": yes}) if good else JSONResponse({"status": no}, 503)
+        raise Refusal(422, "invalid_option", message)
+    return kind

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from twincar.core.errors import PhotoError
 from twincar.core.machine import available_cores
+from twincar.core.options import Cars
 from twincar.core.photos import decode_photo
 from twincar.deploy.server.limits import RETRY, Limits, Refusal, count_photos
 from twincar.inference.classifier import Classifier
@@ -24,10 +25,24 @@ from twincar.inference.photo_options import PhotoOptions
 from twincar.inference.results import Explanation, Failure, Prediction
 
 Result = TypeVar("Result")
+Size = tuple[int, int]
 Car = Prediction | Explanation
 """The result for one car, or for a whole photo."""
-Item = list[Car] | Failure
-"""The result for one photo: its cars, the most prominent first."""
+
+
+@dataclass(frozen=True)
+class PhotoCars:
+    """The result for one photo."""
+
+    cars: Sequence[Car]
+    """The most prominent first; one for the whole photo if there is none."""
+    width: int
+    """Of the upright photo, pixels."""
+    height: int
+
+
+Item = PhotoCars | Failure
+"""The result for one photo, or why there is none."""
 
 _BATCH = 16  # largest batch; larger ones are not faster on a CPU, and all photos wait for the last
 _WAIT = 0.005  # seconds that a batch waits for photos that are being decoded
@@ -90,7 +105,7 @@ class Batching:
         if self.in_flight + photos > self._limits.queue:
             found = f"{self.in_flight} of {self._limits.queue} places are taken"
             message = f"Expected room for {count_photos(photos)}, but {found}."
-            raise Refusal(503, "queue full", f"{message} Try again in a second.", RETRY)
+            raise Refusal(503, "queue_full", f"{message} Try again in a second.", RETRY)
 
     @contextmanager
     def reserve(self, photos: int) -> Iterator[None]:
@@ -110,24 +125,27 @@ class Batching:
         """Run work that would block the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work, *arguments)
 
-    async def predict(self, classifier: Classifier, label: str, data: bytes, options: PhotoOptions) -> Item:
-        """Decode one photo, find its cars, and predict for each in a batch with others."""
+    async def predict(
+        self, classifier: Classifier, label: str, data: bytes, options: PhotoOptions, cars: Cars = "all"
+    ) -> Item:
+        """Decode one photo, find its cars, and predict for each (or the main one) in a batch with others."""
         self._decoding += 1
         try:
-            crops = await self.in_thread(self._prepare, classifier, label, data)
+            crops, (width, height) = await self.in_thread(self._prepare, classifier, label, data)
         except PhotoError as error:
             return Failure(label, error)
         finally:
             self._decoding -= 1
         loop = asyncio.get_running_loop()
-        waiting = [_Waiting(classifier, crop, options, loop.create_future()) for crop in crops]
+        chosen = crops[:1] if cars == "main" else crops
+        waiting = [_Waiting(classifier, crop, options, loop.create_future()) for crop in chosen]
         for item in waiting:
             self._ready.put_nowait(item)
-        return await asyncio.gather(*(item.result for item in waiting))
+        return PhotoCars(await asyncio.gather(*(item.result for item in waiting)), width, height)
 
-    def _prepare(self, classifier: Classifier, label: str, data: bytes) -> list[PreparedCrop]:
+    def _prepare(self, classifier: Classifier, label: str, data: bytes) -> tuple[list[PreparedCrop], Size]:
         image = decode_photo(data, label, max_pixels=self._limits.photo_pixels)
-        return classifier.prepare(image, label)
+        return classifier.prepare(image, label), image.size
 
     async def _compute_batches(self) -> None:
         loop = asyncio.get_running_loop()

@@ -7,17 +7,17 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 
-from twincar.core.errors import Defect
 from twincar.core.version import __version__
 from twincar.deploy.server.batching import Item
-from twincar.deploy.server.limits import RefusalReason
+from twincar.deploy.server.codes import PhotoCode, RefusalCode, photo_code
 from twincar.inference.results import Explanation, Failure, Prediction, Reason
 from twincar.models.levels import LevelName
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCHES = (1, 2, 4, 8, 16)
-_ACCEPTED, _NOT_SURE, _REJECTED = "accepted", "not_sure", "rejected"
-_DEFECTS = (Defect.EMPTY, Defect.NOT_AN_IMAGE, Defect.TOO_LARGE, Defect.TRUNCATED)  # that an upload may have
+_ACCEPTED = "accepted"
+_REQUEST = ("method", "route", "status")
+_MAIN, _OTHER = "main", "other"
 
 
 class Counters:
@@ -34,42 +34,44 @@ class Counters:
         self.registry = every = CollectorRegistry()
         about = "What runs here."
         Info("twincar_build", about, registry=every).info({"version": __version__, "model": model, "engine": engine})
-        self.requests = Counter("twincar_requests", "Requests with a response.", ["route", "status"], registry=every)
+        self.requests = Counter("twincar_requests", "Requests with a response.", _REQUEST, registry=every)
         about = "From the headers of a request to the end of its response."
         self.seconds = Histogram("twincar_request_duration_seconds", about, ["route"], buckets=_SECONDS, registry=every)
-        about = "Cars answered: accepted at a level, not_sure, or rejected as no car, too small or unknown."
-        self.answers = Counter("twincar_answers", about, ["outcome", "level"], registry=every)
-        self.failed = Counter("twincar_failed_photos", "Photos that could not be read.", ["reason"], registry=every)
+        about = "Cars: accepted at a level, or why not; of a photo the main one, and the others."
+        self.answers = Counter("twincar_answers", about, ["car", "outcome", "level"], registry=every)
+        self.failed = Counter("twincar_failed_photos", "Photos that could not be read.", ["code"], registry=every)
         self.taught = Counter("twincar_taught_photos", "Photos by which the model was taught cars.", registry=every)
         self.batches = Histogram("twincar_batch_photos", "Cars computed at a time.", buckets=_BATCHES, registry=every)
         about = "Requests that were refused."
-        self.rejected = Counter("twincar_rejected_requests", about, ["reason"], registry=every)
+        self.rejected = Counter("twincar_rejected_requests", about, ["code"], registry=every)
         about = "Photos that wait or are processed."
         Gauge("twincar_queue_photos", about, registry=every).set_function(waiting)
         ProcessCollector(registry=every)
-        for level in get_args(LevelName):
-            self.answers.labels(_ACCEPTED, level)
-        for outcome in (_NOT_SURE, _REJECTED):
-            self.answers.labels(outcome, "")
-        for defect in _DEFECTS:
-            self.failed.labels(defect.value)
-        for reason in get_args(RefusalReason):
-            self.rejected.labels(reason)
+        for car in (_MAIN, _OTHER):
+            for level in get_args(LevelName):
+                self.answers.labels(car, _ACCEPTED, level)
+            for reason in Reason:
+                if reason != Reason.NONE:
+                    self.answers.labels(car, reason.name.lower(), "")
+        for photo in get_args(PhotoCode):
+            self.failed.labels(photo)
+        for code in get_args(RefusalCode):
+            self.rejected.labels(code)
 
     def count(self, items: Sequence[Item]) -> None:
         """Count the results of a request."""
         for item in items:
             if isinstance(item, Failure):
-                self.failed.labels(item.error.defect.value).inc()
+                self.failed.labels(photo_code(item)).inc()
                 continue
-            for car in item:
+            for car in item.cars:
                 self._count_car(car.prediction if isinstance(car, Explanation) else car)
 
     def _count_car(self, prediction: Prediction) -> None:
-        if prediction.answer:
-            self.answers.labels(_ACCEPTED, prediction.answer.level).inc()
-        else:
-            self.answers.labels(_NOT_SURE if prediction.reason == Reason.NOT_SURE else _REJECTED, "").inc()
+        car = _MAIN if prediction.car in (1, None) else _OTHER
+        answer = prediction.answer
+        outcome = _ACCEPTED if answer else prediction.reason.name.lower()
+        self.answers.labels(car, outcome, answer.level if answer else "").inc()
 
     def to_text(self) -> bytes:
         """The current values in Prometheus' text format."""

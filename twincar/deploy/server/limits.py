@@ -6,17 +6,11 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 from starlette.requests import ClientDisconnect, Request
 
 from twincar.core.errors import TwinCarError
-
-RefusalReason = Literal[
-    "too large", "queue full", "memory full", "slow client", "too slow", "not understood", "no key", "teaching",
-    "not taught",
-]  # fmt: skip
-"""Why a request was refused, for the counters."""
+from twincar.deploy.server.codes import RefusalCode
 
 _MIB = 2**20
 RETRY = {"Retry-After": "1"}
@@ -45,12 +39,10 @@ class Limits:
 class Refusal(TwinCarError):
     """A refused request; the server sends it as JSON."""
 
-    def __init__(
-        self, status: int, reason: RefusalReason, message: str, headers: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, status: int, code: RefusalCode, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.reason = reason
+        self.code = code
         self.headers = headers
 
 
@@ -78,7 +70,7 @@ class ByteBudget:
             nonlocal reserved
             if count > self._free:
                 message = "Expected room for another upload, but the server holds as many as it can: try again."
-                raise Refusal(503, "memory full", message, RETRY)
+                raise Refusal(503, "memory_full", message, RETRY)
             self._free -= count
             reserved += count
 
@@ -112,12 +104,12 @@ async def read_body(request: Request, limits: Limits, reserve: Callable[[int], N
                 body += chunk
     except TimeoutError:
         message = f"Expected the whole request within {limits.upload_seconds:.0f} seconds, but part of it is missing."
-        raise Refusal(408, "slow client", message, {"Connection": "close"}) from None
+        raise Refusal(408, "client_too_slow", message, {"Connection": "close"}) from None
     except ClientDisconnect:
-        raise Refusal(400, "slow client", "Expected the whole request, but the client has disconnected.") from None
+        raise Refusal(400, "client_too_slow", "Expected the whole request, but the client has disconnected.") from None
     return bytes(body)
 
 
 def _too_large(limits: Limits) -> Refusal:
     message = f"Expected a request of at most {limits.request_bytes // _MIB} MiB, but found more. Send fewer photos."
-    return Refusal(413, "too large", message)
+    return Refusal(413, "too_large", message)

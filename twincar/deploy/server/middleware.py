@@ -25,7 +25,8 @@ class ServerErrors:
             await self.app(scope, receive, noting)
         except Exception:
             if scope["type"] == "http" and not started:
-                error = {"error": "Something went wrong inside the server; see its log."}
+                message = "Something went wrong inside the server; see its log."
+                error = {"error": message, "code": "internal_error"}
                 await JSONResponse(error, 500)(scope, receive, send)
             raise
 

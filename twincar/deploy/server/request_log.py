@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 REQUEST_ID = "X-Request-ID"
 _SANE_ID = re.compile(r"[\w.:+/=-]{1,128}", re.ASCII)  # the id of a proxy is kept, so that both logs can be joined
 _PATH = 200  # characters of a path that are logged
+_METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
 
 
 class RequestLog:
@@ -50,7 +51,8 @@ class RequestLog:
         finally:
             seconds = time.perf_counter() - start
             route = getattr(scope.get("route"), "path", "other")  # an arbitrary path must not become a label
-            self.counters.requests.labels(route, status).inc()
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self.counters.requests.labels(method, route, status).inc()
             self.counters.seconds.labels(route).observe(seconds)
             if self.access_log:
                 logger.info("%s", _line(scope, status, seconds, request_id))

@@ -8,9 +8,11 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from types import MappingProxyType
 from typing import TypeVar
 from urllib.parse import unquote
 
@@ -18,7 +20,8 @@ from pydantic import BaseModel, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from twincar.core.errors import Defect, PhotoError
+from twincar.core.errors import Defect
+from twincar.deploy.server.codes import UploadError
 from twincar.deploy.server.limits import Limits, Refusal, count_photos
 from twincar.deploy.server.schema import JsonPhotos
 from twincar.inference.results import Failure
@@ -33,6 +36,7 @@ _STANDARD = bytes.maketrans(b"-_", b"+/")  # from the alphabet for addresses (RF
 _SPACE = b" \t\r\n"
 _EXTENDED_NAME = re.compile(rb""";\s*filename\*\s*=\s*"?(?:[\w-]*'[^']*')?([^;"]*)""", re.IGNORECASE)
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
+_NONE: Mapping[str, str] = MappingProxyType({})
 _JSON, _FORM = "application/json", "multipart/form-data"
 
 
@@ -46,15 +50,16 @@ class Upload:
 
 
 def parse_body(
-    content_type: str, body: bytes, limits: Limits, options: type[Options]
+    content_type: str, body: bytes, limits: Limits, options: type[Options], query: Mapping[str, str] = _NONE
 ) -> tuple[list[Upload | Failure], Options]:
     """The photos (or failures), in their order, and the options for all.
 
     Args:
         content_type: of the request.
-        body: a form or JSON.
+        body: a form, JSON, or one photo.
         limits: on the number and bytes of photos.
         options: those that the request may have.
+        query: those that are in its address, which only those of one photo may be.
 
     Raises:
         Refusal: the body is of another type or damaged, has no photos or too many, or has an unknown option.
@@ -64,13 +69,22 @@ def parse_body(
         uploads, fields = _from_form(parameters.get(b"boundary", b""), body, limits, len(options.model_fields))
     elif kind == _JSON.encode():
         uploads, fields = _from_json(body, limits)
+    elif is_photo(content_type):
+        uploads, fields = [Upload("photo 1", body)], dict(query)
     else:
         found = repr(_printable(content_type)) if content_type else "none"
-        raise Refusal(415, "not understood", f"Expected a Content-Type of {_FORM} or {_JSON}, but found {found}.")
+        raise Refusal(
+            415, "unsupported_type", f"Expected a Content-Type of {_FORM}, {_JSON} or image/*, but found {found}."
+        )
     if not uploads:
-        raise Refusal(422, "not understood", "Expected at least one photo, but found none: curl -F photos=@car.jpg ...")
-    chosen = _validated(lambda: options.model_validate(fields))
+        raise Refusal(422, "no_photos", "Expected at least one photo in the field 'photos', but found none.")
+    chosen = _validated(lambda: options.model_validate(fields), ("photos", *options.model_fields))
     return [_checked(upload, limits) for upload in uploads], chosen
+
+
+def is_photo(content_type: str) -> bool:
+    """Whether the body of a request is a photo itself."""
+    return content_type.lower().startswith("image/")
 
 
 def label_of(name: str, otherwise: str) -> str:
@@ -159,19 +173,22 @@ def _from_form(
     if not boundary:
         kind = f"{_FORM}; boundary=..."
         message = f"Expected a Content-Type of {kind}, but it has no boundary. Let your program set this header itself."
-        raise Refusal(400, "not understood", message)
+        raise Refusal(400, "malformed_body", message)
     try:
         parts = _Form(limits.photos, options).parse(boundary, body)
     except (FormParserError, ValueError) as error:
-        raise Refusal(400, "not understood", f"Expected a whole form, but it is damaged: {error}.") from None
+        raise Refusal(400, "malformed_body", f"Expected a whole form, but it is damaged: {error}.") from None
     uploads: list[Upload | Failure] = []
     fields: dict[str, object] = {}
     for part in parts:
         name, file = part.names
+        if file is not None and name != "photos":
+            message = f"Expected photos in the field 'photos', but found a file in {_printable(name)!r}."
+            raise Refusal(422, "invalid_option", f"{message} With curl: -F photos=@car.jpg")
         if file is not None:
             uploads.append(Upload(label_of(file, f"photo {len(uploads) + 1}"), bytes(part.data)))
         elif name == "photos":
-            raise Refusal(422, "not understood", "Expected photos as files, but found text: curl -F photos=@car.jpg")
+            raise Refusal(422, "invalid_option", "Expected photos as files, but found text: curl -F photos=@car.jpg")
         else:
             fields[name] = _text(name, part.data)
     if len(uploads) > limits.photos:
@@ -185,15 +202,15 @@ def _text(name: str, data: bytearray) -> str:
         if len(data) <= _FIELD:
             return data.decode()
     message = f"Expected at most {_FIELD} bytes of UTF-8 in the field {_printable(name)!r}, but found something else."
-    raise Refusal(422, "not understood", message)
+    raise Refusal(422, "invalid_option", message)
 
 
 def _from_json(body: bytes, limits: Limits) -> tuple[list[Upload | Failure], dict[str, object]]:
     # Base64 has none of these characters. A megabyte of '[],' takes forty in memory, so it is refused unparsed.
     if sum(body.count(character) for character in (b",", b"[", b"{")) > 2 * limits.photos + _SPARE_VALUES:
         message = f"Expected an object with at most {limits.photos} photos, but found more values than that can have."
-        raise Refusal(413, "too large", message)
-    found = _validated(lambda: JsonPhotos.model_validate_json(body))
+        raise Refusal(413, "too_many_photos", message)
+    found = _validated(lambda: JsonPhotos.model_validate_json(body), ("photos",))
     if len(found.photos) > limits.photos:
         raise _too_many(limits.photos)
     uploads = [_from_base64(text, f"photo {number}") for number, text in enumerate(found.photos, start=1)]
@@ -209,29 +226,37 @@ def _from_base64(text: str, label: str) -> Upload | Failure:
     except (binascii.Error, ValueError):
         found = "an address; nothing is fetched" if _ADDRESS.match(text) else "something else"
         message = f"Expected the bytes of {label} as base64, but found {found}."
-        return Failure(label, PhotoError(Defect.NOT_AN_IMAGE, message))
+        return Failure(label, UploadError("invalid_base64", Defect.NOT_AN_IMAGE, message))
 
 
 def _checked(upload: Upload | Failure, limits: Limits) -> Upload | Failure:
     if isinstance(upload, Failure) or len(upload.data) <= limits.photo_bytes:
         return upload
     message = f"Expected a photo of at most {limits.photo_bytes // 2**20} MiB in {upload.label}, but it is larger."
-    return Failure(upload.label, PhotoError(Defect.TOO_LARGE, message))
+    return Failure(upload.label, UploadError("too_many_bytes", Defect.TOO_LARGE, message))
 
 
-def _validated(read: Callable[[], Options]) -> Options:
+def _validated(read: Callable[[], Options], fields: Sequence[str]) -> Options:
+    """What `read` returns; its first error as a sentence, in which `fields` are those that there may be."""
     try:
         return read()
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        status = 400 if first["type"] == "json_invalid" else 422
         where = ".".join(str(part) for part in first["loc"])[:_LABEL]
-        message = first["msg"].removeprefix("Value error, ")
-        reason = f"{message[:1].lower()}{message[1:]}"
-        raise Refusal(
-            status, "not understood", f"Expected a valid request, but see {where or 'body'}: {reason}."
-        ) from None
+        said = first["msg"].removeprefix("Value error, ")
+        reason = f"{said[:1].lower()}{said[1:]}"
+        if first["type"] == "json_invalid":
+            raise Refusal(400, "malformed_body", f"Expected JSON in the body, but it is none: {reason}.") from None
+        if first["type"] == "missing":
+            message = f"Expected the field {where!r}, but it is missing."
+        elif first["type"] == "extra_forbidden":
+            close = get_close_matches(where, fields, 1)
+            asked = f" Did you mean {close[0]!r}?" if close else ""
+            message = f"Expected no fields but {', '.join(fields)}, but found {_printable(where)!r}.{asked}"
+        else:
+            message = f"Expected a valid {where or 'object in the body'}, but it is not: {reason}."
+        raise Refusal(422, "invalid_option", message) from None
 
 
 def _too_many(most: int) -> Refusal:
-    return Refusal(413, "too large", f"Expected at most {count_photos(most)} per request, but found more.")
+    return Refusal(413, "too_many_photos", f"Expected at most {count_photos(most)} per request, but found more.")

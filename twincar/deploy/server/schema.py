@@ -1,17 +1,27 @@
 """The JSON of requests and responses, from which the OpenAPI description is made.
 
-Predictions have the keys of `Prediction.to_dict`, `Explanation.to_dict` and `Failure.to_dict`; a test compares them.
+Predictions have the keys of `responses.photo_item`; a test compares them.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from twincar.core.options import Cars
+from twincar.deploy.server.codes import OtherCode, PhotoCode, RefusalCode
+from twincar.inference.results import Reason
 from twincar.models.levels import LevelName
 
 _MOST_CANDIDATES = 1000
+LEVELS = list(get_args(LevelName))
+"""The levels of an answer, the most specific first."""
+
+
+def _one_of(*values: str) -> WithJsonSchema:
+    """The schema of a text that is one of these, or null."""
+    return WithJsonSchema({"anyOf": [{"type": "string", "enum": list(values)}, {"type": "null"}]})
 
 
 class _Strict(BaseModel):
@@ -21,11 +31,22 @@ class _Strict(BaseModel):
 class RequestOptions(_Strict):
     """The options for all photos of a request."""
 
-    top_k: Annotated[int, Field(ge=1, le=_MOST_CANDIDATES, description="Number of candidates per photo.")] = 5
+    top_k: Annotated[
+        int,
+        Field(
+            ge=1, le=_MOST_CANDIDATES, description="Number of candidates for each car; of a small model all classes."
+        ),
+    ] = 5
     level: Annotated[
         LevelName | None,
-        Field(description="The level of the answer; by default the most specific one that is probable enough."),
+        BeforeValidator(lambda value: value or None),  # a form has no null
+        WithJsonSchema({"type": "string", "enum": LEVELS}),  # so that a generated client does not send one
+        Field(
+            description="The level of the answer, of which 'class' is make, model, body and year; by default the most "
+            "specific one that is probable enough."
+        ),
     ] = None
+    cars: Annotated[Cars, Field(description="'main' names the main car of each photo only.")] = "all"
     explain: Annotated[bool, Field(description="Also return a Grad-CAM++ heatmap.")] = False
 
 
@@ -84,6 +105,13 @@ class CandidateItem(_Strict):
     probability: float
 
 
+class LevelItem(_Strict):
+    """The most likely group of classes at one level."""
+
+    name: Annotated[str, Field(description="Such as 'BMW'; a year is a text too.")]
+    probability: float
+
+
 class ExplanationItem(_Strict):
     """A Grad-CAM++ heatmap for one class."""
 
@@ -113,31 +141,39 @@ class CarItem(_Strict):
     ]
     accepted: Annotated[bool, Field(description="Whether there is an answer.")]
     reason: Annotated[
-        str,
-        Field(
-            description="Why there is none: 'not sure', 'too small', 'unknown car', 'no car found' or 'not calibrated'."
-        ),
+        str | None,
+        _one_of(*(reason for reason in Reason if reason)),
+        Field(description=f"Why there is none: {', '.join(repr(str(reason)) for reason in Reason if reason)}."),
     ]
-    answer: Annotated[str, Field(description="The answer, such as 'BMW Sedan'; empty if there is none.")]
-    level: Annotated[str, Field(description="The level of the answer.")]
-    confidence: Annotated[float | None, Field(description="The calibrated probability of the answer.")]
-    make: Annotated[str, Field(description="Of the answer, as are model, body and year; empty if its level lacks it.")]
-    model: str
-    body: str
+    answer: Annotated[str | None, Field(description="The answer, such as 'BMW Sedan'; null if there is none.")]
+    level: Annotated[str | None, _one_of(*LEVELS), Field(description=f"The level of the answer: {', '.join(LEVELS)}.")]
+    confidence: Annotated[
+        float | None, Field(description="The calibrated probability of the answer; null if there is none.")
+    ]
+    make: Annotated[
+        str | None, Field(description="Of the answer, as are model, body and year; null if its level lacks it.")
+    ]
+    model: str | None
+    body: str | None
     year: int | None
     alternatives: Annotated[list[str], Field(description="The most likely classes, if the answer is a group.")]
     levels: Annotated[
-        dict[str, tuple[str, float]],
+        dict[Literal["make", "model", "body", "year"], LevelItem],
         Field(
             description="The most likely make, model, body and year, each by itself, whether or not they are the "
             "answer; empty if the car was rejected."
         ),
     ]
-    topk: Annotated[
+    top_k: Annotated[
         list[CandidateItem],
-        Field(description="The most likely classes, whether or not there is an answer; empty if no car was found."),
+        Field(
+            description="The most likely classes, most likely first, whether or not there is an answer; empty if no "
+            "car was found."
+        ),
     ]
-    explanation: ExplanationItem | None = None
+    explanation: Annotated[
+        ExplanationItem | None, Field(description="Only with `explain`: the evidence for the most likely class.")
+    ] = None
 
 
 class PredictionItem(CarItem):
@@ -145,14 +181,20 @@ class PredictionItem(CarItem):
 
     photo: Annotated[str, Field(description="Its file name, or its number.")]
     car_count: Annotated[int, Field(description="Number of cars found in the photo; 1 if it was taken whole.")]
-    cars: Annotated[list[CarItem], Field(description="All cars of the photo, with the same fields.")]
+    width: Annotated[int, Field(description="Of the upright photo, pixels; boxes are within it.")]
+    height: Annotated[int, Field(description="Of the upright photo, pixels.")]
+    cars: Annotated[
+        list[CarItem] | None,
+        Field(description="All cars of the photo, the main one first, with the same fields; null with `cars=main`."),
+    ]
 
 
 class Unreadable(_Strict):
     """A photo that could not be read."""
 
-    photo: str
-    error: str
+    photo: Annotated[str, Field(description="Its file name, or its number.")]
+    error: Annotated[str, Field(description="Why, in one sentence.")]
+    code: Annotated[PhotoCode, Field(description="Why, for programs.")]
 
 
 class PredictResponse(_Strict):
@@ -178,7 +220,7 @@ class TeachResponse(_Strict):
     known_similarity: Annotated[
         float, Field(description="The similarity of photos of one car that the model was trained on, to compare.")
     ]
-    warning: Annotated[str, Field(description="That there are too few photos, and what to expect; else empty.")]
+    warning: Annotated[str | None, Field(description="That there are too few photos, and what to expect; else null.")]
     classes: Annotated[int, Field(description="Number of classes of the model now.")]
     sha256: Annotated[str, Field(description="The model now, as in `/v1/model`.")]
 
@@ -193,7 +235,8 @@ class ForgetResponse(_Strict):
 class Refused(BaseModel):
     """Why the request was refused, in one sentence."""
 
-    error: str
+    error: Annotated[str, Field(description="Why, for people.")]
+    code: Annotated[RefusalCode | PhotoCode | OtherCode, Field(description="Why, for programs.")]
     predictions: Annotated[list[Unreadable] | None, Field(description="The photos, if none of them could be read.")] = (
         None
     )
@@ -236,6 +279,14 @@ class TaughtItem(_Strict):
     date: Annotated[str, Field(description="Day on which it was taught last (UTC).")]
 
 
+class ModelLicense(_Strict):
+    """On what terms the model may be used."""
+
+    id: Annotated[str | None, Field(description="Of the weights, such as 'apache-2.0'; null if it is not known.")]
+    weights: Annotated[str, Field(description="The same as a phrase.")]
+    data: Annotated[str, Field(description="Of the data it was trained on, as a phrase.")]
+
+
 class RequestLimits(_Strict):
     """Limits on one request."""
 
@@ -261,6 +312,7 @@ class ModelDescription(_Strict):
     framing: Annotated[str, Field(description="'car' if it was trained on photos cut to the car, else 'photo'.")]
     finds_cars: Annotated[bool, Field(description="Whether the cars in photos are found and cut out first.")]
     calibration: ModelCalibration
+    license: ModelLicense
     provenance: Annotated[dict[str, object], Field(description="Recipe, data, epoch, scores, versions.")]
     limits: RequestLimits
     taught: Annotated[list[TaughtItem], Field(description="The cars that it was taught; the last of the classes.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,6 +10,9 @@ from twincar.core.files import sha256_of_file
 from twincar.core.version import __version__
 from twincar.deploy.server.limits import Limits
 from twincar.inference.classifier import Classifier
+from twincar.models.license import License
+
+_UNCALIBRATED = ("val_loss", "val_ece", "val_brier")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +32,7 @@ class ServedModel:
     def describe(self, name: str, limits: Limits) -> dict[str, Any]:
         """The description for clients, as in `schema.ModelDescription`."""
         spec = self.classifier.spec
+        terms = License.of(spec)
         return {
             "name": name,
             "sha256": self.sha256,
@@ -45,7 +50,8 @@ class ServedModel:
                 "confidence": self.classifier.min_confidence,
                 "false_rejection": self.classifier.false_rejection,
             },
-            "provenance": dict(spec.provenance),
+            "license": {"id": terms.id, "weights": terms.weights, "data": terms.data},
+            "provenance": _calibrated_only(spec.provenance),
             "limits": {
                 "request_bytes": limits.request_bytes,
                 "photo_bytes": limits.photo_bytes,
@@ -55,3 +61,11 @@ class ServedModel:
             "taught": [{"name": car.name, "photos": car.photos, "date": car.date} for car in spec.taught],
             "classes": spec.classes.to_rows(),
         }
+
+
+def _calibrated_only(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """The provenance without the scores that were taken before calibration, which are not those of this model."""
+    validation = provenance.get("validation")
+    if not isinstance(validation, Mapping):
+        return dict(provenance)
+    return {**provenance, "validation": {name: validation[name] for name in validation if name not in _UNCALIBRATED}}

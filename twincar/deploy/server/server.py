@@ -28,6 +28,7 @@ from twincar.core.portable import POSIX
 from twincar.core.wording import counted
 from twincar.deploy.loopback import LoopbackHosts, is_loopback
 from twincar.deploy.server.app import create_app
+from twincar.deploy.server.codes import OtherCode
 from twincar.deploy.server.limits import RETRY, Limits
 from twincar.deploy.server.quiet import quiet_libraries
 from twincar.deploy.server.request_log import REQUEST_ID, log_rejected
@@ -62,7 +63,12 @@ class TimeoutProtocol(H11Protocol):
         """Wait for a request."""
         super().connection_made(transport)
         if len(self.connections) > self.most_connections:
-            self._reject("503 Service Unavailable", "Too many connections are open. Try again in a second.", RETRY)
+            self._reject(
+                "503 Service Unavailable",
+                "too_many_connections",
+                "Too many connections are open. Try again in a second.",
+                RETRY,
+            )
         else:
             self._wait_at_most(self.head_seconds)
 
@@ -97,10 +103,10 @@ class TimeoutProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # its parent's text
         """Respond to a request that is not valid HTTP, or ambiguous."""
         general = "Expected a valid HTTP request with headers of at most 16 KB, but this is not one."
-        self._reject("400 Bad Request", self.conn.fault or general)
+        self._reject("400 Bad Request", "invalid_http", self.conn.fault or general)
 
-    def _reject(self, status: str, message: str, more: Mapping[str, str] | None = None) -> None:
-        body, request_id = json.dumps({"error": message}), uuid.uuid4().hex
+    def _reject(self, status: str, code: OtherCode, message: str, more: Mapping[str, str] | None = None) -> None:
+        body, request_id = json.dumps({"error": message, "code": code}), uuid.uuid4().hex
         headers = {"Content-Type": "application/json", "Content-Length": len(body), "Connection": "close"}
         headers[REQUEST_ID] = request_id
         if self._access_log:
@@ -223,7 +229,7 @@ def serve(
             also = ", and at every other address of this computer" if listens.is_unspecified else ""
             url = f"http://{where}:{actual_port}{settings.root_path}"
             logger.info("Serving %s at %s%s (Ctrl-C stops it)", name, url, also)
-            if not settings.api_key and not listens.is_loopback:
+            if not settings.api_keys and not listens.is_loopback:
                 logger.warning(_NO_LOGIN, actual_port)
             http_server.run([bound])
     finally:

@@ -23,8 +23,8 @@ class HttpSettings:
     """Prefix under which a proxy publishes the server, such as '/cars'; the proxy may strip it or not."""
     allow_origins: tuple[str, ...] = ()
     """Origins whose pages may read responses (CORS), such as 'https://cars.example'; '*' for all."""
-    api_key: str = field(default="", repr=False)
-    """The key that every request except health probes must carry; empty if none is required."""
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    """The keys of which every request except health probes must carry one; empty if none is required."""
     access_log: bool = True
     """Whether a line is logged for each request."""
     grace_period: float = 5.0
@@ -43,7 +43,7 @@ class HttpSettings:
                 raise UsageError(
                     f"Expected an --allow-origin such as https://cars.example, without a path, but it is {origin!r}."
                 )
-        if self.allow_teach and not self.api_key:
+        if self.allow_teach and not self.api_keys:
             raise UsageError(
                 "Expected an API key with --allow-teach, because whoever reaches the server can change its model then, "
                 "but there is none. Make one by: openssl rand -hex 32 > api_key; and give it by --api-key-file api_key."

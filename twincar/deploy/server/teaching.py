@@ -142,7 +142,7 @@ def teach_response(taught: Taught, served: ServedModel) -> dict[str, Any]:
     """The response to a request that has taught a car, as in `schema.TeachResponse`."""
     (car,) = taught.cars
     now = {"classes": taught.classes, "sha256": served.sha256}
-    return {**asdict(car), "known_similarity": taught.known_similarity, "warning": car.warning, **now}
+    return {**asdict(car), "known_similarity": taught.known_similarity, "warning": car.warning or None, **now}
 
 
 def resume_taught(classifier: Classifier, taught: Path | None) -> Classifier:
@@ -207,13 +207,13 @@ def _refusals(limits: Limits) -> Iterator[None]:
         yield
     except (DataError, LabelError) as error:
         too_large = isinstance(error, PhotoError) and error.defect == Defect.TOO_LARGE
-        raise Refusal(413 if too_large else 422, "not taught", str(error)) from None
+        raise Refusal(413 if too_large else 422, "not_taught", str(error)) from None
     except UsageError as error:
-        raise Refusal(409, "not taught", str(error)) from None
+        raise Refusal(409, "not_taught", str(error)) from None
     except StorageError as error:
         logger.error("%s", error)
         message = "Expected to keep the changed model, but it could not be written; the server's log says why."
-        raise Refusal(507, "not taught", f"{message} The model is as it was.") from None
+        raise Refusal(507, "not_taught", f"{message} The model is as it was.") from None
     except TimeoutError:
         message = f"Expected to be done within {limits.response_seconds:.0f} seconds, but it took longer."
-        raise Refusal(504, "too slow", f"{message} The model is as it was. Send fewer or smaller photos.") from None
+        raise Refusal(504, "timeout", f"{message} The model is as it was. Send fewer or smaller photos.") from None
