@@ -37,8 +37,10 @@ from twincar.core.errors import UsageError
 from twincar.core.labels import ClassNames
 from twincar.core.preprocess import Preprocessing
 from twincar.deploy.server.app import create_app
+from twincar.deploy.server.batching import PhotoCars
 from twincar.deploy.server.limits import Limits
 from twincar.deploy.server.requests import label_of
+from twincar.deploy.server.responses import photo_item
 from twincar.deploy.server.schema import ModelDescription, PredictionItem, PredictResponse
 from twincar.deploy.server.server import TimeoutProtocol, serve, server
 from twincar.deploy.server.settings import HttpSettings
@@ -46,7 +48,7 @@ from twincar.detection import Detector
 from twincar.inference.classifier import Classifier
 from twincar.inference.crops import CarFinder
 from twincar.inference.photo_options import PhotoOptions
-from twincar.inference.results import Explanation, Prediction, photo_dict
+from twincar.inference.results import Explanation, Prediction, Reason
 from twincar.models.calibration import Calibration
 from twincar.models.cam.gradcam import HeadWeights
 from twincar.models.engines.base import Engine
@@ -176,7 +178,8 @@ def post(address: tuple[str, int], photo: bytes) -> http.client.HTTPResponse:
 
 def test_forms_and_json_get_the_answers_of_the_classifier(client: TestClient, classifier: Classifier) -> None:
     photos = [jpeg(), jpeg((10, 220, 40)), jpeg((20, 30, 230))]
-    expected = [{**photo_dict([classifier.predict(photo, top_k=2)]), "photo": ""} for photo in photos]
+    answers = [PhotoCars([classifier.predict(photo, top_k=2)], 48, 32) for photo in photos]
+    expected = [{**photo_item(answer), "photo": ""} for answer in answers]
     sent = client.post("/v1/predict", files=files(*photos), data={"top_k": "2"})
     as_json = {"photos": [in_base64(photos[0]), *(f"data:image/jpeg;base64,{in_base64(p)}" for p in photos[1:])]}
     for response, labels in (
@@ -187,7 +190,7 @@ def test_forms_and_json_get_the_answers_of_the_classifier(client: TestClient, cl
         assert [item["photo"] for item in found] == labels
         assert [{**item, "photo": ""} for item in found] == expected
         PredictResponse.model_validate(response.json())
-    assert len({item["topk"][0]["class_name"] for item in expected}) == 3
+    assert len({item["top_k"][0]["class_name"] for item in expected}) == 3
 
 
 def test_a_question_is_answered_at_the_level_it_asks_for(client: TestClient, classifier: Classifier) -> None:
@@ -199,14 +202,14 @@ def test_a_question_is_answered_at_the_level_it_asks_for(client: TestClient, cla
     }
     assert set(answers) == set(levels_of(ClassNames(NAMES)))
     assert answers["make"]["answer"] == "BMW"
-    assert answers["make"]["confidence"] == pytest.approx(answers["make"]["levels"]["make"][1])
-    assert [answers["make"][part] for part in ("make", "model", "body", "year")] == ["BMW", "", "", None]
-    assert [answers["year"][part] for part in ("make", "model", "body", "year")] == ["", "", "", 2012]
+    assert answers["make"]["confidence"] == pytest.approx(answers["make"]["levels"]["make"]["probability"])
+    assert [answers["make"][part] for part in ("make", "model", "body", "year")] == ["BMW", None, None, None]
+    assert [answers["year"][part] for part in ("make", "model", "body", "year")] == [None, None, None, 2012]
     assert answers["year"]["answer"] == "2012"
     assert all(answer["level"] == level for level, answer in answers.items() if answer["accepted"])
     classifier.min_confidence = 1.0
     unsure = client.post("/v1/predict", files=files(photo), data={"level": "class"}).json()["predictions"][0]
-    assert (unsure["answer"], unsure["reason"]) == ("", "not sure")
+    assert (unsure["answer"], unsure["level"], unsure["reason"]) == (None, None, "not sure")
 
 
 def test_explanations_are_those_of_the_classifier(client: TestClient, classifier: Classifier) -> None:
@@ -233,17 +236,19 @@ def test_each_car_of_a_photo_is_named_with_its_box(
     with TestClient(create_app(classifier, name="colours")) as client:
         response = client.post("/v1/predict", files=files(photo, jpeg((250, 250, 250))), data={"explain": "true"})
         assert client.get("/v1/model").json()["finds_cars"]
-        named = 'twincar_answers_total{level="class",outcome="accepted"} 3.0'
-        assert named in client.get("/metrics").text
+        counted = client.get("/metrics").text
+        for car, count in (("main", 1), ("other", 2)):
+            assert f'twincar_answers_total{{car="{car}",level="class",outcome="accepted"}} {count}.0' in counted
+        assert 'twincar_answers_total{car="main",level="",outcome="no_car"} 1.0' in counted
         assert "cars" in client.get("/docs").text
     PredictResponse.model_validate(response.json())
     street, wall = response.json()["predictions"]
     assert [car["box"] for car in street["cars"]] == [list(boxes[colour]) for colour in (RED, BLUE, GREEN)]
-    assert [car["topk"][0]["class_name"] for car in street["cars"]] == [NAMES[0], NAMES[2], NAMES[1]]
+    assert [car["top_k"][0]["class_name"] for car in street["cars"]] == [NAMES[0], NAMES[2], NAMES[1]]
     assert [car["explanation"]["visible_box"] for car in street["cars"]] == [car["box"] for car in street["cars"]]
     assert (street["answer"], street["box"], street["car_count"]) == (NAMES[0], list(boxes[RED]), 3)
     assert (wall["reason"], wall["accepted"], wall["box"], wall["car"]) == ("no car found", False, None, None)
-    assert (wall["car_count"], wall["cars"], wall["topk"], wall["make"]) == (0, [], [], "")
+    assert (wall["car_count"], wall["cars"], wall["top_k"], wall["make"]) == (0, [], [], None)
 
 
 def test_one_batch_holds_photos_with_different_questions(classifier: Classifier) -> None:
@@ -260,10 +265,11 @@ def test_a_photo_that_cannot_be_read_has_its_error_and_others_are_answered(clien
     assert response.status_code == 200
     good, *bad = response.json()["predictions"]
     assert "answer" in good
-    assert [list(item) for item in bad] == [["photo", "error"]] * 3
+    assert [list(item) for item in bad] == [["photo", "error", "code"]] * 3
     assert [re.search("not an image|truncated|is empty", item["error"])[0] for item in bad] == [  # type: ignore[index]
         "not an image", "truncated", "is empty",
     ]  # fmt: skip
+    assert [item["code"] for item in bad] == ["not_an_image", "truncated", "empty"]
     refused(client.post("/v1/predict", files=files(b"no photo")), 422, "not an image")
     refused(client.post("/v1/predict", files=files(b"no photo", b"none")), 422, "none of these")
 
@@ -303,7 +309,7 @@ def test_what_is_not_understood_gets_a_sentence(client: TestClient) -> None:
     photo = {"files": files(jpeg())}
     as_json, as_form = {"Content-Type": "application/json"}, {"Content-Type": "multipart/form-data; boundary=b"}
     refused(ask(content=b""), 415, "found none")
-    refused(ask(content=jpeg(), headers={"Content-Type": "image/jpeg"}), 415, "found 'image/jpeg'")
+    refused(ask(content=jpeg(), headers={"Content-Type": "text/plain"}), 415, "found 'text/plain'")
     refused(ask(content=b"", headers=as_json), 400, "body")
     refused(ask(content=b'{"photos": [', headers=as_json), 400, "body")
     refused(ask(content=b"\xff\xfe", headers=as_json), 400, "body")
@@ -317,7 +323,14 @@ def test_what_is_not_understood_gets_a_sentence(client: TestClient) -> None:
     refused(ask(content=b"no form", headers=as_form), 400, "damaged")
     refused(ask(content=b"x", headers={"Content-Type": "multipart/form-data"}), 400, "it has no boundary")
     refused(ask(data={"photos": "http://x/y.jpg"}, files=[("other", ("", b""))]), 422, "as files")
-    for values, word in (({"top_k": "0"}, "top_k"), ({"top_k": "many"}, "top_k"), ({"level": "colour"}, "level")):
+    refused(ask(files=[("image", ("car.jpg", jpeg()))]), 422, "'photos', but found a file in 'image'")
+    for values, word in (
+        ({"top_k": "0"}, "top_k"),
+        ({"top_k": "many"}, "top_k"),
+        ({"level": "colour"}, "level"),
+        ({"levl": "make"}, "level"),
+        ({"cars": "few"}, "cars"),
+    ):
         refused(ask(**photo, data=values), 422, word)
     refused(client.post("/v1/predict?top_k=1", **photo), 422, "in the address")
     refused(client.get("/v1/predict"), 405, "Method Not Allowed")
@@ -400,7 +413,7 @@ def test_photos_that_come_together_share_a_batch(classifier: NotingClassifier) -
         engine.gate.set()
         answers = [json.loads(future.result(20).read())["predictions"][0] for future in (first, *others)]
     assert engine.batches == [1, 4]
-    assert [answer["topk"][0]["class_name"] for answer in answers] == [NAMES[0], *[NAMES[1]] * 4]
+    assert [answer["top_k"][0]["class_name"] for answer in answers] == [NAMES[0], *[NAMES[1]] * 4]
 
 
 def test_a_full_queue_turns_away_and_readyz_says_so(classifier: NotingClassifier) -> None:
@@ -441,7 +454,7 @@ def test_a_body_without_a_length_is_cut_off(classifier: Classifier) -> None:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the documentation asks with curl")
 def test_the_commands_of_the_documentation_are_answered(classifier: Classifier, tmp_path: Path) -> None:
     text = (Path(__file__).parents[3] / "docs" / "deploy.md").read_text(encoding="utf-8")
-    plain, with_key, in_container = re.findall(r"^curl .*/v1/predict$", text, re.MULTILINE)
+    plain, raw, with_key, in_container = re.findall(r"^curl .*/v1/predict.*$", text, re.MULTILINE)
     (tmp_path / "more").mkdir()
     for name in ("car.jpg", "more/car.png"):
         (tmp_path / name).write_bytes(jpeg())
@@ -454,7 +467,9 @@ def test_the_commands_of_the_documentation_are_answered(classifier: Classifier, 
 
     found = answers(plain, HttpSettings())["predictions"]
     assert [answer["level"] for answer in found] == ["make", "make"]
-    assert [len(answer["topk"]) for answer in found] == [3, 3]
+    assert [len(answer["top_k"]) for answer in found] == [3, 3]
+    (found,) = answers(raw, HttpSettings())["predictions"]
+    assert (len(found["top_k"]), found["cars"], found["width"], found["height"]) == (3, None, 48, 32)
     assert len(answers(with_key, HttpSettings(api_keys=("secret",)))["predictions"]) == 1
     assert len(answers(in_container, HttpSettings())["predictions"]) == 1
     assert "API key" in answers(plain, HttpSettings(api_keys=("secret",)))["error"]
@@ -516,18 +531,19 @@ def test_metrics_count_requests_photos_and_batches(client: TestClient) -> None:
         for sample in family.samples
     }
     assert response.headers["content-type"].startswith("text/plain")
-    assert samples["twincar_requests_total", "/v1/predict", "200"] == 1
-    assert samples["twincar_requests_total", "/v1/predict", "415"] == 1
-    assert samples["twincar_requests_total", "404", "other"] == 1
+    assert samples["twincar_requests_total", "/v1/predict", "200", "POST"] == 1
+    assert samples["twincar_requests_total", "/v1/predict", "415", "POST"] == 1
+    assert samples["twincar_requests_total", "404", "GET", "other"] == 1
     answers = {key[1:]: value for key, value in samples.items() if key[0] == "twincar_answers_total"}
-    levels = {("accepted", level) for level in get_args(LevelName)}
-    assert answers.pop(("accepted", "class")) == 1
-    assert set(answers) == {*levels, ("", "not_sure"), ("", "rejected")} - {("accepted", "class")}
+    assert answers.pop(("accepted", "class", "main")) == 1
+    outcomes = {("accepted", level) for level in get_args(LevelName)} | {("", reason.name.lower()) for reason in Reason}
+    every = {tuple(sorted((*outcome, car))) for outcome in outcomes for car in ("main", "other")}
+    assert set(answers) == every - {("", "main", "none"), ("", "none", "other"), ("accepted", "class", "main")}
     assert set(answers.values()) == {0}
-    assert samples["twincar_failed_photos_total", "not an image"] == 1
+    assert samples["twincar_failed_photos_total", "not_an_image"] == 1
     assert samples["twincar_failed_photos_total", "truncated"] == 0
     assert samples["twincar_build_info", twincar.__version__, "cars", "onnxruntime"] == 1
-    assert samples["twincar_rejected_requests_total", "not understood"] == 1
+    assert samples["twincar_rejected_requests_total", "unsupported_type"] == 1
     assert samples["twincar_request_duration_seconds_count", "/v1/predict"] == 2
     assert (samples["twincar_batch_photos_count",], samples["twincar_queue_photos",]) == (1, 0)
 
@@ -634,30 +650,11 @@ def test_a_process_without_torch_answers_as_predict_does(exported: Path) -> None
         started.send_signal(signal.SIGINT)
         errors = started.communicate(timeout=30)[1]
     for answer, prediction in zip(found, expected, strict=True):
-        ours = {candidate["class_name"]: candidate["probability"] for candidate in answer["topk"]}
+        ours = {candidate["class_name"]: candidate["probability"] for candidate in answer["top_k"]}
         assert ours == pytest.approx({c.name: c.probability for c in prediction.topk}, abs=1e-6)
         assert len(answer["explanation"]["heatmap"]) == 2
     assert (started.returncode, "Traceback" in errors) == (130, False)
-    assert "Ctrl-C again" in errors
     assert errors.endswith("Stopped; every request in progress was finished.\n")
-
-
-def test_a_second_ctrl_c_does_not_wait_for_what_is_under_way(exported: Path) -> None:
-    with process(exported) as (started, address):
-        connection = http.client.HTTPConnection(*address, timeout=20)
-        connection.putrequest("POST", "/v1/predict")
-        connection.putheader("Content-Type", "multipart/form-data; boundary=x")
-        connection.putheader("Content-Length", "1000")
-        connection.putheader("Expect", "100-continue")
-        connection.endheaders()
-        assert connection.sock.recv(1000).startswith(b"HTTP/1.1 100")  # it has begun to read
-        started.send_signal(signal.SIGINT)
-        until(lambda: refuses(address))
-        started.send_signal(signal.SIGINT)
-        errors = started.communicate(timeout=30)[1]
-    assert started.returncode == 130
-    assert errors.endswith("Stopped; requests in progress were not finished.\n")
-    assert "Traceback" not in errors
 
 
 def test_told_to_stop_it_drains_and_finishes_what_is_under_way(exported: Path) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import base64
 import http.client
+import io
 import json
 import logging
 import re
 import socket
 import urllib.parse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 from test_server import NotingClassifier, colour_classifier, files, in_base64, jpeg, listening, refused
 
 import twincar
@@ -25,6 +28,7 @@ from twincar.deploy.server.schema import PhotosAsJson, Refused, State
 from twincar.inference.classifier import Classifier
 
 KEY = "0123456789abcdef"
+OTHER = "fedcba9876543210"
 GET_ROUTES = ("/v1/model", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/")
 JSON_HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 NEXT = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -111,11 +115,6 @@ def test_head_is_answered_as_get_without_a_body(shared_server: tuple[str, int]) 
     assert connection.getresponse().status == 405
 
 
-def test_an_address_with_a_slash_too_many_is_not_redirected(client: TestClient) -> None:
-    """Behind a proxy, the server would name an address that is not the client's."""
-    refused(client.post("/v1/predict/", files={"photos": b"x"}), 404, "Not Found")
-
-
 def test_base64_in_every_shape_programs_send(client: TestClient) -> None:
     photo = jpeg((250, 251, 252), (60, 41))
     text = in_base64(photo)
@@ -133,7 +132,7 @@ def test_base64_in_every_shape_programs_send(client: TestClient) -> None:
     assert {"+", "/"} & set(text), "the photo needs both alphabets"
     items = client.post("/v1/predict", json={"photos": spellings, "top_k": 1}).json()["predictions"]
     assert {json.dumps({**item, "photo": ""}) for item in items} == {json.dumps({**items[0], "photo": ""})}
-    assert items[0]["topk"][0]["probability"] > 0
+    assert items[0]["top_k"][0]["probability"] > 0
     wrong = ["data:image/svg+xml,<svg/>", text[:-3] + "é==", text + "A" * 5, "https://x/y.jpg"]
     items = client.post("/v1/predict", json={"photos": [text, *wrong]}).json()["predictions"]
     assert ["error" in item for item in items] == [False, True, True, True, True]
@@ -192,6 +191,86 @@ def test_every_route_but_probes_asks_for_the_key(classifier: Classifier) -> None
     assert KEY not in page
 
 
+def test_each_of_several_keys_is_accepted_so_that_one_can_be_replaced(classifier: Classifier) -> None:
+    with ask(classifier, api_keys=(KEY, OTHER)) as client:
+        keys = (KEY, OTHER, KEY + OTHER, f"{KEY}\n{OTHER}".encode().hex())
+        assert [client.get("/v1/model", headers={"X-API-Key": key}).status_code for key in keys] == [200, 200, 401, 401]
+
+
+@pytest.mark.parametrize("root_path", ["", "/cars"])
+def test_an_address_with_a_slash_too_many_is_not_redirected(classifier: Classifier, root_path: str) -> None:
+    """Behind a proxy the server would name a scheme, a host and a path that are not the client's."""
+    with ask(classifier, root_path=root_path) as client:
+        for method, path in (("POST", "/v1/predict/"), ("GET", "/docs/"), ("GET", "/v1/model/")):
+            response = client.request(method, path)
+            refused(response, 404, "Not Found")
+            assert (response.json()["code"], "location" in response.headers) == ("not_found", False)
+
+
+def test_a_photo_may_be_the_body_with_the_options_in_the_address(client: TestClient) -> None:
+    headers = {"Content-Type": "image/jpeg"}
+    photo = jpeg(size=(60, 40))
+    found = client.post("/v1/predict?top_k=2&level=make&cars=main", content=photo, headers=headers).json()
+    as_form = client.post(
+        "/v1/predict", files=files(photo), data={"top_k": "2", "level": "make", "cars": "main"}
+    ).json()
+    (item,), (same,) = found["predictions"], as_form["predictions"]
+    assert {**item, "photo": ""} == {**same, "photo": ""}
+    assert (item["photo"], item["level"], len(item["top_k"]), item["cars"]) == ("photo 1", "make", 2, None)
+    assert (item["width"], item["height"]) == (60, 40)
+    for query, body, status, code in (
+        ("?levl=make", photo, 422, "invalid_option"),
+        ("", b"no photo", 422, "not_an_image"),
+        ("", b"", 422, "empty"),
+    ):
+        response = client.post(f"/v1/predict{query}", content=body, headers=headers)
+        assert (response.status_code, response.json()["code"]) == (status, code)
+
+
+def test_the_size_of_a_photo_is_that_of_the_upright_one(client: TestClient) -> None:
+    data, exif = io.BytesIO(), Image.Exif()
+    exif[274] = 6  # turned by 90 degrees
+    Image.new("RGB", (60, 40)).save(data, "JPEG", exif=exif)
+    (item,) = client.post("/v1/predict", files=files(data.getvalue())).json()["predictions"]
+    assert (item["width"], item["height"]) == (40, 60)
+
+
+def test_errors_have_codes_for_programs(client: TestClient) -> None:
+    large = jpeg() + bytes(17 * 2**20)
+    asked = [
+        (client.post("/v1/predict", json={"photos": [], "levl": "make"}), 422, "no_photos"),
+        (client.post("/v1/predict", json={"photos": ["AAAA"], "levl": "make"}), 422, "invalid_option"),
+        (client.post("/v1/predict", json={}), 422, "invalid_option"),
+        (client.post("/v1/predict", json={"photos": ["?"]}), 422, "invalid_base64"),
+        (client.post("/v1/predict", files=files(b"no", b"none")), 422, "unreadable_photos"),
+        (client.post("/v1/predict", files=files(large)), 413, "too_many_bytes"),
+        (client.post("/v1/predict", files=files(*[b"x"] * 33)), 413, "too_many_photos"),
+        (client.post("/v1/predict", content=b"{", headers={"Content-Type": "application/json"}), 400, "malformed_body"),
+        (client.get("/v1/predict"), 405, "method_not_allowed"),
+    ]
+    for response, status, code in asked:
+        Refused.model_validate(response.json())
+        assert (response.status_code, response.json()["code"]) == (status, code)
+    assert "Did you mean 'level'?" in asked[1][0].json()["error"]
+    assert "levl" in asked[1][0].json()["error"]
+    counted = client.get("/metrics").text
+    assert 'twincar_failed_photos_total{code="too_many_bytes"} 1.0' in counted
+    assert 'twincar_failed_photos_total{code="too_many_pixels"} 0.0' in counted
+
+
+def test_an_empty_level_of_a_form_is_none(client: TestClient) -> None:
+    assert client.post("/v1/predict", files=files(jpeg()), data={"level": ""}).status_code == 200
+
+
+def test_the_model_has_its_licence_and_no_scores_of_before_calibration(classifier: Classifier) -> None:
+    validation = {"val_acc": 0.9, "val_ece": 0.2, "val_brier": 0.16, "val_loss": 0.5}
+    classifier.spec = replace(classifier.spec, license="apache-2.0", provenance={"epoch": 3, "validation": validation})
+    with ask(classifier) as client:
+        about = client.get("/v1/model").json()
+    assert about["provenance"] == {"epoch": 3, "validation": {"val_acc": 0.9}}
+    assert about["license"]["id"] == "apache-2.0"
+
+
 def test_without_a_key_nothing_asks_for_one(client: TestClient) -> None:
     api = client.get("/openapi.json").json()
     assert "securitySchemes" not in api["components"]
@@ -208,13 +287,23 @@ def test_a_request_without_the_key_is_refused_before_its_body_is_there(classifie
 def test_where_the_key_comes_from(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text(f"{KEY}\n", encoding="utf-8")
-    assert read_api_keys(path, {"TWINCAR_API_KEY": "other"}) == KEY
-    assert read_api_keys(None, {"TWINCAR_API_KEY": "other"}) == "other"
-    assert read_api_keys(None, {}) == ""
-    for text, words in ((" \n", "is empty"), ("two\nlines", "something else"), ("é" * 20, "something else")):
+    assert read_api_keys(path, {"TWINCAR_API_KEY": OTHER}) == (KEY,)
+    assert read_api_keys(None, {"TWINCAR_API_KEY": OTHER}) == (OTHER,)
+    assert read_api_keys(None, {}) == ()
+    for text, words in (
+        (" \n", "is empty"),
+        ("short", "at least 16 characters"),
+        (f"{KEY}\nbad", "at least 16.*line 2"),
+        ("é" * 20, "something else"),
+    ):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(UsageError, match=words):
             read_api_keys(path, {})
+    path.write_text(f"{KEY}\n\n{OTHER}\n", encoding="utf-8")
+    assert read_api_keys(path, {}) == (KEY, OTHER)
+    path.write_bytes(b"k" * 100_000)
+    with pytest.raises(UsageError, match="at most 64 KiB"):
+        read_api_keys(path, {})
     path.write_bytes(b"k" * 2000)
     with pytest.raises(UsageError, match="at most 1024"):
         read_api_keys(path, {})
@@ -353,7 +442,7 @@ def test_its_own_description_is_true(client: TestClient) -> None:
     response = client.post("/v1/predict", json=content["example"])
     assert response.status_code == 200, response.text
     assert response.json()["predictions"][0]["explanation"]
-    statuses = {"200", "400", "408", "413", "415", "422", "500", "503", "504"}
+    statuses = {"200", "400", "408", "413", "415", "421", "422", "500", "503", "504"}
     assert set(predict["responses"]) == statuses
     for path in ("/healthz", "/readyz"):
         assert set(api["paths"][path]["get"]["responses"]) == {"200", "503"}

@@ -75,9 +75,9 @@ def test_an_address_that_is_not_ours_names_the_option_that_is_wrong(host: str) -
 
 
 def test_a_port_that_is_taken_names_the_option_that_is_wrong() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        with pytest.raises(UsageError, match="in use.* Choose another --port") as raised:
-            serve(colour_classifier(), name="cars", port=taken.getsockname()[1])
+    wrong = pytest.raises(UsageError, match=r"in use.* Choose another --port")
+    with socket.create_server(("127.0.0.1", 0)) as taken, wrong as raised:
+        serve(colour_classifier(), name="cars", port=taken.getsockname()[1])
     assert "--host" not in str(raised.value)
 
 

@@ -33,9 +33,7 @@ class RequestOptions(_Strict):
 
     top_k: Annotated[
         int,
-        Field(
-            ge=1, le=_MOST_CANDIDATES, description="Number of candidates for each car; of a small model all classes."
-        ),
+        Field(ge=1, le=_MOST_CANDIDATES, description="Number of candidates for each car, at most all classes."),
     ] = 5
     level: Annotated[
         LevelName | None,
