@@ -83,7 +83,6 @@ def create_app(
         summary="Tells look-alike cars apart: from a photo to make, model, body and year.",
         docs_url=None,  # FastAPI's own page loads its scripts from the internet
         redoc_url=None,
-        redirect_slashes=False,  # a proxy's scheme, host and prefix are not known here
         generate_unique_id_function=lambda route: route.name,
         openapi_url=None,  # FastAPI's own route would not require the key
         redirect_slashes=False,  # behind a proxy the address of such a redirect is not the one of the client
