@@ -462,7 +462,9 @@ def test_who_lets_others_in_without_a_key_is_told(
     key: str,
     warned: int,
 ) -> None:
-    monkeypatch.setattr("twincar.deploy.server.server.DrainingServer.run", lambda *_: None)
+    async def ended(_: object) -> None: ...
+
+    monkeypatch.setattr("twincar.deploy.server.server.DrainingServer.main_loop", ended)
     caplog.set_level(logging.INFO, "twincar.deploy.server.server")
     serve(classifier, name="cars", host=host, port=0, settings=HttpSettings(api_keys=(key,) if key else ()))
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]

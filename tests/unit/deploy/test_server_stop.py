@@ -85,7 +85,9 @@ def test_a_port_that_is_taken_names_the_option_that_is_wrong() -> None:
 def test_the_address_it_prints_can_be_opened(
     host: str, shown: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twincar.deploy.server.server.DrainingServer.run", lambda *_: None)
+    async def ended(_: object) -> None: ...
+
+    monkeypatch.setattr("twincar.deploy.server.server.DrainingServer.main_loop", ended)
     caplog.set_level(logging.INFO, "twincar.deploy.server.server")
     serve(colour_classifier(), name="cars", host=host, port=0)
     (line,) = [record.getMessage() for record in caplog.records if "Serving" in record.getMessage()]

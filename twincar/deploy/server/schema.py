@@ -148,12 +148,10 @@ class CarItem(_Strict):
     confidence: Annotated[
         float | None, Field(description="The calibrated probability of the answer; null if there is none.")
     ]
-    make: Annotated[
-        str | None, Field(description="Of the answer, as are model, body and year; null if its level lacks it.")
-    ]
-    model: str | None
-    body: str | None
-    year: int | None
+    make: Annotated[str | None, Field(description="Make of the answer; null if its level or its classes lack it.")]
+    model: Annotated[str | None, Field(description="Model of the answer, likewise.")]
+    body: Annotated[str | None, Field(description="Body of the answer, likewise.")]
+    year: Annotated[int | None, Field(description="Model year of the answer, likewise.")]
     alternatives: Annotated[list[str], Field(description="The most likely classes, if the answer is a group.")]
     levels: Annotated[
         dict[Literal["make", "model", "body", "year"], LevelItem],

@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
@@ -139,6 +139,8 @@ class DrainingServer(uvicorn.Server):
         if not config.loaded:
             config.load()  # now, because a signal may come before uvicorn would
         super().__init__(config)
+        self.on_start: Callable[[], None] = lambda: None
+        """Called once it takes requests and handles signals."""
         self._grace_period = grace_period
         self._on_drain = on_drain
         self._stop_at: float | None = None
@@ -172,6 +174,11 @@ class DrainingServer(uvicorn.Server):
             connection.transport.abort()
         for task in self.server_state.tasks:
             task.cancel()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and tell."""
+        await super().startup(sockets)
+        self.on_start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish, and say what became of the requests in progress."""
@@ -221,19 +228,22 @@ def serve(
     before = signal.signal(signal.SIGTERM, http_server.handle_exit)  # before clients can connect
     try:
         with _listen(host, port) as bound:
-            address, actual_port = bound.getsockname()[:2]
-            listens = ip_address(address.partition("%")[0])
-            where = f"[{host}]" if ":" in host else host
-            if listens.is_unspecified:  # no address that a browser can open
-                where = "localhost"
-            also = ", and at every other address of this computer" if listens.is_unspecified else ""
-            url = f"http://{where}:{actual_port}{settings.root_path}"
-            logger.info("Serving %s at %s%s (Ctrl-C stops it)", name, url, also)
-            if not settings.api_keys and not listens.is_loopback:
-                logger.warning(_NO_LOGIN, actual_port)
+            http_server.on_start = partial(_announce, name, host, bound.getsockname(), settings)
             http_server.run([bound])
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _announce(name: str, host: str, bound: Sequence[Any], settings: HttpSettings) -> None:
+    """Log where the server listens, as an address that a browser can open, and that there is no login."""
+    port, listens = bound[1], ip_address(bound[0].partition("%")[0])
+    where = f"[{host}]" if ":" in host else host
+    if listens.is_unspecified:
+        where = "localhost"
+    also = ", and at every other address of this computer" if listens.is_unspecified else ""
+    logger.info("Serving %s at http://%s:%d%s%s (Ctrl-C stops it)", name, where, port, settings.root_path, also)
+    if not settings.api_keys and not listens.is_loopback:
+        logger.warning(_NO_LOGIN, port)
 
 
 def server(
