@@ -17,6 +17,7 @@ from twincar.deploy.server.limits import Refusal
 VARIABLE = "TWINCAR_API_KEY"
 _LEAST, _MOST = 16, 1024  # characters of a key
 _FILE = 64 * 1024  # bytes of a file of keys
+_MAKE = "Make one with: openssl rand -hex 32"
 _BEARER = HTTPBearer(auto_error=False, description="`Authorization: Bearer KEY`")
 _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="`X-API-Key: KEY`")
 _BASIC = HTTPBasic(auto_error=False, description="For browsers: any name, and the key as the password.")
@@ -41,9 +42,6 @@ def read_api_keys(path: Path | None, environment: Mapping[str, str]) -> tuple[st
     for number, key in enumerate(keys, start=1):
         _check(key, f"{source}, line {number}" if len(keys) > 1 else source)
     return keys
-
-
-_MAKE = "Make one with: openssl rand -hex 32"
 
 
 def _check(key: str, source: str) -> None:

@@ -244,13 +244,15 @@ class Service:
 
     async def healthz(self) -> Response:
         """503 if the process must be restarted."""
-        return state(self.batching.alive, "ok", "the batching task has ended")
+        alive = self.batching.alive
+        return state("ok" if alive else "the batching task has ended", alive)
 
     async def readyz(self) -> Response:
         """503 while the queue is full, and after SIGTERM."""
         if self.draining:
-            return state(False, "", "stopping")
-        return state(self.batching.alive and self.batching.in_flight < self._limits.queue, "ready", "queue full")
+            return state("stopping", good=False)
+        room = self.batching.alive and self.batching.in_flight < self._limits.queue
+        return state("ready" if room else "queue full", room)
 
     async def metrics(self) -> Response:
         """Build, requests by status, seconds, answers by outcome, failed photos, batches, photos in flight."""
@@ -280,21 +282,15 @@ class Service:
     async def _in_time(
         self, classifier: Classifier, content_type: str, body: bytes, query: Mapping[str, str]
     ) -> tuple[Sequence[Item], Cars]:
+        parsing = self.batching.in_thread(parse_body, content_type, body, self._limits, RequestOptions, query)
         try:
             async with asyncio.timeout(self._limits.response_seconds):
-                return await self._predict_all(classifier, content_type, body, query)
+                uploads, found = await parsing
+                with self.batching.reserve(len(uploads)):
+                    items = await asyncio.gather(*(self._predict_one(classifier, upload, found) for upload in uploads))
         except TimeoutError:
             seconds = f"{self._limits.response_seconds:.0f} seconds"
             raise Refusal(504, "timeout", f"Expected a response within {seconds}, but there was none.") from None
-
-    async def _predict_all(
-        self, classifier: Classifier, content_type: str, body: bytes, query: Mapping[str, str]
-    ) -> tuple[Sequence[Item], Cars]:
-        uploads, found = await self.batching.in_thread(
-            parse_body, content_type, body, self._limits, RequestOptions, query
-        )
-        with self.batching.reserve(len(uploads)):
-            items = await asyncio.gather(*(self._predict_one(classifier, upload, found) for upload in uploads))
         return items, found.cars
 
     async def _predict_one(self, classifier: Classifier, upload: Upload | Failure, asked: RequestOptions) -> Item:

@@ -18,7 +18,8 @@ from twincar.core.errors import PhotoError
 from twincar.core.machine import available_cores
 from twincar.core.options import Cars
 from twincar.core.photos import decode_photo
-from twincar.deploy.server.limits import RETRY, Limits, Refusal, count_photos
+from twincar.core.wording import counted
+from twincar.deploy.server.limits import RETRY, Limits, Refusal
 from twincar.inference.classifier import Classifier
 from twincar.inference.crops import PreparedCrop
 from twincar.inference.photo_options import PhotoOptions
@@ -104,7 +105,7 @@ class Batching:
         """
         if self.in_flight + photos > self._limits.queue:
             found = f"{self.in_flight} of {self._limits.queue} places are taken"
-            message = f"Expected room for {count_photos(photos)}, but {found}."
+            message = f"Expected room for {counted(photos, 'photo')}, but {found}."
             raise Refusal(503, "queue_full", f"{message} Try again in a second.", RETRY)
 
     @contextmanager

@@ -46,11 +46,6 @@ class Refusal(TwinCarError):
         self.headers = headers
 
 
-def count_photos(count: int) -> str:
-    """A number of photos in words, such as '1 photo'."""
-    return f"{count} photo{'s' * (count != 1)}"
-
-
 class ByteBudget:
     """Limits the bytes of all request bodies that are in memory at one time."""
 

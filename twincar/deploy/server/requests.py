@@ -21,8 +21,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from twincar.core.errors import Defect
+from twincar.core.wording import counted
 from twincar.deploy.server.codes import UploadError
-from twincar.deploy.server.limits import Limits, Refusal, count_photos
+from twincar.deploy.server.limits import Limits, Refusal
 from twincar.deploy.server.schema import JsonPhotos
 from twincar.inference.results import Failure
 
@@ -259,4 +260,5 @@ def _validated(read: Callable[[], Options], fields: Sequence[str]) -> Options:
 
 
 def _too_many(most: int) -> Refusal:
-    return Refusal(413, "too_many_photos", f"Expected at most {count_photos(most)} per request, but found more.")
+    message = f"Expected at most {counted(most, 'photo')} per request, but found more."
+    return Refusal(413, "too_many_photos", message)

@@ -46,8 +46,8 @@ def photo_item(item: Item, cars: Cars = "all") -> dict[str, Any]:
     assert isinstance(item, PhotoCars)
     row = photo_dict(item.cars)
     named = row.pop("cars")
-    size = {"width": item.width, "height": item.height}
-    return {**_car(row), **size, "cars": None if cars == "main" else [_car(car) for car in named]}
+    size = {"photo": row["photo"], "width": item.width, "height": item.height, "car_count": row["car_count"]}
+    return {**size, **_car(row), "cars": None if cars == "main" else [_car(car) for car in named]}
 
 
 def _car(row: dict[str, Any]) -> dict[str, Any]:
@@ -67,6 +67,6 @@ async def http_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": message, "code": code}, error.status_code, headers)
 
 
-def state(good: bool, yes: str, no: str) -> JSONResponse:
+def state(told: str, good: bool) -> JSONResponse:
     """The response to a probe."""
-    return JSONResponse({"status": yes}) if good else JSONResponse({"status": no}, 503)
+    return JSONResponse({"status": told}, 200 if good else 503)

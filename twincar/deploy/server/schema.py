@@ -181,7 +181,10 @@ class PredictionItem(CarItem):
     height: Annotated[int, Field(description="Of the upright photo, pixels.")]
     cars: Annotated[
         list[CarItem] | None,
-        Field(description="All cars of the photo, the main one first, with the same fields; null with `cars=main`."),
+        Field(
+            description="All cars of the photo, the main one first, with the same fields; empty if no car was found, "
+            "null with `cars=main`."
+        ),
     ]
 
 
