@@ -43,6 +43,7 @@ NOT_RUN = {
     "needs root and mmdebstrap": "it fetches a Debian system; test_container.py tests its parts",
     "needs the quickstart": "tests/slow/test_quickstart.py runs it",
     "runs until it is stopped": "servers are tested in test_server.py and test_demo.py",
+    "needs the server": "test_server_docs.py runs it against one",
     "takes hours": "test_benchmarks.py runs it on toy cars",
     "takes minutes": "tested on less elsewhere: the quickstart in test_quickstart.py, and `make test` runs this",
 }
