@@ -13,8 +13,8 @@ import yaml
 
 from containers.without_engine import copies_of, stages
 from twincar.cli.serving import serve
+from twincar.deploy.server.connection import TimeoutProtocol
 from twincar.deploy.server.limits import Limits
-from twincar.deploy.server.server import TimeoutProtocol
 from twincar.deploy.server.settings import HttpSettings
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -38,11 +38,12 @@ from twincar.core.labels import ClassNames
 from twincar.core.preprocess import Preprocessing
 from twincar.deploy.server.app import create_app
 from twincar.deploy.server.batching import PhotoCars
+from twincar.deploy.server.connection import TimeoutProtocol
 from twincar.deploy.server.limits import Limits
 from twincar.deploy.server.requests import label_of
 from twincar.deploy.server.responses import photo_item
 from twincar.deploy.server.schema import ModelDescription, PredictionItem, PredictResponse
-from twincar.deploy.server.server import TimeoutProtocol, serve, server
+from twincar.deploy.server.server import serve, server
 from twincar.deploy.server.settings import HttpSettings
 from twincar.detection import Detector
 from twincar.inference.classifier import Classifier

@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
-from test_server import NotingClassifier, colour_classifier, files, in_base64, jpeg, listening, refused
+from test_server import NotingClassifier, colour_classifier, files, in_base64, jpeg, listening, refused, until
 
 import twincar
 from twincar.core.errors import UsageError
 from twincar.deploy.server import HttpSettings, read_api_keys, serve
 from twincar.deploy.server.app import create_app
+from twincar.deploy.server.connection import TimeoutProtocol
 from twincar.deploy.server.schema import PhotosAsJson, Refused, State
 from twincar.inference.classifier import Classifier
 
@@ -113,6 +114,34 @@ def test_head_is_answered_as_get_without_a_body(shared_server: tuple[str, int]) 
         assert found[1] == (*found[0][:2], b""), path
     connection.request("HEAD", "/v1/predict")
     assert connection.getresponse().status == 405
+
+
+@pytest.mark.parametrize("version", [b"HTTP/1.0", b"HTTP/1.1\r\nConnection: close"])
+def test_who_is_refused_while_sending_can_read_why(classifier: Classifier, version: bytes) -> None:
+    """As a proxy that speaks HTTP/1.0; a connection that is closed at once is reset, and the response lost."""
+    size = 30_000_000
+    sent = b"POST /v1/predict %s\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % (version, size)
+    with listening(classifier, settings=HttpSettings(api_keys=(KEY,))) as address:
+        head, _, body = exchange(address, sent + bytes(size)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 401")
+    assert json.loads(body)["code"] == "unauthorized"
+
+
+def test_who_is_refused_and_does_not_stop_sending_is_let_go(classifier: Classifier) -> None:
+    class Hasty(TimeoutProtocol):
+        head_seconds = 0.1
+
+    def cut_off() -> bool:
+        try:
+            client.sendall(bytes(1_000_000))
+        except (BrokenPipeError, ConnectionResetError):
+            return True
+        return False
+
+    serving = listening(classifier, Hasty, settings=HttpSettings(api_keys=(KEY,)))
+    with serving as address, socket.create_connection(address, timeout=20) as client:
+        client.sendall(b"POST /v1/predict HTTP/1.0\r\nContent-Length: 99999999999\r\n\r\n")
+        until(cut_off)
 
 
 def test_base64_in_every_shape_programs_send(client: TestClient) -> None:

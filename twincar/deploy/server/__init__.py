@@ -17,7 +17,8 @@ responses.py    what the server sends
 app.py          the routes
 quiet.py        silences libraries that write to standard error
 strict_http.py  refuses ambiguous HTTP
-server.py       the process: socket, slow clients, shutdown
+connection.py   slow clients, and those that are refused while they send
+server.py       the process: socket, shutdown
 """
 
 from __future__ import annotations

@@ -1,128 +1,38 @@
-"""The server process: its socket, limits on slow and many clients, and its shutdown."""
+"""The server process: its socket and its shutdown."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import json
 import logging
 import signal
 import socket
 import time
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
 from types import FrameType
 from typing import Any
 
-import h11
 import uvicorn
 from fastapi import FastAPI
 from prometheus_client import disable_created_metrics
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from twincar.core.errors import UsageError
 from twincar.core.portable import POSIX
 from twincar.core.wording import counted
 from twincar.deploy.loopback import LoopbackHosts, is_loopback
 from twincar.deploy.server.app import create_app
-from twincar.deploy.server.codes import OtherCode
-from twincar.deploy.server.limits import RETRY, Limits
+from twincar.deploy.server.connection import HEAD_BYTES, TimeoutProtocol
+from twincar.deploy.server.limits import Limits
 from twincar.deploy.server.quiet import quiet_libraries
-from twincar.deploy.server.request_log import REQUEST_ID, log_rejected
 from twincar.deploy.server.settings import HttpSettings
-from twincar.deploy.server.strict_http import StrictConnection
 from twincar.inference.classifier import Classifier
 
 logger = logging.getLogger(__name__)
 
-_HEAD_BYTES = 16 * 1024  # of a request's line and headers
-_HEAD_SECONDS = 10.0  # for them to arrive, and for the rest of a refused request
-_READING_SECONDS = 30.0  # for a client to read its response
-_CONNECTIONS = 512  # at one time
 _NO_LOGIN = "There is no login: whoever reaches port %d of this machine can use it. --api-key-file FILE requires a key."
-
-
-class TimeoutProtocol(H11Protocol):
-    """Uvicorn's HTTP protocol with time limits for slow headers, slow readers and idle connections."""
-
-    conn: StrictConnection
-    head_seconds = _HEAD_SECONDS
-    reading_seconds = _READING_SECONDS
-    most_connections = _CONNECTIONS
-    _deadline: asyncio.TimerHandle | None = None
-
-    def __init__(self, *arguments: Any, access_log: bool, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._access_log = access_log
-        self.conn = StrictConnection(h11.SERVER, self.config.h11_max_incomplete_event_size or _HEAD_BYTES)
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for a request."""
-        super().connection_made(transport)
-        if len(self.connections) > self.most_connections:
-            self._reject(
-                "503 Service Unavailable",
-                "too_many_connections",
-                "Too many connections are open. Try again in a second.",
-                RETRY,
-            )
-        else:
-            self._wait_at_most(self.head_seconds)
-
-    def data_received(self, data: bytes) -> None:
-        """Keep the time limit until the headers of a request are complete."""
-        super().data_received(data)
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._wait_no_more()
-        elif self._deadline is None:
-            self._wait_at_most(self.head_seconds)
-
-    def pause_writing(self) -> None:
-        """Limit the time in which the client must read."""
-        super().pause_writing()
-        self._wait_at_most(self.reading_seconds)
-
-    def resume_writing(self) -> None:
-        """The client has read."""
-        super().resume_writing()
-        self._wait_no_more()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the time limit."""
-        self._wait_no_more()
-        super().connection_lost(exc)
-
-    def on_response_complete(self) -> None:
-        """Wait for another request; uvicorn's own timer limits that, unless bytes keep coming."""
-        self._wait_no_more()
-        super().on_response_complete()
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # its parent's text
-        """Respond to a request that is not valid HTTP, or ambiguous."""
-        general = "Expected a valid HTTP request with headers of at most 16 KB, but this is not one."
-        self._reject("400 Bad Request", "invalid_http", self.conn.fault or general)
-
-    def _reject(self, status: str, code: OtherCode, message: str, more: Mapping[str, str] | None = None) -> None:
-        body, request_id = json.dumps({"error": message, "code": code}), uuid.uuid4().hex
-        headers = {"Content-Type": "application/json", "Content-Length": len(body), "Connection": "close"}
-        headers[REQUEST_ID] = request_id
-        if self._access_log:
-            log_rejected((self.client or ("-",))[0], status.partition(" ")[0], request_id)
-        lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in {**headers, **(more or {})}.items())]
-        self.transport.write("\r\n".join([*lines, "", body]).encode())
-        self.transport.close()
-
-    def _wait_at_most(self, seconds: float) -> None:
-        self._wait_no_more()
-        self._deadline = self.loop.call_later(seconds, self.transport.abort)
-
-    def _wait_no_more(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
 
 
 class DrainingServer(uvicorn.Server):
@@ -265,7 +175,7 @@ def server(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        h11_max_incomplete_event_size=_HEAD_BYTES,
+        h11_max_incomplete_event_size=HEAD_BYTES,
         timeout_graceful_shutdown=round(limits.upload_seconds + limits.response_seconds + protocol.reading_seconds),
     )
     return DrainingServer(config, settings.grace_period, app.state.service.drain)
