@@ -265,6 +265,7 @@ def test_options_and_limits_of_a_request(classifier: HeldClassifier, tmp_path: P
             return client.post("/v1/teach", files=files, data=data)
 
         refused(post(), 422, "the field 'name'")
+        refused(post(nam=NAME), 422, "found 'nam'. Did you mean 'name'?")
         refused(post(name=NAME, top_k="3"), 422, "top_k")
         refused(post(name="x" * 201), 422, "at most 200 characters")
         refused(post(name="x" * 1001), 422, "at most 1000 bytes")

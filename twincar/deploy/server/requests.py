@@ -242,7 +242,8 @@ def _validated(read: Callable[[], Options], fields: Sequence[str]) -> Options:
     try:
         return read()
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
+        every = error.errors(include_url=False, include_context=False)
+        first = min(every, key=lambda one: one["type"] != "extra_forbidden")  # it may be why another is missing
         where = ".".join(str(part) for part in first["loc"])[:_LABEL]
         said = first["msg"].removeprefix("Value error, ")
         reason = f"{said[:1].lower()}{said[1:]}"
