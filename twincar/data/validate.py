@@ -6,11 +6,9 @@ valid: preprocessing handles the former, and the latter are not a defect of one 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
@@ -19,6 +17,7 @@ from PIL import Image
 from twincar.core.errors import Defect, PhotoError, storage_errors
 from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames, shorten
+from twincar.core.parallel import map_ahead
 from twincar.core.photos import Box, decode_photo, read_photo_bytes
 from twincar.core.progress import Progress
 from twincar.data.boxes import MIN_SIDE, BoxFault, BoxFinding, fit_box
@@ -98,10 +97,14 @@ def audit_source(
         with storage_errors(gettempdir()), TemporaryDirectory() as folder:
             drawn = source.make(Path(folder), on_photo)
             return audit_source(drawn, on_photo=on_photo, keep=keep, exclude=exclude, inspect=inspect, threads=threads)
-    check = partial(_check, exclude=exclude or {}, inspect=inspect)
+
+    def check(row: SourceRow) -> tuple[SourceRow, Annotation | Finding, list[BoxFault]]:
+        return row, *_check(row, exclude=exclude or {}, inspect=inspect)
+
     rows: list[tuple[SourceRow, Annotation | Finding]] = []
     faults: list[list[BoxFault]] = []
-    for done, (row, (result, found)) in enumerate(_checked_in_order(source.rows(), check, threads), start=1):
+    checked = map_ahead(check, source.rows(), threads=threads, ahead=threads * _AHEAD)
+    for done, (row, result, found) in enumerate(checked, start=1):
         if keep and isinstance(row.photo, bytes) and isinstance(result, Annotation):
             keep(result, row.photo)
         rows.append((replace(row, photo=b""), result))
@@ -120,23 +123,6 @@ def audit_source(
         valid=tuple(result for result in results if isinstance(result, Annotation)),
         boxes=tuple(boxes),
     )
-
-
-def _checked_in_order(
-    rows: Iterable[SourceRow], check: Callable[[SourceRow], _Checked], threads: int
-) -> Iterator[tuple[SourceRow, _Checked]]:
-    ahead: deque[tuple[SourceRow, Future[_Checked]]] = deque()
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for row in rows:
-            ahead.append((row, pool.submit(check, row)))
-            if len(ahead) > threads * _AHEAD:
-                first, future = ahead.popleft()
-                yield first, future.result()
-        for last, future in ahead:
-            yield last, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _check(row: SourceRow, exclude: Mapping[str, str], inspect: Inspect | None) -> _Checked:

@@ -5,9 +5,7 @@ Shapes: N photos, V views each of H×W pixels, K classes.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -19,6 +17,7 @@ from PIL import Image
 
 from twincar.core.errors import PhotoError
 from twincar.core.options import Cars, DetectOptions
+from twincar.core.parallel import map_ahead
 from twincar.core.photos import NamedPhoto, Photo, read_photo
 from twincar.core.preprocess import Preprocessing
 from twincar.detection import Detector, load_detector
@@ -28,6 +27,7 @@ from twincar.models.engines.base import Engine
 from twincar.models.spec import ModelSpec
 
 _BATCH = 64
+_THREADS = 2  # that read photos
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,8 @@ def iterate_crops(
     prepare: Callable[[Image.Image, str], list[PreparedCrop]],
     *,
     ahead: int,
-    threads: int = 2,
 ) -> Iterator[list[PreparedCrop] | Failure]:
-    """Read photos and prepare their crops in `threads`, while the caller works; one item per photo, in their order.
+    """Read photos and prepare their crops in threads, while the caller works; one item per photo, in their order.
 
     Memory holds the crops of `ahead` photos, and the photos that are being decoded, however many there are.
     """
@@ -156,13 +155,7 @@ def iterate_crops(
         except PhotoError as error:
             return Failure(name_of(photo), error)
 
-    source = iter(photos)
-    with ThreadPoolExecutor(threads) as pool:
-        waiting = deque(pool.submit(read, photo) for photo in islice(source, ahead))
-        while waiting:
-            crops = waiting.popleft().result()
-            waiting.extend(pool.submit(read, photo) for photo in islice(source, 1))
-            yield crops
+    return map_ahead(read, photos, threads=_THREADS, ahead=ahead)
 
 
 def compute_crop_logits(
