@@ -97,8 +97,10 @@ def push(
         raise UsageError(f"Expected a new folder for --out, and {out} exists. Delete it, or choose another.")
     subject = Subject.open(model, data_folder=data_folder)
     with _folder(out) as folder:
-        write = write_run_files if subject.run else write_model_files
-        card = write(folder, subject, repository.name, license, on_photo)
+        if subject.run:
+            card = write_run_files(folder, subject, repository.name, license, on_photo)
+        else:
+            card = write_model_files(folder, subject, repository.name, license)
         write_text(folder / CARD, card.to_markdown())
         sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
         log.info("%s, %.1f MB.", counted(len(sizes), "file"), sum(sizes.values()) / 1e6)
