@@ -6,7 +6,7 @@ third-party weights, the caller names the data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from twincar.core.files import read_json, sha256_of_file, write_json
 from twincar.core.labels import slug
 from twincar.core.options import DetectOptions
 from twincar.core.photos import Photo
+from twincar.core.progress import Progress
 from twincar.core.runs import Epoch, RunFolder
 from twincar.data.dataset import ANNOTATIONS, Annotation, PreparedData, spread
 from twincar.data.unprepared import UNNAMED_SPLIT, is_prepared, open_unprepared
@@ -129,7 +130,7 @@ class Subject:
         return CarFinder.for_model(self.spec, self.detection)
 
     def compute_logits(
-        self, photos: Sequence[Photo], *, tta: bool = False, on_photo: Callable[[int, int], None] | None = None
+        self, photos: Sequence[Photo], *, tta: bool = False, on_photo: Progress | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """Logits, N×V×K, of photos of the data; and whether a car was found in each, N, if that was tried.
 

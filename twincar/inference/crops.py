@@ -18,11 +18,12 @@ from PIL import Image
 from twincar.core.errors import PhotoError
 from twincar.core.options import Cars, DetectOptions
 from twincar.core.parallel import map_ahead
-from twincar.core.photos import NamedPhoto, Photo, read_photo
+from twincar.core.photos import Box, NamedPhoto, Photo, read_photo
 from twincar.core.preprocess import Preprocessing
+from twincar.core.progress import Progress
 from twincar.detection import Detector, load_detector
 from twincar.detection.framing import frame_cars
-from twincar.inference.results import Box, Failure
+from twincar.inference.results import Failure
 from twincar.models.engines.base import Engine
 from twincar.models.spec import ModelSpec
 
@@ -165,11 +166,9 @@ def compute_crop_logits(
     photos: Sequence[Photo],
     *,
     tta: bool = False,
-    on_photo: Callable[[int, int], None] | None = None,
+    on_photo: Progress | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Logits, N×V×K, of the main car of each photo; and whether one was found, N: else they are of the whole photo.
-
-    `on_photo` is called with the number of photos done and their total.
 
     Raises:
         PhotoError: one of them cannot be read.

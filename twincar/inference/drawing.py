@@ -14,9 +14,9 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from twincar.core.errors import UsageError
 from twincar.core.files import write_bytes
-from twincar.core.photos import is_address, local_path, read_photo
+from twincar.core.photos import Box, is_address, local_path, read_photo
 from twincar.core.wording import percent
-from twincar.inference.results import Box, Failure, Prediction, by_photo
+from twincar.inference.results import Failure, Prediction, by_photo
 
 # The palette of Okabe and Ito without black, which is safe for colour-blind people.
 _COLORS = ("#E69F00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#D55E00", "#0072B2")

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from twincar.core.errors import CheckpointError
 from twincar.core.options import Cars
-from twincar.core.photos import Photo
+from twincar.core.photos import Box, Photo
 from twincar.core.preprocess import Preprocessing
 from twincar.inference.crops import CarFinder, PreparedCrop, iterate_crops, prepare_crops
-from twincar.inference.results import Box, Failure
+from twincar.inference.results import Failure
 from twincar.models.engines.base import Engine
 
 _BATCH = 32

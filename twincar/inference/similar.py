@@ -27,11 +27,11 @@ from twincar.core.extras import how_to_install_alone
 from twincar.core.listing import Skipped, find_photos, refuse_models
 from twincar.core.machine import compute_threads
 from twincar.core.options import DetectOptions
-from twincar.core.photos import is_address
+from twincar.core.photos import Box, is_address
 from twincar.core.user_files import text_name
 from twincar.inference.classifier import Classifier
 from twincar.inference.embedding import EmbeddedCar
-from twincar.inference.results import Box, Failure
+from twincar.inference.results import Failure
 from twincar.models.bundled import MODEL
 from twincar.models.locate import find_model
 
