@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from twincar.models.engines.base import Engine
 from twincar.models.spec import ModelSpec
 
 _BATCH = 64
+_AHEAD: dict[Cars, int] = {"main": 64, "all": 16}  # photos that are prepared ahead; a photo may have 200 cars
 _THREADS = 2  # that read photos
 
 
@@ -159,6 +160,26 @@ def iterate_crops(
     return map_ahead(read, photos, threads=_THREADS, ahead=ahead)
 
 
+def iterate_crop_batches(
+    photos: Iterable[Photo],
+    preprocessing: Preprocessing,
+    finder: CarFinder | None,
+    *,
+    batch_size: int,
+    cars: Cars = "main",
+    tta: bool = False,
+) -> Iterator[list[PreparedCrop | Failure]]:
+    """The crops of photos in batches, whichever photo they are of; a photo that cannot be read is one failure.
+
+    As `iterate_crops`, they are prepared while the caller works. The last batch may be smaller than the others.
+    """
+    prepare = partial(prepare_crops, preprocessing=preprocessing, finder=finder, cars=cars, tta=tta)
+    found = iterate_crops(photos, prepare, ahead=_AHEAD[cars])
+    crops = chain.from_iterable([item] if isinstance(item, Failure) else item for item in found)
+    while batch := list(islice(crops, batch_size)):
+        yield batch
+
+
 def compute_crop_logits(
     engine: Engine,
     preprocessing: Preprocessing,
@@ -173,22 +194,20 @@ def compute_crop_logits(
     Raises:
         PhotoError: one of them cannot be read.
     """
-    prepare = partial(prepare_crops, preprocessing=preprocessing, finder=finder, tta=tta)
     logits, found = [], []
-    crops = iterate_crops(photos, prepare, ahead=2 * _BATCH)
-    while batch := list(islice(crops, _BATCH)):
-        prepared = [_main(item) for item in batch]
-        logits.append(engine.view_logits(np.stack([item.views for item in prepared])))
-        found += [item.crop.is_car for item in prepared]
+    for batch in iterate_crop_batches(photos, preprocessing, finder, batch_size=_BATCH, tta=tta):
+        crops = [_readable(item) for item in batch]
+        logits.append(engine.view_logits(np.stack([crop.views for crop in crops])))
+        found += [crop.crop.is_car for crop in crops]
         if on_photo:
             on_photo(len(found), len(photos))
     return np.concatenate(logits), np.array(found)
 
 
-def _main(crops: list[PreparedCrop] | Failure) -> PreparedCrop:
-    if isinstance(crops, Failure):
-        raise crops.error
-    return crops[0]
+def _readable(item: PreparedCrop | Failure) -> PreparedCrop:
+    if isinstance(item, Failure):
+        raise item.error
+    return item
 
 
 def name_of(photo: Photo) -> str:
