@@ -18,6 +18,7 @@ from twincar.core.options import CROP_MARGIN, Crop, Singletons
 from twincar.core.portable import rename_folder
 from twincar.core.progress import Progress
 from twincar.core.version import __version__
+from twincar.core.wording import list_counts
 from twincar.data.boxes import BoxFault, describe_boxes
 from twincar.data.class_issues import describe_names, find_lacking
 from twincar.data.contradictions import CONTRADICTIONS, describe_contradictions, find_contradictions
@@ -243,7 +244,7 @@ def _build(request: _Request, folder: Path, on_photo: Progress | None) -> None:
             check_rows(report, cut_to_boxes=options.crop == "box")
     if options.singletons == "drop":
         report = without_singletons(report, source.classes, request.open_set)
-    left_out = {str(defect): count for defect, count in report.counts().items()}
+    left_out = report.counts()
     if report.findings:
         write_csv(folder / LEFT_OUT, report.rows())
     if request.open_set:
@@ -312,12 +313,11 @@ def _framing(report: AuditReport, photos: Sequence[Annotation], options: Prepare
     other = str(BoxFault.NO_CAR) if options.crop == "detect" else "no box"
     whole = Counter(faults.get(photo.file, other) for photo in photos if photo.crop is None)
     if whole.total() == len(photos):
-        reasons = ", ".join(f"{count} {reason}" for reason, count in whole.items())
         advice = (
             "Add --crop detect to find the cars, or leave --crop out." if options.crop == "box" else "Leave it out."
         )
         raise DataError(
-            f"Expected photos with a car to cut out for --crop {options.crop}, but found {reasons}. {advice}"
+            f"Expected photos with a car to cut out for --crop {options.crop}, but found {list_counts(whole)}. {advice}"
         )
     filled = sum(photo.crop == (0, 0, photo.width, photo.height) for photo in photos)
     return {"framing": "car", "kept_whole": dict(whole.most_common()), "filled": filled}

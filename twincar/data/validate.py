@@ -58,9 +58,9 @@ class AuditReport:
     boxes: tuple[BoxFinding, ...] = ()
     """What is wrong with the boxes of valid rows."""
 
-    def counts(self) -> dict[Defect, int]:
-        """The number of rows with each defect, most frequent first."""
-        return dict(Counter(finding.defect for finding in self.findings).most_common())
+    def counts(self) -> dict[str, int]:
+        """The number of rows by `Defect`, the most frequent first."""
+        return dict(Counter(str(finding.defect) for finding in self.findings).most_common())
 
     def rows(self) -> list[dict[str, str]]:
         """One row per finding, for a table or CSV: file, defect, detail."""
