@@ -24,6 +24,7 @@ from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames
 from twincar.core.photos import PhotoCrop
 from twincar.core.progress import Progress
+from twincar.core.runs import RunFolder
 from twincar.core.wording import counted, list_counts, percent
 from twincar.data.dataset import MANIFEST, Annotation, PreparedData, count_splits, photo_of, write_prepared
 from twincar.evaluation.subject import Subject
@@ -196,7 +197,7 @@ def _train_fold(config: TrainConfig, data: PreparedData, kept: Sequence[Annotati
             "photos": count_splits(kept),
         }
         write_prepared(folder / "data", data.classes, kept, manifest)
-    run = folder / "run"
-    if (run / "config.yaml").exists():
-        return resume(run).run.path
-    return train(replace(config, data=str((folder / "data").resolve())), run).run.path
+    run = RunFolder(folder / "run")
+    if run.config.exists():
+        return resume(run.path).run.path
+    return train(replace(config, data=str((folder / "data").resolve())), run.path).run.path

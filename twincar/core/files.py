@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import logging
 import os
 import platform
 import re
@@ -23,10 +22,6 @@ from twincar.core.errors import DataError, StorageError, storage_errors
 from twincar.core.portable import is_running
 from twincar.core.user_files import open_regular, read_bounded
 
-log = logging.getLogger(__name__)
-
-LOCK, TRAINED_ON = "train.lock", "trained_on.csv"
-"""Files of a run that exist before its first epoch: the lock that its process holds, and the hashes of its photos."""
 _UNFINISHED = re.compile(r"\..+\.twincar-(?P<machine>.+)-(?P<process>\d+)\.\w+\.part")
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 _ABANDONED = 24 * 3600  # seconds without a change after which a file counts as abandoned if its process is unknown

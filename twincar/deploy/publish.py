@@ -18,11 +18,12 @@ from twincar.core.files import working_folder, write_text
 from twincar.core.hub import Repository, check_publishing, page_of, publish
 from twincar.core.portable import rename_folder
 from twincar.core.progress import Progress
+from twincar.core.run_files import WEIGHTS_FILE
 from twincar.core.wording import counted
 from twincar.deploy.model_card import ModelCard
 from twincar.deploy.published_files import write_model_files, write_run_files
 from twincar.evaluation.subject import Subject
-from twincar.models.locate import CARD, ONNX_FILE, REPOSITORY_FILES, WEIGHTS_FILE
+from twincar.models.locate import CARD, ONNX_FILE, REPOSITORY_FILES
 
 log = logging.getLogger(__name__)
 

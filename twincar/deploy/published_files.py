@@ -13,6 +13,7 @@ from safetensors.torch import save
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import read_json, write_bytes, write_json, write_text
 from twincar.core.progress import Progress
+from twincar.core.run_files import WEIGHTS_FILE
 from twincar.core.runs import RunFolder
 from twincar.data.dataset import PreparedData
 from twincar.deploy.export import export
@@ -33,7 +34,6 @@ from twincar.models.locate import (
     PICTURES,
     TIMM_CONFIG,
     TIMM_WEIGHTS,
-    WEIGHTS_FILE,
 )
 from twincar.models.network import SCALED, CarNet, classifies_as_timm, timm_weights
 from twincar.models.onnx_head import ExportedModel

@@ -95,7 +95,8 @@ class Subject:
     @cached_property
     def run(self) -> RunFolder | None:
         """The training run; None for any other kind of model."""
-        return RunFolder(self.path) if (self.path / "config.yaml").is_file() else None
+        run = RunFolder(self.path)
+        return run if run.config.is_file() else None
 
     @property
     def name(self) -> str:
