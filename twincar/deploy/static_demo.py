@@ -20,6 +20,7 @@ from typing import Any
 from twincar.core.errors import UsageError
 from twincar.core.files import sha256_of, working_folder, write_bytes, write_text
 from twincar.core.options import DetectOptions, Thresholds
+from twincar.core.portable import rename_folder
 from twincar.deploy.examples import find_examples, pixels_only
 from twincar.deploy.web_runtime import read_runtime, runtime_license
 from twincar.detection.detector import BUNDLED, Detector
@@ -102,7 +103,7 @@ def write_static_demo(
             page.write(source.name, source.read_bytes())
         page.write(_SETTINGS, json.dumps(settings, ensure_ascii=False, separators=(",", ":")).encode())
         page.finish()
-        scratch.replace(folder)
+        rename_folder(scratch, folder)
     return StaticDemo(folder, page.size + sum(file["bytes"] for file in files.values()))
 
 
