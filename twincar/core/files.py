@@ -73,6 +73,11 @@ def working_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def is_free(folder: Path) -> bool:
+    """Whether a folder can be written without touching what is there: it does not exist yet, or is empty."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
 def read_asset(name: str) -> str:
     """The text of a file that comes with the package, by its path in `assets/`."""
     return resources.files("twincar").joinpath("assets", name).read_text(encoding="utf-8")

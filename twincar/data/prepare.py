@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from twincar.core.errors import DataError, UsageError
-from twincar.core.files import sha256_of, sha256_of_file, working_folder, write_csv
+from twincar.core.files import is_free, sha256_of, sha256_of_file, working_folder, write_csv
 from twincar.core.labels import ClassNames
 from twincar.core.options import CROP_MARGIN, Crop, Singletons
 from twincar.core.portable import rename_folder
@@ -144,7 +144,7 @@ def prepare(
     """
     out = Path(out).expanduser().resolve()
     request = _read_request(str(spec), options)
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if not is_free(out):
         return _prepared_before(out, request)
     if request.open_set is None:  # the classes of which are fewer than those listed
         check_listing(
@@ -155,7 +155,7 @@ def prepare(
         try:
             rename_folder(folder, out)
         except OSError:
-            if not out.is_dir() or not any(out.iterdir()):
+            if is_free(out) or not out.is_dir():
                 raise
             return _prepared_before(out, request)  # another process has prepared it meanwhile
     return PreparedData.open(out)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from twincar.core.errors import UsageError
-from twincar.core.files import sha256_of, working_folder, write_bytes, write_text
+from twincar.core.files import is_free, sha256_of, working_folder, write_bytes, write_text
 from twincar.core.options import DetectOptions, Thresholds
 from twincar.core.portable import rename_folder
 from twincar.deploy.examples import find_examples, pixels_only
@@ -71,7 +71,7 @@ def write_static_demo(
         HubError: the model cannot be downloaded from the hub.
         StorageError: it cannot be written; no files remain.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not is_free(folder):
         raise UsageError(f"Expected an empty folder for the page, but found {folder}. Delete it, or name another.")
     path = find_model(model, engine="onnxruntime")
     if path.suffix != ".onnx":

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from twincar.core.config import TrainConfig
 from twincar.core.errors import DataError, UsageError
-from twincar.core.files import read_json, sha256_of_file, write_json
+from twincar.core.files import is_free, read_json, sha256_of_file, write_json
 from twincar.core.labels import slug
 from twincar.core.options import DetectOptions
 from twincar.core.photos import Photo
@@ -291,7 +291,7 @@ def _claim(folder: Path, record: dict[str, str | None]) -> None:
             )
         if before["data"] or not record["data"]:
             return
-    elif folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    elif not is_free(folder):
         raise UsageError(f"Expected a new folder for results, but {folder} holds other files. Choose another --out.")
     write_json(path, record)
 
