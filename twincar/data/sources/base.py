@@ -15,7 +15,7 @@ from twincar.core.photos import Box
 from twincar.core.progress import Progress
 from twincar.core.wording import first_few
 from twincar.data.boxes import BoxFault
-from twincar.data.dataset import SPLITS, is_outside
+from twincar.data.dataset import SPLITS, is_outside, order_splits
 
 OPTIONAL_SPLITS = ("val", "test")
 """Splits that a source may lack; any other requested split must exist."""
@@ -92,7 +92,7 @@ def asked_splits(splits: Iterable[str]) -> tuple[str, ...]:
         raise UsageError("Expected the names of the splits to read, such as train and test, but there are none.")
     if "train" in requested:
         requested.add("val")
-    return (*(split for split in SPLITS if split in requested), *sorted(requested - set(SPLITS)))
+    return order_splits(requested)
 
 
 def split_of(word: str) -> str | None:
