@@ -6,7 +6,7 @@ Splits that are drawn depend only on the seed and on the bytes of the photos, no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -232,7 +232,7 @@ def _build(request: _Request, folder: Path, on_photo: Progress | None) -> None:
     report = audit_source(
         source,
         on_photo=on_photo,
-        keep=photo_writer(folder / _PHOTOS),
+        keep_in=folder / _PHOTOS,
         exclude=request.excluded,
         inspect=request.cropper,
     )
@@ -321,17 +321,6 @@ def _framing(report: AuditReport, photos: Sequence[Annotation], options: Prepare
         )
     filled = sum(photo.crop == (0, 0, photo.width, photo.height) for photo in photos)
     return {"framing": "car", "kept_whole": dict(whole.most_common()), "filled": filled}
-
-
-def photo_writer(root: Path) -> Callable[[Annotation, bytes], None]:
-    """A callback for `audit_source` that writes photos below `root`, for sources that have them as bytes."""
-
-    def write(annotation: Annotation, photo: bytes) -> None:
-        path = root / annotation.file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(photo)
-
-    return write
 
 
 def _digest(excluded: Mapping[str, str]) -> str | None:

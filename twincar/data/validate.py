@@ -75,7 +75,7 @@ def audit_source(
     source: Source,
     *,
     on_photo: Progress | None = None,
-    keep: Callable[[Annotation, bytes], None] | None = None,
+    keep_in: Path | None = None,
     exclude: Mapping[str, str] | None = None,
     inspect: Inspect | None = None,
     threads: int = 2,
@@ -83,20 +83,22 @@ def audit_source(
     """Read and decode every photo of a source; an invalid one becomes a finding.
 
     Args:
-        source: An opened source; one that draws its photos does so in a temporary folder.
-        on_photo: Called after each photo with the number of photos done and their total.
-        keep: Called with each valid photo that the source has as bytes only, in the source's order.
-        exclude: Files to leave out and why, see `read_exclusions`.
-        inspect: Called in the threads with each photo that can be decoded.
-        threads: Photos decoded at once; memory holds a few photos per thread.
+        source: an opened source; one that draws its photos does so in a temporary folder.
+        on_photo: called after each photo with the number of photos done and their total.
+        keep_in: a folder to write the valid photos to that the source has as bytes only.
+        exclude: files to leave out and why, see `read_exclusions`.
+        inspect: called in the threads with each photo that can be decoded.
+        threads: photos decoded at once; memory holds a few photos per thread.
 
     Raises:
-        StorageError: the temporary folder, or what `keep` writes to, is full, read-only, or not writable.
+        StorageError: the temporary folder, or that to keep photos in, is full, read-only, or not writable.
     """
     if source.make is not None:
         with storage_errors(gettempdir()), TemporaryDirectory() as folder:
             drawn = source.make(Path(folder), on_photo)
-            return audit_source(drawn, on_photo=on_photo, keep=keep, exclude=exclude, inspect=inspect, threads=threads)
+            return audit_source(
+                drawn, on_photo=on_photo, keep_in=keep_in, exclude=exclude, inspect=inspect, threads=threads
+            )
 
     def check(row: SourceRow) -> tuple[SourceRow, Annotation | Finding, list[BoxFault]]:
         return row, *_check(row, exclude=exclude or {}, inspect=inspect)
@@ -105,8 +107,10 @@ def audit_source(
     faults: list[list[BoxFault]] = []
     checked = map_ahead(check, source.rows(), threads=threads, ahead=threads * _AHEAD)
     for done, (row, result, found) in enumerate(checked, start=1):
-        if keep and isinstance(row.photo, bytes) and isinstance(result, Annotation):
-            keep(result, row.photo)
+        if keep_in and isinstance(row.photo, bytes) and isinstance(result, Annotation):
+            path = keep_in / result.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(row.photo)
         rows.append((replace(row, photo=b""), result))
         faults.append(found)
         if on_photo:
