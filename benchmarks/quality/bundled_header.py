@@ -10,12 +10,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import onnx
-
-from twincar.core.files import write_bytes
 from twincar.models.bundled import MODEL
+from twincar.models.engines.onnxruntime_engine import read_onnx_spec
 from twincar.models.license import with_license
-from twincar.models.spec import HEADER_KEY, ModelSpec
+from twincar.models.onnx_head import ExportedModel
 
 LICENSE = "cc-by-nc-4.0"
 """As `LICENSE` beside the bundled model has it."""
@@ -25,13 +23,9 @@ MARGIN = 0.0
 
 def write_header(path: Path) -> None:
     """Write both into an exported model whose `LICENSE` lies beside the bundled model."""
-    model = onnx.load(path)
-    header = next(entry.value for entry in model.metadata_props if entry.key == HEADER_KEY)
     notice = MODEL.with_name("LICENSE").read_text(encoding="utf-8")
-    spec = with_license(ModelSpec.from_header(header, str(path)), LICENSE)
-    spec = replace(spec, license_notice=notice, framing="car", margin=MARGIN)
-    onnx.helper.set_model_props(model, {HEADER_KEY: spec.to_header()})
-    write_bytes(path, model.SerializeToString())
+    spec = with_license(read_onnx_spec(path), LICENSE)
+    ExportedModel.read(path).write(path, replace(spec, license_notice=notice, framing="car", margin=MARGIN))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from twincar.cli.output import print_result, print_table, progress
 from twincar.core.errors import UsageError
 from twincar.core.labels import shorten
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, DetectOptions, Split, Thresholds
-from twincar.core.wording import counted, percent
+from twincar.core.wording import counted, list_counts, percent
 
 if TYPE_CHECKING:
     from twincar.evaluation.batch_results import BatchEvaluation
@@ -218,8 +218,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
             f"Cut to the main car; no car found in {counted(evaluation.no_car, 'photo')}, taken whole and rejected"
         )
     if evaluation.left_out:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in evaluation.left_out.items())
-        typer.echo(f"Photos left out: {sum(evaluation.left_out.values())} ({reasons})")
+        typer.echo(f"Photos left out: {sum(evaluation.left_out.values())} ({list_counts(evaluation.left_out)})")
     if absent := evaluation.absent:
         typer.echo(f"Classes without photos, which macro averages leave out: {len(absent)} ({shorten(absent)})")
     typer.echo(f"{evaluation.chance.describe(accuracy)} Chance: {evaluation.chance}.")

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from twincar.core.errors import DataError, UsageError
-from twincar.core.files import LOCK
 from twincar.core.hub import MODEL_SUFFIXES
 from twincar.core.photo_formats import (
     HEAD,
@@ -29,6 +28,7 @@ from twincar.core.photo_formats import (
     is_photo_data,
 )
 from twincar.core.photos import is_address, local_path
+from twincar.core.run_files import CHECKPOINT_FILE, LOCK_FILE, WEIGHTS_FILE
 from twincar.core.user_files import open_regular
 from twincar.core.wording import counted
 
@@ -46,7 +46,7 @@ _PACKAGES = {  # of kinds of addresses, what fsspec needs, for pip
     "http": "aiohttp requests", "https": "aiohttp requests", "s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs",
     "abfs": "adlfs", "sftp": "paramiko", "ssh": "paramiko", "smb": "smbprotocol",
 }  # fmt: skip
-_RUN_FILES = ("best.safetensors", "last.ckpt", LOCK)  # of which a run folder has at least one
+_RUN_FILES = (WEIGHTS_FILE, CHECKPOINT_FILE, LOCK_FILE)  # of which a run folder has at least one
 _OPENVINO_FILES = ("model.xml", "model.bin")
 
 

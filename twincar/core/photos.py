@@ -120,6 +120,11 @@ def is_address(name: str) -> bool:
     return "://" in name
 
 
+def absolute_name(name: str | Path) -> str:
+    """The absolute path for a path, without links, so that it is the same in every folder; an address as it is."""
+    return address if is_address(address := str(name)) else str(Path(name).resolve())
+
+
 def local_path(name: str) -> str:
     """The path of a percent-encoded `file:` address, see `text_name`; any other name is returned as it is."""
     if not name.startswith("file://") or os.path.lexists(name[7:]):

@@ -29,14 +29,14 @@ from twincar.core.errors import PhotoError, UsageError
 from twincar.core.files import read_asset
 from twincar.core.html import picture_uri, render
 from twincar.core.options import DetectOptions
-from twincar.core.photos import decode_photo
+from twincar.core.photos import Box, decode_photo
 from twincar.core.wording import percent
 from twincar.deploy.demo_access import PageOnly, own_folder, read_upload
 from twincar.deploy.examples import find_examples
 from twincar.deploy.loopback import LoopbackHosts, is_loopback
 from twincar.inference.classifier import Classifier
 from twincar.inference.crops import PreparedCrop
-from twincar.inference.results import Box, Prediction, Reason
+from twincar.inference.results import Prediction, Reason
 from twincar.models.cam.overlay import heat_overlay, is_darkened
 
 log = logging.getLogger(__name__)

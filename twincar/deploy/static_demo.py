@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from twincar.core.errors import UsageError
-from twincar.core.files import sha256_of, working_folder, write_bytes, write_text
+from twincar.core.files import is_free, sha256_of, working_folder, write_bytes, write_text
 from twincar.core.options import DetectOptions, Thresholds
+from twincar.core.portable import rename_folder
 from twincar.deploy.examples import find_examples, pixels_only
 from twincar.deploy.web_runtime import read_runtime, runtime_license
 from twincar.detection.detector import BUNDLED, Detector
@@ -70,7 +71,7 @@ def write_static_demo(
         HubError: the model cannot be downloaded from the hub.
         StorageError: it cannot be written; no files remain.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not is_free(folder):
         raise UsageError(f"Expected an empty folder for the page, but found {folder}. Delete it, or name another.")
     path = find_model(model, engine="onnxruntime")
     if path.suffix != ".onnx":
@@ -102,7 +103,7 @@ def write_static_demo(
             page.write(source.name, source.read_bytes())
         page.write(_SETTINGS, json.dumps(settings, ensure_ascii=False, separators=(",", ":")).encode())
         page.finish()
-        scratch.replace(folder)
+        rename_folder(scratch, folder)
     return StaticDemo(folder, page.size + sum(file["bytes"] for file in files.values()))
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from twincar.core.errors import UsageError
-from twincar.core.files import write_bytes
-from twincar.core.photos import is_address, local_path, read_photo
+from twincar.core.files import is_free, write_bytes
+from twincar.core.photos import Box, is_address, local_path, read_photo
 from twincar.core.wording import percent
-from twincar.inference.results import Box, Failure, Prediction, by_photo
+from twincar.inference.results import Failure, Prediction, by_photo
 
 # The palette of Okabe and Ito without black, which is safe for colour-blind people.
 _COLORS = ("#E69F00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
@@ -47,7 +47,7 @@ def draw_all(
         StorageError: it cannot be written.
         PhotoError: a photo cannot be read again.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not is_free(folder):
         raise UsageError(
             f"Expected a new or an empty folder for --draw, but {folder} holds something already. Delete it, or name "
             "another."

@@ -16,13 +16,9 @@ from PIL import Image
 
 from twincar.core.errors import PhotoError
 from twincar.core.labels import CarName
-from twincar.core.photos import Photo, read_photo
+from twincar.core.photos import Box, Photo, read_photo
 from twincar.core.user_files import as_text, text_name
 from twincar.models.cam.overlay import heat_overlay
-
-Box = tuple[int, int, int, int]
-"""Left, top, right, bottom in pixels of the upright photo, from 0; right and bottom are exclusive."""
-
 
 BOX_COLUMNS = ("left", "top", "right", "bottom")
 """The box in tables."""

@@ -1,4 +1,4 @@
-"""Read and replace the last layer of an exported `.onnx` file and the statistics of its classes; needs onnx.
+"""Read and replace parts of an exported `.onnx` file: header, last layer, statistics of its classes; needs onnx.
 
 An exported file has the weights of its head as constant outputs, `head.0`, `head.1`, ..., in fp32 or stored as fp16,
 also where its network is in int8. When rows are added, the logits are computed from these, by the mean of the feature
@@ -63,7 +63,7 @@ class ExportedModel:
             return cls(onnx.load(path, load_external_data=False), str(path))
 
     def write(self, path: Path, spec: ModelSpec) -> None:
-        """Write it with this header.
+        """Write it with this header; the other metadata is kept.
 
         Raises:
             StorageError: it cannot be written.

@@ -249,13 +249,20 @@ def test_arrays_are_checked() -> None:
         read_photo(np.zeros((4, 5, 3)))  # type: ignore[arg-type]
 
 
-def test_one_bad_photo_stops_nothing() -> None:
-    photos = [encoded(draw_car(0, n)) for n in range(7)]
-    photos[3] = b"bad"
-    batches = list(iterate_batches(photos, Preprocessing(height=32, width=32), batch_size=3))
-    assert [batch.positions for batch in batches] == [[0, 1, 2], [4, 5], [6]]
-    assert [list(batch.failures) for batch in batches] == [[], [3], []]
-    assert batches[0].images.shape == (3, 1, 32, 32, 3)
+def test_photos_are_in_batches_in_their_order() -> None:
+    preprocessing, photos = Preprocessing(height=32, width=32), [draw_car(0, number) for number in range(7)]
+    batches = list(iterate_batches(photos, preprocessing, batch_size=3))
+    assert [len(batch) for batch in batches] == [3, 3, 1]
+    np.testing.assert_array_equal(np.concatenate(batches)[:, 0], [preprocessing(photo) for photo in photos])
+
+
+def test_a_bad_photo_is_an_error_after_the_batches_before_it() -> None:
+    photos = [encoded(draw_car(0, number)) for number in range(7)]
+    photos[4] = b"bad"
+    batches = iterate_batches(photos, Preprocessing(height=32, width=32), batch_size=3)
+    assert len(next(batches)) == 3
+    with pytest.raises(PhotoError, match="not an image"):
+        next(batches)
 
 
 def test_batches_look_ahead_a_little_only() -> None:

@@ -17,6 +17,7 @@ from colour_model import BLUE, CLASSES, GREEN, RED, SCRIPT, YELLOW, paint, paint
 from command_line import run
 from conftest import DESKTOP, PHONE, luminance
 from detector_files import constant_detector
+from disks import rename_as_on_windows
 from PIL import Image
 from static_page import name_photos, open_page, runtime_file, served
 
@@ -292,6 +293,16 @@ def test_another_runtime_is_refused(tmp_path: Path, colour_model: Path) -> None:
     with pytest.raises(UsageError, match=r"in .*none\.tgz, but it cannot be read"):
         write_static_demo(colour_model, tmp_path / "page", runtime=tmp_path / "none.tgz")
     assert not (tmp_path / "page").exists()
+
+
+def test_an_empty_folder_is_filled_on_windows_too(
+    tmp_path: Path, colour_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = runtime_file(tmp_path)
+    (tmp_path / "page").mkdir()
+    rename_as_on_windows(monkeypatch)
+    write_static_demo(colour_model, tmp_path / "page", runtime=runtime)
+    assert (tmp_path / "page" / "index.html").is_file()
 
 
 def test_npm_is_asked_for_where_it_is_missing(

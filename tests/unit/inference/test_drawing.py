@@ -11,9 +11,10 @@ from bmw_model import bmw_classifier
 from PIL import Image, ImageDraw
 
 from twincar.core.errors import UsageError
+from twincar.core.photos import Box
 from twincar.inference import drawing
 from twincar.inference.drawing import draw_all, draw_cars
-from twincar.inference.results import Box, Failure, Prediction, Reason
+from twincar.inference.results import Failure, Prediction, Reason
 
 SURE = bmw_classifier([0.97, 0.01, 0.01, 0.01]).predict(Image.new("RGB", (9, 9)))
 ORANGE, SKY = (0xE6, 0x9F, 0x00), (0x56, 0xB4, 0xE9)

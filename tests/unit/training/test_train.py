@@ -36,7 +36,7 @@ from twincar.training.callbacks import AveragedWeights, EpochBar, Heartbeat, qui
 from twincar.training.mixing import BatchMixer
 from twincar.training.module import TrainingModule, training_size, warmup_cosine
 from twincar.training.recorder import Recorder
-from twincar.training.train import _provenance, is_finished, resume, train
+from twincar.training.train import _provenance, resume, train
 
 # The columns of the log published with the first model.
 PUBLISHED_COLUMNS = [
@@ -242,14 +242,6 @@ def test_classes_that_validation_lacks_are_told_and_recorded(
     names = f"'{data.classes[1]}', '{data.classes[2]}'"
     assert f"2 of the 4 classes have no validation photos ({names}): the best epoch is chosen" in caplog.text
     assert _provenance(config, data)["not_validated"] == [data.classes[1], data.classes[2]]
-
-
-def test_is_finished() -> None:
-    config = TrainConfig(epochs=10, patience=2)
-    history = [{"val_f1_macro": score} for score in (0.1, 0.5, 0.4)]
-    assert not is_finished(config, history)
-    assert is_finished(config, [*history, {"val_f1_macro": 0.5}])
-    assert is_finished(TrainConfig(epochs=3), history)
 
 
 def test_a_run_is_not_overwritten(small_data: Path, small_run: Path) -> None:
