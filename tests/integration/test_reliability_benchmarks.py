@@ -1,4 +1,4 @@
-"""The programs that compare scores of unknown cars, and that look for wrong labels in predictions."""
+"""The programs that compare scores of unknown cars, look for wrong labels, and name cars in photos of low quality."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from colour_model import GREEN, RED, paint, write_teachable
+from colour_model import CLASSES, GREEN, RED, paint, write_model, write_teachable
 from numpy.typing import NDArray
+from PIL import Image
 from programs import run
 
+from benchmarks.quality.low_quality import CHANGES, compressed, judge
 from benchmarks.quality.rejection import ClassDistance
 from twincar.data.prepare import PrepareOptions, prepare
+from twincar.inference.classifier import Classifier
 from twincar.models.class_statistics import ClassStatistics
 
 KNOWN = (("BMW M3 Sedan 2012", RED), ("Volvo C30 Hatchback 2012", GREEN))
@@ -89,3 +92,42 @@ def test_wrong_labels_are_found_in_predictions(tmp_path: Path) -> None:
         assert 5 <= int(suspects) <= 7
         assert float(precision) > 0.8
         assert float(recall.removesuffix(" |")) > 0.8
+
+
+def test_photos_of_every_quality_are_named(tmp_path: Path) -> None:
+    """A photo of one colour has it in every quality, so that only the one with a wrong label is not named right."""
+    rows = ["filename,label,split"]
+    for number, (red, green, car) in enumerate(((255, 0, 0), (250, 0, 0), (0, 255, 1), (250, 5, 1))):
+        paint(tmp_path / f"{number}.png", (red, green, 0))
+        rows.append(f"{number}.png,{KNOWN[car][0]},train")
+    (tmp_path / "cars.csv").write_text("\n".join(rows), encoding="utf-8")
+    prepare(str(tmp_path / "cars.csv"), tmp_path / "cars", PrepareOptions(singletons="keep"))
+    model = write_model(tmp_path / "colours.onnx", sharper=2)
+    told = run("benchmarks.quality.low_quality", model, "--data", tmp_path / "cars", "--split", "train")
+    lines = [line.split(" | ")[:5] for line in told.splitlines() if line.startswith("| ") and "---" not in line]
+    assert [line[0].removeprefix("| ") for line in lines[1:]] == list(CHANGES)
+    right = "0.750 (0.301 to 0.954)"  # Wilson's interval of 3 of 4
+    assert {tuple(line[1:]) for line in lines[1:]} == {("4", right, "1.000 (0.510 to 1.000)", f"{right} |")}
+    assert "A car of fewer than 8 pixels" in told
+
+
+def test_qualities_by_hand() -> None:
+    photo = Image.effect_noise((400, 224), 60).convert("RGB")
+    soft = CHANGES["soft, JPEG quality 45"](photo)
+    assert soft.size == (122, 115)  # 180×170, whose shorter side becomes 115
+    assert CHANGES["24 pixels on the shorter side"](photo).size == (43, 24)
+    small = photo.resize((50, 40))
+    assert CHANGES["48 pixels on the shorter side"](small) is small
+    lost = [np.abs(np.subtract(compressed(photo, q), photo, dtype=np.float64)).mean() for q in (75, 60, 45)]
+    assert lost == sorted(lost)
+    assert lost[0] > 0
+
+
+def test_answers_are_sure_and_of_known_cars(tmp_path: Path) -> None:
+    """Of cars of six colours: a sure one, two classes that are equally likely, and one that no logit stands for."""
+    classifier = Classifier.load(write_model(tmp_path / "colours.onnx"))
+    logits = np.array([[20, 10, 0, 0, 0, 0], [20, 20, 0, 0, 0, 0], [4, 0, 0, 0, 0, 0]], np.float32)
+    right, answered = judge(classifier, logits, np.array([0, 1, 0]))
+    assert len(CLASSES) == logits.shape[1]
+    assert right.tolist() == [True, False, True]
+    assert answered.tolist() == [True, False, False]
