@@ -3,9 +3,10 @@
 python -m benchmarks.quality.low_quality [MODEL] --data DATA [--split val]
 
 DATA is a prepared data set; all photos of the split are named in each quality. Soft photos are made like those of the
-official test half of Stanford Cars: squashed to 180×170 pixels, compressed at quality 75, resized to 115 pixels on the
-shorter side, and compressed again. An answer is a class that has at least 80% and is not rejected as an unknown car.
-Photos of few pixels are answered too here, so that the table shows what 'too small' prevents.
+official test half of Stanford Cars: squashed to 180×170 pixels, compressed at quality 75, resized to their own shape
+with 115 pixels on the shorter side, and compressed again. An answer is a class that has at least 80% and is not
+rejected as an unknown car. Photos of few pixels are answered too here, so that the table shows what 'too small'
+prevents.
 
 Shapes: N photos, K classes.
 """
@@ -42,21 +43,18 @@ def softened(quality: int) -> Change:
 
     def change(photo: Image.Image) -> Image.Image:
         squashed = compressed(photo.resize(_SQUASHED, Image.Resampling.BILINEAR), 75)
-        return compressed(resized(squashed, _SOFT_SIDE), quality)
+        return compressed(squashed.resize(_size(photo, _SOFT_SIDE), Image.Resampling.BICUBIC), quality)
 
     return change
 
 
 def shrunk(side: int) -> Change:
     """This many pixels on the shorter side; a photo that has no more stays as it is."""
-    return lambda photo: photo if min(photo.size) <= side else resized(photo, side)
 
+    def change(photo: Image.Image) -> Image.Image:
+        return photo if min(photo.size) <= side else photo.resize(_size(photo, side), Image.Resampling.BICUBIC)
 
-def resized(photo: Image.Image, side: int) -> Image.Image:
-    """This many pixels on the shorter side."""
-    scale = side / min(photo.size)
-    size = (round(photo.width * scale), round(photo.height * scale))
-    return photo.resize(size, Image.Resampling.BICUBIC)
+    return change
 
 
 def compressed(photo: Image.Image, quality: int) -> Image.Image:
@@ -107,6 +105,12 @@ def judge(
 def share(hits: NDArray[np.bool_]) -> str:
     """A share with its interval."""
     return str(wilson(float(hits.mean()), len(hits))) if len(hits) else "-"
+
+
+def _size(photo: Image.Image, side: int) -> tuple[int, int]:
+    """Width and height with this many pixels on the shorter side."""
+    scale = side / min(photo.size)
+    return round(photo.width * scale), round(photo.height * scale)
 
 
 def main() -> None:
