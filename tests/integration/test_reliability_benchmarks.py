@@ -1,7 +1,8 @@
-"""The programs that compare scores of unknown cars, look for wrong labels, and name cars in photos of low quality."""
+"""The programs that compare scores of unknown cars, look for wrong labels and copies, and name cars in bad photos."""
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from programs import run
 
 from benchmarks.quality.low_quality import CHANGES, compressed, judge
 from benchmarks.quality.rejection import ClassDistance
+from twincar.data.dataset import PreparedData
 from twincar.data.prepare import PrepareOptions, prepare
 from twincar.inference.classifier import Classifier
 from twincar.models.class_statistics import ClassStatistics
@@ -132,3 +134,39 @@ def test_answers_are_sure_and_of_known_cars(tmp_path: Path) -> None:
     assert len(CLASSES) == logits.shape[1]
     assert right.tolist() == [True, False, True]
     assert answered.tolist() == [True, False, False]
+
+
+def test_copies_that_were_cut_otherwise_are_found(tmp_path: Path) -> None:
+    """Of three test photos the first is in training too, cut, and the second cut and mirrored as another class."""
+    rng = np.random.default_rng(0)
+    scenes = [rng.integers(0, 255, (8, 12, 3)).astype(np.uint8) for _ in range(4)]
+    photos = [Image.fromarray(scene).resize((300, 200), Image.Resampling.BICUBIC) for scene in scenes]
+    cut = [photo.crop((24, 10, 285, 182)) for photo in photos[:2]]
+    halves = {"test": photos[:3], "train": [cut[0], cut[1].transpose(Image.Transpose.FLIP_LEFT_RIGHT), photos[3]]}
+    for split, labels in (("test", (0, 1, 1)), ("train", (0, 0, 1))):
+        rows = ["filename,label,split"]
+        for number, (photo, label) in enumerate(zip(halves[split], labels, strict=True)):
+            photo.save(tmp_path / f"{split}{number}.png")
+            rows.append(f"{split}{number}.png,{KNOWN[label][0]},{split}")
+        (tmp_path / f"{split}.csv").write_text("\n".join(rows), encoding="utf-8")
+        options = PrepareOptions(singletons="keep", splits=(split,))
+        prepare(str(tmp_path / f"{split}.csv"), tmp_path / split, options)
+    files = [photo.file for photo in PreparedData.open(tmp_path / "test").split("test")]
+    first, second, third = sorted(files, key=lambda file: Path(file).name)
+    bmw, volvo = (name for name, _ in KNOWN)
+    predicted = (f"{first},{bmw},1,{bmw},0.9", f"{second},{volvo},0,{bmw},0.9", f"{third},{volvo},1,{volvo},0.9")
+    lines = "\n".join(["file,truth,correct,top1,probability1", *predicted])
+    (tmp_path / "predictions.csv").write_text(lines, encoding="utf-8")
+    out = tmp_path / "copies.csv"
+    arguments = ("--photos", tmp_path / "test", "--training", tmp_path / "train", "--out", out)
+    told = run("benchmarks.quality.cut_copies", tmp_path / "predictions.csv", *arguments)
+    assert "| copy of another class | 1 | 0.000 |" in told
+    assert "| copy of the same class | 1 | 1.000 |" in told
+    assert "| no copy | 1 | 1.000 |" in told
+    with out.open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [(row["photo"], row["label"], row["label_of_the_copy"]) for row in found] == [
+        (first, bmw, bmw),
+        (second, volvo, bmw),
+    ]
+    assert [Path(row["copy"]).name for row in found] == ["train0.png", "train1.png"]
