@@ -66,6 +66,8 @@ ELSEWHERE = {
     "tests.robustness.fuzz",
     "benchmarks.quality.bundled_header",
     "benchmarks.quality.bundled_detector",
+    "benchmarks.quality.cut_copies",
+    "benchmarks.quality.low_quality",
     "benchmarks.quality.rejection",
     "benchmarks.quality.wrong_labels",
 }
