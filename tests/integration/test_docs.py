@@ -166,7 +166,7 @@ def test_no_picture_is_older_than_the_code_that_draws_it(tmp_path: Path) -> None
     from twincar.data.toy.twins import draw_twins
 
     pictures = _docs_module("pictures")
-    assert changed(pictures.SAMPLE, pictures.sample()) < 0.002, RENEW_PICTURES
+    assert changed(pictures.SAMPLE, pictures.sample()) < 0.001, RENEW_PICTURES
     draw_twins(tmp_path / "twins.png")
     shown = pictures.IMAGES / "toycars.jpg"
     with Image.open(shown) as old, Image.open(tmp_path / "twins.png") as fresh:
