@@ -3,8 +3,8 @@
     twincar quickstart --out quickstart
     python docs/pictures.py quickstart
 
-The first time it also trains `quickstart/fine_run`, the same recipe on larger photos, which takes longer than the
-quickstart: its heat maps have 4×6 cells, those of the quickstart 2×3. After that it takes a minute.
+The first time it also trains `quickstart/fine_run`, the same recipe on larger photos, in three minutes on one idle core:
+its heat maps have 4×6 cells, those of the quickstart 2×3. After that it takes a minute.
 
 A test says which picture is older than what it shows. `sample.png` is what the drawing code makes of a fixed input, and
 `pictures.json` holds the figures that the pictures show, the hash of each, and those of the pages of which two are
@@ -63,7 +63,7 @@ def main(quickstart: Path) -> None:
     _jpeg(comparison.page.parent / comparison.pairs[0].pngs[0], "compare.jpg", width=1088)
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as scratch:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_FLAGS)
-        _screenshot(browser, (run / "reports" / "report.html").resolve().as_uri(), "report.png", (1000, 750))
+        _screenshot(browser, (run / "reports" / "report.html").resolve().as_uri(), "report.png", (1000, 790))
         data = twincar.prepare("toycars", quickstart / "toycars")  # opens what the quickstart has prepared
         photos = [data.path(photo) for photo in data.split("test")]
         examples = _copy_photos(photos[7 :: len(photos) // _EXAMPLES][:_EXAMPLES], Path(scratch))
