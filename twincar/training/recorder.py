@@ -71,7 +71,7 @@ class Recorder(Callback):
         metrics = classification_metrics(Predictions.from_probabilities(labels, softmax(logits)))
         self.validation = {f"val_{name}": value for name, value in metrics.items()}
         for name, value in self.validation.items():
-            pl_module.log(name, value, prog_bar=name == MONITOR)
+            pl_module.log(name, value)  # not in the progress bar, which would then take two lines
         score = self.validation[MONITOR]
         if trainer.is_global_zero and all(score > row[MONITOR] for row in self.history):
             provenance = {**self.spec.provenance, "epoch": trainer.current_epoch + 1, "validation": self.validation}

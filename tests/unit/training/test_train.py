@@ -190,6 +190,21 @@ def test_the_rate_and_the_time_of_each_epoch_are_recorded(
     )
 
 
+def test_the_progress_bar_shows_the_loss_only(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a second figure it takes two lines of a terminal of 80 columns."""
+    shown, log = set(), TrainingModule.log
+
+    def watched(module: TrainingModule, name: str, *values: Any, prog_bar: bool = False, **how: Any) -> None:
+        shown.update([name] * prog_bar)
+        log(module, name, *values, prog_bar=prog_bar, **how)
+
+    monkeypatch.setattr(TrainingModule, "log", watched)
+    train(small_config(small_data, epochs=1, limit_batches=1), tmp_path / "run")
+    assert shown == {"step loss"}
+
+
 def test_the_line_of_an_epoch_fits_a_terminal(
     small_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
