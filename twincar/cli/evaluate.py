@@ -143,7 +143,7 @@ def report(
         list[str] | None,
         typer.Argument(
             metavar="MODEL",
-            help="Run folder, a folder of results, or any other model with --data; two or three are compared.  "
+            help="Run folder, a folder of results, or any other model with --data; several are shown side by side.  "
             "[default: the bundled model]",
         ),
     ] = None,
@@ -153,10 +153,10 @@ def report(
     data: DataOption = None,
     out: Annotated[Path | None, typer.Option(help="File to write.  [default: report.html beside the results]")] = None,
 ) -> None:
-    """Write a report of an evaluated model: one HTML page that opens anywhere, without server or network.
+    """Write a report of one model, or of two or three side by side: one HTML page that opens anywhere.
 
-    Two or three models that were evaluated on the same photos are shown side by side, with tests of whether they differ
-    by more than chance.
+    The models must have been evaluated before, several on the same photos; tests then say whether they differ by more
+    than chance. To compare look-alike cars, see twincar compare.
     """
     from twincar.evaluation.report.page import report
 

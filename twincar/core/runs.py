@@ -80,8 +80,10 @@ class RunFolder:
             UsageError: `path` exists; a run is never overwritten.
         """
         if path.exists() and (not path.is_dir() or not all(map(_is_of_none_begun, path.iterdir()))):
+            run = RunFolder(path)
+            empty = ", although no epoch of it is finished" if run.config.exists() and not run.metrics.exists() else ""
             raise UsageError(
-                f"A run is never overwritten, but {path} exists. "
+                f"A run is never overwritten, but {path} exists{empty}. "
                 f"Resume it (--resume {shlex.quote(str(path))}), choose another --name, or delete it."
             )
 

@@ -11,6 +11,7 @@ and `sw.js` keeps the files for the next visit. What Python knows about the mode
 from __future__ import annotations
 
 import gzip
+import html
 import json
 from dataclasses import asdict, dataclass, field
 from importlib import resources
@@ -33,7 +34,9 @@ from twincar.models.locate import find_model
 from twincar.models.spec import ModelSpec
 
 _PAGE = resources.files("twincar").joinpath("assets", "static_demo")
-_SETTINGS, _FILES = "settings.json", "files.js"
+_INDEX, _SETTINGS, _FILES = "index.html", "settings.json", "files.js"
+TITLE = "Which car is this?"
+"""The title that the page has unless it gets another."""
 _HASH = 12  # hexadecimal digits of a file's hash in its name
 
 
@@ -53,6 +56,7 @@ def write_static_demo(
     detection: DetectOptions = DetectOptions(),
     examples: Path | None = None,
     runtime: Path | None = None,
+    title: str = TITLE,
 ) -> StaticDemo:
     """Write the page to `folder`.
 
@@ -62,6 +66,7 @@ def write_static_demo(
         detection: whether the cars in photos are found first.
         examples: a folder of example photos, of which the first 24 are copied, without the camera's metadata.
         runtime: the npm package of onnxruntime-web as a file, see `read_runtime`; by default npm fetches it.
+        title: the title and the heading of the page.
 
     Raises:
         UsageError: `folder` is not empty, `model` is not an exported file, there are no example photos, or npm cannot
@@ -100,7 +105,10 @@ def write_static_demo(
             "notices": _write_notices(page, spec, bundled=bool(finder) and detection.detector is None),
         }
         for source in _PAGE.iterdir():
-            page.write(source.name, source.read_bytes())
+            data = source.read_bytes()
+            if source.name == _INDEX:
+                data = data.replace(TITLE.encode(), html.escape(title).encode())
+            page.write(source.name, data)
         page.write(_SETTINGS, json.dumps(settings, ensure_ascii=False, separators=(",", ":")).encode())
         page.finish()
         rename_folder(scratch, folder)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,6 +90,15 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A red car and a yellow one, where the detector finds cars."""
     path = tmp_path_factory.mktemp("street") / "street.png"
     return paint_street(path, {RED: (10, 20, 190, 190), YELLOW: (210, 20, 390, 180)})
+
+
+def test_the_page_has_the_title_that_it_is_given(colour_model: Path, tmp_path: Path) -> None:
+    title = f"Tom's cars {SCRIPT}"
+    write_static_demo(colour_model, tmp_path / "page", runtime=runtime_file(tmp_path), title=title)
+    page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+    shown = re.findall(r"<(title|h1)>(.*?)</\1>", page)
+    assert [(name, html.unescape(text)) for name, text in shown] == [("title", title), ("h1", title)]
+    assert SCRIPT not in page
 
 
 def test_each_car_is_boxed_and_named(browser: Any, site: Site, street: Path) -> None:
@@ -320,7 +331,8 @@ def test_options_that_would_do_nothing_are_refused(tmp_path: Path) -> None:
     for options, message in (
         ((*static, *space), "one of --space and --static"),
         ((*static, "--port", 80), "without --space and --static"),
-        (("--runtime", tmp_path / "ort.tgz"), "--runtime with --static"),
+        (("--runtime", tmp_path / "ort.tgz"), "only with --static"),
+        (("--title", "My cars"), "only with --static"),
     ):
         failed = run("demo", *options)
         assert (failed.returncode, message in failed.stderr) == (2, True)
