@@ -37,7 +37,7 @@ class Counters:
         self.requests = Counter("twincar_requests", "Requests with a response.", ["route", "status"], registry=every)
         about = "From the headers of a request to the end of its response."
         self.seconds = Histogram("twincar_request_duration_seconds", about, ["route"], buckets=_SECONDS, registry=every)
-        about = "Cars answered: accepted at a level, not_sure, or rejected as no car, too small or unknown."
+        about = "Cars answered: accepted at a level, not_sure, or rejected as no car, too small, cut off or unknown."
         self.answers = Counter("twincar_answers", about, ["outcome", "level"], registry=every)
         self.failed = Counter("twincar_failed_photos", "Photos that could not be read.", ["reason"], registry=every)
         self.taught = Counter("twincar_taught_photos", "Photos by which the model was taught cars.", registry=every)

@@ -115,7 +115,8 @@ class CarItem(_Strict):
     reason: Annotated[
         str,
         Field(
-            description="Why there is none: 'not sure', 'too small', 'unknown car', 'no car found' or 'not calibrated'."
+            description="Why there is none: 'not sure', 'too small', 'cut off', 'unknown car', 'no car found' or "
+            "'not calibrated'."
         ),
     ]
     answer: Annotated[str, Field(description="The answer, such as 'BMW Sedan'; empty if there is none.")]
