@@ -29,6 +29,15 @@ ApiKeyFileOption = Annotated[
         "[default: no key]",
     ),
 ]
+RuntimeOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="With --static: onnxruntime-web as 'npm pack' writes it.  [default: npm fetches it]"
+    ),
+]
+TitleOption = Annotated[
+    str | None, typer.Option(help="With --static: title of the page.  [default: Which car is this?]")
+]
 
 
 def serve(
@@ -105,15 +114,8 @@ def demo(
         Path | None,
         typer.Option(metavar="DIR", help="Write a page that computes in the visitor's browser to DIR; serve nothing."),
     ] = None,
-    runtime: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="With --static: onnxruntime-web as 'npm pack' writes it.  [default: npm fetches it]"
-        ),
-    ] = None,
-    title: Annotated[
-        str | None, typer.Option(help="With --static: title of the page.  [default: Which car is this?]")
-    ] = None,
+    runtime: RuntimeOption = None,
+    title: TitleOption = None,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1, this computer only]")
     ] = None,

@@ -104,11 +104,7 @@ def write_static_demo(
             "examples": [page.write_example(number, photo) for number, photo in enumerate(photos, start=1)],
             "notices": _write_notices(page, spec, bundled=bool(finder) and detection.detector is None),
         }
-        for source in _PAGE.iterdir():
-            data = source.read_bytes()
-            if source.name == _INDEX:
-                data = data.replace(TITLE.encode(), html.escape(title).encode())
-            page.write(source.name, data)
+        page.write_sources(title)
         page.write(_SETTINGS, json.dumps(settings, ensure_ascii=False, separators=(",", ":")).encode())
         page.finish()
         rename_folder(scratch, folder)
@@ -132,6 +128,14 @@ class _Page:
         write_bytes(self.folder / name, data)
         self.needed[name] = sha256_of(data)
         self.size += len(data)
+
+    def write_sources(self, title: str) -> None:
+        """The files of the page itself, with its title."""
+        for source in _PAGE.iterdir():
+            data = source.read_bytes()
+            if source.name == _INDEX:
+                data = data.replace(TITLE.encode(), html.escape(title).encode())
+            self.write(source.name, data)
 
     def write_other(self, name: str, data: bytes) -> None:
         """A file that is loaded when it is needed, and then kept; its name has a hash, unless it is a licence."""

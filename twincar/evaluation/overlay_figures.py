@@ -116,7 +116,7 @@ def contrast_grid(items: Sequence[ContrastedPhoto], title: str) -> Figure:
 
 def _panel_height(row: Sequence[ExplainedPhoto]) -> float:
     """The height of a row of overlays with its titles, inches."""
-    tallest = max(item.photo.shape[0] / item.photo.shape[1] for item in row)
+    tallest: float = max(item.photo.shape[0] / item.photo.shape[1] for item in row)
     return _PANEL * min(tallest, 1.5) + 0.4
 
 
