@@ -45,8 +45,6 @@ from twincar.data.validate import AuditReport, audit_source
 
 log = logging.getLogger(__name__)
 
-__all__ = ["COLUMNS", "AuditedData", "DeepAudit", "Progress", "audit"]
-
 
 def audit(
     spec: str | Path,

@@ -24,7 +24,7 @@ from twincar.core.options import CROP_MARGIN, Crop, LabelsFrom, Singletons
 from twincar.core.wording import command, counted, list_counts, percent
 
 if TYPE_CHECKING:
-    from twincar.auditing.audit import DeepAudit
+    from twincar.auditing.findings import DeepAudit
     from twincar.auditing.rows import RowAudit
 
 DeepOption = Annotated[
@@ -203,8 +203,8 @@ def _audit_deeply(
     as_csv: bool,
     as_json: bool,
 ) -> None:
-    from twincar.auditing.audit import COLUMNS
     from twincar.auditing.audit import audit as audit_deeply
+    from twincar.auditing.findings import COLUMNS
 
     with progress("Looking at photos") as on_photo:
         found = audit_deeply(

@@ -1,4 +1,4 @@
-"""Read and decode photos from files, bytes and addresses to upright RGB images. Torch-free."""
+"""Read and decode photos from files, bytes and addresses to upright RGB images; encode them again. Torch-free."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
@@ -98,6 +99,19 @@ def read_photo(photo: Photo) -> Image.Image:
     else:
         data = read_photo_bytes(Path(photo))
     return decode_photo(data, name)
+
+
+def encode_photo(photo: Image.Image, form: str, **options: Any) -> bytes:
+    """A photo as the bytes of a file.
+
+    Args:
+        photo: of a mode that the format has.
+        form: the format by Pillow's name, such as 'JPEG'.
+        **options: of the format, see https://pillow.readthedocs.io/en/stable/handbook/image-file-formats.html
+    """
+    file = io.BytesIO()
+    photo.save(file, form, **options)
+    return file.getvalue()
 
 
 def crop_photo(image: Image.Image, box: Box, name: str) -> Image.Image:

@@ -336,7 +336,8 @@ def _heat_picture(
 
 
 def _any_of(names: tuple[str, ...]) -> str:
-    """
+    """List alternatives in a sentence.
+
     >>> _any_of(("A", "B", "C"))
     'A, B or C'
     """

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -178,10 +177,14 @@ def iterate_crop_batches(
     As `iterate_crops`, they are prepared while the caller works. The last batch may be smaller than the others.
     """
     prepare = partial(prepare_crops, preprocessing=preprocessing, finder=finder, cars=cars, tta=tta)
-    found = iterate_crops(photos, prepare, ahead=_AHEAD[cars])
-    crops = chain.from_iterable([item] if isinstance(item, Failure) else item for item in found)
-    while batch := list(islice(crops, batch_size)):
-        yield batch
+    waiting: list[PreparedCrop | Failure] = []
+    for crops in iterate_crops(photos, prepare, ahead=_AHEAD[cars]):
+        waiting += [crops] if isinstance(crops, Failure) else crops
+        while len(waiting) >= batch_size:
+            yield waiting[:batch_size]
+            waiting = waiting[batch_size:]
+    if waiting:
+        yield waiting
 
 
 def compute_crop_logits(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle, takewhile
@@ -14,7 +13,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from twincar.core.errors import UsageError
 from twincar.core.files import is_free, write_bytes
-from twincar.core.photos import Box, is_address, local_path, read_photo
+from twincar.core.photos import Box, encode_photo, is_address, local_path, read_photo
 from twincar.core.wording import percent
 from twincar.inference.results import Failure, Prediction, by_photo
 
@@ -63,12 +62,11 @@ def _draw_each(
         if isinstance(cars, Failure):
             yield cars
             continue
-        data = io.BytesIO()
-        draw_cars(read_photo(cars[0].photo), cars).save(data, "JPEG", quality=_QUALITY)
+        drawn = draw_cars(read_photo(cars[0].photo), cars)
         parts = _parts(cars[0].photo)
         path = folder.joinpath(*(parts[common:] or parts[-1:]))
         suffix = "" if path.suffix.lower() in _JPEG else ".jpg"
-        write_bytes(path.with_name(f"{path.name}{suffix}"), data.getvalue())
+        write_bytes(path.with_name(f"{path.name}{suffix}"), encode_photo(drawn, "JPEG", quality=_QUALITY))
         yield from cars
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import struct
 import zlib
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw_car
+from conftest import draw_car, encoded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,12 +19,6 @@ from twincar.core.errors import Defect, PhotoError
 from twincar.core.photos import decode_photo, read_photo
 from twincar.core.preprocess import Preprocessing, iterate_batches
 from twincar.data.loading.decode import decode_reduced
-
-
-def encoded(image: Image.Image, form: str = "JPEG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
 
 
 @settings(max_examples=40, deadline=None)

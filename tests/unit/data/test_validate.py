@@ -12,7 +12,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from conftest import draw_car
+from conftest import draw_car, encoded
 from PIL import Image
 
 from twincar.core.errors import Defect
@@ -23,12 +23,6 @@ from twincar.data.sources import Source, SourceRow, open_source
 from twincar.data.validate import AuditReport, audit_source
 
 CLASSES = ClassNames(("A", "B"))
-
-
-def encoded(image: Image.Image, form: str = "JPEG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
 
 
 PHOTO = draw_car(0, 0)
