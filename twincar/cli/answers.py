@@ -65,7 +65,7 @@ def _block(answer: Prediction | Failure, console: Console) -> Iterator[Renderabl
         name = Text(f"{given.name}{level}", f"bold {color}")
         grid.add_row(_bar(given.probability, color, console), percent(given.probability), name)
     others = answer.topk[1:] if given and given.level == "class" else answer.topk
-    for candidate in () if answer.reason is Reason.TOO_SMALL else others:
+    for candidate in () if answer.reason in (Reason.TOO_SMALL, Reason.CUT_OFF) else others:
         grid.add_row(" " * (_BAR + 2), Text(percent(candidate.probability), "dim"), Text(candidate.name, "dim"))
     if grid.row_count:
         yield grid

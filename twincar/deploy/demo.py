@@ -260,6 +260,12 @@ def _wording(prediction: Prediction, classifier: Classifier) -> _Answer:
             "take a closer or a larger photo. Below is what it would have answered."
         )
         return _Answer(state="unknown", chip="No answer", headline="Too small", text=text)
+    if prediction.reason is Reason.CUT_OFF:
+        text = (
+            "The edge of the photo cuts off most of this car: take a photo of all of it. Below is what the model would "
+            "have answered."
+        )
+        return _Answer(state="unknown", chip="No answer", headline="Cut off", text=text)
     if prediction.reason is Reason.UNKNOWN_CAR:
         text = (
             f"It looks less like a car that this model knows than {1 - classifier.false_rejection:.0%} of the "

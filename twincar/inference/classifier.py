@@ -315,6 +315,8 @@ class Classifier:
             answer, reason = None, Reason.NOT_CALIBRATED
         elif min(prepared.size) < self.spec.preprocessing.least_side:
             answer, reason = None, Reason.TOO_SMALL
+        elif prepared.crop.is_cut_off:
+            answer, reason = None, Reason.CUT_OFF
         elif self.spec.calibration.in_distribution_score(logits)[0] < self.false_rejection:
             answer, reason = None, Reason.UNKNOWN_CAR
         is_car = prepared.crop.is_car

@@ -22,7 +22,7 @@ from twincar.core.options import Cars, DetectOptions
 from twincar.core.photos import NamedPhoto, Photo, read_photo
 from twincar.core.preprocess import Preprocessing
 from twincar.detection import Detector, load_detector
-from twincar.detection.framing import frame_cars
+from twincar.detection.framing import frame_cars, is_cut_off
 from twincar.inference.results import Box, Failure
 from twincar.models.engines.base import Engine
 from twincar.models.spec import ModelSpec
@@ -40,6 +40,8 @@ class Crop:
     """Among the cars of the photo, from 1; None for a whole photo in which no car was found."""
     count: int = 1
     """Of the cars that were found in the photo; 1 if none were looked for."""
+    is_cut_off: bool = False
+    """Whether the photo's edge cuts off most of the car, see `detection.framing.is_cut_off`."""
 
     @property
     def is_car(self) -> bool:
@@ -90,7 +92,9 @@ class CarFinder:
         """The cars in an upright RGB photo, the most prominent first, see `frame_cars`; if there is none, all of it."""
         boxes = frame_cars(self.detector, photo, self.margin)
         chosen = boxes[:1] if cars == "main" else boxes
-        found = [Crop(box, number, len(boxes)) for number, box in enumerate(chosen, start=1)]
+        found = [
+            Crop(box, number, len(boxes), is_cut_off(box, *photo.size)) for number, box in enumerate(chosen, start=1)
+        ]
         return found or [Crop(number=None, count=0)]
 
 

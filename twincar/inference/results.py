@@ -38,6 +38,8 @@ class Reason(StrEnum):
     """No level is probable enough."""
     TOO_SMALL = "too small"
     """The car, or the photo, has fewer pixels than `Preprocessing.least_side` on its shorter side."""
+    CUT_OFF = "cut off"
+    """The edge of the photo cuts off most of the car."""
     UNKNOWN_CAR = "unknown car"
     """The car was rejected as unlike those that the model knows."""
     NOT_CALIBRATED = "not calibrated"
@@ -48,7 +50,7 @@ class Reason(StrEnum):
     @property
     def rejects(self) -> bool:
         """Whether the car, or the whole photo, was rejected, so that not even its make is reported."""
-        return self in (Reason.TOO_SMALL, Reason.UNKNOWN_CAR, Reason.NO_CAR)
+        return self in (Reason.TOO_SMALL, Reason.CUT_OFF, Reason.UNKNOWN_CAR, Reason.NO_CAR)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ const MOST_ALTERNATIVES = 3;
 const ALTERNATIVE_SHARE = 0.1;
 const TOP = 5;
 const ROUNDING = 1e-4;
-const REJECTED = ["no car found", "too small", "unknown car"];
+const REJECTED = ["no car found", "too small", "cut off", "unknown car"];
 
 // The network's input for a photo, height×width×3 bytes, and the part of the photo that it shows.
 export function preprocess(photo, settings) {
@@ -40,8 +40,9 @@ function withoutEnds(photo) {
   return crop(photo, [left, top, left + w, top + h]);
 }
 
-// The prediction for one crop from its logits, with the names and meanings of `twincar predict --json`.
-export function predict(logits, model, cut, isCar) {
+// The prediction for one crop, {width, height, isCar, isCutOff}, from its logits, with the names and meanings of `twincar
+// predict --json`.
+export function predict(logits, model, { width, height, isCar, isCutOff }) {
   const probabilities = softmax(logits, model.calibration.temperature);
   const found = Object.fromEntries(
     Object.entries(model.levels).map(([name, level]) => [name, levelAnswer(name, level, probabilities, model)]),
@@ -50,7 +51,8 @@ export function predict(logits, model, cut, isCar) {
   let reason = answer ? "" : "not sure";
   if (!isCar) reason = "no car found";
   else if (!model.calibrated) reason = "not calibrated";
-  else if (Math.min(cut.width, cut.height) < model.leastSide) reason = "too small";
+  else if (Math.min(width, height) < model.leastSide) reason = "too small";
+  else if (isCutOff) reason = "cut off";
   else if (inDistributionScore(logits, model.calibration) < model.falseRejection) reason = "unknown car";
   if (reason) answer = null;
   const ranked = order(probabilities).slice(0, TOP);
