@@ -4,9 +4,9 @@ OMP_NUM_THREADS=1 python -m benchmarks.quality.detection FOLDER [--main-cars FOL
 
 A folder holds `photos/` and `boxes.csv` with the columns filename, x1, y1, x2, y2 (pixels), and kind (car, bus, truck)
 unless all are cars. A car is found if any find has an IoU of at least 0.5 with it. A find is right if it has an IoU of
-at least 0.4 with any labelled vehicle. Finds are second boxes if another one meets the same vehicle: both have an IoU of at least 0.3
-with it, and less with any other. Recall counts the cars, and precision and second boxes the finds, that cover at least
-1% or 4%.
+at least 0.4 with any labelled vehicle. It is a second box if another find meets the same vehicle: both have an IoU of
+at least 0.3 with it, and less with any other. Recall counts the cars, and precision and second boxes the finds, that
+cover at least 1% or 4%.
 `--main-cars` is for photos with one labelled car each, which the most prominent find is compared with.
 """
 

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from twincar.detection import Car, cut_box, main_car
+from twincar.detection.cars import without_parts
 
 NEAR = Car(10, 20, 110, 60, 0.5)
 FAR = Car(200, 20, 210, 30, 0.99)
@@ -14,6 +15,30 @@ def test_the_main_car_is_large_and_probable() -> None:
     assert NEAR.prominence == pytest.approx(0.5 * math.sqrt(100 * 40))
     assert main_car([FAR, NEAR]) is NEAR
     assert main_car([]) is None
+
+
+WHOLE = Car(0, 0, 100, 100, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("other", "is_part"),
+    [
+        (Car(0, 0, 50, 80, 0.6), True),  # by hand: all of it within, 40% as large, 1.25 times less probable
+        (Car(0, 0, 50, 80, 0.61), False),  # as sure of it: a car in front of another one
+        (Car(60, 20, 110, 100, 0.6), False),  # 80% within
+        (Car(57, 20, 107, 100, 0.6), True),  # 86% within
+        (Car(0, 0, 50, 59, 0.6), False),  # 29.5% as large: a car far behind
+        (Car(0, 0, 50, 61, 0.6), True),
+        (Car(200, 0, 290, 90, 0.6), False),
+    ],
+)
+def test_a_part_is_within_not_much_smaller_and_less_probable(other: Car, is_part: bool) -> None:
+    assert without_parts([WHOLE, other]) == ([WHOLE] if is_part else [WHOLE, other])
+    assert without_parts([other, WHOLE]) == ([WHOLE] if is_part else [other, WHOLE])
+
+
+def test_no_car_is_a_part_of_itself_or_of_its_equal() -> None:
+    assert without_parts([WHOLE, WHOLE]) == [WHOLE, WHOLE]
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def test_the_number_of_a_car_and_its_name_are_written_in_the_words_of_the_answer
     for reason, text in (
         (Reason.UNKNOWN_CAR, "unknown car"),
         (Reason.TOO_SMALL, "too small"),
+        (Reason.CUT_OFF, "cut off"),
         (Reason.NO_CAR, "no car found"),
         (Reason.NOT_SURE, "not sure"),
     ):

@@ -14,7 +14,7 @@ const FRAME_SURER = 1.4; // how many times as probable a smaller car is for whic
 const WITHIN = 0.85; // least share of a part's area within the box of its car
 const AS_LARGE = 0.3; // least area of a part, as a share of that of its car
 const SURER = 1.25; // how many times as probable the car is at least
-const NARROWEST = 1.0, WIDEST = 3.5; // width over height of a car of which the photo's edge does not cut off much
+const NARROWEST = 0.6, WIDEST = 4; // width over height of a car of which the photo's edge does not cut off much
 const AT_EDGE = 0.01; // most distance of a box from the edge that it reaches, as a share of the photo's size
 
 // The boxes to cut the cars out of a photo, [left, top, right, bottom] each, the most prominent first. `run` computes the
