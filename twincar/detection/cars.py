@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_WITHIN = 0.85  # least share of a part's area that lies within the box of its car
+_MOSTLY_WITHIN, _WITHIN = 0.85, 0.95  # least share of a part's area that lies within the box of its car
 _AS_LARGE = 0.3  # least area of a part, as a share of that of its car; what is smaller is mostly a car far behind
-_SURER = 1.25  # how many times as probable the car is at least
-# Chosen on every other labelled street photo, as the strictest of the rules that lost none of the 208 cars found there
-# and left the fewest second boxes of a car, 8 of 14. See docs/detect.md for all photos.
+_SURER = 1.25  # how many times as probable a car is at least as a part that is mostly within it; a part that is within
+# its car is at most as many times as probable. Chosen on every other labelled street photo, where none of the 208 cars
+# found is lost, and 8 of 14 second boxes of a car remain. See docs/detect.md for the others.
 
 
 @dataclass(frozen=True)
@@ -37,21 +37,24 @@ class Car:
         return (self.right - self.left) * (self.bottom - self.top)
 
     def is_part_of(self, other: Car) -> bool:
-        """Whether this box is only a part of another car: mostly within its box, not much smaller, and less probable.
+        """Whether this box is only a part of another car: within its box, not much smaller, and not surer.
 
-        A car that is seen behind another one is as probable, or much smaller.
+        A car that is seen behind another one is much smaller, or as probable and not quite within its box.
         """
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.bottom, other.bottom) - max(self.top, other.top)
+        within = max(width, 0) * max(height, 0)
+        surer = 1 / _SURER if within >= _WITHIN * self.area else _SURER
         return (
-            max(width, 0) * max(height, 0) >= _WITHIN * self.area >= _WITHIN * _AS_LARGE * other.area
-            and other.probability >= _SURER * self.probability
+            self.area >= _AS_LARGE * other.area
+            and within >= _MOSTLY_WITHIN * self.area
+            and other.probability >= surer * self.probability
         )
 
 
 def without_parts(cars: Sequence[Car]) -> list[Car]:
-    """The cars that are no part of another one, in their order."""
-    return [car for car in cars if not any(car.is_part_of(other) for other in cars)]
+    """The cars that are no part of a more prominent one, of cars with the most prominent first."""
+    return [car for k, car in enumerate(cars) if not any(car.is_part_of(other) for other in cars[:k])]
 
 
 def main_car(cars: Sequence[Car]) -> Car | None:

@@ -35,10 +35,15 @@ def frame_cars(detector: Detector, photo: Image.Image, margin: float) -> list[Bo
     """
     threshold = detector.header.threshold
     finds = detector.find_at(photo, [threshold, _FILLING_THRESHOLD * threshold])
-    found = next(finds) or [car for car in next(finds) if _share_of(photo, car) >= _FILLING]
-    if found and _share_of(photo, found[0]) >= _FILLING:
-        if not any(car.probability >= _SURER * found[0].probability for car in found):
-            return [(0, 0, *photo.size)]
+    whole = [(0, 0, *photo.size)]
+    found = next(finds)
+    if not found:
+        faint = next(finds)
+        filling = next((car for car in faint if _share_of(photo, car) >= _FILLING), None)
+        return whole if filling and not _is_frame(filling, faint) else []
+    if _share_of(photo, found[0]) >= _FILLING:
+        if not _is_frame(found[0], found):
+            return whole
         found = found[1:]
     return [cut_box(car, photo.width, photo.height, margin) for car in found]
 
@@ -55,6 +60,11 @@ def is_cut_off(box: Box, photo_width: int, photo_height: int) -> bool:
     beside = (left <= x) != (right >= photo_width - x)
     above_or_below = (top <= y) != (bottom >= photo_height - y)
     return (beside and proportion < _NARROWEST) or (above_or_below and proportion > _WIDEST)
+
+
+def _is_frame(box: Car, cars: list[Car]) -> bool:
+    """Whether a box around the photo is only a frame around a car within that is far surer."""
+    return any(car.probability >= _SURER * box.probability for car in cars)
 
 
 def _share_of(photo: Image.Image, car: Car) -> float:

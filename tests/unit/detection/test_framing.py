@@ -25,6 +25,7 @@ WHOLE, FILLING, SMALL = [(0, 0, 200, 100)], [0.02, 0.02, 0.98, 0.98], [0.1, 0.2,
         ([FILLING], [0.3], WHOLE, 2),  # below the threshold, 0.5, in both looks, but above half of it
         ([SMALL], [0.3], [], 2),
         ([SMALL, FILLING], [0.4, 0.3], WHOLE, 2),
+        ([SMALL, FILLING], [0.43, 0.3], [], 2),  # a frame around what is not sure enough to be a car, as a road is
         ([FILLING], [0.2], [], 2),
         (np.zeros((0, 4)), [], [], 2),
     ],

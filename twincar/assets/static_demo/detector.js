@@ -11,9 +11,9 @@ const GREY = 114;
 const FILLING = 0.8; // least share of a photo that a car covers if the photo is of this car from edge to edge
 const FILLING_THRESHOLD = 0.5; // least probability of such a car, as a share of the threshold
 const FRAME_SURER = 1.4; // how many times as probable a smaller car is for which such a box is a frame around it
-const WITHIN = 0.85; // least share of a part's area within the box of its car
+const MOSTLY_WITHIN = 0.85, WITHIN = 0.95; // least share of a part's area within the box of its car
 const AS_LARGE = 0.3; // least area of a part, as a share of that of its car
-const SURER = 1.25; // how many times as probable the car is at least
+const SURER = 1.25; // how many times as probable the car is at least, or the part at most, which is within its car
 const NARROWEST = 0.6, WIDEST = 4; // width over height of a car of which the photo's edge does not cut off much
 const AT_EDGE = 0.01; // most distance of a box from the edge that it reaches, as a share of the photo's size
 
@@ -29,12 +29,16 @@ export async function frameCars(photo, header, margin, run) {
     return first.length ? first : cars(1, least);
   };
   const share = (car) => area(car) / (photo.width * photo.height);
+  const isFrame = (box, cars) => cars.some((car) => car.probability >= FRAME_SURER * box.probability);
+  const whole = [[0, 0, photo.width, photo.height]];
   let found = await find(header.threshold);
   if (!found.length) {
-    found = (await find(FILLING_THRESHOLD * header.threshold)).filter((car) => share(car) >= FILLING);
+    const faint = await find(FILLING_THRESHOLD * header.threshold);
+    const filling = faint.find((car) => share(car) >= FILLING);
+    return filling && !isFrame(filling, faint) ? whole : [];
   }
-  if (found.length && share(found[0]) >= FILLING) {
-    if (found.every((car) => car.probability < FRAME_SURER * found[0].probability)) return [[0, 0, photo.width, photo.height]];
+  if (share(found[0]) >= FILLING) {
+    if (!isFrame(found[0], found)) return whole;
     found = found.slice(1);
   }
   return found.map((car) => cutBox(car, photo.width, photo.height, margin));
@@ -66,13 +70,17 @@ export function suppress(cars) {
   return kept;
 }
 
-// The cars that are no part of another one, in their order.
+// The cars that are no part of a more prominent one, of cars with the most prominent first.
 export function withoutParts(cars) {
   const isPart = (car, other) => {
-    const inside = common(car, other), least = WITHIN * area(car);
-    return inside >= least && least >= WITHIN * AS_LARGE * area(other) && other.probability >= SURER * car.probability;
+    const inside = common(car, other), surer = inside >= WITHIN * area(car) ? 1 / SURER : SURER;
+    return (
+      area(car) >= AS_LARGE * area(other) &&
+      inside >= MOSTLY_WITHIN * area(car) &&
+      other.probability >= surer * car.probability
+    );
   };
-  return cars.filter((car) => !cars.some((other) => isPart(car, other)));
+  return cars.filter((car, k) => !cars.slice(0, k).some((other) => isPart(car, other)));
 }
 
 async function runLook(photo, header, border, run) {
