@@ -19,8 +19,8 @@ _SURER = 1.4  # how many times as probable a smaller car is if such a box is onl
 _NARROWEST, _WIDEST = 0.6, 4.0  # width over height
 _AT_EDGE = 0.01  # most distance of a box from the edge that it reaches, as a share of the photo's width or height
 # Of 6,528 training photos of Stanford Cars, cut to the car, none is narrower or wider. An edge left 20%, 30%, 40%
-# and 50% of 373 validation photos each: of the names of cars that were narrower 38 of 67 were wrong, of the others 39 of
-# 366, and in 95% the box ended within the distance from the edge. See docs/detect.md.
+# and 50% of 373 validation photos each: of the names of cars that were narrower 38 of 67 were wrong, of the others 39
+# of 366, and in 95% the box ended within the distance from the edge. See docs/detect.md.
 
 
 def frame_cars(detector: Detector, photo: Image.Image, margin: float) -> list[Box]:
