@@ -89,7 +89,7 @@ def measure(classifier: Classifier, data: PreparedData, split: str) -> Section:
 def compute_logits(classifier: Classifier, photos: Iterable[Image.Image]) -> NDArray[np.float32]:
     """Logits, N×K."""
     batches = iterate_batches(photos, classifier.spec.preprocessing, batch_size=_BATCH)
-    return np.concatenate([classifier.engine.logits(batch.images[:, 0]) for batch in batches])
+    return np.concatenate([classifier.engine.logits(batch[:, 0]) for batch in batches])
 
 
 def judge(

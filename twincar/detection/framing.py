@@ -18,10 +18,9 @@ _SURER = 1.4  # how many times as probable a smaller car is if such a box is onl
 
 _NARROWEST, _WIDEST = 0.6, 4.0  # width over height
 _AT_EDGE = 0.01  # most distance of a box from the edge that it reaches, as a share of the photo's width or height
-# Of 6,528 training photos of Stanford Cars, cut to the car, none is narrower or wider. Of 373 validation photos, of
-# each of which the left or right edge left 20%, 30%, 40% and 50%, 67 cars with a name were narrower, and 38 of the
-# names wrong; of the 366 other names 39 were wrong. In 95% the box ended within the distance from the edge. See
-# docs/detect.md.
+# Of 6,528 training photos of Stanford Cars, cut to the car, none is narrower or wider. An edge left 20%, 30%, 40%
+# and 50% of 373 validation photos each: of the names of cars that were narrower 38 of 67 were wrong, of the others 39
+# of 366, and in 95% the box ended within the distance from the edge. See docs/detect.md.
 
 
 def frame_cars(detector: Detector, photo: Image.Image, margin: float) -> list[Box]:

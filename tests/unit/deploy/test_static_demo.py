@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import html
 import json
 import re
@@ -23,6 +24,7 @@ from disks import rename_as_on_windows
 from PIL import Image
 from static_page import name_photos, open_page, runtime_file, served
 
+import twincar
 from twincar.core.errors import UsageError
 from twincar.core.options import DetectOptions
 from twincar.data.toy.cars import CLASS_NAMES, draw_photo
@@ -182,7 +184,10 @@ def toy_photos(folder: Path, count: int) -> list[Path]:
 def test_the_bundled_model_answers_as_in_python(browser: Any, bundled_site: Site, tmp_path: Path) -> None:
     photos = toy_photos(tmp_path / "toys", 2)
     Image.fromarray(np.full((90, 120, 3), 200, np.uint8)).save(tmp_path / "nothing.png")
-    check_bundled(browser, bundled_site, [*photos, tmp_path / "nothing.png"], {"no car found"})
+    two_cars = Image.open(Path(twincar.__file__).with_name("assets") / "two_cars.jpg")
+    two_cars.crop((349, 0, *two_cars.size)).save(tmp_path / "slice.png")  # of the car on the left
+    photos += [tmp_path / "nothing.png", tmp_path / "slice.png"]
+    check_bundled(browser, bundled_site, photos, {"no car found", "cut off"})
 
 
 @pytest.mark.slow
@@ -213,6 +218,18 @@ def test_a_photo_without_cars_says_so(browser: Any, site: Site, tmp_path: Path) 
         assert tab.locator("#boxes button").count() == 0
         assert tab.locator("#answer .bars li").count() == 0
         assert tab.locator("#heat").is_hidden()
+
+
+def test_a_car_that_the_edge_cuts_off_says_so(browser: Any, site: Site, tmp_path: Path, street: Path) -> None:
+    page = shutil.copytree(site.folder, tmp_path / "page")
+    detector = json.loads((page / "settings.json").read_text(encoding="utf-8"))["files"]["detector"]["name"]
+    boxes = [[0.0, 0.2, 0.15, 0.9], TWO_CARS[1]]
+    (page / detector).write_bytes(gzip.compress(constant_detector(boxes, [[0, 0.9]] * 2)))
+    with served(page) as address, opened(browser, Site(address, page, site.model)) as tab:
+        hand_in(tab, street)
+        tab.locator("#boxes button").nth(1).click()
+        assert tab.locator("#answer h3").inner_text() == "Cut off"
+        assert "take a photo of all of it" in tab.locator("#answer").inner_text()
 
 
 def test_a_photo_that_cannot_be_read_is_refused(browser: Any, site: Site, tmp_path: Path, street: Path) -> None:
