@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -91,8 +92,8 @@ class ExportedModel:
     def statistics(self, statistics: ClassStatistics) -> None:
         self._remove_initializers(f"{_STATISTICS}{part}" for part in _PARTS)
         deviation = np.sqrt(statistics.diagonal)  # a variance may be outside of the range of fp16
-        halved = (statistics.means, statistics.counts, statistics.factor, deviation)
-        for part, values in zip(_PARTS, halved, strict=True):
+        parts: tuple[NDArray[Any], ...] = (statistics.means, statistics.counts, statistics.factor, deviation)
+        for part, values in zip(_PARTS, parts, strict=True):
             stored = values if part == "counts" else values.astype(np.float16)
             self._graph.initializer.append(numpy_helper.from_array(stored, f"{_STATISTICS}{part}"))
 
