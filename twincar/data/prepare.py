@@ -127,10 +127,10 @@ def prepare(
     Everything is built in a hidden folder beside `out` that is renamed at the end, so `out` is complete or absent.
 
     Args:
-        spec: The source, see `open_source`.
-        out: The folder to write.
-        options: What of the source becomes the data set, and how.
-        on_photo: Called with the number of photos done and their total.
+        spec: the source, see `open_source`.
+        out: the folder to write.
+        options: what of the source becomes the data set, and how.
+        on_photo: called with the number of photos done and their total.
 
     Returns:
         The data set, opened: its photos, classes and manifest.
