@@ -267,3 +267,10 @@ def test_cars_are_cut_off_as_in_python(tab: Any) -> None:
     expected = [is_cut_off(box, 200, 100) for box in boxes]
     assert call(tab, "detector", "boxes.map((box) => m.isCutOff(box, 200, 100))", boxes=boxes) == expected
     assert 20 < sum(expected) < len(boxes) - 20
+
+
+def test_a_car_that_the_edge_cuts_off_reads_well(tab: Any) -> None:
+    car = {"box": [0, 20, 20, 60], "answer": None, "reason": "cut off", "levels": [], "topk": []}
+    said = call(tab, "answer", "[m.showAnswer(document.body, car, {}, 1, 2), document.body.innerText]", car=car)
+    assert said[0] == "Car 2 of 2: Cut off, no answer."
+    assert "take a photo of all of it" in said[1]
