@@ -275,6 +275,20 @@ def test_classes_that_validation_lacks_are_told_and_recorded(
     assert _provenance(config, data)["not_validated"] == [data.classes[1], data.classes[2]]
 
 
+def test_a_folder_and_settings_are_enough(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = {"backbone": BACKBONE, "pretrained": "none", "image_height": 64, "image_width": 64, "workers": 0}
+    trained = train(small_data, recipe="lite", epochs=1, limit_batches=1, augment={"flip": 0}, **settings)
+    assert trained.run.path == Path("runs") / small_data.name
+    config = trained.run.read_config()
+    assert (config.data, config.recipe, config.epochs) == (str(small_data.resolve()), "lite", 1)
+    assert (config.augment.flip, config.augment.low_quality) == (0, 0.5)  # changed, and of the recipe
+    with pytest.raises(UsageError, match="found 'epoch'; did you mean 'epochs'"):
+        train(small_data, epoch=1)
+    with pytest.raises(UsageError, match=r"Expected a TrainConfig alone.*but found epochs beside it"):
+        train(config, epochs=1)
+
+
 def test_a_run_is_not_overwritten(small_data: Path, small_run: Path) -> None:
     before = (small_run / "best.safetensors").read_bytes()
     with pytest.raises(UsageError, match="never overwritten"):
