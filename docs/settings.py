@@ -35,7 +35,9 @@ augment:
 ```
 
 In Python they are the arguments of `train`: `twincar.train("data/my_cars", recipe="lite", epochs=40, augment={"flip":
-0})`. Recipe < file < flags: the later one wins. Sizes in pixels are given as height×width, everywhere.
+0})`. Recipe < file < flags: the later one wins.
+
+The input of a network is given as height×width everywhere, a photo as width×height, as cameras do.
 """
 _GROUPS = {
     "recipe": "The run",

@@ -314,6 +314,14 @@ def print_open_set(evaluation: OpenSetEvaluation) -> None:
         for group in evaluation.groups
     ]
     print_table(header, rows)
+    typer.echo(
+        "AUROC: how often a known car scores higher than the unknown photo; 0.5 is chance, 1 is best.\n"
+        "FPR at 95% TPR: share of the unknown photos that pass where 95% of the known cars do; 0 is best.\n"
+        "OSCR: share of the known cars that pass and are named right, averaged over all shares of unknown photos that "
+        "pass; 1 is best."
+    )
+    if evaluation.gap:
+        typer.echo(evaluation.gap)
     typer.echo(f"Tables and figures: {evaluation.folder}")
 
 

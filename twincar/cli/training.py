@@ -110,6 +110,7 @@ def train(
 ) -> None:
     """Train a network on a prepared data set, or resume a run; on several devices and hosts by DDP."""
     from twincar.core.config import FLAGS, TrainConfig, parse_settings
+    from twincar.core.runs import RunFolder
 
     given = {
         "backbone": backbone, "pretrained": pretrained, "image_size": image_size, "epochs": epochs,
@@ -121,7 +122,10 @@ def train(
     flags |= parse_settings(settings or [])
     if resume:
         if data or name or recipe or config or any(value is not None for value in flags.values()):
-            raise UsageError("Expected --resume RUN alone: a run goes on with the settings it was started with.")
+            raise UsageError(
+                "Expected --resume RUN alone: a run goes on with the settings it was started with. To change some, "
+                f"start another run from its weights: {RunFolder(resume).continuation('DATA')}"
+            )
         run, resolved = resume, None
     else:
         if data is None:
@@ -140,7 +144,17 @@ def train(
         result = training.train(resolved, run, **how) if resolved else training.resume(run, **how)
     if is_first_process():
         print_training(result)
-        typer.echo(f"Model: {result.run.best}\nNext:  {command('evaluate', result.run.path)}")
+        typer.echo(
+            f"Model: {result.run.best}\nNext:  {command('evaluate', result.run.path, *_split_to_report(result))}"
+        )
+
+
+def _split_to_report(result: TrainResult) -> tuple[str, ...]:
+    """The test photos if there are any, because the others have chosen the epoch."""
+    from twincar.data.dataset import PreparedData
+
+    photos = PreparedData.open(Path(result.config.data)).manifest["photos"]
+    return ("--split", "test") if photos.get("test") else ()
 
 
 @contextmanager

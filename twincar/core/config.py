@@ -155,6 +155,12 @@ class TrainConfig:
         """The whole configuration, for the run folder."""
         return yaml.safe_dump(_ADAPTER.dump_python(self, mode="json"), sort_keys=False)
 
+    def to_flat(self) -> dict[str, Any]:
+        """Plain values by their full names, such as 'augment.flip', without the files and folders of this computer."""
+        values = _ADAPTER.dump_python(self.without_paths(), mode="json")
+        augment = values.pop("augment")
+        return values | {f"augment.{name}": value for name, value in augment.items()}
+
     def without_paths(self) -> TrainConfig:
         """The configuration as others may see it: files and folders of this computer by their names only."""
         teachers = tuple(name_only(teacher) for teacher in self.teachers)

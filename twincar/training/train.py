@@ -37,8 +37,8 @@ from twincar.data.dataset import ANNOTATIONS, PreparedData
 from twincar.data.loading.loader import PhotoLoader, TrainingPhotos, default_workers, evaluation_loader, training_loader
 from twincar.data.loading.shard import Shard
 from twincar.data.training_record import record_seen
-from twincar.models.checkpoint import build_network
-from twincar.models.network import CarNet, load_pretrained
+from twincar.models.checkpoint import build_network, load_initial
+from twincar.models.network import CarNet
 from twincar.models.spec import NOT_VALIDATED, ModelSpec
 from twincar.training.announcement import announce
 from twincar.training.callbacks import (
@@ -194,7 +194,8 @@ def _only_writer(run: RunFolder) -> AbstractContextManager[None]:
 def _finished(run: RunFolder, config: TrainConfig) -> TrainResult | None:
     if not run.metrics.exists() or not is_finished(config, history := run.read_history()):
         return None
-    log.info("This run is finished: %d epochs. Start a new one to train longer.", len(history))
+    again = run.continuation(config.data)
+    log.info("This run is finished: %d epochs. To train on, start another from it:\n%s", len(history), again)
     return TrainResult(run, history, config)
 
 
@@ -217,7 +218,7 @@ def _first_network(config: TrainConfig, data: PreparedData) -> CarNet:
     """The initial network of a run: random weights by the seed, with a pretrained backbone if configured."""
     seed_everything(config.seed, verbose=False)
     network = _build(config, data)
-    load_pretrained(network, config.pretrained, config.backbone)
+    load_initial(network, model_spec(config, data), config.pretrained)
     return network
 
 

@@ -68,6 +68,7 @@ def test_public_names_are_frozen() -> None:
             "evaluate",
             "explain",
             "export",
+            "find_photos",
             "index",
             "load",
             "predict_many",

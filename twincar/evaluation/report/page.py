@@ -14,6 +14,7 @@ from typing import Any
 
 from scipy import sparse
 
+from twincar.core.errors import Defect
 from twincar.core.files import sha256_of_file, write_text
 from twincar.core.html import plotly_script, render, script_json
 from twincar.core.labels import ClassNames
@@ -198,6 +199,9 @@ def _described(subject: Subject, data: PreparedData | None) -> dict[str, Any]:
         "model_classes": len(spec.classes),
         "not_validated": provenance.get(NOT_VALIDATED) or [],
         "calibrated_on": spec.calibration.photos,
+        "excluded": data.manifest.get("left_out", {}).get(str(Defect.EXCLUDED))
+        if data and subject.is_own_data
+        else None,
         "training_photos": data.manifest["photos"].get("train") if data and subject.is_own_data else None,
         "source": (provenance.get("data") or {}).get("source")
         or (name_only(subject.config.data) if subject.config else ""),
