@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from twincar.cli.answers import print_blocks
-from twincar.cli.evaluate import print_evaluation
+from twincar.cli.evaluation import print_evaluation
 from twincar.core.errors import PhotoError, StorageError, UsageError
 from twincar.core.wording import command
 

@@ -29,6 +29,7 @@ from small_backbone import BACKBONE
 import twincar
 from tests.robustness.forked import command_line, start
 from twincar.cli import app, main
+from twincar.cli.evaluation import METRIC_NAMES
 from twincar.cli.output import print_csv
 from twincar.core.errors import MissingExtraError
 from twincar.data.exclusions import read_exclusions
@@ -481,9 +482,25 @@ def test_audit_exits_with_1_if_there_are_findings(tmp_path: Path) -> None:
 def test_evaluate_and_explain_print_paths(small_run: Path) -> None:
     result = run("evaluate", small_run, "--split", "test", "--json")
     assert json.loads(result.stdout)["photos"] == 12
+    evaluation = json.loads(result.stdout)
     lines = run("evaluate", small_run, "--split", "test", "--tta").stdout
-    assert "12 test photos" in lines
-    assert "f1_macro\t" in lines
+    first, chance, answers, *_ = lines.splitlines()
+    accuracy, f1 = (evaluation[name]["value"] for name in ("accuracy", "macro_f1"))
+    assert first.startswith(f"Accuracy {accuracy:.3f} (")
+    assert f", macro-F1 {f1:.3f} (" in first
+    assert first.endswith(", on 12 test photos")
+    assert "Chance: accuracy 0." in chance
+    assert answers.startswith("Share of photos with an answer: ")
+    assert "%" not in lines.replace("95% intervals", "")  # one unit
+    for metric in evaluation["metrics"]:
+        assert f"{METRIC_NAMES[metric]}\t" in lines
+    assert set(METRIC_NAMES) == set(evaluation["metrics"])
+    with (Path(evaluation["folder"]) / "classification_report.csv").open(newline="") as file:
+        classes = [row for row in csv.DictReader(file) if not row["class_name"].endswith(" average")]
+    wrong = sorted(float(row["recall"]) for row in classes if float(row["recall"]) < 1)
+    assert f"Classes with mistakes: {len(wrong)}; the worst" in lines
+    shown = lines.partition("most often named\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split("\t")[2] for line in shown] == [f"{recall:.3f}" for recall in wrong[:5]]
     assert "grid.png" in run("explain", small_run, "--count", 2).stdout
 
 

@@ -180,7 +180,7 @@ def _calibration_verdict(confidence: float | None, metrics: Evaluation) -> str:
     if confidence is None:
         return "there is nothing to compare"
     if abs(confidence - accuracy.value) < _TOLERANCE or accuracy.low <= confidence <= accuracy.high:
-        verdict = "these agree"
+        verdict = "on average, these agree"  # single probabilities may differ, which the calibration error measures
         return verdict if accuracy.low > metrics.chance.accuracy else f"{verdict}, but the accuracy is that of chance"
     return "the model is overconfident" if confidence > accuracy.value else "the model is underconfident"
 
