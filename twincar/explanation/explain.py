@@ -55,8 +55,8 @@ def explain(
 ) -> ExplanationImages:
     """Explain photos, or `count` photos of a split, and write `explain/`; see `Subject.reports`.
 
-    Of a split that `evaluate` was run on, mistakes come first, the most confident of them at the beginning; the others are
-    spread evenly over the split.
+    Of a split that `evaluate` was run on, mistakes come first, the most confident of them at the beginning; the others
+    are spread evenly over the split.
 
     Args:
         model: a run folder, a model file, owner/name on the hub, or a folder of results; by default the bundled model.

@@ -30,7 +30,7 @@ import twincar
 from tests.robustness.forked import command_line, start
 from twincar.cli import app, main
 from twincar.cli.evaluation import METRIC_NAMES
-from twincar.cli.output import print_csv
+from twincar.cli.output import print_csv, progress
 from twincar.core.errors import MissingExtraError
 from twincar.data.exclusions import read_exclusions
 
@@ -143,6 +143,21 @@ def test_csv_contains_no_formulas(tmp_path: Path) -> None:
             ["photo", "confidence", "open", "year"],
         )
     assert out.getvalue() == "photo,confidence,open,year\n'\t=1,-0.500000,a=b; =c,\n"
+
+
+def test_progress_is_a_line_a_minute_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("twincar.cli.output.perf_counter", lambda: now)
+    with caplog.at_level("INFO", "twincar"), progress("Comparing classes") as on_item:
+        assert on_item
+        for done in range(1, 6):
+            now += 25
+            on_item(done, 5)
+    assert caplog.messages == ["Comparing classes: 3 of 5"]  # 75 s; the next would come at 135
+    with caplog.at_level("ERROR", "twincar"), progress("Comparing classes") as on_item:
+        assert on_item is None
 
 
 def test_flags_are_frozen() -> None:
