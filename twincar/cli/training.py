@@ -110,7 +110,6 @@ def train(
 ) -> None:
     """Train a network on a prepared data set, or resume a run; on several devices and hosts by DDP."""
     from twincar.core.config import FLAGS, TrainConfig, parse_settings
-    from twincar.core.runs import RunFolder
 
     given = {
         "backbone": backbone, "pretrained": pretrained, "image_size": image_size, "epochs": epochs,
@@ -122,10 +121,7 @@ def train(
     flags |= parse_settings(settings or [])
     if resume:
         if data or name or recipe or config or any(value is not None for value in flags.values()):
-            raise UsageError(
-                "Expected --resume RUN alone: a run goes on with the settings it was started with. To change some, "
-                f"start another run from its weights: {RunFolder(resume).continuation('DATA')}"
-            )
+            raise _resumes_alone(resume)
         run, resolved = resume, None
     else:
         if data is None:
@@ -147,6 +143,15 @@ def train(
         typer.echo(
             f"Model: {result.run.best}\nNext:  {command('evaluate', result.run.path, *_split_to_report(result))}"
         )
+
+
+def _resumes_alone(run: Path) -> UsageError:
+    from twincar.core.runs import RunFolder
+
+    return UsageError(
+        "Expected --resume RUN alone: a run goes on with the settings it was started with. To change some, start another "
+        f"run from its weights: {RunFolder(run).continuation('DATA')}"
+    )
 
 
 def _split_to_report(result: TrainResult) -> tuple[str, ...]:

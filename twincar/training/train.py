@@ -194,8 +194,7 @@ def _only_writer(run: RunFolder) -> AbstractContextManager[None]:
 def _finished(run: RunFolder, config: TrainConfig) -> TrainResult | None:
     if not run.metrics.exists() or not is_finished(config, history := run.read_history()):
         return None
-    again = run.continuation(config.data)
-    log.info("This run is finished: %d epochs. To train on, start another from it:\n%s", len(history), again)
+    log.info("This run is finished. To train on, start another from it:\n%s", run.continuation(config.data))
     return TrainResult(run, history, config)
 
 
