@@ -149,8 +149,8 @@ def _resumes_alone(run: Path) -> UsageError:
     from twincar.core.runs import RunFolder
 
     return UsageError(
-        "Expected --resume RUN alone: a run goes on with the settings it was started with. To change some, start another "
-        f"run from its weights: {RunFolder(run).continuation('DATA')}"
+        "Expected --resume RUN alone: a run goes on with the settings it was started with. To change some, start "
+        f"another run from its weights: {RunFolder(run).continuation('DATA')}"
     )
 
 
