@@ -157,7 +157,7 @@ class TrainConfig:
 
     def to_flat(self) -> dict[str, Any]:
         """Plain values by their full names, such as 'augment.flip', without the files and folders of this computer."""
-        values = _ADAPTER.dump_python(self.without_paths(), mode="json")
+        values: dict[str, Any] = _ADAPTER.dump_python(self.without_paths(), mode="json")
         augment = values.pop("augment")
         return values | {f"augment.{name}": value for name, value in augment.items()}
 

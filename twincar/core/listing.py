@@ -87,11 +87,8 @@ class Skipped:
             reasons = [
                 f"{count} {reason} (such as {self._examples[reason]})" for reason, count in self._counts.most_common()
             ]
-            log.info(
-                "Skipped %s: %s.",
-                counted(self._counts.total(), "file or folder", "files or folders"),
-                ", ".join(reasons),
-            )
+            total = counted(self._counts.total(), "file or folder", "files or folders")
+            log.info("Skipped %s: %s.", total, ", ".join(reasons))
 
 
 def find_photos(arguments: str | Path | Iterable[str | Path], skipped: Skipped | None = None) -> Iterator[str]:
@@ -110,7 +107,7 @@ def find_photos(arguments: str | Path | Iterable[str | Path], skipped: Skipped |
             cannot be opened here.
         DataError: a folder or an address that cannot be listed.
     """
-    several = [arguments] if isinstance(arguments, str | Path) else arguments
+    several = (arguments,) if isinstance(arguments, str | Path) else arguments
     named = [local_path(str(argument)) for argument in several]
     refuse_models(named)
     return _find_photos(named, Skipped() if skipped is None else skipped)
