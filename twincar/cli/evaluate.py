@@ -23,7 +23,7 @@ from twincar.cli.options import (
 from twincar.cli.output import print_result, print_table, progress
 from twincar.core.errors import UsageError
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, DetectOptions, Split, Thresholds
-from twincar.core.wording import counted, list_counts, percent
+from twincar.core.wording import counted, percent
 
 if TYPE_CHECKING:
     from twincar.evaluation.batch_results import BatchEvaluation
