@@ -125,6 +125,8 @@ class Summary:
         """Such as '30 photos, 49 cars: 32 named, 3 named in part, 5 not sure, 9 unknown cars.'"""
         from twincar.inference.results import Reason
 
+        if self.failed and self.failed == self.photos:
+            return f"{counted(self.failed, 'photo')} could not be read, and there was no other."
         order = (_NAMED, _PARTLY_NAMED, *Reason)
         outcomes = [
             counted(count, outcome) if outcome == Reason.UNKNOWN_CAR else f"{count:,} {outcome}"

@@ -113,6 +113,10 @@ class Command(TyperCommand):
     The value of `--cluster` may be left out, and of `--json` and `--csv` only one is taken.
     """
 
+    def get_short_help_str(self, limit: int = 45) -> str:  # noqa: ARG002
+        """The first paragraph of its help for the list of verbs, which wraps it; click would cut it off in a line."""
+        return " ".join((self.help or "").split("\n\n")[0].split())
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments of the verb.
 

@@ -102,7 +102,7 @@ def predict(
     as_json: JsonLinesOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Name the cars in photos: a block a car on a terminal, CSV in a pipe or a file.
+    """Name the cars in photos: a few lines for each on a terminal, CSV in a pipe or file.
 
     A photo that cannot be read gets an error in its place, and the exit code is 1.
     """

@@ -87,14 +87,11 @@ class Skipped:
             reasons = [
                 f"{count} {reason} (such as {self._examples[reason]})" for reason, count in self._counts.most_common()
             ]
-            log.info(
-                "Skipped %s: %s.",
-                counted(self._counts.total(), "file or folder", "files or folders"),
-                ", ".join(reasons),
-            )
+            total = counted(self._counts.total(), "file or folder", "files or folders")
+            log.info("Skipped %s: %s.", total, ", ".join(reasons))
 
 
-def find_photos(arguments: Iterable[str], skipped: Skipped | None = None) -> Iterator[str]:
+def find_photos(arguments: str | Path | Iterable[str | Path], skipped: Skipped | None = None) -> Iterator[str]:
     """The photos that files, folders (searched recursively) and patterns such as `'cars/*.jpg'` stand for.
 
     Each argument may be a path or an address that fsspec opens, such as `s3://bucket/cars`. The order is by name,
@@ -102,7 +99,7 @@ def find_photos(arguments: Iterable[str], skipped: Skipped | None = None) -> Ite
     logged at the end.
 
     Args:
-        arguments: paths, patterns, addresses.
+        arguments: a path, pattern or address, or several.
         skipped: counts what is skipped.
 
     Raises:
@@ -110,7 +107,8 @@ def find_photos(arguments: Iterable[str], skipped: Skipped | None = None) -> Ite
             cannot be opened here.
         DataError: a folder or an address that cannot be listed.
     """
-    named = [local_path(argument) for argument in arguments]
+    several = (arguments,) if isinstance(arguments, str | Path) else arguments
+    named = [local_path(str(argument)) for argument in several]
     refuse_models(named)
     return _find_photos(named, Skipped() if skipped is None else skipped)
 

@@ -161,7 +161,7 @@ def read_photo_bytes(path: Path) -> bytes:
         raise PhotoError(
             Defect.NOT_AN_IMAGE,
             f"Expected a photo at {path}, but it is a folder. Name the photos in it; from Python, "
-            f"twincar.core.listing.find_photos([{str(path)!r}]) lists them.",
+            f"classifier.predict(list(twincar.find_photos({str(path)!r}))) predicts for all of them.",
         ) from None
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == errno.EFBIG:
