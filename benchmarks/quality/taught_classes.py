@@ -135,13 +135,18 @@ class Rejections:
 
     @classmethod
     def measure(
-        cls, before: Floats, after: Floats, labels: Labels, taught: Labels, calibration: Calibration
+        cls,
+        before: Floats,
+        after: Floats,
+        labels: Labels,
+        taught: Labels,
+        calibrations: tuple[Calibration, Calibration],
     ) -> Rejections:
-        """From logits before, N×K, and after, N×(K+M), the truth, N, and the M taught classes."""
+        """From logits before, N×K, and after, N×(K+M), the truth, N, the M taught classes, and both calibrations."""
         first = before.shape[1]
         known, own = labels < first, np.isin(labels, taught)
         unknown = ~known & ~own
-        accepted, accepted_after = (~rejected(logits, calibration) for logits in (before, after))
+        accepted, accepted_after = (~rejected(*pair) for pair in zip((before, after), calibrations, strict=True))
         as_taught = accepted_after & (after.argmax(axis=1) >= first)
         shares = [1 - accepted[known].mean(), 1 - accepted_after[known].mean()]
         shares += [found[group].mean() for group in (own, unknown) for found in (accepted, accepted_after)]
@@ -150,14 +155,15 @@ class Rejections:
 
 def by_teaching(material: Material, taught: Photos) -> tuple[Labels, Floats]:
     """What `twincar teach` does: predicted classes and their probabilities, N."""
-    return _most_likely(material.calibration.probabilities(taught_logits(material, taught)))
+    logits, calibration = taught_logits(material, taught)
+    return _most_likely(calibration.probabilities(logits))
 
 
-def taught_logits(material: Material, taught: Photos) -> Floats:
-    """Logits of the test photos, N×(K+M), after M classes were taught, in the order of their labels."""
+def taught_logits(material: Material, taught: Photos) -> tuple[Floats, Calibration]:
+    """After M classes were taught, logits of the test photos, N×(K+M), in the order of their labels."""
     layer, new = material.layer, [NewClass(own) for own in _by_class(taught)]
-    head = add_classes(new, layer.weight, layer.bias, material.statistics, material.calibration.temperature)
-    return logits_of(material.test.features, LastLayer(head.weight, head.bias))
+    head = add_classes(new, layer.weight, layer.bias, material.statistics, material.calibration)
+    return logits_of(material.test.features, LastLayer(head.weight, head.bias)), head.calibration
 
 
 def by_nearest_photo(material: Material, taught: Photos) -> tuple[Labels, None]:
@@ -229,8 +235,9 @@ def rejection_section(material: Material, counts: Sequence[int], draws: int) -> 
         found = []
         for draw in range(draws):
             half = np.random.default_rng(draw).permutation(others)[: len(others) // 2]
-            after = taught_logits(material, material.draw(count, draw, half))
-            found.append(Rejections.measure(before, after, material.test.labels, half, material.calibration))
+            after, calibration = taught_logits(material, material.draw(count, draw, half))
+            calibrations = material.calibration, calibration
+            found.append(Rejections.measure(before, after, material.test.labels, half, calibrations))
         rows.append([str(count), *map(cell, zip(*map(astuple, found), strict=True))])
     header = ["photos a class"]
     header += ["known, rejected before", "after", "taught, accepted before", "after"]

@@ -95,13 +95,11 @@ def measure(photos: Photos, layer: LastLayer, statistics: ClassStatistics, calib
             found = []
             for draw in range(DRAWS):
                 chosen = photos.teach[np.random.default_rng(draw).permutation(len(photos.teach))[:count]]
-                head = add_classes(
-                    [NewClass(chosen)], layer.weight, layer.bias, statistics, calibration.temperature, direction
-                )
+                head = add_classes([NewClass(chosen)], layer.weight, layer.bias, statistics, calibration, [direction])
                 taught = LastLayer(head.weight, head.bias)
                 after, others = logits_of(photos.measure, taught), logits_of(photos.known, taught).argmax(axis=1)
                 named = after.argmax(axis=1) == new
-                accepted = named & ~rejected(after, calibration)
+                accepted = named & ~rejected(after, head.calibration)
                 found.append(
                     (named.mean(), accepted.mean(), (others == new).mean(), (others == photos.labels).mean() - right)
                 )

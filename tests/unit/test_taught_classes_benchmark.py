@@ -34,7 +34,9 @@ def test_the_rejections_of_taught_classes_by_hand() -> None:
     best = np.array([9, 9, 9, 4, 4, 9, 4, 4, 9, 4], np.float32)
     before = np.stack([best, np.zeros(10, np.float32)], axis=1)
     own = np.array([0, 0, 0, 0, 9, 9.5, 9, 0, 9.5, 0], np.float32)
-    found = Rejections.measure(before, np.column_stack([before, own]), labels, np.array([2]), calibration)
+    found = Rejections.measure(
+        before, np.column_stack([before, own]), labels, np.array([2]), (calibration, calibration)
+    )
     assert found.known_rejected == found.known_rejected_after == 0.25
     assert (found.taught_accepted, found.taught_accepted_after) == (0.5, 1.0)
     assert (found.unknown_accepted, found.unknown_accepted_after) == (0.25, 0.5)

@@ -1,8 +1,9 @@
 """Teach an exported model further classes by a few photos each, without torch and without its training photos.
 
 The penultimate features of the photos give each class a row of the head (`models.taught_rows`), next to those of the
-known classes, which stay as they are. The result is a model file like any other. Its header says for each taught class
-how many photos it has, since when, and their hashes; the photos are not kept.
+known classes, which stay as they are; the thresholds of rejection are adjusted. The result is a model file like any
+other. Its header says for each taught class how many photos it has, since when, and their hashes; the photos are not
+kept.
 
 Shapes: N photos, K classes, C penultimate features.
 """
@@ -30,7 +31,7 @@ from twincar.models.class_statistics import ClassStatistics
 from twincar.models.engines.open import open_engine
 from twincar.models.onnx_head import ExportedModel
 from twincar.models.spec import ModelSpec, TaughtClass
-from twincar.models.taught_rows import FEW, FittedRow, NewClass, add_classes
+from twincar.models.taught_rows import FEW, FittedRow, NewClass, add_classes, rejection_without
 
 if TYPE_CHECKING:
     from twincar.inference.classifier import Classifier
@@ -174,11 +175,12 @@ def forget(classifier: Classifier, name: str, *, out: Path) -> ModelSpec:
         taught = shorten(found.name for found in spec.taught) or "none"
         raise UsageError(f"Expected the name of a car that was taught ({taught}), but found {name!r}.")
     layer = model.last_layer
+    calibration = rejection_without([index], layer.weight, layer.bias, statistics, spec.calibration)
     model.last_layer = replace(layer, weight=np.delete(layer.weight, index, axis=0), bias=np.delete(layer.bias, index))
     model.statistics = statistics.without_class(index)
     names = tuple(known for number, known in enumerate(spec.classes.names) if number != index)
     left = tuple(taught for number, taught in enumerate(spec.taught, start=first) if number != index)
-    spec = replace(spec, classes=ClassNames(names), taught=left)
+    spec = replace(spec, classes=ClassNames(names), taught=left, calibration=calibration)
     model.write(out, spec)
     return spec
 
@@ -239,6 +241,7 @@ def _teach(
     layer, classes = model.last_layer, spec.classes
     means = {name: statistics.means[classes.index(name)] for name in found if name in before}
     gone = [classes.index(name) for name in means]
+    calibration = rejection_without(gone, layer.weight, layer.bias, statistics, spec.calibration)
     for index in sorted(gone, reverse=True):
         statistics = statistics.without_class(index)
     weight, bias = np.delete(layer.weight, gone, axis=0), np.delete(layer.bias, gone)
@@ -246,7 +249,7 @@ def _teach(
         NewClass(photos.features, means.get(name), before[name].photos if name in before else 0)
         for name, photos in found.items()
     ]
-    head = add_classes(new, weight, bias, statistics, spec.calibration.temperature)
+    head = add_classes(new, weight, bias, statistics, calibration)
     model.last_layer = replace(layer, weight=head.weight, bias=head.bias)
     model.statistics = head.statistics
     kept = tuple(name for index, name in enumerate(classes.names) if index not in gone)
@@ -261,6 +264,7 @@ def _teach(
     spec = replace(
         spec,
         classes=ClassNames((*kept, *found)),
+        calibration=head.calibration,
         taught=(*(taught for taught in spec.taught if taught.name not in found), *records),
     )
     return spec, dict(zip(found, head.rows, strict=True))

@@ -5,15 +5,19 @@ statistics of the known classes in place of their photos:
 
     d = (F'F + diag(d) + vI)⁻¹ (m - c)
 
-with the shared covariance, its mean variance v as a ridge, the mean m of the new photos and the center c. With the
-covariance of the class means added it is ridge regression; the mean alone is weight imprinting (Qi et al., 2018,
-https://arxiv.org/abs/1712.07136). `benchmarks.quality.teaching` compares them.
+with the shared covariance, its mean variance v as a ridge, the mean m of the new photos and the center c. The photos of
+the other new classes are pooled into that covariance, because a network holds classes less together that it was not
+trained on; those of its own would shrink what is left of them in leave-one-out scores, which would then be too high.
+With the covariance of the class means added it is ridge regression; the mean alone is weight imprinting (Qi et al.,
+2018, https://arxiv.org/abs/1712.07136). `benchmarks.quality.teaching` compares them.
 
 Scale and bias of each row, a and b, are fitted together as in Platt (1999) against the rows that are there; the log of
 the sum of the exponentials of their logits is e(x). The logistic loss of a·d'(x - c) + b - e(x) is minimised over
 features of the known classes, drawn from their statistics, and over each new photo with the direction of the others of
-its class (leave-one-out). Each class has the same weight. All is at the
-calibrated temperature, so that probabilities stay calibrated. The rows of the known classes are not changed.
+its class (leave-one-out). Each new class has the same weight, and the known ones together that of all classes, because
+drawn features are easier than photos: the more classes are taught, the more known photos would be lost to them. All is
+at the calibrated temperature, so that probabilities stay calibrated. The rows of the known classes are not changed.
+By the same logits the thresholds of rejection are adjusted (`taught_rejection.py`).
 
 Shapes: N photos, K classes, C penultimate features.
 """
@@ -21,13 +25,15 @@ Shapes: N photos, K classes, C penultimate features.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from twincar.models.calibration import Calibration
 from twincar.models.class_statistics import ClassStatistics
+from twincar.models.taught_rejection import LogitChange, adjust_rejection
+from twincar.models.taught_scales import fit_scales_and_biases, log_sum_exp
 
 Floats = NDArray[np.float32]
 Directions = Callable[[Floats], Floats]
@@ -39,10 +45,8 @@ FEW = 3
 _DRAWN = 4  # features drawn for each known class
 _KNOWN_SPREAD = 2.0  # of these, times the covariance: the worst photos of a class are farther away than a Gaussian's
 _NEW_SPREAD = 3.0  # of a new class, times the covariance: the network was not trained to hold it together
+_COVARIANCE_PHOTOS = 1000  # for which the covariance of the known classes counts beside the new photos
 _IMAGINED = 32  # photos of a class that has too few
-_STEPS = 200  # most steps of the minimisation; it takes about twenty
-_ALIKE = 1.0  # penalty of half the squared difference of a scale from the mean scale
-_PENALTY = 1e-6  # of the squared scale, so that separable scores have a finite one
 _SEED = 0
 
 
@@ -109,7 +113,7 @@ class Whitening:
         rows = np.concatenate([statistics.factor, np.float32(np.sqrt(between)) * statistics.spread_of_means])
         # Woodbury: the inverse of diag(D) + U'U needs that of a matrix of the number of rows of U only.
         self._diagonal = statistics.diagonal + np.float32(max(statistics.within, 1e-12))
-        self._rows = rows
+        self._rows = rows if len(rows) <= rows.shape[1] else np.linalg.qr(rows, mode="r")
         scaled = self._rows / self._diagonal
         self._inner = np.linalg.inv(np.eye(len(scaled), dtype=np.float32) + scaled @ self._rows.T)
 
@@ -119,6 +123,23 @@ class Whitening:
         directions: Floats = scaled - ((scaled @ self._rows.T) @ self._inner) @ (self._rows / self._diagonal)
         return directions.astype(np.float32)
 
+    def without(self, rows: Floats) -> Directions:
+        """The same without some rows of the factor, N×C."""
+        towards = self(rows)
+        inner = np.linalg.inv(np.eye(len(rows), dtype=np.float32) - rows @ towards.T)
+        return lambda features: self(features) + (features @ towards.T) @ inner @ towards
+
+
+def pooled_directions(new: Sequence[NewClass], statistics: ClassStatistics) -> list[Directions]:
+    """For each new class those of linear discriminant analysis, with the photos of the others in the covariance."""
+    freedom = sum(len(taught.features) * (1 - 1 / taught.count) for taught in new)
+    total = np.float32(_COVARIANCE_PHOTOS + freedom)
+    share = np.float32(_COVARIANCE_PHOTOS) / total
+    residuals = [(taught.features - taught.mean) / np.sqrt(total) for taught in new]
+    factor = np.concatenate([np.sqrt(share) * statistics.factor, *residuals])
+    whitening = Whitening(replace(statistics, factor=factor, diagonal=share * statistics.diagonal))
+    return [whitening.without(own) for own in residuals]
+
 
 @dataclass(frozen=True, eq=False)
 class TaughtHead:
@@ -127,6 +148,8 @@ class TaughtHead:
     weight: Floats
     bias: Floats
     statistics: ClassStatistics
+    calibration: Calibration
+    """With thresholds of rejection for all classes."""
     rows: list[FittedRow]
     """Of the new classes."""
 
@@ -136,8 +159,8 @@ def add_classes(
     weight: Floats,
     bias: Floats,
     statistics: ClassStatistics,
-    temperature: float,
-    directions: Directions | None = None,
+    calibration: Calibration,
+    directions: Sequence[Directions] | None = None,
 ) -> TaughtHead:
     """Add a row for each new class to a last layer.
 
@@ -146,30 +169,62 @@ def add_classes(
         weight: the rows that are there, K×C.
         bias: their biases, K.
         statistics: of the classes of these rows, K.
-        temperature: of the calibration.
-        directions: gives the directions of rows, by default those of linear discriminant analysis.
+        calibration: of the model.
+        directions: for each new class, by default `pooled_directions`.
     """
-    scale = np.float32(temperature)
-    rows = [
-        FittedRow(row.weight * scale, row.bias * temperature, row.named)
-        for row in fit_rows(new, weight / scale, bias / scale, statistics, directions or Whitening(statistics))
-    ]
+    scale = np.float32(calibration.temperature)
+    found = fit_rows(new, weight / scale, bias / scale, statistics, directions or pooled_directions(new, statistics))
+    rows = [FittedRow(row.weight * scale, row.bias * float(scale), row.named) for row in found.rows]
+    logits, old = scale * found.logits, found.labels < 0
+    change = LogitChange(
+        logits[old, : len(bias)], logits[old], logits[~old], found.weights[~old], len(statistics.known)
+    )
     for taught in new:
         statistics = statistics.with_class(taught.mean, taught.count)
     return TaughtHead(
         np.concatenate([weight, *(row.weight[None] for row in rows)]),
         np.concatenate([bias, np.array([row.bias for row in rows], np.float32)]),
         statistics,
+        adjust_rejection(calibration, change),
         rows,
     )
 
 
+def rejection_without(
+    classes: Sequence[int], weight: Floats, bias: Floats, statistics: ClassStatistics, calibration: Calibration
+) -> Calibration:
+    """The calibration after some classes are removed from a last layer; arguments as for `add_classes`."""
+    for index in sorted(classes, reverse=True):
+        statistics = statistics.without_class(index)
+    before = statistics.draw(_DRAWN, _KNOWN_SPREAD, _SEED) @ weight.T + bias
+    after = np.delete(before, classes, axis=1)
+    change = LogitChange(before, after, after[:0], np.zeros(0), len(statistics.known))
+    return adjust_rejection(calibration, change)
+
+
+@dataclass(frozen=True, eq=False)
+class FittedRows:
+    """The rows of new classes, and the logits of N samples that they were fitted to, at a temperature of 1."""
+
+    rows: list[FittedRow]
+    logits: Floats
+    """N×(K+M); of photos of new classes leave-one-out."""
+    labels: NDArray[np.int64]
+    """The number of the new class, N; -1 for drawn features of known ones."""
+    weights: NDArray[np.float64]
+    """N."""
+
+
 def fit_rows(
-    new: Sequence[NewClass], weight: Floats, bias: Floats, statistics: ClassStatistics, directions: Directions
-) -> list[FittedRow]:
+    new: Sequence[NewClass],
+    weight: Floats,
+    bias: Floats,
+    statistics: ClassStatistics,
+    directions: Sequence[Directions],
+) -> FittedRows:
     """Fit a row for each new class to a last layer at a temperature of 1; arguments as for `add_classes`."""
     center = statistics.center
-    towards = directions(np.stack([taught.mean for taught in new]) - center)
+    towards = np.stack([of(taught.mean - center) for of, taught in zip(directions, new, strict=True)])
     samples = _Samples.gather(new, statistics, directions, towards)
     known = samples.features @ weight.T + bias
     slopes, offsets = fit_scales_and_biases(
@@ -182,7 +237,7 @@ def fit_rows(
         row = (np.float32(slope) * towards[number]).astype(np.float32)
         share = float(named[samples.labels == number].mean()) if new[number].count >= FEW else None
         rows.append(FittedRow(row, float(offset) - float(row @ center), share))
-    return rows
+    return FittedRows(rows, logits.astype(np.float32), samples.labels, samples.weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,14 +248,14 @@ class _Samples:
     labels: NDArray[np.int64]
     """The number of the new class, N; -1 for a known one."""
     weights: NDArray[np.float64]
-    """N; those of each class add up to 1."""
+    """N; those of each new class add up to 1, those of the known ones to the number of all classes."""
     scores: NDArray[np.float64]
     """Products with the directions of the new classes, from the center, N×M; that of each photo with its own class is
     with the direction of the other photos."""
 
     @classmethod
     def gather(
-        cls, new: Sequence[NewClass], statistics: ClassStatistics, directions: Directions, towards: Floats
+        cls, new: Sequence[NewClass], statistics: ClassStatistics, directions: Sequence[Directions], towards: Floats
     ) -> _Samples:
         """Drawn features of the known classes, and the photos of the new ones, or imagined ones where they are few."""
         center = statistics.center
@@ -211,80 +266,13 @@ class _Samples:
                 own_scores.append((parts[-1] - center) @ towards[number])
             else:
                 parts.append(taught.features)
-                own_scores.append(((parts[-1] - center) * directions(taught.means_of_others - center)).sum(axis=1))
+                own_scores.append(
+                    ((parts[-1] - center) * directions[number](taught.means_of_others - center)).sum(axis=1)
+                )
         features, sizes = np.concatenate(parts), [len(part) for part in parts]
         labels = np.repeat(np.arange(-1, len(new)), sizes)
-        weights = np.repeat([len(statistics.known) / sizes[0], *(1 / size for size in sizes[1:])], sizes)
+        weights = np.repeat([(len(statistics.known) + len(new)) / sizes[0], *(1 / size for size in sizes[1:])], sizes)
         scores = ((features - center) @ towards.T).astype(np.float64)
         for number, own in enumerate(own_scores):
             scores[labels == number, number] = own
         return cls(features, labels, weights, scores)
-
-
-def fit_scales_and_biases(
-    scores: NDArray[np.float64],
-    rivals: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    weights: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The scales a, not below 0, and the biases b of M rows, both M, that minimise the cross entropy of the samples.
-
-    The logits are a s + b, beside those of the known classes, which count as one class. Scales are penalised for
-    differing from their mean, because each class has few samples, and a little for their size. The problem is convex,
-    and solved by Newton's method with step halving.
-
-    Args:
-        scores: s of each sample and row, N×M.
-        rivals: the log of the sum of the exponentiated logits of the known classes, N.
-        labels: the row of the sample's class, N; -1 for a known one.
-        weights: N.
-    """
-    samples, rows = scores.shape
-    own = labels[:, None] == np.arange(rows)
-    middle, unit = scores.mean(axis=0), max(float(scores.std(axis=0).mean()), 1e-12)
-    design = (scores - middle) / unit
-    penalty = 1e-9 * np.eye(2 * rows)
-    penalty[:rows, :rows] += _PENALTY * np.eye(rows) + _ALIKE * (np.eye(rows) - 1 / rows)
-
-    def evaluate(at: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """The loss, and the probability of each row, N×M."""
-        logits = design * at[:rows] + at[rows:]
-        total = np.logaddexp(rivals, log_sum_exp(logits))
-        truth = np.where(labels < 0, rivals, logits[np.arange(samples), labels])
-        return float(weights @ (total - truth) + at @ penalty @ at / 2), np.exp(logits - total[:, None])
-
-    at = np.repeat([1.0, float(rivals.mean())], rows)
-    loss, shares = evaluate(at)
-    for _ in range(_STEPS):
-        errors = weights[:, None] * (shares - own)
-        gradient = np.concatenate([(errors * design).sum(axis=0), errors.sum(axis=0)]) + penalty @ at
-        step = np.linalg.solve(penalty + _curvature(design, shares, weights), gradient)
-        length, before = 1.0, loss
-        loss, shares = evaluate(at - step)
-        while loss > before - 1e-4 * length * float(gradient @ step) and length > 1e-8:
-            length /= 2
-            loss, shares = evaluate(at - length * step)
-        at = at - length * step
-        if abs(length * step).max() < 1e-6:
-            break
-    slopes = np.maximum(at[:rows], 0) / unit
-    return slopes, at[rows:] - slopes * middle
-
-
-def _curvature(
-    design: NDArray[np.float64], shares: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The second derivatives of the cross entropy by M scales and M biases, 2M×2M."""
-    weighted, parts = weights[:, None] * shares, np.concatenate([shares * design, shares], axis=1)
-    mixed = np.diag((weighted * design).sum(axis=0))
-    own = np.block([[np.diag((weighted * design**2).sum(axis=0)), mixed], [mixed, np.diag(weighted.sum(axis=0))]])
-    curvature: NDArray[np.float64] = own - parts.T @ (weights[:, None] * parts)
-    return curvature
-
-
-def log_sum_exp(logits: NDArray[Any]) -> NDArray[Any]:
-    """The log of the sum of exponentials, N, of logits, N×K; that of none is -inf."""
-    highest = logits.max(axis=1, keepdims=True, initial=np.finfo(logits.dtype).min)
-    with np.errstate(divide="ignore"):
-        total: NDArray[Any] = highest[:, 0] + np.log(np.exp(logits - highest).sum(axis=1))
-    return total

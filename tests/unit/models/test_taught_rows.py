@@ -9,14 +9,14 @@ from scipy.special import log_softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 
+from twincar.models.calibration import Calibration
 from twincar.models.class_statistics import ClassStatistics
 from twincar.models.taught_rows import (
     NewClass,
     Whitening,
     add_classes,
-    fit_scales_and_biases,
-    log_sum_exp,
 )
+from twincar.models.taught_scales import fit_scales_and_biases, log_sum_exp
 
 CLASSES, FEATURES = 8, 12
 MEANS = np.random.default_rng(0).normal(0, 1, (CLASSES + 2, FEATURES))
@@ -104,7 +104,7 @@ def test_separable_scores_and_inverted_ones_have_a_finite_scale() -> None:
 
 def test_new_classes_are_named_and_the_known_ones_stay(statistics: ClassStatistics, head: Any) -> None:
     new = [NewClass(photos(CLASSES + number, 5, 80 + number)) for number in range(2)]
-    taught = add_classes(new, *head, statistics, 1.0)
+    taught = add_classes(new, *head, statistics, Calibration())
     for label in range(CLASSES + 2):
         found = (photos(label, 200, 100 + label) @ taught.weight.T + taught.bias).argmax(axis=1)
         assert (found == label).mean() > 0.9, label
@@ -115,8 +115,8 @@ def test_new_classes_are_named_and_the_known_ones_stay(statistics: ClassStatisti
 def test_the_temperature_scales_the_row(statistics: ClassStatistics, head: Any) -> None:
     """Logits and temperature twice as large are the same model."""
     new = [NewClass(photos(CLASSES, 5, 80))]
-    (row,) = add_classes(new, *head, statistics, 1.0).rows
-    (twice,) = add_classes(new, 2 * head[0], 2 * head[1], statistics, 2.0).rows
+    (row,) = add_classes(new, *head, statistics, Calibration()).rows
+    (twice,) = add_classes(new, 2 * head[0], 2 * head[1], statistics, Calibration(temperature=2.0)).rows
     assert twice.weight == pytest.approx(2 * row.weight, rel=1e-3, abs=1e-5)
     assert twice.bias == pytest.approx(2 * row.bias, rel=1e-3)
 
@@ -131,7 +131,7 @@ def test_photos_taught_in_two_parts_have_the_mean_of_all() -> None:
 
 
 def test_one_photo_is_enough_for_a_row(statistics: ClassStatistics, head: Any) -> None:
-    (row,) = add_classes([NewClass(photos(CLASSES, 1, 80))], *head, statistics, 1.0).rows
+    (row,) = add_classes([NewClass(photos(CLASSES, 1, 80))], *head, statistics, Calibration()).rows
     assert row.named is None
     found = photos(CLASSES, 200, 100)
     assert ((found @ row.weight + row.bias) > (found @ head[0].T + head[1]).max(axis=1)).mean() > 0.5
