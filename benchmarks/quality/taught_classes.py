@@ -9,7 +9,7 @@ done by the code of `teach`.
 
     teach               what `twincar teach` does
     nearest photo       of all training photos of the known classes and the taught ones, by the cosine of the features
-    nearest class mean  under the covariance that the model file has (LDA: Mensink et al., 2013)
+    nearest class mean  under the covariance that `teach` has (LDA: Mensink et al., 2013)
     linear probe        logistic regression on the features of the same photos as the nearest photo, by scikit-learn
     trained on all      the model of `--all-classes`: the same training with all photos of all classes
 
@@ -42,12 +42,12 @@ from twincar.metrics.classification import expected_calibration_error
 from twincar.models.calibration import Calibration, softmax
 from twincar.models.class_statistics import ClassStatistics
 from twincar.models.onnx_head import ExportedModel, LastLayer
-from twincar.models.taught_rows import FEW, NewClass, Whitening, add_classes
+from twincar.models.taught_rows import FEW, NewClass, add_classes, pooled_whitening
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-_STRENGTH = 0.01  # of the linear probe: the inverse of its penalty; not tuned
+_STRENGTH = 0.1  # of the linear probe: the inverse of its penalty
 _ITERATIONS = 100  # of the linear probe
 _BLOCK = 1024  # photos that are compared with all others at once
 
@@ -176,11 +176,10 @@ def by_nearest_photo(material: Material, taught: Photos) -> tuple[Labels, None]:
 
 
 def by_nearest_mean(material: Material, taught: Photos) -> tuple[Labels, None]:
-    """The class whose mean is nearest under the shared covariance of the model file."""
-    statistics = material.statistics
-    means = np.stack([*statistics.means, *(own.mean(axis=0) for own in _by_class(taught))])
-    differences = means - statistics.center
-    directions = Whitening(statistics, 0.0)(differences)
+    """The class whose mean is nearest under the covariance of `teach`, pooled over the known classes and the photos."""
+    statistics, new = material.statistics, [NewClass(own) for own in _by_class(taught)]
+    differences = np.stack([*statistics.means, *(own.mean for own in new)]) - statistics.center
+    directions = pooled_whitening(new, statistics)(differences)
     offsets = (directions * differences).sum(axis=1) / 2
     return ((material.test.features - statistics.center) @ directions.T - offsets).argmax(axis=1), None
 

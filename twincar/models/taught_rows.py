@@ -17,7 +17,7 @@ features of the known classes, drawn from their statistics, and over each new ph
 its class (leave-one-out). Each new class has the same weight, and the known ones together that of all classes, because
 drawn features are easier than photos: the more classes are taught, the more known photos would be lost to them. All is
 at the calibrated temperature, so that probabilities stay calibrated. The rows of the known classes are not changed.
-By the same logits the thresholds of rejection are adjusted (`taught_rejection.py`).
+By the drawn features the thresholds of rejection are adjusted (`taught_rejection.py`).
 
 Shapes: N photos, K classes, C penultimate features.
 """
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from twincar.models.calibration import Calibration
 from twincar.models.class_statistics import ClassStatistics
-from twincar.models.taught_rejection import LogitChange, adjust_rejection
+from twincar.models.taught_rejection import adjust_rejection
 from twincar.models.taught_scales import fit_scales_and_biases, log_sum_exp
 
 Floats = NDArray[np.float32]
@@ -130,15 +130,24 @@ class Whitening:
         return lambda features: self(features) + (features @ towards.T) @ inner @ towards
 
 
+def pooled_whitening(new: Sequence[NewClass], statistics: ClassStatistics) -> Whitening:
+    """With the covariance of the known classes and of the photos of the new ones in theirs."""
+    residuals, share = _residuals(new)
+    factor = np.concatenate([np.sqrt(share) * statistics.factor, *residuals])
+    return Whitening(replace(statistics, factor=factor, diagonal=share * statistics.diagonal))
+
+
 def pooled_directions(new: Sequence[NewClass], statistics: ClassStatistics) -> list[Directions]:
     """For each new class those of linear discriminant analysis, with the photos of the others in the covariance."""
+    whitening = pooled_whitening(new, statistics)
+    return [whitening.without(own) for own in _residuals(new)[0]]
+
+
+def _residuals(new: Sequence[NewClass]) -> tuple[list[Floats], np.float32]:
+    """The rows by which the photos of each class are in the pooled covariance, and the share of the known classes."""
     freedom = sum(len(taught.features) * (1 - 1 / taught.count) for taught in new)
     total = np.float32(_COVARIANCE_PHOTOS + freedom)
-    share = np.float32(_COVARIANCE_PHOTOS) / total
-    residuals = [(taught.features - taught.mean) / np.sqrt(total) for taught in new]
-    factor = np.concatenate([np.sqrt(share) * statistics.factor, *residuals])
-    whitening = Whitening(replace(statistics, factor=factor, diagonal=share * statistics.diagonal))
-    return [whitening.without(own) for own in residuals]
+    return [(taught.features - taught.mean) / np.sqrt(total) for taught in new], np.float32(_COVARIANCE_PHOTOS) / total
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +158,7 @@ class TaughtHead:
     bias: Floats
     statistics: ClassStatistics
     calibration: Calibration
-    """With thresholds of rejection for all classes."""
+    """With the thresholds of rejection adjusted."""
     rows: list[FittedRow]
     """Of the new classes."""
 
@@ -173,21 +182,19 @@ def add_classes(
         directions: for each new class, by default `pooled_directions`.
     """
     scale = np.float32(calibration.temperature)
-    found = fit_rows(new, weight / scale, bias / scale, statistics, directions or pooled_directions(new, statistics))
-    rows = [FittedRow(row.weight * scale, row.bias * float(scale), row.named) for row in found.rows]
-    logits, old = scale * found.logits, found.labels < 0
-    change = LogitChange(
-        logits[old, : len(bias)], logits[old], logits[~old], found.weights[~old], len(statistics.known)
-    )
+    rows = [
+        FittedRow(row.weight * scale, row.bias * float(scale), row.named)
+        for row in fit_rows(
+            new, weight / scale, bias / scale, statistics, directions or pooled_directions(new, statistics)
+        )
+    ]
+    weights = np.concatenate([weight, *(row.weight[None] for row in rows)])
+    biases = np.concatenate([bias, np.array([row.bias for row in rows], np.float32)])
+    logits = statistics.draw(_DRAWN, _KNOWN_SPREAD, _SEED) @ weights.T + biases
+    calibration = adjust_rejection(calibration, logits[:, : len(bias)], logits)
     for taught in new:
         statistics = statistics.with_class(taught.mean, taught.count)
-    return TaughtHead(
-        np.concatenate([weight, *(row.weight[None] for row in rows)]),
-        np.concatenate([bias, np.array([row.bias for row in rows], np.float32)]),
-        statistics,
-        adjust_rejection(calibration, change),
-        rows,
-    )
+    return TaughtHead(weights, biases, statistics, calibration, rows)
 
 
 def rejection_without(
@@ -197,22 +204,7 @@ def rejection_without(
     for index in sorted(classes, reverse=True):
         statistics = statistics.without_class(index)
     before = statistics.draw(_DRAWN, _KNOWN_SPREAD, _SEED) @ weight.T + bias
-    after = np.delete(before, classes, axis=1)
-    change = LogitChange(before, after, after[:0], np.zeros(0), len(statistics.known))
-    return adjust_rejection(calibration, change)
-
-
-@dataclass(frozen=True, eq=False)
-class FittedRows:
-    """The rows of new classes, and the logits of N samples that they were fitted to, at a temperature of 1."""
-
-    rows: list[FittedRow]
-    logits: Floats
-    """N×(K+M); of photos of new classes leave-one-out."""
-    labels: NDArray[np.int64]
-    """The number of the new class, N; -1 for drawn features of known ones."""
-    weights: NDArray[np.float64]
-    """N."""
+    return adjust_rejection(calibration, before, np.delete(before, classes, axis=1))
 
 
 def fit_rows(
@@ -221,7 +213,7 @@ def fit_rows(
     bias: Floats,
     statistics: ClassStatistics,
     directions: Sequence[Directions],
-) -> FittedRows:
+) -> list[FittedRow]:
     """Fit a row for each new class to a last layer at a temperature of 1; arguments as for `add_classes`."""
     center = statistics.center
     towards = np.stack([of(taught.mean - center) for of, taught in zip(directions, new, strict=True)])
@@ -237,7 +229,7 @@ def fit_rows(
         row = (np.float32(slope) * towards[number]).astype(np.float32)
         share = float(named[samples.labels == number].mean()) if new[number].count >= FEW else None
         rows.append(FittedRow(row, float(offset) - float(row @ center), share))
-    return FittedRows(rows, logits.astype(np.float32), samples.labels, samples.weights)
+    return rows
 
 
 @dataclass(frozen=True, eq=False)

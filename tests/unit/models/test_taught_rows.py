@@ -15,6 +15,7 @@ from twincar.models.taught_rows import (
     NewClass,
     Whitening,
     add_classes,
+    pooled_directions,
 )
 from twincar.models.taught_scales import fit_scales_and_biases, log_sum_exp
 
@@ -69,6 +70,20 @@ def test_with_the_means_the_direction_is_that_of_ridge_regression(known: Any, st
     ridge = Ridge(alpha=penalty, fit_intercept=False).fit(centered, target, sample_weight=weights).coef_
     ours = Whitening(statistics, 1.0)((new.mean(axis=0) - statistics.center)[None])[0]
     assert np.corrcoef(ridge, ours)[0, 1] > 0.999
+
+
+def test_the_covariance_has_the_photos_of_the_other_new_classes(statistics: ClassStatistics) -> None:
+    """That of the known classes counts for a thousand photos, each of n new ones of a class for 1 - 1/n."""
+    new = [NewClass(photos(CLASSES, 4, 70)), NewClass(5 * photos(CLASSES + 1, 40, 71))]
+    own = [taught.features - taught.features.mean(axis=0) for taught in new]
+    total = 1000 + 3 + 39
+    known = statistics.factor.T @ statistics.factor + np.diag(statistics.diagonal)
+    pooled = (1000 * known + own[0].T @ own[0] + own[1].T @ own[1]) / total
+    ridge = np.trace(pooled) / FEATURES * np.eye(FEATURES)
+    features = photos(0, 3, 50)
+    for number, found in enumerate(pooled_directions(new, statistics)):
+        expected = features @ np.linalg.inv(pooled - own[number].T @ own[number] / total + ridge)
+        assert found(features) == pytest.approx(expected, rel=1e-3, abs=1e-4), number
 
 
 def test_scales_and_biases_are_those_of_scipy() -> None:
