@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -182,9 +182,27 @@ def similarity_of(features: Floats, statistics: ClassStatistics) -> float | None
     count = len(features)
     if count < 2:
         return None
-    seen = features - statistics.center
-    unit = seen / np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), 1e-12)
+    unit = _from_center(features, statistics)
     return float(((unit.sum(axis=0) ** 2).sum() - count) / (count * (count - 1)))
+
+
+def look_alikes(found: Mapping[str, NewPhotos], statistics: ClassStatistics) -> list[tuple[str, str]]:
+    """Pairs of names of at least three photos each, whose photos are as similar to each other as those of one name are.
+
+    The mean cosine between the photos of the two is at least the lower one of those within them.
+    """
+    several = {name: photos.features for name, photos in found.items() if len(photos.features) >= FEW}
+    means = {name: _from_center(features, statistics).mean(axis=0) for name, features in several.items()}
+    within = {name: similarity_of(features, statistics) or 0.0 for name, features in several.items()}
+    pairs = combinations(several, 2)
+    return [(one, other) for one, other in pairs if means[one] @ means[other] >= min(within[one], within[other])]
+
+
+def _from_center(features: Floats, statistics: ClassStatistics) -> Floats:
+    """N features as vectors of unit length from the mean of all classes, N×C."""
+    seen = features - statistics.center
+    unit: Floats = seen / np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), 1e-12)
+    return unit
 
 
 def least_similarity(statistics: ClassStatistics) -> float:

@@ -26,7 +26,7 @@ from twincar.core.labels import ClassNames, shorten
 from twincar.core.photos import Photo
 from twincar.core.progress import Progress
 from twincar.core.wording import command, counted
-from twincar.inference.new_photos import NewPhotos, by_class, check_cohesion, read_cars, similarity_of
+from twincar.inference.new_photos import NewPhotos, by_class, check_cohesion, look_alikes, read_cars, similarity_of
 from twincar.models.class_statistics import ClassStatistics
 from twincar.models.engines.open import open_engine
 from twincar.models.onnx_head import ExportedModel
@@ -128,6 +128,13 @@ def teach(
     for car in taught_cars:
         if car.warning:
             log.warning("%s", car.warning)
+    if alike := look_alikes(found, statistics):
+        log.warning(
+            "Photos of %s look as much alike as those of one car: %s. If they show one car, teach it by one name; if "
+            "not, these are confused most, and more photos help.",
+            counted(len(alike), "pair of cars", "pairs of cars"),
+            shorten(f"{one} and {other}" for one, other in alike),
+        )
     return Taught(out, len(spec.classes), statistics.cohesion, taught_cars)
 
 

@@ -180,6 +180,24 @@ def test_few_photos_are_allowed_with_a_warning(
     assert name_of(Classifier.load(tmp_path / "new.onnx"), (245, 245, 5)) == NAME
 
 
+def test_one_car_under_two_names_is_noticed(
+    classifier: Classifier, yellow: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Different photos of it, so that hashes do not tell; another car is as unlike as it looks."""
+    shades = [(252, 250, 5), (235, 245, 12), (245, 228, 9)]
+    again = [paint(tmp_path / f"again{number}.png", shade) for number, shade in enumerate(shades)]
+    grey = [paint(tmp_path / f"grey{n}.png", (200 + 5 * n, 200, 200 - 5 * n)) for n in range(3)]
+    with caplog.at_level(logging.WARNING, "twincar"):
+        teach(classifier, {NAME: yellow, "Fiat Panda Hatchback 2020": grey}, out=tmp_path / "two.onnx")
+    assert not caplog.text
+    with caplog.at_level(logging.WARNING, "twincar"):
+        cars = {NAME: yellow, "Fiat Panda Hatchback 2020": grey, "Seat Arona 2019": again}
+        teach(classifier, cars, out=tmp_path / "three.onnx")
+    assert (
+        f"Photos of 1 pair of cars look as much alike as those of one car: '{NAME} and Seat Arona 2019'." in caplog.text
+    )
+
+
 def test_a_photo_without_a_car_or_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     model = write_teachable(tmp_path / "cut.onnx", framing="car")
     classifier = Classifier.load(model)
