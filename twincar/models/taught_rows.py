@@ -113,7 +113,9 @@ class Whitening:
         rows = np.concatenate([statistics.factor, np.float32(np.sqrt(between)) * statistics.spread_of_means])
         # Woodbury: the inverse of diag(D) + U'U needs that of a matrix of the number of rows of U only.
         self._diagonal = statistics.diagonal + np.float32(max(statistics.within, 1e-12))
-        self._rows = rows if len(rows) <= rows.shape[1] else np.linalg.qr(rows, mode="r")
+        if len(rows) > rows.shape[1]:  # fewer rows have the same products
+            rows = np.asarray(np.linalg.qr(rows, mode="r"), np.float32)
+        self._rows = rows
         scaled = self._rows / self._diagonal
         self._inner = np.linalg.inv(np.eye(len(scaled), dtype=np.float32) + scaled @ self._rows.T)
 
@@ -127,7 +129,12 @@ class Whitening:
         """The same without some rows of the factor, N×C."""
         towards = self(rows)
         inner = np.linalg.inv(np.eye(len(rows), dtype=np.float32) - rows @ towards.T)
-        return lambda features: self(features) + (features @ towards.T) @ inner @ towards
+
+        def directions(features: Floats) -> Floats:
+            found: Floats = (self(features) + (features @ towards.T) @ inner @ towards).astype(np.float32)
+            return found
+
+        return directions
 
 
 def pooled_whitening(new: Sequence[NewClass], statistics: ClassStatistics) -> Whitening:
