@@ -110,8 +110,9 @@ def _choose(subject: Subject, count: int) -> tuple[list[Annotation], str]:
     photos = {photo.file: photo for photo in subject.data.split(subject.split)}
     mistakes = [photos[row.file] for row in wrong if row.file in photos][:count]
     others = [photo for photo in spread if photo not in mistakes][: count - len(mistakes)]
-    known = f"{len(mistakes)} of the {counted(len(wrong), 'mistake')} on the split"
-    return mistakes + others, f"First {known}, the most confident first; then {len(others)} spread evenly over it."
+    known = f"First {len(mistakes)} of the {counted(len(wrong), 'mistake')} on the split, the most confident first"
+    rest = f"; then {len(others)} spread evenly over it" if others else ""
+    return mistakes + others, f"{known}{rest}."
 
 
 def _explain_batch(

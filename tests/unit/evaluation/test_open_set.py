@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -132,4 +133,6 @@ def test_known_cars_are_compared_with_unseen_cars_and_non_cars(
         "AUROC", "FPR at 95% TPR", "OSCR", "Tables and figures",
     ]  # fmt: skip
     assert found.gap == ""
+    without = replace(found, groups=[group for group in found.groups if not group.is_car])
+    assert without.gap.startswith("No unknown cars were measured, because no class of the data set is held out")
     assert lines[3].split("\t")[2] == f"{groups['hard'].auroc:.3f}"

@@ -219,6 +219,20 @@ def test_a_missing_part_names_the_command_that_adds_it(large_page: Page) -> None
     ]
 
 
+def test_photos_that_the_data_was_prepared_without_are_named(page: Page, tmp_path: Path) -> None:
+    shutil.copytree(page.run, tmp_path / "run", ignore=shutil.ignore_patterns("audit"))
+    shutil.copytree(page.run.parent / "data", tmp_path / "data")
+    run = RunFolder(tmp_path / "run")
+    write_text(run.config, replace(run.read_config(), data=str(tmp_path / "data")).to_yaml())
+    note = "The data was prepared with a list that left out 3 photos"
+    assert note not in report(run.path).path.read_text()
+    manifest = json.loads((tmp_path / "data" / "manifest.json").read_text())
+    write_json(tmp_path / "data" / "manifest.json", manifest | {"left_out": {"excluded": 3, "empty": 2}})
+    text = report(run.path).path.read_text()
+    assert note in text
+    assert "No audit with this model is beside its results." in text
+
+
 def test_the_page_contains_no_path_of_this_computer(page: Page, large_page: Page, tmp_path: Path) -> None:
     """The page may be sent to others: settings, provenance, commands, and the note on missing data are checked."""
     without_data = report(page.run, data_folder=tmp_path / "missing", out=tmp_path / "page.html").path

@@ -55,7 +55,8 @@ def test_mistakes_come_first_where_they_are_known(small_run: Path, tmp_path: Pat
         photos, how = _choose(subject, count)
         assert [photo.file for photo in photos][:mistakes] == wrong[:mistakes]
         assert len({photo.file for photo in photos}) == len(photos) == count
-        assert how.startswith(f"First {mistakes} of the 9 mistakes on the split, the most confident first; then ")
+        assert how.startswith(f"First {mistakes} of the 9 mistakes on the split, the most confident first")
+        assert how.endswith("; then 3 spread evenly over it." if count == 12 else "first.")
 
 
 def test_given_photos_are_explained(small_run: Path, tmp_path: Path) -> None:
