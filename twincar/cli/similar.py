@@ -85,7 +85,8 @@ def similar(
     if photo is None:  # no model is named, only a photo
         model, photo = None, model
     if photo is None or among is None:
-        raise UsageError("Expected a photo and --among with a folder of photos or an index, but one is missing.")
+        missing = "both are" if photo is among else "the photo is" if photo is None else "--among is"
+        raise UsageError(f"Expected a photo and --among with a folder of photos or an index, but {missing} missing.")
     detection = detect_options(detect, detector)
     from twincar.inference.similar import similar
 

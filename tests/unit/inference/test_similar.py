@@ -121,7 +121,7 @@ def test_the_commands_print_tables_json_csv_and_a_page(
     assert folder.returncode == 1
     assert json.loads(folder.stdout)["failures"][0]["photo"] == str(photos / "bad.png")
     alone = run("similar", photos / "05.png")
-    assert (alone.returncode, "one is missing" in alone.stderr) == (2, True)
+    assert (alone.returncode, "but --among is missing" in alone.stderr) == (2, True)
 
 
 def test_a_page_names_a_photo_that_is_gone(colour_model: Path, photos: Path, index: Path) -> None:
