@@ -89,7 +89,9 @@ def _every_verb(
     version: Annotated[  # noqa: ARG001  # acted on by its callback
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no log; errors only. Also after the verb.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress, no log; errors only. Also after the verb.")
+    ] = False,
 ) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[CurrentStderr()])
     logging.getLogger("twincar").setLevel(logging.INFO)

@@ -82,11 +82,17 @@ def _share(text: str | float) -> float:
 
 ConfidenceOption = Annotated[
     float,
-    typer.Option(parser=_share, metavar="SHARE", help="Least probability of an answer, 0 to 1; below it, a coarser answer is given."),
+    typer.Option(
+        parser=_share,
+        metavar="SHARE",
+        help="Least probability of an answer, 0 to 1; below it, a coarser answer is given.",
+    ),
 ]
 FalseRejectionOption = Annotated[
     float,
-    typer.Option(parser=_share, metavar="SHARE", help="Share of photos of known cars that may be rejected as unknown, 0 to 1."),
+    typer.Option(
+        parser=_share, metavar="SHARE", help="Share of photos of known cars that may be rejected as unknown, 0 to 1."
+    ),
 ]
 DetectOption = Annotated[
     Detect,
@@ -129,8 +135,8 @@ class Program(TyperGroup):
 class Command(TyperCommand):
     """A verb, with what typer does not support: options that need a value refuse another option as their value.
 
-    The value of `--cluster` may be left out, of `--json` and `--csv` only one is taken, and `--quiet` may stand behind the
-    verb too.
+    The value of `--cluster` may be left out, of `--json` and `--csv` only one is taken, and `--quiet` may stand after
+    the verb too.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -87,8 +87,9 @@ def print_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print CSV with a header; missing cells are empty, fields of a row that are no column are left out, and text that a
-    spreadsheet would run is quoted.
+    """Print CSV with a header; missing cells are empty, and text that a spreadsheet would run is quoted.
+
+    Fields of a row that are no column are left out.
 
     Numbers have six decimals at most and no exponent; the items of a list are joined by semicolons.
     """

@@ -158,8 +158,10 @@ def predict(
         failed = _predict_many(images, out, cluster, model_or_bundled(model), options, as_json)
     else:
         from twincar.core.listing import find_photos
+        from twincar.core.skipped import Skipped
 
-        photos = _photos_from_stdin() if images == ["-"] else find_photos(images)
+        skipped = Skipped()
+        photos = _photos_from_stdin() if images == ["-"] else find_photos(images, skipped)
         named = model_or_bundled(model, say_so=not on_terminal())  # on a terminal answers come alone
         classifier = _classifier(named, options, classes, backbone)
         stream = [photos] if isinstance(photos, bytes) else photos
@@ -171,6 +173,7 @@ def predict(
 
             predictions = draw_all(predictions, draw, images)
         failed = _print_predictions(predictions, top_k, as_json=as_json, as_csv=as_csv)
+        skipped.log()
     if failed:
         raise typer.Exit(1)
 

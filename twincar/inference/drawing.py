@@ -15,6 +15,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from twincar.core.errors import UsageError
 from twincar.core.files import write_bytes
 from twincar.core.photos import is_address, local_path, read_photo
+from twincar.core.skipped import DRAWN
 from twincar.core.wording import percent
 from twincar.inference.results import Box, Failure, Prediction, by_photo
 
@@ -25,6 +26,9 @@ _MANY = 12  # cars above which the text becomes smaller
 _SMALLEST_TEXT = 12  # pixels
 _JPEG = (".jpg", ".jpeg")
 _QUALITY = 90  # of JPEG
+_ABOUT_DRAWN = (
+    b"Pictures of twincar predict --draw. While this file is here, a search for photos leaves the folder out.\n"
+)
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -35,7 +39,7 @@ def draw_all(
     """Write each photo with its boxes and names into a folder as JPEG; passes predictions on.
 
     A drawing has the photo's own size, and its name below the folder that all photos have in common, with '.jpg' added
-    unless it is that of a JPEG.
+    unless it is that of a JPEG. The folder gets the file `DRAWN`, so that no search for photos finds the drawings.
 
     Args:
         predictions: of each photo one after the other, the cars in their order.
@@ -47,11 +51,12 @@ def draw_all(
         StorageError: it cannot be written.
         PhotoError: a photo cannot be read again.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(path.name != DRAWN for path in folder.iterdir())):
         raise UsageError(
             f"Expected a new or an empty folder for --draw, but {folder} holds something already. Delete it, or name "
             "another."
         )
+    write_bytes(folder / DRAWN, _ABOUT_DRAWN)  # at once: the photos may be listed only while they are drawn
     return _draw_each(predictions, folder, len(_common([_folder_parts(name) for name in photos])))
 
 

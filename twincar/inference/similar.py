@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 
 from twincar.core.errors import DataError, MissingExtraError, UsageError
 from twincar.core.extras import how_to_install_alone
-from twincar.core.listing import Skipped, find_photos, refuse_models
+from twincar.core.listing import find_photos, refuse_models
 from twincar.core.machine import compute_threads
 from twincar.core.options import DetectOptions
 from twincar.core.photos import is_address
+from twincar.core.skipped import Skipped
 from twincar.core.user_files import text_name
 from twincar.inference.classifier import Classifier
 from twincar.inference.embedding import EmbeddedCar
@@ -87,7 +88,7 @@ class SimilarCars:
     failures: tuple[Failure, ...]
     """The photos of a folder that could not be read."""
     skipped: dict[str, int]
-    """Counts of skipped files and folders by reason; see `listing.Skip`."""
+    """Counts of skipped files and folders by reason; see `skipped.Skip`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -153,6 +154,7 @@ def similar(
     else:
         found = classifier.embed_stream(find_photos([str(among)], skipped), cars="all")
         cars, compared, failures = _search_stream(found, query.vector, count, _same_photo(photo))
+        skipped.log()
     return SimilarCars(query.photo, query.box, query.is_car, tuple(cars), compared, tuple(failures), skipped.to_dict())
 
 

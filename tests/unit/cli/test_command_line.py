@@ -245,7 +245,7 @@ def test_predict_names_each_car_of_a_photo(tmp_path: Path) -> None:
     assert [(line["photo"], line["car"], line["left"], line["bottom"]) for line in table] == [
         (str(street), "1", "100", "175"), (str(street), "2", "25", "50"),
     ]  # fmt: skip
-    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["street.png.jpg"]
+    assert [path.name for path in (tmp_path / "drawn").glob("*.jpg")] == ["street.png.jpg"]
     (main,) = csv.DictReader(io.StringIO(run(*command, "--cars", "main", "--csv").stdout))
     assert (main["car"], main["car_count"]) == ("1", "2")
     (whole,) = csv.DictReader(io.StringIO(run(*command[:4], "--detect", "never", "--csv").stdout))

@@ -11,6 +11,7 @@ from bmw_model import bmw_classifier
 from PIL import Image, ImageDraw
 
 from twincar.core.errors import UsageError
+from twincar.core.listing import find_photos
 from twincar.inference import drawing
 from twincar.inference.drawing import draw_all, draw_cars
 from twincar.inference.results import Box, Failure, Prediction, Reason
@@ -128,12 +129,24 @@ def test_drawings_keep_the_folders_names_and_sizes_of_their_photos(tmp_path: Pat
     predictions.insert(2, Failure("gone.jpg", ValueError()))  # type: ignore[arg-type]
     drawn = tmp_path / "drawn"
     assert list(draw_all(predictions, drawn, [str(tmp_path / "photos")])) == predictions
-    found = sorted(path.relative_to(drawn).as_posix() for path in drawn.rglob("*") if path.is_file())
+    found = sorted(path.relative_to(drawn).as_posix() for path in drawn.rglob("*") if path.suffix)
     assert found == ["a/car.jpg", "a/car.png.jpg", "b/2012/car.jpg", "b/car.JPEG"]
     with Image.open(drawn / "a/car.jpg") as picture:
         assert picture.size == (90, 50)
     with pytest.raises(UsageError, match="new or an empty folder for --draw"):
         draw_all(predictions, drawn, [str(tmp_path / "photos")])
+
+
+def test_drawings_within_the_folder_that_is_searched_are_not_drawn_again(tmp_path: Path) -> None:
+    """Neither while they are drawn, when the folder is listed only after the first of them, nor later."""
+    photo = paint(tmp_path / "a" / "car.jpg")
+    for drawn in ("b", "c"):
+        found = find_photos([str(tmp_path)])
+        predictions = (replace(car, photo=name) for name in found for car in cars((0, 0, 10, 10)))
+        assert [car.photo for car in draw_all(predictions, tmp_path / drawn, [str(tmp_path)])] == [photo]
+    (tmp_path / "d").mkdir()
+    for _ in range(2):  # a run that has drawn nothing leaves the folder as good as empty
+        list(draw_all([], tmp_path / "d", [str(tmp_path)]))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +168,7 @@ def test_names_begin_below_the_folder_that_all_photos_share(
         paint(tmp_path / "cars" / name / "car.jpg")
     monkeypatch.chdir(tmp_path / "cars")
     list(draw_all([replace(SURE, photo="a/car.jpg")], tmp_path / "drawn", named))
-    (found,) = (path for path in (tmp_path / "drawn").rglob("*") if path.is_file())
+    (found,) = (path for path in (tmp_path / "drawn").rglob("*") if path.suffix)
     root = tmp_path.relative_to(tmp_path.anchor).as_posix()
     assert found.relative_to(tmp_path / "drawn").as_posix() == expected.format(root=root)
 
@@ -175,5 +188,5 @@ def test_photos_at_addresses_are_drawn_below_the_folder_too(
 ) -> None:
     monkeypatch.setattr(drawing, "read_photo", lambda _: Image.new("RGB", (9, 9)))
     list(draw_all([replace(SURE, photo=photo)], tmp_path / "drawn", [named]))
-    (found,) = (path for path in (tmp_path / "drawn").rglob("*") if path.is_file())
+    (found,) = (path for path in (tmp_path / "drawn").rglob("*") if path.suffix)
     assert found.relative_to(tmp_path / "drawn").as_posix() == expected

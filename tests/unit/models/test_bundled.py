@@ -43,12 +43,15 @@ def test_its_header_holds_its_licence(tmp_path: Path) -> None:
     assert copy.read_bytes() == MODEL.read_bytes()
 
 
-def test_it_answers_where_no_model_is_named(tmp_path: Path) -> None:
+def test_it_answers_where_no_model_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (120, 180, 3), np.uint8)).save(tmp_path / "noise.jpg")
     result = CliRunner().invoke(app, ["predict", "--json", str(tmp_path / "noise.jpg")])
     assert result.exit_code == 0, result.output
-    assert "No model named: using the bundled model: 196 cars up to 2012" in result.stderr
+    assert "No model named: using the bundled model: 196 cars up to 2012" in caplog.text
+    caplog.clear()
+    quiet = CliRunner().invoke(app, ["predict", "--quiet", "--json", str(tmp_path / "noise.jpg")])
+    assert (quiet.stdout, quiet.stderr, caplog.text) == (result.stdout, "", "")
     row = json.loads(result.stdout)
     assert (row["car_count"], row["reason"], row["topk"]) == (0, "no car found", [])
     assert twincar.load().class_names == stanford_cars()
