@@ -252,6 +252,17 @@ def test_without_torch_a_run_says_what_to_do(small_run: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_without_torch_a_model_that_is_none_needs_no_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A typing error is not answered by five gigabytes of torch."""
+    monkeypatch.setattr("twincar.models.engines.open.find_spec", lambda _: None)
+    (tmp_path / "cars.csv").touch()
+    for name, words in (("foo", "but there is none"), ("cars.csv", "but found"), (".", "no config.yaml")):
+        with pytest.raises(UsageError, match=words):
+            twincar.load(tmp_path / name)
+
+
 def test_a_file_that_answers_differently_is_not_written(
     small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, graph: onnx.ModelProto
 ) -> None:
