@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from twincar.inference.results import Failure, Prediction
 
-_NAMED, _PARTLY_NAMED = "named", "named in part"
 _BAR = 20  # characters of a bar that stands for 100%
 
 
@@ -46,7 +45,7 @@ def _block(answer: Prediction | Failure, console: Console) -> Iterator[Renderabl
     from rich.table import Column, Table
     from rich.text import Text
 
-    from twincar.inference.results import Failure, Reason
+    from twincar.inference.results import Failure, Status
 
     if isinstance(answer, Failure):
         yield Text(text_name(answer.photo), "bold", overflow="fold")
@@ -55,8 +54,8 @@ def _block(answer: Prediction | Failure, console: Console) -> Iterator[Renderabl
     given = answer.answer
     yield Text(_car_name(answer), "bold", overflow="fold")
     if given is None:
-        knows = "; most similar to" if answer.reason is Reason.UNKNOWN_CAR else ""
-        yield Text(f"  {answer.reason}{knows}", "yellow", overflow="fold")
+        knows = "; most similar to" if answer.status is Status.UNKNOWN_CAR else ""
+        yield Text(f"  {answer.status}{knows}", "yellow", overflow="fold")
     bar, share = Column(no_wrap=True), Column(no_wrap=True, justify="right")
     grid = Table.grid(bar, share, Column(overflow="fold"), padding=(0, 2))
     if given:
@@ -65,7 +64,7 @@ def _block(answer: Prediction | Failure, console: Console) -> Iterator[Renderabl
         name = Text(f"{given.name}{level}", f"bold {color}")
         grid.add_row(_bar(given.probability, color, console), percent(given.probability), name)
     others = answer.topk[1:] if given and given.level == "class" else answer.topk
-    for candidate in () if answer.reason is Reason.TOO_SMALL else others:
+    for candidate in () if answer.status is Status.TOO_SMALL else others:
         grid.add_row(" " * (_BAR + 2), Text(percent(candidate.probability), "dim"), Text(candidate.name, "dim"))
     if grid.row_count:
         yield grid
@@ -116,19 +115,15 @@ class Summary:
         self._without_car += answer.car is None
         if answer.car is None:
             return
-        if answer.answer is None:
-            self._cars[answer.reason] += 1
-        else:
-            self._cars[_NAMED if answer.answer.level == "class" else _PARTLY_NAMED] += 1
+        self._cars[answer.status] += 1
 
     def __str__(self) -> str:
         """Such as '30 photos, 49 cars: 32 named, 3 named in part, 5 not sure, 9 unknown cars.'"""
-        from twincar.inference.results import Reason
+        from twincar.inference.results import Status
 
-        order = (_NAMED, _PARTLY_NAMED, *Reason)
         outcomes = [
-            counted(count, outcome) if outcome == Reason.UNKNOWN_CAR else f"{count:,} {outcome}"
-            for outcome in order
+            counted(count, outcome) if outcome == Status.UNKNOWN_CAR else f"{count:,} {outcome}"
+            for outcome in Status
             if (count := self._cars[outcome])
         ]
         text = f"{counted(self.photos, 'photo')}, {counted(self._cars.total(), 'car')}"

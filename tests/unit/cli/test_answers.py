@@ -12,7 +12,7 @@ from conftest import draw_car
 
 from twincar.cli.answers import Summary, print_blocks
 from twincar.core.errors import Defect, PhotoError
-from twincar.inference.results import Failure, Reason
+from twincar.inference.results import Failure, Status
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -68,9 +68,9 @@ def test_what_came_of_the_photos_is_one_sentence() -> None:
         for probabilities in ([0.9, 0.06, 0.03, 0.01], [0.5, 0.35, 0.1, 0.05], [0.3, 0.26, 0.24, 0.2])
     )
     street = [replace(car, car=n, car_count=3) for n, car in enumerate((sure, coarse, unsure), start=1)]
-    empty = replace(unsure, topk=(), levels=(), car=None, car_count=0, reason=Reason.NO_CAR)
+    empty = replace(unsure, topk=(), levels=(), car=None, car_count=0, status=Status.NO_CAR)
     failed = Failure("d.jpg", PhotoError(Defect.EMPTY, "It is empty."))
-    unknown = replace(unsure, reason=Reason.UNKNOWN_CAR)
+    unknown = replace(unsure, status=Status.UNKNOWN_CAR)
     answers = [*street, sure, empty, failed, unknown, unknown]
     summary = Summary()
     assert list(summary.counting(answers)) == answers

@@ -130,7 +130,7 @@ def compare(classifier: Classifier, found: list[dict[str, Any]], photos: list[Pa
         for car, wanted in zip(result["cars"], expected, strict=True):
             assert (car["box"] is None) == (wanted["box"] is None)
             assert car["box"] is None or car["box"] == pytest.approx(wanted["box"], abs=2)
-            assert car["reason"] == wanted["reason"], photo
+            assert car["status"] == wanted["status"], photo
             names = [
                 [one[name] for one in topk[:1]]
                 for topk, name in ((car["topk"], "name"), (wanted["topk"], "class_name"))
@@ -147,7 +147,7 @@ def compare(classifier: Classifier, found: list[dict[str, Any]], photos: list[Pa
                 wanted["level"],
                 wanted["alternatives"],
             )
-    return {car["reason"] for result in found for car in result["cars"]}
+    return {car["status"] for result in found for car in result["cars"]}
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from twincar.core.errors import UsageError
 from twincar.core.listing import find_photos
 from twincar.inference import drawing
 from twincar.inference.drawing import draw_all, draw_cars
-from twincar.inference.results import Box, Failure, Prediction, Reason
+from twincar.inference.results import Box, Failure, Prediction, Status
 
 SURE = bmw_classifier([0.97, 0.01, 0.01, 0.01]).predict(Image.new("RGB", (9, 9)))
-ORANGE, SKY = (0xE6, 0x9F, 0x00), (0x56, 0xB4, 0xE9)
+GREEN, ORANGE, GREY = (0x00, 0x9E, 0x73), (0xE6, 0x9F, 0x00), (0xBB, 0xBB, 0xBB)
 
 
 def cars(*boxes: Box | None) -> list[Prediction]:
@@ -47,10 +47,20 @@ def coloured(picture: Image.Image, colour: tuple[int, int, int]) -> Box:
 def test_a_box_is_drawn_where_the_car_is_and_its_name_above() -> None:
     photo = Image.new("RGB", (1000, 600), "white")
     picture = draw_cars(photo, cars((200, 300, 800, 500)))
-    left, top, right, bottom = coloured(picture, ORANGE)
+    left, top, right, bottom = coloured(picture, GREEN)
     assert (left, right, bottom) == (200, 799, 499)  # within a black edge of one pixel
     assert 300 - 50 < top < 300
     assert photo.getextrema() == ((255, 255),) * 3
+
+
+def test_the_colour_of_a_box_says_what_to_trust_and_not_which_car_it_is() -> None:
+    photo, box = Image.new("RGB", (400, 300), "white"), (100, 100, 300, 250)
+    for status, colour in (("named", GREEN), ("named in part", ORANGE), ("not sure", GREY), ("unknown car", GREY)):
+        for number in (1, 2):
+            car = replace(cars(box)[0], status=Status(status), car=number)
+            assert coloured(draw_cars(photo, [car]), colour)[2:] == (299, 249)
+    with pytest.raises(ValueError, match="zero-size"):
+        coloured(draw_cars(photo, cars(box)), GREY)
 
 
 @pytest.mark.parametrize("size", [(40, 30), (60, 400), (640, 480), (8000, 6000), (3000, 90)])
@@ -85,14 +95,14 @@ def test_two_hundred_cars_have_smaller_names() -> None:
 def test_the_number_of_a_car_and_its_name_are_written_in_the_words_of_the_answer() -> None:
     assert drawing._label(SURE) == "BMW 3 Series Sedan 2012 97.0%"
     assert drawing._label(replace(SURE, car=3, car_count=6)) == "3 BMW 3 Series Sedan 2012 97.0%"
-    assert drawing._label(replace(SURE, car=2, car_count=6, answer=None, reason=Reason.UNKNOWN_CAR)) == "2 unknown car"
-    for reason, text in (
-        (Reason.UNKNOWN_CAR, "unknown car"),
-        (Reason.TOO_SMALL, "too small"),
-        (Reason.NO_CAR, "no car found"),
-        (Reason.NOT_SURE, "not sure"),
+    assert drawing._label(replace(SURE, car=2, car_count=6, answer=None, status=Status.UNKNOWN_CAR)) == "2 unknown car"
+    for status, text in (
+        (Status.UNKNOWN_CAR, "unknown car"),
+        (Status.TOO_SMALL, "too small"),
+        (Status.NO_CAR, "no car found"),
+        (Status.NOT_SURE, "not sure"),
     ):
-        assert drawing._label(replace(SURE, answer=None, reason=reason)) == text
+        assert drawing._label(replace(SURE, answer=None, status=status)) == text
 
 
 def test_text_is_black_on_light_and_white_on_dark_colours() -> None:
@@ -101,7 +111,7 @@ def test_text_is_black_on_light_and_white_on_dark_colours() -> None:
 
 def test_a_photo_without_boxes_has_its_name_in_a_corner() -> None:
     picture = draw_cars(Image.new("RGB", (900, 500), "white"), cars(None))
-    left, top, right, bottom = coloured(picture, ORANGE)
+    left, top, right, bottom = coloured(picture, GREEN)
     assert (left, top) == (0, 0)
     assert right < 600
     assert bottom < 60

@@ -54,7 +54,7 @@ def test_it_answers_where_no_model_is_named(tmp_path: Path, caplog: pytest.LogCa
     quiet = CliRunner().invoke(app, ["predict", "--quiet", "--json", str(tmp_path / "noise.jpg")])
     assert (quiet.stdout, quiet.stderr, caplog.text) == (result.stdout, "", "")
     row = json.loads(result.stdout)
-    assert (row["car_count"], row["reason"], row["topk"]) == (0, "no car found", [])
+    assert (row["car_count"], row["status"], row["topk"]) == (0, "no car found", [])
     assert twincar.load().class_names == stanford_cars()
 
 
