@@ -18,7 +18,7 @@ from twincar.cli.options import (
     model_or_bundled,
 )
 from twincar.cli.output import print_result, print_table, progress
-from twincar.core.errors import UsageError
+from twincar.core.errors import MissingExtraError, UsageError
 from twincar.core.options import DetectOptions, Split
 from twincar.core.wording import counted
 
@@ -53,8 +53,15 @@ def explain(
     any other model needs --data or IMAGES.
     """
     from twincar.core.listing import find_photos
-    from twincar.explanation.explain import explain
-    from twincar.explanation.scoring import score_explanations
+
+    try:
+        from twincar.explanation.explain import explain
+        from twincar.explanation.scoring import score_explanations
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"This needs {error.name}, which is not installed: pip install 'twincar[train]'. Python needs no more than "
+            "is installed: twincar.load().explain('car.jpg').overlay('car.jpg').save('explained.jpg')"
+        ) from None
 
     if model is not None and _is_photo(model):  # no model is named, only photos
         images = [model, *(images or [])]

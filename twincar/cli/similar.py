@@ -25,7 +25,7 @@ from twincar.core.wording import command, counted
 
 if TYPE_CHECKING:
     from twincar.inference.photo_index import IndexResult
-    from twincar.inference.similar import SimilarCars
+    from twincar.inference.similar import SimilarCar, SimilarCars
 
 _COLUMNS = ("photo", "similarity", "car", "car_count", "left", "top", "right", "bottom")
 
@@ -90,11 +90,12 @@ def similar(
     detection = detect_options(detect, detector)
     from twincar.inference.similar import similar
 
-    found = similar(photo, among, model=model_or_bundled(model), count=count, detection=detection)
-    if page is not None:
+    if page is not None:  # before the search, which may take long, in case that a package is missing
         from twincar.core.files import write_text
         from twincar.inference.similar_page import similar_page
 
+    found = similar(photo, among, model=model_or_bundled(model), count=count, detection=detection)
+    if page is not None:
         write_text(page, similar_page(found))
     print_similar(found, as_json=as_json, as_csv=as_csv)
     for failure in found.failures:
@@ -102,6 +103,11 @@ def similar(
     if found.failures:
         typer.echo(f"{counted(len(found.failures), 'photo')} could not be read.", err=True)
         raise typer.Exit(1)
+
+
+def _which(car: SimilarCar) -> str:
+    """'2 of 3', or that the photo was compared whole."""
+    return f"{car.car} of {car.car_count}" if car.car else "no car found"
 
 
 def print_index(made: IndexResult) -> None:
@@ -128,8 +134,5 @@ def print_similar(found: SimilarCars, *, as_json: bool, as_csv: bool) -> None:
     else:
         print_table(
             ["similarity", "photo", "car"],
-            (
-                [f"{car.similarity:.3f}", text_name(car.photo), f"{car.car} of {car.car_count}" if car.car else ""]
-                for car in found.cars
-            ),
+            ([f"{car.similarity:.3f}", text_name(car.photo), _which(car)] for car in found.cars),
         )

@@ -48,6 +48,9 @@ class PhotoCrop:
         return self.path.name
 
 
+_HINTS = dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm"), " Save single pictures of the video as photos.")
+_HINTS[".pdf"] = " Save its pictures as photos."
+
 MAX_PIXELS = 150_000_000
 """Largest photo that is decoded, pixels; above the 108 megapixels of a phone, below a decompression bomb."""
 
@@ -207,7 +210,8 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError:
         raise _too_large(name, max_pixels) from None
     except UnidentifiedImageError:
-        raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo in {name}, but {found}.") from None
+        hint = _HINTS.get(os.path.splitext(name)[1].casefold(), "")  # noqa: PTH122
+        raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo in {name}, but {found}.{hint}") from None
     except Exception as error:  # Pillow's readers raise almost anything for a damaged header
         if _is_too_much_text(error):
             raise _too_much_text(name) from None

@@ -180,7 +180,9 @@ def test_sixty_photos_are_answered_as_in_python(
     full = sorted((real_photos / "full" / "photos").iterdir())
     street = sorted((real_photos.parent / "street" / "photos").iterdir())
     assert len(full[:30] + street[:20]) == 50
-    check_bundled(browser, bundled_site, full[:30] + street[:20] + toy_photos(tmp_path / "toys", 10), {"named", "not sure"})
+    check_bundled(
+        browser, bundled_site, full[:30] + street[:20] + toy_photos(tmp_path / "toys", 10), {"named", "not sure"}
+    )
 
 
 def check_bundled(browser: Any, site: Site, photos: list[Path], statuses: set[str]) -> None:
