@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +26,9 @@ from twincar.core.wording import command, counted
 
 if TYPE_CHECKING:
     from twincar.inference.photo_index import IndexResult
-    from twincar.inference.similar import SimilarCar, SimilarCars
+    from twincar.inference.similar import SimilarCars
+
+log = logging.getLogger(__name__)
 
 _COLUMNS = ("photo", "similarity", "car", "car_count", "left", "top", "right", "bottom")
 
@@ -98,6 +101,8 @@ def similar(
     if page is not None:
         write_text(page, similar_page(found))
     print_similar(found, as_json=as_json, as_csv=as_csv)
+    if found.no_car:
+        log.info("Left out, because no car was found: %s.", counted(found.no_car, "photo"))
     for failure in found.failures:
         typer.echo(f"twincar: {failure.error}", err=True)
     if found.failures:
@@ -105,16 +110,11 @@ def similar(
         raise typer.Exit(1)
 
 
-def _which(car: SimilarCar) -> str:
-    """'2 of 3', or that the photo was compared whole."""
-    return f"{car.car} of {car.car_count}" if car.car else "no car found"
-
-
 def print_index(made: IndexResult) -> None:
     """How many cars and photos are in the index, and how it is searched."""
     typer.echo(f"{counted(made.cars, 'row')} from {counted(made.photos - made.failed, 'photo')}: {made.path}")
     if made.no_car:
-        typer.echo(f"  no car found in {made.no_car:,} of them, which are taken whole")
+        typer.echo(f"  no car found in {made.no_car:,} of them, which are taken whole, and left out of searches")
     for reason, number in made.skipped.items():
         typer.echo(f"  skipped: {number} {reason}")
     typer.echo(f"Next:  {command('similar', 'PHOTO', '--among', made.path)}")
@@ -134,5 +134,5 @@ def print_similar(found: SimilarCars, *, as_json: bool, as_csv: bool) -> None:
     else:
         print_table(
             ["similarity", "photo", "car"],
-            ([f"{car.similarity:.3f}", text_name(car.photo), _which(car)] for car in found.cars),
+            ([f"{car.similarity:.3f}", text_name(car.photo), f"{car.car} of {car.car_count}"] for car in found.cars),
         )

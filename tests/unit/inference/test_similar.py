@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,19 @@ def test_the_search_is_that_of_all_rows(tmp_path: Path, monkeypatch: pytest.Monk
         np.testing.assert_allclose([car.similarity for car in found], np.sort(cosines)[::-1][:30], atol=2e-3)
     copies = similar.search_index(tmp_path / "x.parquet", units[10], 21)[0]
     assert {car.photo for car in copies} == {"10", *map(str, range(60, 80))}
+
+
+def test_photos_without_a_car_are_left_out_of_folders_and_indexes(tmp_path: Path) -> None:
+    vectors = np.eye(4, 64, dtype=np.float32)
+    cars = [EmbeddedCar(str(number), vector) for number, vector in enumerate(vectors)]
+    cars[1] = replace(cars[1], car=None, car_count=0)
+    schema = index_schema(64, {photo_index.MODEL_KEY: "m"})
+    with open_writer(tmp_path / "x.parquet", schema) as writer:
+        writer.write_table(to_table(cars, schema))
+    found, compared = similar.search_index(tmp_path / "x.parquet", vectors[1], 9)
+    assert (sorted(car.photo for car in found), compared) == (["0", "2", "3"], 3)
+    found, compared, no_car, failures = similar._search_stream(cars, vectors[1], 9, "")
+    assert (sorted(car.photo for car in found), compared, no_car, failures) == (["0", "2", "3"], 3, 1, [])
 
 
 def test_an_index_of_another_model_is_refused(photos: Path, index: Path, tmp_path: Path) -> None:
