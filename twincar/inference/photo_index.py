@@ -219,6 +219,6 @@ def _join(parts: ResultFolder, schema: pa.Schema, out: Path, count: int) -> Inde
             cars += len(table)
     listed = out.with_name(f"{out.name}.failed.csv") if failures else None
     if listed:
-        rows = [{name: spreadsheet_cell(value) for name, value in row.items()} for row in failures]
+        rows = [{name: spreadsheet_cell(row[name]) for name in ("photo", "error")} for row in failures]
         write_csv(listed, rows, ("photo", "error"))
     return IndexResult(count, cars, no_car, len(failures), str(out), str(listed or ""), parts.skipped)

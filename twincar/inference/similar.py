@@ -241,7 +241,7 @@ def _search_stream(
         if isinstance(item, Failure):
             failures.append(item)
             continue
-        if not item.is_car:
+        if item.car is None:
             no_car += 1
             continue
         compared += 1
