@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,14 +56,9 @@ def explain(
     """
     from twincar.core.listing import find_photos
 
-    try:
+    with _without_extra():
         from twincar.explanation.explain import explain
         from twincar.explanation.scoring import score_explanations
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"This needs {error.name}, which is not installed: pip install 'twincar[train]'. Python needs no more than "
-            "is installed: twincar.load().explain('car.jpg').overlay('car.jpg').save('explained.jpg')"
-        ) from None
 
     if model is not None and _is_photo(model):  # no model is named, only photos
         images = [model, *(images or [])]
@@ -91,6 +88,22 @@ def explain(
             on_photo=on_photo,
         )
     typer.echo(f"{counted(len(result.photos), 'photo')} explained in {result.grid.parent}\nGrid: {result.grid}")
+
+
+@contextmanager
+def _without_extra() -> Iterator[None]:
+    """Say how a photo is explained without the packages of the command.
+
+    Raises:
+        MissingExtraError: one of them is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"This needs {error.name}, which is not installed: pip install 'twincar[train]'. Python needs no more than "
+            "is installed: twincar.load().explain('car.jpg').overlay('car.jpg').save('explained.jpg')"
+        ) from None
 
 
 def _check_scoring(images: list[str] | None, detection: DetectOptions) -> None:

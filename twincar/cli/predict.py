@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +35,7 @@ from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Arithmetic, Cars, 
 from twincar.core.wording import FEW_PHOTOS, command, counted, percent
 
 if TYPE_CHECKING:
+    from twincar.core.photos import Photo
     from twincar.deploy.export import Exported
     from twincar.inference.batch import BatchResult
     from twincar.inference.classifier import Classifier
@@ -161,13 +162,10 @@ def predict(
         from twincar.core.skipped import Skipped
 
         skipped = Skipped()
-        photos = _photos_from_stdin() if images == ["-"] else find_photos(images, skipped)
+        photos: Iterator[Photo] = _photos_from_stdin() if images == ["-"] else find_photos(images, skipped)
         named = model_or_bundled(model, say_so=not on_terminal())  # on a terminal answers come alone
         classifier = _classifier(named, options, classes, backbone)
-        stream = [photos] if isinstance(photos, bytes) else photos
-        predictions = classifier.stream(stream, cars=cars, top_k=top_k, tta=tta)
-        if isinstance(photos, bytes):
-            predictions = (replace(found, photo="standard input") for found in predictions)
+        predictions = classifier.stream(photos, cars=cars, top_k=top_k, tta=tta)
         if draw is not None:
             from twincar.inference.drawing import draw_all
 
@@ -257,10 +255,10 @@ def _predict_many(
     return done.failed
 
 
-def _photos_from_stdin() -> bytes | Iterator[str]:
+def _photos_from_stdin() -> Iterator[Photo]:
     """Standard input holds one photo, or paths, one a line."""
     from twincar.core.photo_formats import HEAD, is_photo_data
-    from twincar.core.photos import MAX_BYTES
+    from twincar.core.photos import MAX_BYTES, NamedPhoto
 
     data = sys.stdin.buffer.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
@@ -268,7 +266,7 @@ def _photos_from_stdin() -> bytes | Iterator[str]:
     if not data.strip():
         raise UsageError("Expected a photo or paths of photos on standard input, and it is empty.")
     if is_photo_data(data[:HEAD]) or b"\0" in data:
-        return data
+        return iter([NamedPhoto("standard input", data)])
     return (name for name in os.fsdecode(data).replace("\r\n", "\n").split("\n") if name.strip())
 
 
