@@ -77,7 +77,7 @@ def printed(command: str) -> str:
 def closing_sentence() -> str:
     """What `predict` says in the end of photos of Stanford Cars."""
     said = _run(f"twincar predict {shlex.quote(str(FULL_PHOTOS))} --csv").stderr
-    return next(f"{line}\n" for line in said.splitlines() if line[0].isdigit())
+    return said[re.search(r"^\d+ photos", said, re.MULTILINE).start() : said.index("Skipped")]
 
 
 def _run(command: str) -> subprocess.CompletedProcess[str]:

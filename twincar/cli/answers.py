@@ -88,9 +88,11 @@ def _car_name(answer: Prediction) -> str:
 class Summary:
     """What came of the photos, counted while their answers pass."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: int) -> None:
+        """`known` is the number of classes that the model knows."""
         self.photos = 0
         self.failed = 0
+        self._known = known
         self._without_car = 0
         self._cars: Counter[str] = Counter()
 
@@ -118,7 +120,7 @@ class Summary:
         self._cars[answer.status] += 1
 
     def __str__(self) -> str:
-        """Such as '30 photos, 49 cars: 32 named, 3 named in part, 5 not sure, 9 unknown cars.'"""
+        """Such as '30 photos, 49 cars: 32 named, 3 named in part, 5 not sure, 9 unknown cars.', and what that means."""
         from twincar.inference.results import Status
 
         outcomes = [
@@ -132,7 +134,11 @@ class Summary:
             text += f"; {counted(self._without_car, 'photo')} without a car"
         if self.failed:
             text += f"; {counted(self.failed, 'photo')} could not be read"
-        return f"{text}."
+        named = self._cars[Status.NAMED] + self._cars[Status.NAMED_IN_PART]
+        warning = (
+            f"A confidence holds for the {self._known:,} cars that the model knows; others may get a high one too."
+        )
+        return f"{text}.\n{warning}" if named else f"{text}."
 
 
 def how_to_predict() -> str:

@@ -170,7 +170,8 @@ def predict(
             from twincar.inference.drawing import draw_all
 
             predictions = draw_all(predictions, draw, images)
-        failed = _print_predictions(predictions, top_k, as_json=as_json, as_csv=as_csv)
+        summary = Summary(len(classifier.class_names))
+        failed = _print_predictions(predictions, top_k, summary, as_json=as_json, as_csv=as_csv)
         skipped.log()
     if failed:
         raise typer.Exit(1)
@@ -218,11 +219,12 @@ def _check_batch(out: str, images: list[str], others: Mapping[str, object]) -> N
         raise UsageError("Expected --out with the names of photos or folders, but found - for standard input.")
 
 
-def _print_predictions(predictions: Iterable[Prediction | Failure], top_k: int, *, as_json: bool, as_csv: bool) -> int:
+def _print_predictions(
+    predictions: Iterable[Prediction | Failure], top_k: int, summary: Summary, *, as_json: bool, as_csv: bool
+) -> int:
     """Print predictions as they are made, and what came of them; returns the number of photos that cannot be read."""
     from twincar.inference.results import Failure, by_photo, photo_dict, table_columns, table_row
 
-    summary = Summary()
     with nullcontext() if on_terminal() else progress("Naming cars") as on_photo:
         answers = summary.counting(predictions, on_photo)
         if as_json:

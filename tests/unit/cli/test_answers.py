@@ -72,13 +72,14 @@ def test_what_came_of_the_photos_is_one_sentence() -> None:
     failed = Failure("d.jpg", PhotoError(Defect.EMPTY, "It is empty."))
     unknown = replace(unsure, status=Status.UNKNOWN_CAR)
     answers = [*street, sure, empty, failed, unknown, unknown]
-    summary = Summary()
+    summary = Summary(known=196)
     assert list(summary.counting(answers)) == answers
     assert str(summary) == (
         "6 photos, 6 cars: 2 named, 1 named in part, 1 not sure, 2 unknown cars; 1 photo without a car; 1 photo could "
-        "not be read."
+        "not be read.\nA confidence holds for the 196 cars that the model knows; others may get a high one too."
     )
     assert (summary.photos, summary.failed) == (6, 1)
+    assert "confidence" not in str(Summary(known=196))
 
 
 def test_without_photos_predict_says_what_to_type() -> None:
