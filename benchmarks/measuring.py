@@ -15,7 +15,7 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-from twincar.core.machine import available_cores
+from twincar.core.machine import describe_cpu
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless", "simplejpeg", "onnxruntime",
              "openvino", "nncf", "lightning")  # fmt: skip
@@ -104,18 +104,10 @@ def peak_memory() -> int:
 
 def describe_machine() -> str:
     """The day, the processor and the versions, in one sentence."""
-    cpu = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-            if "model name" in line
-        ),
-        platform.processor(),
-    )
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     return (
-        f"{date.today():%d %B %Y}, {available_cores()} cores of an {cpu}, {platform.system()}, Python "
-        f"{platform.python_version()}; {packages}."
+        f"{date.today():%d %B %Y}, {describe_cpu()}, {platform.system()}, Python {platform.python_version()}; "
+        f"{packages}."
     )
 
 

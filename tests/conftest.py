@@ -8,6 +8,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import io
 import re
 import shutil
 import signal
@@ -119,6 +120,13 @@ def memory() -> Iterator[fsspec.AbstractFileSystem]:
     yield filesystem
     filesystem.store.clear()
     filesystem.pseudo_dirs[:] = [""]
+
+
+def encoded(image: Image.Image, form: str = "JPEG", **options: Any) -> bytes:
+    """A picture as the bytes of a file."""
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
 
 
 def draw_car(label: int, number: int, size: tuple[int, int] = (96, 64)) -> Image.Image:

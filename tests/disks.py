@@ -1,7 +1,8 @@
-"""A disk that fills up, and a run that another process holds."""
+"""A disk that fills up, one of Windows, and a run that another process holds."""
 
 from __future__ import annotations
 
+import errno
 import resource
 import signal
 import subprocess
@@ -9,6 +10,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
+
+from twincar.core import portable
 
 
 @contextmanager
@@ -24,6 +29,19 @@ def files_no_larger_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         sys.dont_write_bytecode = bytecode
         signal.signal(signal.SIGXFSZ, handler)
+
+
+def rename_as_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows renames a folder to a free name only, not to that of an empty folder."""
+    renamed = Path.replace
+
+    def rename(path: Path, to: Path) -> None:
+        if to.is_dir():
+            raise PermissionError(errno.EACCES, "Access is denied", str(to))
+        renamed(path, to)
+
+    monkeypatch.setattr(portable, "POSIX", False)
+    monkeypatch.setattr(Path, "replace", rename)
 
 
 HOLD_LOCK = """

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from conftest import draw_car
+from conftest import draw_car, encoded
 
 
 def write_parquet(folder: Path, count: int, boxes: pa.Array | None = None) -> Path:
@@ -16,9 +15,7 @@ def write_parquet(folder: Path, count: int, boxes: pa.Array | None = None) -> Pa
     folder.mkdir(parents=True)
     photos = []
     for number in range(count):
-        buffer = io.BytesIO()
-        draw_car(number % 2, number).save(buffer, "JPEG")
-        photos.append({"bytes": buffer.getvalue(), "path": f"{number:03d}.jpg"})
+        photos.append({"bytes": encoded(draw_car(number % 2, number)), "path": f"{number:03d}.jpg"})
     photos[4]["bytes"] = b""
     image = pa.array(photos, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     table = pa.table({"image": image, "label": pa.array([number % 2 for number in range(count)])})

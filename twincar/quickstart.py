@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import time
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from twincar.core.config import TrainConfig
 from twincar.core.errors import UsageError
 from twincar.core.files import write_bytes
 from twincar.core.options import DetectOptions
-from twincar.core.photos import read_photo
+from twincar.core.photos import encode_photo, read_photo
 from twincar.core.runs import RunFolder
 from twincar.data.toy.cars import draw_street
 from twincar.data.toy.twins import draw_twins
@@ -126,9 +125,7 @@ def quickstart(out: Path) -> Quickstart:
 
 
 def _save(picture: Image.Image, path: Path) -> None:
-    file = io.BytesIO()
-    picture.save(file, "PNG" if path.suffix == ".png" else "JPEG", quality=90)
-    write_bytes(path, file.getvalue())
+    write_bytes(path, encode_photo(picture, "PNG" if path.suffix == ".png" else "JPEG", quality=90))
 
 
 def _is_finished(run: RunFolder) -> bool:

@@ -10,12 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import onnx
-
-from twincar.core.files import write_bytes
+import twincar
 from twincar.models.bundled import MODEL
+from twincar.models.engines.onnxruntime_engine import read_onnx_spec
 from twincar.models.license import with_license
-from twincar.models.spec import HEADER_KEY, ModelSpec
+from twincar.models.onnx_head import ExportedModel
 
 LICENSE = "cc-by-nc-4.0"
 """As `LICENSE` beside the bundled model has it."""
@@ -23,15 +22,20 @@ MARGIN = 0.0
 """Its training photos were cut to the box of the car, without a margin."""
 
 
+def export_as_bundled(run: Path, model: Path) -> Path:
+    """Export a run to `model` in the form of the bundled one: with int8 weights, and with this header."""
+    draft = model.with_name("draft.onnx")
+    draft.unlink(missing_ok=True)
+    twincar.export(run, precision="int8-weights", out=draft)
+    write_header(draft)
+    return draft.replace(model)
+
+
 def write_header(path: Path) -> None:
-    """Write both into an exported model whose `LICENSE` lies beside the bundled model."""
-    model = onnx.load(path)
-    header = next(entry.value for entry in model.metadata_props if entry.key == HEADER_KEY)
+    """Write licence and framing into an exported model whose `LICENSE` lies beside the bundled model."""
     notice = MODEL.with_name("LICENSE").read_text(encoding="utf-8")
-    spec = with_license(ModelSpec.from_header(header, str(path)), LICENSE)
-    spec = replace(spec, license_notice=notice, framing="car", margin=MARGIN)
-    onnx.helper.set_model_props(model, {HEADER_KEY: spec.to_header()})
-    write_bytes(path, model.SerializeToString())
+    spec = with_license(read_onnx_spec(path), LICENSE)
+    ExportedModel.read(path).write(path, replace(spec, license_notice=notice, framing="car", margin=MARGIN))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import twincar
-from benchmarks.quality.bundled_header import write_header
+from benchmarks.quality.bundled_header import export_as_bundled
 from twincar import DetectOptions, PrepareOptions, TrainConfig
 from twincar.core.files import sha256_of_file, write_csv, write_text
 from twincar.core.options import Detect
@@ -69,11 +69,7 @@ def make_model(sources: Sources, out: Path, changes: dict[str, Any]) -> Path:
     if model.exists():
         return model
     run = _trained(_training_data(sources, out), _initial_weights(sources, out), out / "run", changes)
-    draft = out / "draft.onnx"
-    draft.unlink(missing_ok=True)
-    twincar.export(run, precision="int8-weights", out=draft)
-    write_header(draft)
-    return draft.replace(model)
+    return export_as_bundled(run, model)
 
 
 def _training_data(sources: Sources, out: Path) -> Path:

@@ -24,7 +24,7 @@ from typing import Any
 
 import twincar
 from benchmarks.measuring import Section
-from benchmarks.quality.bundled_header import write_header
+from benchmarks.quality.bundled_header import export_as_bundled
 from twincar import DetectOptions, TrainConfig
 from twincar.core.files import write_text
 from twincar.core.runs import RunFolder
@@ -42,11 +42,7 @@ def make_student(config: TrainConfig, out: Path) -> Path:
         twincar.resume(run)
     else:
         twincar.train(config, run)
-    draft = out / "draft.onnx"
-    draft.unlink(missing_ok=True)
-    twincar.export(run, precision="int8-weights", out=draft)
-    write_header(draft)
-    return draft.replace(model)
+    return export_as_bundled(run, model)
 
 
 def to_section(student: Path, config: TrainConfig, out: Path) -> Section:

@@ -85,6 +85,19 @@ def on_blur(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
     return _placed(photo, _blurred(photo, (3 * photo.width, 3 * photo.height)), rng.uniform(size=2).tolist())
 
 
+def at_edge(share: float) -> Frame:
+    """In blurred surroundings, of which the left or right edge leaves this share of the photo."""
+
+    def frame(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
+        wide = bordered(0.6)(photo, rng)
+        left = (wide.width - photo.width) // 2
+        if rng.uniform() < 0.5:
+            return wide.crop((0, 0, left + round(share * photo.width), wide.height))
+        return wide.crop((left + round((1 - share) * photo.width), 0, *wide.size))
+
+    return frame
+
+
 def letterboxed(photo: Image.Image, _: np.random.Generator) -> Image.Image:
     """Padded to a black square."""
     side = max(photo.size)
@@ -100,6 +113,8 @@ FRAMES: dict[str, Frame] = {
     "in a grey picture three times as large": on_grey,
     "in a blurred picture three times as large": on_blur,
     "letterboxed to a square": letterboxed,
+    "half of the car at the edge": at_edge(0.5),
+    "a quarter of the car at the edge": at_edge(0.25),
 }
 
 

@@ -28,13 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measuring import Section
+from benchmarks.quality.teaching import logits_of
 from twincar.core.listing import find_photos
 from twincar.core.options import FALSE_REJECTION
 from twincar.core.photos import Photo
-from twincar.core.preprocess import iterate_batches
 from twincar.data.dataset import PreparedData, count_splits, spread
 from twincar.data.open_set_split import UNSEEN
 from twincar.data.toy.non_cars import non_car_images
+from twincar.evaluation.feature_statistics import penultimate_features
 from twincar.evaluation.split_predictions import labelled_split
 from twincar.inference.classifier import Classifier
 from twincar.inference.new_photos import features_of
@@ -82,18 +83,12 @@ class Reader:
 
     def of_crops(self, name: str, photos: Sequence[Photo]) -> Outputs:
         """Outputs for photos that are taken as they are."""
-        return self._outputs(name, lambda: self._features(photos))
+        engine, preprocessing = self._classifier.engine, self._classifier.spec.preprocessing
+        return self._outputs(name, lambda: penultimate_features(engine, preprocessing, photos))
 
     def of_full_photos(self, name: str, photos: Sequence[Photo]) -> Outputs:
         """Outputs for the main car of each photo."""
         return self._outputs(name, lambda: features_of(self._classifier, name, photos))
-
-    def _features(self, photos: Sequence[Photo]) -> Floats:
-        engine, parts = self._classifier.engine, []
-        for batch in iterate_batches(photos, self._classifier.spec.preprocessing, batch_size=32):
-            pooled = engine.logits_and_features(batch.images[:, 0])[1].mean(axis=(2, 3))
-            parts.append(engine.head.penultimate(pooled))
-        return np.concatenate(parts)
 
     def _outputs(self, name: str, compute: Callable[[], Floats]) -> Outputs:
         path = self._cache and self._cache / f"{name}.npy"
@@ -101,7 +96,7 @@ class Reader:
         if path and not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, features)
-        return Outputs(features, (features @ self._layer.weight.T + self._layer.bias).astype(np.float32))
+        return Outputs(features, logits_of(features, self._layer))
 
 
 class ClassDistance:

@@ -163,20 +163,36 @@ def test_pictures_and_files_that_are_named_are_there() -> None:
             assert outside.exists(), f"{page.name}: {target}"
 
 
+RENEW_PICTURES = "run: twincar quickstart --out quickstart; python docs/pictures.py quickstart"
+
+
 def test_no_picture_is_older_than_what_it_shows() -> None:
-    """The pictures are of one run, whose figures are quoted on each page that shows its report."""
+    """Each page that shows the report, and the page of results, quote the figures of the runs in the pictures."""
     pictures = _docs_module("pictures")
     record = read_json(pictures.RECORD)
-    renew = "run: twincar quickstart --out quickstart; python docs/pictures.py quickstart"
-    assert record["sha256"] == pictures.hashes(), renew
-    assert record["drawn_with"] == pictures.drawn_with(), renew
-    showing = {page: text for page, text in PAGES.items() if "images/report.png" in text}
-    assert showing
-    for page, text in showing.items():
-        for name, figure in record["figures"].items():
-            assert f"| {figure} |" in text, (
-                f"{page.name} shows an {name} of {figure}, which none of its tables has: {renew}"
+    assert record["sha256"] == pictures.hashes(), RENEW_PICTURES
+    assert record["pages"] == pictures.pages(), RENEW_PICTURES
+    showing = [(page, name) for page, text in PAGES.items() for name in pictures.PICTURES if f"images/{name}" in text]
+    assert {name for _, name in showing} == set(pictures.PICTURES)  # none is made for nothing
+    results = PAGES[ROOT / "docs" / "evaluate.md"]
+    for picture, figures in record["figures"].items():
+        pages = [results, *(PAGES[page] for page, name in showing if name == picture == "report.png")]
+        for name, figure in figures.items():
+            assert all(f"| {figure} |" in page for page in pages), (
+                f"{picture} is of a run with an {name} of {figure}, which is not in the tables: {RENEW_PICTURES}"
             )
+
+
+def test_no_picture_is_older_than_the_code_that_draws_it(tmp_path: Path) -> None:
+    """Boxes with their names and numbers, heat maps and their grids, and the toy cars; digits and edges may differ."""
+    from twincar.data.toy.twins import draw_twins
+
+    pictures = _docs_module("pictures")
+    assert changed(pictures.SAMPLE, pictures.sample()) < 0.001, RENEW_PICTURES
+    draw_twins(tmp_path / "twins.png")
+    shown = pictures.IMAGES / "toycars.jpg"
+    with Image.open(shown) as old, Image.open(tmp_path / "twins.png") as fresh:
+        assert changed(shown, fresh.resize(old.size, Image.Resampling.LANCZOS)) < 0.005, RENEW_PICTURES
 
 
 def test_the_page_of_the_command_line_is_current(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,6 @@ def test_the_search_works_from_a_disk(site: Path, browser: Any) -> None:
 
 
 def test_axe_finds_no_fault_of_accessibility(site: Path, browser: Any) -> None:
-    pages = ("index", "command_line", "reference/prediction", "deploy", "reliability")
+    pages = ("index", "command_line", "reference/prediction", "deploy", "reliability", "evaluate")
     found = {name: axe.faults(browser, site / f"{name}.html", DESKTOP) for name in pages}
     assert {name: faults for name, faults in found.items() if faults} == {}

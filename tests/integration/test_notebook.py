@@ -56,6 +56,13 @@ def test_the_committed_notebook_is_made_of_its_source(build: ModuleType, committ
     nbformat.validate(committed)
 
 
+def test_its_outputs_are_not_older_than_the_code_that_draws_and_not_edited(
+    build: ModuleType, committed: nbformat.NotebookNode
+) -> None:
+    """`sample.png` is compared with the drawing code in `test_docs.py`."""
+    assert committed.metadata["made_with"] == build.made_with(committed), "run: python notebooks/build.py"
+
+
 def test_it_uses_the_public_functions_only(build: ModuleType) -> None:
     code = "\n".join(cell.source for cell in jupytext.read(build.SOURCE).cells if cell.cell_type == "code")
     assert not re.search(r"from twincar|import twincar\.", code)

@@ -1,17 +1,22 @@
-"""The programs that compare scores of unknown cars, and that look for wrong labels in predictions."""
+"""The programs that compare scores of unknown cars, look for wrong labels and copies, and name cars in bad photos."""
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
 import pytest
-from colour_model import GREEN, RED, paint, write_teachable
+from colour_model import CLASSES, GREEN, RED, paint, write_model, write_teachable
 from numpy.typing import NDArray
+from PIL import Image
 from programs import run
 
+from benchmarks.quality.low_quality import CHANGES, compressed, judge
 from benchmarks.quality.rejection import ClassDistance
+from twincar.data.dataset import PreparedData
 from twincar.data.prepare import PrepareOptions, prepare
+from twincar.inference.classifier import Classifier
 from twincar.models.class_statistics import ClassStatistics
 
 KNOWN = (("BMW M3 Sedan 2012", RED), ("Volvo C30 Hatchback 2012", GREEN))
@@ -89,3 +94,79 @@ def test_wrong_labels_are_found_in_predictions(tmp_path: Path) -> None:
         assert 5 <= int(suspects) <= 7
         assert float(precision) > 0.8
         assert float(recall.removesuffix(" |")) > 0.8
+
+
+def test_photos_of_every_quality_are_named(tmp_path: Path) -> None:
+    """A photo of one colour has it in every quality: the one with a wrong label is not named right, the green one,
+    which two classes fit, is no answer."""
+    rows = ["filename,label,split"]
+    photos = [(255, 0, 0, "val"), (250, 0, 0, "val"), (0, 255, 1, "val"), (250, 5, 1, "val")]
+    for number, (red, green, car, split) in enumerate([*photos, (245, 0, 0, "train"), (0, 245, 1, "train")]):
+        paint(tmp_path / f"{number}.png", (red, green, 0))
+        rows.append(f"{number}.png,{KNOWN[car][0]},{split}")
+    (tmp_path / "cars.csv").write_text("\n".join(rows), encoding="utf-8")
+    prepare(str(tmp_path / "cars.csv"), tmp_path / "cars", PrepareOptions(singletons="keep"))
+    model = write_model(tmp_path / "colours.onnx", sharper=2)
+    told = run("benchmarks.quality.low_quality", model, "--data", tmp_path / "cars", "--split", "val")
+    lines = [line.split(" | ")[:5] for line in told.splitlines() if line.startswith("| ") and "---" not in line]
+    assert [line[0].removeprefix("| ") for line in lines[1:]] == list(CHANGES)
+    share = "0.750 (0.301 to 0.954)"  # Wilson's interval of 3 of 4
+    assert {tuple(line[1:]) for line in lines[1:]} == {("4", share, share, "0.667 (0.208 to 0.939) |")}
+    assert "A car of fewer than 8 pixels" in told
+
+
+def test_qualities_by_hand() -> None:
+    photo = Image.effect_noise((400, 224), 60).convert("RGB")
+    assert CHANGES["soft, JPEG quality 45"](photo).size == (205, 115)  # 400 × 115 / 224
+    assert CHANGES["24 pixels on the shorter side"](photo).size == (43, 24)
+    small = photo.resize((50, 40))
+    assert CHANGES["48 pixels on the shorter side"](small) is small
+    lost = [np.abs(np.subtract(compressed(photo, q), photo, dtype=np.float64)).mean() for q in (75, 60, 45)]
+    assert lost == sorted(lost)
+    assert lost[0] > 0
+
+
+def test_answers_are_sure_and_of_known_cars(tmp_path: Path) -> None:
+    """Of cars of six colours: a sure one, two classes that are equally likely, and one that no logit stands for."""
+    classifier = Classifier.load(write_model(tmp_path / "colours.onnx"))
+    logits = np.array([[20, 10, 0, 0, 0, 0], [20, 20, 0, 0, 0, 0], [4, 0, 0, 0, 0, 0]], np.float32)
+    right, answered = judge(classifier, logits, np.array([0, 1, 0]))
+    assert len(CLASSES) == logits.shape[1]
+    assert right.tolist() == [True, False, True]
+    assert answered.tolist() == [True, False, False]
+
+
+def test_copies_that_were_cut_otherwise_are_found(tmp_path: Path) -> None:
+    """Of three test photos the first is in training too, cut, and the second cut and mirrored as another class."""
+    rng = np.random.default_rng(0)
+    scenes = [rng.integers(0, 255, (8, 12, 3)).astype(np.uint8) for _ in range(4)]
+    photos = [Image.fromarray(scene).resize((300, 200), Image.Resampling.BICUBIC) for scene in scenes]
+    cut = [photo.crop((24, 10, 285, 182)) for photo in photos[:2]]
+    halves = {"test": photos[:3], "train": [cut[0], cut[1].transpose(Image.Transpose.FLIP_LEFT_RIGHT), photos[3]]}
+    for split, labels in (("test", (0, 1, 1)), ("train", (0, 0, 1))):
+        rows = ["filename,label,split"]
+        for number, (photo, label) in enumerate(zip(halves[split], labels, strict=True)):
+            photo.save(tmp_path / f"{split}{number}.png")
+            rows.append(f"{split}{number}.png,{KNOWN[label][0]},{split}")
+        (tmp_path / f"{split}.csv").write_text("\n".join(rows), encoding="utf-8")
+        options = PrepareOptions(singletons="keep", splits=(split,))
+        prepare(str(tmp_path / f"{split}.csv"), tmp_path / split, options)
+    files = [photo.file for photo in PreparedData.open(tmp_path / "test").split("test")]
+    first, second, third = sorted(files, key=lambda file: Path(file).name)
+    bmw, volvo = (name for name, _ in KNOWN)
+    predicted = (f"{first},{bmw},1,{bmw},0.9", f"{second},{volvo},0,{bmw},0.9", f"{third},{volvo},1,{volvo},0.9")
+    lines = "\n".join(["file,truth,correct,top1,probability1", *predicted])
+    (tmp_path / "predictions.csv").write_text(lines, encoding="utf-8")
+    out = tmp_path / "copies.csv"
+    arguments = ("--photos", tmp_path / "test", "--training", tmp_path / "train", "--out", out)
+    told = run("benchmarks.quality.cut_copies", tmp_path / "predictions.csv", *arguments)
+    assert "| copy of another class | 1 | 0.000 |" in told
+    assert "| copy of the same class | 1 | 1.000 |" in told
+    assert "| no copy | 1 | 1.000 |" in told
+    with out.open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [(row["photo"], row["label"], row["label_of_the_copy"]) for row in found] == [
+        (first, bmw, bmw),
+        (second, volvo, bmw),
+    ]
+    assert [Path(row["copy"]).name for row in found] == ["train0.png", "train1.png"]

@@ -118,7 +118,6 @@ def training_photo(_: Path) -> Target:
 def audited_photo(scratch: Path) -> Target:
     """What prepare and audit read."""
     from twincar.core.labels import ClassNames
-    from twincar.data.prepare import photo_writer
     from twincar.data.sources import Source, SourceRow
     from twincar.data.validate import audit_source
 
@@ -133,7 +132,7 @@ def audited_photo(scratch: Path) -> Target:
             rows=lambda: rows,
             photo_root=None,
         )
-        report = audit_source(source, keep=photo_writer(scratch / "kept"), threads=1)
+        report = audit_source(source, keep_in=scratch / "kept", threads=1)
         if report.findings:
             raise DataError(report.findings[0].detail)
 
@@ -247,7 +246,6 @@ def parquet(scratch: Path) -> Target:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from twincar.data.prepare import photo_writer
     from twincar.data.sources import open_source
     from twincar.data.validate import audit_source
 
@@ -265,7 +263,7 @@ def parquet(scratch: Path) -> Target:
 
     def run(data: bytes) -> None:
         path.write_bytes(data)
-        report = audit_source(open_source(str(folder)), keep=photo_writer(scratch / "kept"), threads=1)
+        report = audit_source(open_source(str(folder)), keep_in=scratch / "kept", threads=1)
         if not report.valid:
             raise DataError("nothing is sound")
 

@@ -119,7 +119,8 @@ def asks(photos: Sequence[bytes]) -> list[Ask]:
         ("JSON nested 100,000 deep", lambda: b"[" * 100_000, JSON, 413),
         ("form without an end", lambda: form(("car", photo))[:-9], FORM, 400),
         ("form with an unknown question", lambda: b'{"photos": [], "colour": true}', JSON, 422),
-        ("neither a form nor JSON", lambda: photo, {"Content-Type": "image/jpeg"}, 415),
+        ("a photo as the body", lambda: photo, {"Content-Type": "image/jpeg"}, 200),
+        ("a photo as text", lambda: photo, {"Content-Type": "text/plain"}, 415),
     ]
     made = [
         Ask(name, lambda address, body=body, headers=headers: post(address, body(), headers), frozenset({status, 503}))  # type: ignore[misc]

@@ -26,6 +26,8 @@ WHITE = (255, 255, 255)
         ("sides 20% shorter", (160, 80), 1.0),
         ("in a grey picture three times as large", (600, 300), 1 / 9),
         ("letterboxed to a square", (200, 200), 1 / 2),
+        ("half of the car at the edge", (160, 160), 100 * 100 / 160**2),  # beside 60 pixels of surroundings
+        ("a quarter of the car at the edge", (110, 160), 50 * 100 / (110 * 160)),
     ],
 )
 def test_each_frame_has_its_size_and_shows_as_much_of_the_photo(

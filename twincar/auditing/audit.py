@@ -39,13 +39,11 @@ from twincar.core.progress import Progress
 from twincar.data.boxes import describe_boxes
 from twincar.data.class_issues import find_class_issues
 from twincar.data.dataset import CACHE, MANIFEST, SPLITS, PreparedData
-from twincar.data.prepare import PrepareOptions, photo_writer
+from twincar.data.prepare import PrepareOptions
 from twincar.data.sources import asked_splits, open_source
 from twincar.data.validate import AuditReport, audit_source
 
 log = logging.getLogger(__name__)
-
-__all__ = ["COLUMNS", "AuditedData", "DeepAudit", "Progress", "audit"]
 
 
 def audit(
@@ -122,7 +120,7 @@ def _open(
     description = source.description
     if source.make:
         source = source.make(scratch, on_photo)
-    report = audit_source(source, on_photo=on_photo, keep=photo_writer(scratch))
+    report = audit_source(source, on_photo=on_photo, keep_in=scratch)
     for sentence in describe_boxes(report.boxes):
         log.warning("%s", sentence)
     if not report.valid:

@@ -35,11 +35,8 @@ drawn alike, none passes; the highest pair has 0.9798 and 0.945. The copies abov
 large."""
 _BLOCK = 2048  # photos in a block, of which each is compared with each of another block: 16 MB of distances
 _DETAIL = 3.0  # pixels of a thumbnail; slower changes come from the pose and the light
-_STEPS = (
-    cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS,
-    50,
-    1e-4,
-)  # of the alignment: at most 50, or until nothing is gained
+# Steps of the alignment: at most 50, or until nothing is gained.
+_STEPS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-4)
 _SMOOTHING = 5  # pixels of a thumbnail; side of the Gaussian that widens the reach of the alignment
 _OVERLAP = 0.6  # least share of a thumbnail that the other must cover
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from twincar.auditing.duplicates import Group
 from twincar.auditing.outliers import Outlier
 from twincar.core.labels import ClassNames
-from twincar.core.wording import command
+from twincar.core.wording import command, first_few
 from twincar.data.class_issues import ClassIssue
 from twincar.data.dataset import SPLITS, Annotation
 from twincar.data.exclusions import EXCLUDE, LOOK
@@ -104,7 +104,7 @@ class DeepAudit:
             "source": self.data.source,
             "folder": str(self.folder),
             "photos": len(self.data.annotations),
-            "invalid": {str(defect): count for defect, count in self.data.invalid.counts().items()},
+            "invalid": self.data.invalid.counts(),
             "skipped": dict(self.data.skipped),
             "classes": [vars(issue) for issue in self.class_issues],
             "duplicate_groups": len(self.groups),
@@ -175,10 +175,9 @@ def _why_copy(data: AuditedData, group: Group, index: int, kept: int) -> tuple[s
 
 
 def _list_photos(data: AuditedData, indices: Sequence[int]) -> str:
-    named = [
+    return first_few(
         f"{data.annotations[i].file} ({data.class_of(i) or 'no label'}, {data.annotations[i].split})" for i in indices
-    ]
-    return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
+    )
 
 
 def _suspect_rows(data: AuditedData, review: LabelReview | None) -> Iterator[dict[str, str]]:

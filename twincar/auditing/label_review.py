@@ -24,7 +24,8 @@ from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames
 from twincar.core.photos import PhotoCrop
 from twincar.core.progress import Progress
-from twincar.core.wording import counted, percent
+from twincar.core.runs import RunFolder
+from twincar.core.wording import counted, list_counts, percent
 from twincar.data.dataset import MANIFEST, Annotation, PreparedData, count_splits, photo_of, write_prepared
 from twincar.evaluation.subject import Subject
 from twincar.metrics.confident_learning import LabelErrors, find_label_errors
@@ -145,8 +146,7 @@ def _seen(photos: Photos, trained: set[str]) -> tuple[NDArray[np.bool_], NDArray
 
 def _counted(photos: Photos, indices: NDArray[np.int64]) -> str:
     counts = count_splits(photos.annotations[index] for index in indices.tolist())
-    by_split = ", ".join(f"{count} {split}" for split, count in counts.items())
-    return f"{counted(len(indices), 'photo')} ({by_split or 'none'})"
+    return f"{counted(len(indices), 'photo')} ({list_counts(counts) or 'none'})"
 
 
 def _mean_logits(
@@ -197,7 +197,7 @@ def _train_fold(config: TrainConfig, data: PreparedData, kept: Sequence[Annotati
             "photos": count_splits(kept),
         }
         write_prepared(folder / "data", data.classes, kept, manifest)
-    run = folder / "run"
-    if (run / "config.yaml").exists():
-        return resume(run).run.path
-    return train(replace(config, data=str((folder / "data").resolve())), run).run.path
+    run = RunFolder(folder / "run")
+    if run.config.exists():
+        return resume(run.path).run.path
+    return train(replace(config, data=str((folder / "data").resolve())), run.path).run.path

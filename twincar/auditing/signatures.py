@@ -9,9 +9,7 @@ Shapes: N photos, B = 256 bits of a hash, T = 64 pixels of a thumbnail's side.
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from PIL import Image
 from twincar.core.errors import StorageError
 from twincar.core.files import atomic_path, clear_unfinished
 from twincar.core.machine import available_cores
+from twincar.core.parallel import map_ahead
 from twincar.core.photos import read_photo_bytes
 from twincar.core.progress import Progress
 from twincar.data.dataset import Annotation
@@ -85,7 +84,13 @@ def sign_photos(
     new = {digest: annotation for digest, annotation in zip(digests, annotations, strict=True) if digest not in known}
     total, done = len(annotations), len(annotations) - len(new)
     parts = [] if signatures is None else [signatures]
-    for signed in _signed_in_order((photo_root / annotation.file, annotation) for annotation in new.values()):
+    threads = available_cores()
+
+    def sign(annotation: Annotation) -> Signatures:
+        path = photo_root / annotation.file
+        return sign_photo(read_photo_bytes(path), str(path), annotation.width, annotation.height)
+
+    for signed in map_ahead(sign, new.values(), threads=threads, ahead=threads * _AHEAD):
         parts.append(signed)
         done += 1
         if on_photo:
@@ -116,26 +121,6 @@ def sign_photo(data: bytes, name: str, width: int, height: int) -> Signatures:
         brightness=np.array([gray.mean() / 255], np.float32),
         sharpness=np.array([cv2.Laplacian(gray, cv2.CV_32F).var()], np.float32),
     )
-
-
-def _signed_in_order(photos: Iterable[tuple[Path, Annotation]]) -> Iterator[Signatures]:
-    """The signatures of photos in their order; memory holds a few photos for each core."""
-
-    def sign(path: Path, annotation: Annotation) -> Signatures:
-        return sign_photo(read_photo_bytes(path), str(path), annotation.width, annotation.height)
-
-    ahead: deque[Future[Signatures]] = deque()
-    threads = available_cores()
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for path, annotation in photos:
-            ahead.append(pool.submit(sign, path, annotation))
-            if len(ahead) > threads * _AHEAD:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _join(parts: Sequence[Signatures]) -> Signatures:

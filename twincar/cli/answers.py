@@ -64,7 +64,7 @@ def _block(answer: Prediction | Failure, console: Console) -> Iterator[Renderabl
         name = Text(f"{given.name}{level}", f"bold {color}")
         grid.add_row(_bar(given.probability, color, console), percent(given.probability), name)
     others = answer.topk[1:] if given and given.level == "class" else answer.topk
-    for candidate in () if answer.status is Status.TOO_SMALL else others:
+    for candidate in () if answer.status in (Status.TOO_SMALL, Status.CUT_OFF) else others:
         grid.add_row(" " * (_BAR + 2), Text(percent(candidate.probability), "dim"), Text(candidate.name, "dim"))
     if grid.row_count:
         yield grid
@@ -135,10 +135,8 @@ class Summary:
         if self.failed:
             text += f"; {counted(self.failed, 'photo')} could not be read"
         named = self._cars[Status.NAMED] + self._cars[Status.NAMED_IN_PART]
-        warning = (
-            f"A confidence holds for the {self._known:,} cars that the model knows; others may get a high one too."
-        )
-        return f"{text}.\n{warning}" if named else f"{text}."
+        holds = f"A confidence holds for the {self._known:,} cars that the model knows; others may get a high one too."
+        return f"{text}.\n{holds}" if named else f"{text}."
 
 
 def how_to_predict() -> str:

@@ -21,10 +21,10 @@ from twincar.cli.options import (
 from twincar.cli.output import print_csv, print_json, print_json_lines, print_table, progress
 from twincar.core.errors import UsageError
 from twincar.core.options import CROP_MARGIN, Crop, LabelsFrom, Singletons
-from twincar.core.wording import command, counted, percent
+from twincar.core.wording import command, counted, list_counts, percent
 
 if TYPE_CHECKING:
-    from twincar.auditing.audit import DeepAudit
+    from twincar.auditing.findings import DeepAudit
     from twincar.auditing.rows import RowAudit
 
 DeepOption = Annotated[
@@ -203,8 +203,8 @@ def _audit_deeply(
     as_csv: bool,
     as_json: bool,
 ) -> None:
-    from twincar.auditing.audit import COLUMNS
     from twincar.auditing.audit import audit as audit_deeply
+    from twincar.auditing.findings import COLUMNS
 
     with progress("Looking at photos") as on_photo:
         found = audit_deeply(
@@ -230,8 +230,8 @@ def print_summary(manifest: Mapping[str, Any], folder: Path, classes: int) -> No
     """Print photos by split, rows left out by reason, and the next command."""
     from twincar.data.contradictions import CONTRADICTIONS
 
-    counts = ", ".join(f"{count} {split}" for split, count in manifest["photos"].items())
-    typer.echo(f"{folder}: {counted(classes, 'class', 'classes')}; photos: {counts}")
+    photos = list_counts(manifest["photos"])
+    typer.echo(f"{folder}: {counted(classes, 'class', 'classes')}; photos: {photos}")
     for defect, count in manifest["left_out"].items():
         typer.echo(f"  left out: {count} {defect}")
     if manifest["left_out"]:
@@ -268,7 +268,7 @@ def print_row_audit(audit: RowAudit) -> None:
 
     report = audit.report
     print_table(COLUMNS, ([row[column] for column in COLUMNS] for row in audit.rows))
-    counts = ", ".join(f"{count} {defect}" for defect, count in report.counts().items())
+    counts = list_counts(report.counts())
     typer.echo(f"{len(report.valid)} valid rows, {len(report.findings)} invalid{': ' + counts if counts else ''}.")
     for sentence in (*describe_boxes(report.boxes), *describe_contradictions(audit.contradictions)):
         typer.echo(sentence)

@@ -23,7 +23,7 @@ from twincar.cli.output import print_result, print_table, progress
 from twincar.core.errors import UsageError
 from twincar.core.labels import shorten
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, DetectOptions, Split, Thresholds
-from twincar.core.wording import counted, percent
+from twincar.core.wording import counted, list_counts, percent
 
 if TYPE_CHECKING:
     from twincar.evaluation.batch_results import BatchEvaluation
@@ -143,7 +143,7 @@ def report(
         list[str] | None,
         typer.Argument(
             metavar="MODEL",
-            help="Run folder, a folder of results, or any other model with --data; two or three are compared.  "
+            help="Run folder, a folder of results, or any other model with --data; several are shown side by side.  "
             "[default: the bundled model]",
         ),
     ] = None,
@@ -153,10 +153,10 @@ def report(
     data: DataOption = None,
     out: Annotated[Path | None, typer.Option(help="File to write.  [default: report.html beside the results]")] = None,
 ) -> None:
-    """Write a report of an evaluated model: one HTML page that opens anywhere, without server or network.
+    """Write a report of one model, or of two or three side by side: one HTML page that opens anywhere.
 
-    Two or three models that were evaluated on the same photos are shown side by side, with tests of whether they differ
-    by more than chance.
+    The models must have been evaluated before, several on the same photos; tests then say whether they differ by more
+    than chance. To compare look-alike cars, see twincar compare.
     """
     from twincar.evaluation.report.page import report
 
@@ -218,8 +218,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
             f"Cut to the main car; no car found in {counted(evaluation.no_car, 'photo')}, taken whole and rejected"
         )
     if evaluation.left_out:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in evaluation.left_out.items())
-        typer.echo(f"Photos left out: {sum(evaluation.left_out.values())} ({reasons})")
+        typer.echo(f"Photos left out: {sum(evaluation.left_out.values())} ({list_counts(evaluation.left_out)})")
     if absent := evaluation.absent:
         typer.echo(f"Classes without photos, which macro averages leave out: {len(absent)} ({shorten(absent)})")
     typer.echo(f"{evaluation.chance.describe(accuracy)} Chance: {evaluation.chance}.")

@@ -22,7 +22,7 @@ from twincar.cli.options import (
 from twincar.cli.output import print_result, print_table, progress
 from twincar.core.errors import MissingExtraError, UsageError
 from twincar.core.options import DetectOptions, Split
-from twincar.core.wording import counted
+from twincar.core.wording import command, counted
 
 if TYPE_CHECKING:
     from twincar.evaluation.results import ExplanationScores
@@ -139,10 +139,16 @@ def compare(
     out: ResultsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare confused classes: a page with photos, contrast maps and numbers for each pair.
+    """Compare look-alike cars: a page with photos, contrast maps and numbers for each pair of classes.
 
-    If two classes are named, the model must be named too.
+    If two classes are named, the model must be named too. To compare models, see twincar report.
     """
+    models = [model, *(classes or ())]
+    if len(models) > 1 and all(name and Path(name).exists() for name in models):
+        raise UsageError(
+            f"Expected one model, and the names of two classes to compare, but found {len(models)} files or folders. "
+            f"To compare models: {command('report', *models)}"
+        )
     from twincar.explanation.compare import compare
 
     with progress("Comparing classes") as on_photo:

@@ -47,9 +47,8 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(
-        *(Column(name, overflow="fold") for name in header), box=box.SIMPLE_HEAD
-    )  # long cells are wrapped, not cut off
+    columns = (Column(name, overflow="fold") for name in header)  # long cells are wrapped, not cut off
+    table = Table(*columns, box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)

@@ -29,6 +29,15 @@ ApiKeyFileOption = Annotated[
         "[default: no key]",
     ),
 ]
+RuntimeOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="With --static: onnxruntime-web as 'npm pack' writes it.  [default: npm fetches it]"
+    ),
+]
+TitleOption = Annotated[
+    str | None, typer.Option(help="With --static: title of the page.  [default: Which car is this?]")
+]
 
 
 def serve(
@@ -105,12 +114,8 @@ def demo(
         Path | None,
         typer.Option(metavar="DIR", help="Write a page that computes in the visitor's browser to DIR; serve nothing."),
     ] = None,
-    runtime: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="With --static: onnxruntime-web as 'npm pack' writes it.  [default: npm fetches it]"
-        ),
-    ] = None,
+    runtime: RuntimeOption = None,
+    title: TitleOption = None,
     host: Annotated[
         str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1, this computer only]")
     ] = None,
@@ -123,8 +128,8 @@ def demo(
         raise UsageError("Expected one of --space and --static, but found both.")
     if (space or static) and (host or port):
         raise UsageError("Expected --host and --port without --space and --static, which serve nothing.")
-    if runtime and not static:
-        raise UsageError("Expected --runtime with --static DIR.")
+    if (runtime or title) and not static:
+        raise UsageError("Expected --runtime and --title only with --static DIR, but found one without it.")
     named = model_or_bundled(model)
     if space:
         from twincar.deploy.space import write_space
@@ -134,10 +139,12 @@ def demo(
         typer.echo(f"Next:  hf upload OWNER/NAME {shlex.quote(str(written))} . --type space")
         return
     if static:
-        from twincar.deploy.static_demo import write_static_demo
+        from twincar.deploy.static_demo import TITLE, write_static_demo
 
         detection = detect_options(detect, detector)
-        page = write_static_demo(named, static, detection=detection, examples=examples, runtime=runtime)
+        page = write_static_demo(
+            named, static, detection=detection, examples=examples, runtime=runtime, title=title or TITLE
+        )
         typer.echo(f"Page:  {page.path}, of which a first visit loads {page.bytes / 1e6:.1f} MB")
         typer.echo(f"Try:   python -m http.server --bind 127.0.0.1 --directory {page.path}")
         return

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import logging
 import os
 import platform
 import re
@@ -23,10 +22,6 @@ from twincar.core.errors import DataError, StorageError, storage_errors
 from twincar.core.portable import is_running
 from twincar.core.user_files import open_regular, read_bounded
 
-log = logging.getLogger(__name__)
-
-LOCK, TRAINED_ON = "train.lock", "trained_on.csv"
-"""Files of a run that exist before its first epoch: the lock that its process holds, and the hashes of its photos."""
 _UNFINISHED = re.compile(r"\..+\.twincar-(?P<machine>.+)-(?P<process>\d+)\.\w+\.part")
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 _ABANDONED = 24 * 3600  # seconds without a change after which a file counts as abandoned if its process is unknown
@@ -76,6 +71,11 @@ def working_folder(path: Path) -> Iterator[Path]:
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_free(folder: Path) -> bool:
+    """Whether a folder can be written without touching what is there: it does not exist yet, or is empty."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def read_asset(name: str) -> str:

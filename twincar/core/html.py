@@ -9,7 +9,6 @@ Shapes: H×W pixels of a photo.
 from __future__ import annotations
 
 import base64
-import io
 import json
 from collections.abc import Callable
 from functools import cache
@@ -22,6 +21,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
+from twincar.core.photos import encode_photo
 from twincar.core.wording import counted, number, percent
 
 _QUALITY = 80  # of the pictures inside a page
@@ -41,9 +41,8 @@ def picture_uri(picture: Image.Image | NDArray[np.uint8], longest: int = 320) ->
     """
     image = (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).convert("RGB")
     image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    data = io.BytesIO()
-    image.save(data, "WEBP", quality=_QUALITY)
-    return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"
+    data = encode_photo(image, "WEBP", quality=_QUALITY)
+    return f"data:image/webp;base64,{base64.b64encode(data).decode()}"
 
 
 def script_json(value: object) -> Markup:

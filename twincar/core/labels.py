@@ -15,6 +15,7 @@ from functools import cache, cached_property
 
 from twincar.core.errors import LabelError
 from twincar.core.files import read_asset
+from twincar.core.wording import first_few
 
 # Among cars of the last decades, every make but these is one word.
 _TWO_WORD_MAKES = (
@@ -215,6 +216,4 @@ class ClassNames:
 
 def shorten(items: Iterable[str], show: int = 3) -> str:
     """The first few of `items`, quoted, and the number of the others, for messages."""
-    listed = list(items)
-    head = ", ".join(repr(item) for item in listed[:show])
-    return head if len(listed) <= show else f"{head} and {len(listed) - show} more"
+    return first_few(map(repr, items), show)

@@ -17,16 +17,16 @@ from pathlib import Path
 
 from twincar.core.addresses import photos_at
 from twincar.core.errors import DataError, UsageError
-from twincar.core.files import LOCK
 from twincar.core.hub import MODEL_SUFFIXES
 from twincar.core.photo_formats import HEAD
 from twincar.core.photos import is_address, local_path
+from twincar.core.run_files import CHECKPOINT_FILE, LOCK_FILE, WEIGHTS_FILE
 from twincar.core.skipped import DEEPEST, DRAWN, Skip, Skipped, is_photo, is_wanted
 from twincar.core.user_files import open_regular
 
 log = logging.getLogger(__name__)
 
-_RUN_FILES = ("best.safetensors", "last.ckpt", LOCK)  # of which a run folder has at least one
+_RUN_FILES = (WEIGHTS_FILE, CHECKPOINT_FILE, LOCK_FILE)  # of which a run folder has at least one
 _OPENVINO_FILES = ("model.xml", "model.bin")
 
 

@@ -1,4 +1,4 @@
-"""Read and decode photos from files, bytes and addresses to upright RGB images. Torch-free."""
+"""Read and decode photos from files, bytes and addresses to upright RGB images; encode them again. Torch-free."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
@@ -105,6 +106,19 @@ def read_photo(photo: Photo) -> Image.Image:
     return decode_photo(data, name)
 
 
+def encode_photo(photo: Image.Image, form: str, **options: Any) -> bytes:
+    """A photo as the bytes of a file.
+
+    Args:
+        photo: of a mode that the format has.
+        form: the format by Pillow's name, such as 'JPEG'.
+        **options: of the format, see https://pillow.readthedocs.io/en/stable/handbook/image-file-formats.html
+    """
+    file = io.BytesIO()
+    photo.save(file, form, **options)
+    return file.getvalue()
+
+
 def crop_photo(image: Image.Image, box: Box, name: str) -> Image.Image:
     """Cut a box out of a photo; `name` is its name in messages.
 
@@ -123,6 +137,11 @@ def crop_photo(image: Image.Image, box: Box, name: str) -> Image.Image:
 def is_address(name: str) -> bool:
     """Whether a name is an address, such as `s3://bucket/cars`, and not a path."""
     return "://" in name
+
+
+def absolute_name(name: str | Path) -> str:
+    """The absolute path for a path, without links, so that it is the same in every folder; an address as it is."""
+    return address if is_address(address := str(name)) else str(Path(name).resolve())
 
 
 def local_path(name: str) -> str:

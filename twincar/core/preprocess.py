@@ -8,21 +8,21 @@ Shapes: N photos, H×W pixels of the network's input.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from twincar.core.errors import PhotoError
+from twincar.core.parallel import map_ahead
 from twincar.core.photos import Photo, read_photo
 
 LEAST_SIDE = 0.25
 """Share of the input's shorter side that a photo's shorter side must have, for a car in it to be named."""
+_THREADS = 2  # that read photos
 _STRIP = 64  # aspect ratio above which a photo is shortened before it is resized
 
 
@@ -98,48 +98,20 @@ def read_views(photo: Photo, preprocessing: Preprocessing, *, tta: bool = False)
     return np.stack(preprocessing.views(image) if tta else [preprocessing(image)])
 
 
-@dataclass(frozen=True)
-class PhotoBatch:
-    """A batch of preprocessed photos, and the errors of those that could not be read."""
-
-    positions: list[int]
-    """Index of each photo in the input; length N."""
-    images: NDArray[np.uint8]
-    """N×V×H×W×3, with V views per photo (1 without test-time augmentation)."""
-    failures: dict[int, PhotoError]
-    """Errors by index in the input."""
-
-
 def iterate_batches(
-    photos: Iterable[Photo],
-    preprocessing: Preprocessing,
-    *,
-    batch_size: int = 32,
-    tta: bool = False,
-    threads: int = 2,
-) -> Iterator[PhotoBatch]:
-    """Read and preprocess photos in `threads` while the caller works on the previous batch.
+    photos: Iterable[Photo], preprocessing: Preprocessing, *, batch_size: int, tta: bool = False
+) -> Iterator[NDArray[np.uint8]]:
+    """Read and preprocess photos in threads, while the caller works on the batch before; each batch is N×V×H×W×3.
 
-    Memory holds about three batches, however many photos there are. A photo that cannot be read is listed in
-    `PhotoBatch.failures`; the others are not affected.
+    Memory holds about three batches, however many photos there are.
+
+    Raises:
+        PhotoError: a photo cannot be read.
     """
-
-    def prepare(photo: Photo) -> NDArray[np.uint8] | PhotoError:
-        try:
-            return read_views(photo, preprocessing, tta=tta)
-        except PhotoError as error:
-            return error
-
-    source = enumerate(photos)
-    with ThreadPoolExecutor(threads) as pool:
-
-        def submit_batch() -> dict[int, Future[NDArray[np.uint8] | PhotoError]]:
-            return {position: pool.submit(prepare, photo) for position, photo in islice(source, batch_size)}
-
-        ahead = deque([submit_batch(), submit_batch()])
-        while batch := ahead.popleft():
-            ahead.append(submit_batch())
-            yield _as_batch({position: future.result() for position, future in batch.items()})
+    read = partial(read_views, preprocessing=preprocessing, tta=tta)
+    views = map_ahead(read, photos, threads=_THREADS, ahead=2 * batch_size)
+    while batch := list(islice(views, batch_size)):
+        yield np.stack(batch)
 
 
 def _without_ends(photo: Image.Image) -> Image.Image:
@@ -150,10 +122,3 @@ def _without_ends(photo: Image.Image) -> Image.Image:
     keep_width, keep_height = min(width, _STRIP * height), min(height, _STRIP * width)
     left, top = (width - keep_width) // 2, (height - keep_height) // 2
     return photo.crop((left, top, left + keep_width, top + keep_height))
-
-
-def _as_batch(done: dict[int, NDArray[np.uint8] | PhotoError]) -> PhotoBatch:
-    images = {position: item for position, item in done.items() if isinstance(item, np.ndarray)}
-    failures = {position: item for position, item in done.items() if isinstance(item, PhotoError)}
-    stacked = np.stack(list(images.values())) if images else np.zeros((0, 1, 0, 0, 3), np.uint8)
-    return PhotoBatch(list(images), stacked, failures)

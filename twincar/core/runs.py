@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import logging
 import os
 import platform
 import shlex
@@ -18,9 +19,19 @@ from typing import TextIO
 
 from twincar.core.config import TrainConfig, read_yaml
 from twincar.core.errors import DataError, UsageError, storage_errors
-from twincar.core.files import LOCK, TRAINED_ON, clear_unfinished, is_unfinished, log
+from twincar.core.files import clear_unfinished, is_unfinished
 from twincar.core.portable import lock
+from twincar.core.run_files import (
+    CHECKPOINT_FILE,
+    CONFIG_FILE,
+    HISTORY_FILE,
+    LOCK_FILE,
+    TRAINED_ON_FILE,
+    WEIGHTS_FILE,
+)
 from twincar.core.wording import command
+
+log = logging.getLogger(__name__)
 
 Epoch = dict[str, float]
 """One row of `metrics.csv`: `epoch` (from 1), `learning_rate` (the highest of all layers in the last step), `seconds`,
@@ -35,21 +46,24 @@ def best_epoch(history: Sequence[Epoch]) -> Epoch:
     return max(history, key=lambda epoch: epoch[MONITOR])
 
 
-def ending(history: Sequence[Epoch], *, epochs: int, patience: int) -> str:
-    """A sentence on why a run ended before its last possible epoch; empty if all epochs were done.
+def is_finished(config: TrainConfig, history: Sequence[Epoch]) -> bool:
+    """Whether a run has done all its epochs, or stopped early: its patience ended without a better one."""
+    return len(history) >= config.epochs or _epochs_after_best(history) >= config.patience
 
-    Args:
-        history: the finished epochs.
-        epochs: largest number of epochs.
-        patience: number of epochs without improvement after which training stops.
-    """
-    later = len(history) - int(best_epoch(history)["epoch"])
-    if len(history) >= epochs:
+
+def ending(config: TrainConfig, history: Sequence[Epoch]) -> str:
+    """A sentence on why a run ended before its last possible epoch; empty if all epochs were done."""
+    if len(history) >= config.epochs:
         return ""
-    if later >= patience:
+    if is_finished(config, history):
+        later = _epochs_after_best(history)
         what = "the one after the best was no better" if later == 1 else f"the {later} after the best were no better"
-        return f"It stopped early, after {len(history)} of at most {epochs} epochs: {what}."
-    return f"It is not finished: {len(history)} of at most {epochs} epochs are done."
+        return f"It stopped early, after {len(history)} of at most {config.epochs} epochs: {what}."
+    return f"It is not finished: {len(history)} of at most {config.epochs} epochs are done."
+
+
+def _epochs_after_best(history: Sequence[Epoch]) -> int:
+    return len(history) - int(best_epoch(history)["epoch"])
 
 
 @dataclass(frozen=True)
@@ -66,8 +80,10 @@ class RunFolder:
             UsageError: `path` exists; a run is never overwritten.
         """
         if path.exists() and (not path.is_dir() or not all(map(_is_of_none_begun, path.iterdir()))):
+            run = RunFolder(path)
+            empty = ", although no epoch of it is finished" if run.config.exists() and not run.metrics.exists() else ""
             raise UsageError(
-                f"A run is never overwritten, but {path} exists. "
+                f"A run is never overwritten, but {path} exists{empty}. "
                 f"Resume it (--resume {shlex.quote(str(path))}), choose another --name, or delete it."
             )
 
@@ -107,7 +123,7 @@ class RunFolder:
             StorageError: the run folder cannot be written to.
         """
         with storage_errors(self.path):
-            file = (self.path / LOCK).open("a+", encoding="utf-8")
+            file = (self.path / LOCK_FILE).open("a+", encoding="utf-8")
         with file:
             self._lock(file)
             with storage_errors(self.path):
@@ -162,27 +178,27 @@ class RunFolder:
     @property
     def config(self) -> Path:
         """The resolved configuration, YAML."""
-        return self.path / "config.yaml"
+        return self.path / CONFIG_FILE
 
     @property
     def metrics(self) -> Path:
         """The history, CSV: one row per epoch."""
-        return self.path / "metrics.csv"
+        return self.path / HISTORY_FILE
 
     @property
     def trained_on(self) -> Path:
         """Hashes of the photos of its training and validation splits, CSV; see `data.training_record`."""
-        return self.path / TRAINED_ON
+        return self.path / TRAINED_ON_FILE
 
     @property
     def best(self) -> Path:
         """The model file of the best epoch: weights and metadata."""
-        return self.path / "best.safetensors"
+        return self.path / WEIGHTS_FILE
 
     @property
     def last(self) -> Path:
         """The training state after the last finished epoch, to resume from."""
-        return self.path / "last.ckpt"
+        return self.path / CHECKPOINT_FILE
 
     @property
     def reports(self) -> Path:
@@ -197,4 +213,4 @@ class RunFolder:
 
 def _is_of_none_begun(path: Path) -> bool:
     """Whether a file may be left by a run that was stopped before its first epoch."""
-    return path.name in (LOCK, TRAINED_ON) or is_unfinished(path)
+    return path.name in (LOCK_FILE, TRAINED_ON_FILE) or is_unfinished(path)

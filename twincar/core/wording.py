@@ -1,8 +1,9 @@
-"""Formatting of shares, numbers, counts and long names in tables, figures, pages and messages."""
+"""Formatting of shares, numbers, counts, lists and long names in tables, figures, pages and messages."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Mapping
 
 FEW_PHOTOS = 100
 """An accuracy on fewer photos is uncertain by ten points and more, which is said beside it."""
@@ -68,6 +69,26 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     ('1 photo', '2,000 photos', '2 classes')
     """
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def list_counts(counts: Mapping[str, int]) -> str:
+    """Format counts by name.
+
+    >>> list_counts({"train": 2000, "val": 100})
+    '2000 train, 100 val'
+    """
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def first_few(texts: Iterable[str], show: int = 3) -> str:
+    """The first few of some texts, and the number of the others.
+
+    >>> first_few(["Falcon", "Meteor", "Comet"], 2)
+    'Falcon, Meteor and 1 more'
+    """
+    listed = list(texts)
+    head = ", ".join(listed[:show])
+    return head if len(listed) <= show else f"{head} and {len(listed) - show} more"
 
 
 def cut_middle(name: str, width: int) -> str:

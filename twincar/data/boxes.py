@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from twincar.core.labels import shorten
 from twincar.core.photos import Box
-from twincar.core.wording import counted
+from twincar.core.wording import counted, first_few
 
 MIN_SIDE = 16
 """Least length of the shorter side of a photo, or of a part that is cut out of it, pixels."""
@@ -123,6 +123,5 @@ def _sentence(fault: BoxFault, count: int) -> str:
 def _places(findings: Sequence[BoxFinding]) -> str:
     if not findings[0].line:
         return shorten(finding.file for finding in findings)
-    lines = ", ".join(str(finding.line) for finding in findings[:_SHOWN])
-    more = f" and {len(findings) - _SHOWN} more" if len(findings) > _SHOWN else ""
-    return f"{'line' if len(findings) == 1 else 'lines'} {lines}{more}"
+    lines = first_few((str(finding.line) for finding in findings), _SHOWN)
+    return f"{'line' if len(findings) == 1 else 'lines'} {lines}"

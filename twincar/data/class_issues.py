@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from twincar.core.labels import ClassNames, class_key, shorten
 from twincar.core.wording import counted
-from twincar.data.dataset import SPLITS, Annotation
+from twincar.data.dataset import Annotation, order_splits
 
 IMBALANCE = 10
 """Ratio of training photos between the largest and the smallest class from which imbalance is reported; Stanford Cars
@@ -61,9 +61,8 @@ def describe_names(classes: ClassNames) -> list[str]:
 def count_by_split(annotations: Iterable[Annotation], classes: int) -> dict[str, list[int]]:
     """For each split with labels, the number of photos of each class; K numbers."""
     counts = Counter((photo.split, photo.label) for photo in annotations if photo.label is not None)
-    splits = {split for split, _ in counts}
-    ordered = [*(split for split in SPLITS if split in splits), *sorted(splits - set(SPLITS))]
-    return {split: [counts[split, label] for label in range(classes)] for split in ordered}
+    splits = order_splits(split for split, _ in counts)
+    return {split: [counts[split, label] for label in range(classes)] for split in splits}
 
 
 def _order_issues(lists: Mapping[str, tuple[str, ...]]) -> Iterable[ClassIssue]:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from twincar.core.labels import ClassNames
-from twincar.core.wording import counted
+from twincar.core.wording import counted, first_few
 from twincar.data.dataset import Annotation
 from twincar.data.exclusions import EXCLUDE
 
@@ -31,13 +31,12 @@ def find_contradictions(photos: Sequence[Annotation], classes: ClassNames) -> li
         for photo in group:
             others = [other for other in group if other.label != photo.label]
             if others and photo.label is not None:
-                named = ", ".join(f"{other.file} ({classes[other.label or 0]}, {other.split})" for other in others[:3])
-                more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+                named = (f"{other.file} ({classes[other.label or 0]}, {other.split})" for other in others)
                 rows.append(
                     {
                         "file": photo.file,
                         "reason": REASON,
-                        "detail": f"same bytes as {named}{more}",
+                        "detail": f"same bytes as {first_few(named)}",
                         "action": EXCLUDE,
                         "class_name": classes[photo.label],
                         "split": photo.split,

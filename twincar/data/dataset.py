@@ -204,11 +204,16 @@ def write_prepared(
     write_json(folder / MANIFEST, {"format": FORMAT, **manifest, "sha256": hashes})
 
 
+def order_splits(splits: Iterable[str]) -> tuple[str, ...]:
+    """Different splits in the order in which they are shown: train, val, test, then any others by name."""
+    found = set(splits)
+    return (*(split for split in SPLITS if split in found), *sorted(found - set(SPLITS)))
+
+
 def count_splits(annotations: Iterable[Annotation]) -> dict[str, int]:
-    """The number of photos in each split: train, val, test, then any others."""
+    """The number of photos in each split, in the order of `order_splits`."""
     counts = Counter(annotation.split for annotation in annotations)
-    names = [*(split for split in SPLITS if split in counts), *sorted(counts.keys() - set(SPLITS))]
-    return {split: counts[split] for split in names}
+    return {split: counts[split] for split in order_splits(counts)}
 
 
 def spread(photos: Sequence[Annotation], count: int) -> list[Annotation]:

@@ -6,18 +6,19 @@ Splits that are drawn depend only on the seed and on the bytes of the photos, no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from twincar.core.errors import DataError, UsageError
-from twincar.core.files import sha256_of, sha256_of_file, working_folder, write_csv
+from twincar.core.files import is_free, sha256_of, sha256_of_file, working_folder, write_csv
 from twincar.core.labels import ClassNames
 from twincar.core.options import CROP_MARGIN, Crop, Singletons
 from twincar.core.portable import rename_folder
 from twincar.core.progress import Progress
 from twincar.core.version import __version__
+from twincar.core.wording import list_counts
 from twincar.data.boxes import BoxFault, describe_boxes
 from twincar.data.class_issues import describe_names, find_lacking
 from twincar.data.contradictions import CONTRADICTIONS, describe_contradictions, find_contradictions
@@ -143,7 +144,7 @@ def prepare(
     """
     out = Path(out).expanduser().resolve()
     request = _read_request(str(spec), options)
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if not is_free(out):
         return _prepared_before(out, request)
     if request.open_set is None:  # the classes of which are fewer than those listed
         check_listing(
@@ -154,7 +155,7 @@ def prepare(
         try:
             rename_folder(folder, out)
         except OSError:
-            if not out.is_dir() or not any(out.iterdir()):
+            if is_free(out) or not out.is_dir():
                 raise
             return _prepared_before(out, request)  # another process has prepared it meanwhile
     return PreparedData.open(out)
@@ -231,7 +232,7 @@ def _build(request: _Request, folder: Path, on_photo: Progress | None) -> None:
     report = audit_source(
         source,
         on_photo=on_photo,
-        keep=photo_writer(folder / _PHOTOS),
+        keep_in=folder / _PHOTOS,
         exclude=request.excluded,
         inspect=request.cropper,
     )
@@ -243,7 +244,7 @@ def _build(request: _Request, folder: Path, on_photo: Progress | None) -> None:
             check_rows(report, cut_to_boxes=options.crop == "box")
     if options.singletons == "drop":
         report = without_singletons(report, source.classes, request.open_set)
-    left_out = {str(defect): count for defect, count in report.counts().items()}
+    left_out = report.counts()
     if report.findings:
         write_csv(folder / LEFT_OUT, report.rows())
     if request.open_set:
@@ -312,26 +313,14 @@ def _framing(report: AuditReport, photos: Sequence[Annotation], options: Prepare
     other = str(BoxFault.NO_CAR) if options.crop == "detect" else "no box"
     whole = Counter(faults.get(photo.file, other) for photo in photos if photo.crop is None)
     if whole.total() == len(photos):
-        reasons = ", ".join(f"{count} {reason}" for reason, count in whole.items())
         advice = (
             "Add --crop detect to find the cars, or leave --crop out." if options.crop == "box" else "Leave it out."
         )
         raise DataError(
-            f"Expected photos with a car to cut out for --crop {options.crop}, but found {reasons}. {advice}"
+            f"Expected photos with a car to cut out for --crop {options.crop}, but found {list_counts(whole)}. {advice}"
         )
     filled = sum(photo.crop == (0, 0, photo.width, photo.height) for photo in photos)
     return {"framing": "car", "kept_whole": dict(whole.most_common()), "filled": filled}
-
-
-def photo_writer(root: Path) -> Callable[[Annotation, bytes], None]:
-    """A callback for `audit_source` that writes photos below `root`, for sources that have them as bytes."""
-
-    def write(annotation: Annotation, photo: bytes) -> None:
-        path = root / annotation.file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(photo)
-
-    return write
 
 
 def _digest(excluded: Mapping[str, str]) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from twincar.core.errors import DataError, Defect
 from twincar.core.labels import ClassNames, shorten
+from twincar.core.wording import list_counts
 from twincar.data.boxes import BoxFault, describe_boxes
 from twincar.data.dataset import Annotation
 from twincar.data.open_set_split import OpenSetSplit, hide_unseen
@@ -140,7 +141,7 @@ def check_rows(report: AuditReport, *, cut_to_boxes: bool) -> None:
         raise DataError(
             f"{' '.join(describe_boxes(bad))} Repair them, or prepare without --strict, which keeps them whole."
         )
-    if invalid := unwanted({str(defect): count for defect, count in report.counts().items()}):
+    if invalid := unwanted(report.counts()):
         first = (found.file for found in report.findings if found.defect is not Defect.EXCLUDED)
         raise invalid_rows(invalid, f"the first are {shorten(first)}")
 
@@ -152,9 +153,8 @@ def unwanted(left_out: Mapping[str, int]) -> dict[str, int]:
 
 def invalid_rows(left_out: Mapping[str, int], where: str) -> DataError:
     """The error for rows that are not valid, by reason, with `--strict`."""
-    reasons = ", ".join(f"{count} {defect}" for defect, count in left_out.items())
     return DataError(
-        f"Expected every row to be valid, but {sum(left_out.values())} are not ({reasons}); {where}. "
+        f"Expected every row to be valid, but {sum(left_out.values())} are not ({list_counts(left_out)}); {where}. "
         "Repair them, or prepare without --strict, which leaves them out."
     )
 
@@ -200,8 +200,7 @@ def _one_class() -> DataError:
 def _nothing_valid(report: AuditReport, what: str) -> DataError:
     if not report.findings:
         return DataError(f"Expected valid {what}, but found none. Audit the source first.")
-    counts = ", ".join(f"{count} {defect}" for defect, count in report.counts().items())
     return DataError(
-        f"Expected valid {what}, but found none; {len(report.findings)} rows are not valid ({counts}). "
-        f"The first: {report.findings[0].detail}"
+        f"Expected valid {what}, but found none; {len(report.findings)} rows are not valid "
+        f"({list_counts(report.counts())}). The first: {report.findings[0].detail}"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import sha256_of
 from twincar.core.labels import shorten
-from twincar.core.wording import command, counted
+from twincar.core.wording import command, counted, list_counts
 from twincar.data.dataset import ANNOTATIONS, CLASSES, MANIFEST, PreparedData, count_splits
 from twincar.data.sources import Source, open_source
 from twincar.data.sources.base import malformed_rows
@@ -54,7 +54,7 @@ def open_unprepared(path: Path, split: str = UNNAMED_SPLIT) -> PreparedData:
     rows = "\n".join(f"{photo.file}\t{_name_of(photo.label, source)}\t{photo.sha256}" for photo in photos)
     manifest = {
         "photos": count_splits(photos),
-        "left_out": {str(defect): count for defect, count in report.counts().items()},
+        "left_out": report.counts(),
         "sha256": {ANNOTATIONS: sha256_of(rows.encode("utf-8", "surrogateescape"))},
     }
     return PreparedData(path, source.photo_root, source.classes, photos, manifest)
@@ -68,12 +68,11 @@ def _log_left_out(path: Path, source: Source, report: AuditReport) -> None:
     for note in source.notes:
         log.info("%s", note)
     if report.findings:
-        reasons = ", ".join(f"{count} {defect}" for defect, count in report.counts().items())
         log.warning(
             "Left out of %s: %s (%s): %s. Which and why: %s",
             path,
             counted(len(report.findings), "photo"),
-            reasons,
+            list_counts(report.counts()),
             shorten(finding.file for finding in report.findings),
             command("audit", path),
         )

@@ -6,11 +6,9 @@ valid: preprocessing handles the former, and the latter are not a defect of one 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
@@ -19,6 +17,7 @@ from PIL import Image
 from twincar.core.errors import Defect, PhotoError, storage_errors
 from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames, shorten
+from twincar.core.parallel import map_ahead
 from twincar.core.photos import Box, decode_photo, read_photo_bytes
 from twincar.core.progress import Progress
 from twincar.data.boxes import MIN_SIDE, BoxFault, BoxFinding, fit_box
@@ -59,9 +58,9 @@ class AuditReport:
     boxes: tuple[BoxFinding, ...] = ()
     """What is wrong with the boxes of valid rows."""
 
-    def counts(self) -> dict[Defect, int]:
-        """The number of rows with each defect, most frequent first."""
-        return dict(Counter(finding.defect for finding in self.findings).most_common())
+    def counts(self) -> dict[str, int]:
+        """The number of rows by `Defect`, the most frequent first."""
+        return dict(Counter(str(finding.defect) for finding in self.findings).most_common())
 
     def rows(self) -> list[dict[str, str]]:
         """One row per finding, for a table or CSV: file, defect, detail."""
@@ -76,7 +75,7 @@ def audit_source(
     source: Source,
     *,
     on_photo: Progress | None = None,
-    keep: Callable[[Annotation, bytes], None] | None = None,
+    keep_in: Path | None = None,
     exclude: Mapping[str, str] | None = None,
     inspect: Inspect | None = None,
     threads: int = 2,
@@ -84,26 +83,34 @@ def audit_source(
     """Read and decode every photo of a source; an invalid one becomes a finding.
 
     Args:
-        source: An opened source; one that draws its photos does so in a temporary folder.
-        on_photo: Called after each photo with the number of photos done and their total.
-        keep: Called with each valid photo that the source has as bytes only, in the source's order.
-        exclude: Files to leave out and why, see `read_exclusions`.
-        inspect: Called in the threads with each photo that can be decoded.
-        threads: Photos decoded at once; memory holds a few photos per thread.
+        source: an opened source; one that draws its photos does so in a temporary folder.
+        on_photo: called after each photo with the number of photos done and their total.
+        keep_in: a folder to write the valid photos to that the source has as bytes only.
+        exclude: files to leave out and why, see `read_exclusions`.
+        inspect: called in the threads with each photo that can be decoded.
+        threads: photos decoded at once; memory holds a few photos per thread.
 
     Raises:
-        StorageError: the temporary folder, or what `keep` writes to, is full, read-only, or not writable.
+        StorageError: the temporary folder, or that to keep photos in, is full, read-only, or not writable.
     """
     if source.make is not None:
         with storage_errors(gettempdir()), TemporaryDirectory() as folder:
             drawn = source.make(Path(folder), on_photo)
-            return audit_source(drawn, on_photo=on_photo, keep=keep, exclude=exclude, inspect=inspect, threads=threads)
-    check = partial(_check, exclude=exclude or {}, inspect=inspect)
+            return audit_source(
+                drawn, on_photo=on_photo, keep_in=keep_in, exclude=exclude, inspect=inspect, threads=threads
+            )
+
+    def check(row: SourceRow) -> tuple[SourceRow, Annotation | Finding, list[BoxFault]]:
+        return row, *_check(row, exclude=exclude or {}, inspect=inspect)
+
     rows: list[tuple[SourceRow, Annotation | Finding]] = []
     faults: list[list[BoxFault]] = []
-    for done, (row, (result, found)) in enumerate(_checked_in_order(source.rows(), check, threads), start=1):
-        if keep and isinstance(row.photo, bytes) and isinstance(result, Annotation):
-            keep(result, row.photo)
+    checked = map_ahead(check, source.rows(), threads=threads, ahead=threads * _AHEAD)
+    for done, (row, result, found) in enumerate(checked, start=1):
+        if keep_in and isinstance(row.photo, bytes) and isinstance(result, Annotation):
+            path = keep_in / result.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(row.photo)
         rows.append((replace(row, photo=b""), result))
         faults.append(found)
         if on_photo:
@@ -120,23 +127,6 @@ def audit_source(
         valid=tuple(result for result in results if isinstance(result, Annotation)),
         boxes=tuple(boxes),
     )
-
-
-def _checked_in_order(
-    rows: Iterable[SourceRow], check: Callable[[SourceRow], _Checked], threads: int
-) -> Iterator[tuple[SourceRow, _Checked]]:
-    ahead: deque[tuple[SourceRow, Future[_Checked]]] = deque()
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for row in rows:
-            ahead.append((row, pool.submit(check, row)))
-            if len(ahead) > threads * _AHEAD:
-                first, future = ahead.popleft()
-                yield first, future.result()
-        for last, future in ahead:
-            yield last, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _check(row: SourceRow, exclude: Mapping[str, str], inspect: Inspect | None) -> _Checked:

@@ -29,14 +29,14 @@ from twincar.core.errors import PhotoError, UsageError
 from twincar.core.files import read_asset
 from twincar.core.html import picture_uri, render
 from twincar.core.options import DetectOptions
-from twincar.core.photos import decode_photo
+from twincar.core.photos import Box, decode_photo
 from twincar.core.wording import percent
 from twincar.deploy.demo_access import PageOnly, own_folder, read_upload
 from twincar.deploy.examples import find_examples
 from twincar.deploy.loopback import LoopbackHosts, is_loopback
 from twincar.inference.classifier import Classifier
 from twincar.inference.crops import PreparedCrop
-from twincar.inference.results import Box, Prediction, Status
+from twincar.inference.results import Prediction, Status
 from twincar.models.cam.overlay import heat_overlay, is_darkened
 
 log = logging.getLogger(__name__)
@@ -260,6 +260,12 @@ def _wording(prediction: Prediction, classifier: Classifier) -> _Answer:
             "take a closer or a larger photo. Below is what it would have answered."
         )
         return _Answer(state="unknown", chip="No answer", headline="Too small", text=text)
+    if prediction.status is Status.CUT_OFF:
+        text = (
+            "The edge of the photo cuts off most of this car: take a photo of all of it. Below is what the model would "
+            "have answered."
+        )
+        return _Answer(state="unknown", chip="No answer", headline="Cut off", text=text)
     if prediction.status is Status.UNKNOWN_CAR:
         text = (
             f"It looks less like a car that this model knows than {1 - classifier.false_rejection:.0%} of the "
@@ -330,7 +336,8 @@ def _heat_picture(
 
 
 def _any_of(names: tuple[str, ...]) -> str:
-    """
+    """List alternatives in a sentence.
+
     >>> _any_of(("A", "B", "C"))
     'A, B or C'
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from itertools import islice
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from twincar.core.listing import find_photos
-from twincar.core.photos import read_photo
+from twincar.core.photos import encode_photo, read_photo
 
 _EXAMPLES = 24  # examples that are shown; all photos of a large folder would be copied at the start
 _QUALITY = 95  # as JPEG
@@ -31,7 +30,5 @@ def find_examples(folder: Path) -> list[str]:
 
 def pixels_only(path: str) -> bytes:
     """A photo as an upright JPEG without any metadata, which may be private, such as the location."""
-    data = io.BytesIO()
     pixels = Image.fromarray(np.asarray(read_photo(path)))  # Pillow would write a comment or XMP that it has read
-    pixels.save(data, "JPEG", quality=_QUALITY, subsampling=0)
-    return data.getvalue()
+    return encode_photo(pixels, "JPEG", quality=_QUALITY, subsampling=0)

@@ -272,10 +272,8 @@ def _in_precision(source: _SourceGraph, data: PreparedData, spec: ModelSpec, kep
 def _inputs(data: PreparedData, preprocessing: Preprocessing) -> Iterator[NDArray[np.uint8]]:
     """Training photos without augmentation, 1×H×W×3 each."""
     paths = [data.photo(photo) for photo in spread(data.split("train"), _CALIBRATED)]
-    for batch in iterate_batches(paths, preprocessing, batch_size=1):
-        for error in batch.failures.values():
-            raise error
-        yield batch.images[:, 0]
+    for images in iterate_batches(paths, preprocessing, batch_size=1):
+        yield images[:, 0]
 
 
 def _write(model: onnx.ModelProto, spec: ModelSpec, format: ExportFormat, path: Path) -> None:

@@ -80,7 +80,7 @@ class RunFacts:
             **vars(self),
             "epochs": len(self.history),
             "best_epoch": int(best_epoch(self.history)["epoch"]),
-            "ending": ending(self.history, epochs=self.config.epochs, patience=self.config.patience),
+            "ending": ending(self.config, self.history),
         }
 
 

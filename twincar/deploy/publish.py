@@ -18,11 +18,12 @@ from twincar.core.files import working_folder, write_text
 from twincar.core.hub import Repository, check_publishing, page_of, publish
 from twincar.core.portable import rename_folder
 from twincar.core.progress import Progress
+from twincar.core.run_files import WEIGHTS_FILE
 from twincar.core.wording import counted
 from twincar.deploy.model_card import ModelCard
 from twincar.deploy.published_files import write_model_files, write_run_files
 from twincar.evaluation.subject import Subject
-from twincar.models.locate import CARD, ONNX_FILE, REPOSITORY_FILES, WEIGHTS_FILE
+from twincar.models.locate import CARD, ONNX_FILE, REPOSITORY_FILES
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +98,10 @@ def push(
         raise UsageError(f"Expected a new folder for --out, and {out} exists. Delete it, or choose another.")
     subject = Subject.open(model, data_folder=data_folder)
     with _folder(out) as folder:
-        write = write_run_files if subject.run else write_model_files
-        card = write(folder, subject, repository.name, license, on_photo)
+        if subject.run:
+            card = write_run_files(folder, subject, repository.name, license, on_photo)
+        else:
+            card = write_model_files(folder, subject, repository.name, license)
         write_text(folder / CARD, card.to_markdown())
         sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
         log.info("%s, %.1f MB.", counted(len(sizes), "file"), sum(sizes.values()) / 1e6)

@@ -13,6 +13,7 @@ from safetensors.torch import save
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import read_json, write_bytes, write_json, write_text
 from twincar.core.progress import Progress
+from twincar.core.run_files import WEIGHTS_FILE
 from twincar.core.runs import RunFolder
 from twincar.data.dataset import PreparedData
 from twincar.deploy.export import export
@@ -33,10 +34,9 @@ from twincar.models.locate import (
     PICTURES,
     TIMM_CONFIG,
     TIMM_WEIGHTS,
-    WEIGHTS_FILE,
 )
 from twincar.models.network import SCALED, CarNet, classifies_as_timm, timm_weights
-from twincar.models.onnx_header import copy_with_header
+from twincar.models.onnx_head import ExportedModel
 from twincar.models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -79,9 +79,7 @@ def write_run_files(
     )
 
 
-def write_model_files(
-    folder: Path, subject: Subject, repository: str, license: str | None, _: Progress | None = None
-) -> ModelCard:
+def write_model_files(folder: Path, subject: Subject, repository: str, license: str | None) -> ModelCard:
     """Write the files of a model without its run: the model itself, its classes and its calibration; see `push`.
 
     Args:
@@ -102,7 +100,7 @@ def write_model_files(
         )
     if path.suffix == ".onnx":
         spec = _licensed(read_onnx_spec(path), license, subject.name)
-        copy_with_header(path, folder / ONNX_FILE, spec)
+        ExportedModel.read(path).write(folder / ONNX_FILE, spec)
         loads_in_timm = False
     elif path.suffix == ".safetensors":
         network, spec = open_network(path)

@@ -14,7 +14,7 @@ from string import Template
 
 from twincar.core.errors import UsageError
 from twincar.core.extras import requirements_of
-from twincar.core.files import read_asset, working_folder, write_bytes, write_text
+from twincar.core.files import is_free, read_asset, working_folder, write_bytes, write_text
 from twincar.core.hub import find_repository
 from twincar.core.portable import rename_folder
 from twincar.deploy.examples import find_examples, pixels_only
@@ -44,7 +44,7 @@ def write_space(model: str, folder: Path, *, examples: Path | None = None) -> Pa
         CheckpointError: the model is damaged, or was not exported by TwinCar.
         StorageError: it cannot be written; no files remain.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not is_free(folder):
         raise UsageError(f"Expected a new or an empty folder for the space, but {folder} is not empty.")
     repository = _repository(model)
     spec = Classifier.load(model).spec  # a model that opens here opens in the space

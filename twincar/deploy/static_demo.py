@@ -11,6 +11,7 @@ and `sw.js` keeps the files for the next visit. What Python knows about the mode
 from __future__ import annotations
 
 import gzip
+import html
 import json
 from dataclasses import asdict, dataclass, field
 from importlib import resources
@@ -18,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from twincar.core.errors import UsageError
-from twincar.core.files import sha256_of, working_folder, write_bytes, write_text
+from twincar.core.files import is_free, sha256_of, working_folder, write_bytes, write_text
 from twincar.core.options import DetectOptions, Thresholds
+from twincar.core.portable import rename_folder
 from twincar.deploy.examples import find_examples, pixels_only
 from twincar.deploy.web_runtime import read_runtime, runtime_license
 from twincar.detection.detector import BUNDLED, Detector
@@ -32,7 +34,9 @@ from twincar.models.locate import find_model
 from twincar.models.spec import ModelSpec
 
 _PAGE = resources.files("twincar").joinpath("assets", "static_demo")
-_SETTINGS, _FILES = "settings.json", "files.js"
+_INDEX, _SETTINGS, _FILES = "index.html", "settings.json", "files.js"
+TITLE = "Which car is this?"
+"""The title that the page has unless it gets another."""
 _HASH = 12  # hexadecimal digits of a file's hash in its name
 
 
@@ -52,6 +56,7 @@ def write_static_demo(
     detection: DetectOptions = DetectOptions(),
     examples: Path | None = None,
     runtime: Path | None = None,
+    title: str = TITLE,
 ) -> StaticDemo:
     """Write the page to `folder`.
 
@@ -61,6 +66,7 @@ def write_static_demo(
         detection: whether the cars in photos are found first.
         examples: a folder of example photos, of which the first 24 are copied, without the camera's metadata.
         runtime: the npm package of onnxruntime-web as a file, see `read_runtime`; by default npm fetches it.
+        title: the title and the heading of the page.
 
     Raises:
         UsageError: `folder` is not empty, `model` is not an exported file, there are no example photos, or npm cannot
@@ -70,7 +76,7 @@ def write_static_demo(
         HubError: the model cannot be downloaded from the hub.
         StorageError: it cannot be written; no files remain.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not is_free(folder):
         raise UsageError(f"Expected an empty folder for the page, but found {folder}. Delete it, or name another.")
     path = find_model(model, engine="onnxruntime")
     if path.suffix != ".onnx":
@@ -98,11 +104,10 @@ def write_static_demo(
             "examples": [page.write_example(number, photo) for number, photo in enumerate(photos, start=1)],
             "notices": _write_notices(page, spec, bundled=bool(finder) and detection.detector is None),
         }
-        for source in _PAGE.iterdir():
-            page.write(source.name, source.read_bytes())
+        page.write_sources(title)
         page.write(_SETTINGS, json.dumps(settings, ensure_ascii=False, separators=(",", ":")).encode())
         page.finish()
-        scratch.replace(folder)
+        rename_folder(scratch, folder)
     return StaticDemo(folder, page.size + sum(file["bytes"] for file in files.values()))
 
 
@@ -123,6 +128,14 @@ class _Page:
         write_bytes(self.folder / name, data)
         self.needed[name] = sha256_of(data)
         self.size += len(data)
+
+    def write_sources(self, title: str) -> None:
+        """The files of the page itself, with its title."""
+        for source in _PAGE.iterdir():
+            data = source.read_bytes()
+            if source.name == _INDEX:
+                data = data.replace(TITLE.encode(), html.escape(title).encode())
+            self.write(source.name, data)
 
     def write_other(self, name: str, data: bytes) -> None:
         """A file that is loaded when it is needed, and then kept; its name has a hash, unless it is a licence."""

@@ -17,10 +17,11 @@ from pathlib import Path
 from twincar.core.errors import UsageError, reason
 
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
+# Of the package, as its registry lists it too (npm view onnxruntime-web@1.30.0 dist.integrity).
 _SHA512 = (
     "ab4cbe26baedba45d2cec05610c71c55fa97db92d19a8b171c5f8269126683ca"
     "590a5cdc57bb2f35ce2b298de32f4d956fb42644c0ecd528a0a91e025c07ca61"
-)  # of the package, as its registry lists it too (npm view onnxruntime-web@1.30.0 dist.integrity)
+)
 _SCRIPT, _BINARY = "package/dist/ort.wasm.bundle.min.mjs", "package/dist/ort-wasm-simd-threaded.wasm"
 _SAID = 3  # lines of npm that are repeated
 _OTHERWISE = f"fetch it where there is npm (npm pack {PACKAGE}@{VERSION}), and name the file: --runtime FILE"

@@ -21,7 +21,7 @@ from PIL import Image
 from twincar.core.errors import CheckpointError
 from twincar.core.photo_formats import orientation_of, upright
 from twincar.core.photos import read_photo
-from twincar.detection.cars import Car
+from twincar.detection.cars import Car, without_parts
 from twincar.detection.header import HEADER_KEY, DetectorHeader
 from twincar.detection.suppression import suppress
 from twincar.models.engines.base import damaged
@@ -134,7 +134,7 @@ class Detector:
         cars = self._candidates(image, outputs, _COMPETING * least)
         boxes = np.array([(car.left, car.top, car.right, car.bottom) for car in cars], np.float32).reshape(-1, 4)
         kept = suppress(boxes, np.array([car.prominence for car in cars], np.float32), _MAX_IOU)
-        return [cars[k] for k in kept if cars[k].probability >= least]
+        return without_parts([cars[k] for k in kept if cars[k].probability >= least])
 
     def _candidates(self, image: Image.Image, outputs: _Outputs, threshold: float) -> list[Car]:
         """Boxes that may overlap."""

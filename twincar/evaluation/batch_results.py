@@ -31,6 +31,20 @@ from twincar.metrics.classification import (
     per_class_report,
 )
 
+_ROW = np.dtype(
+    [
+        ("label", "i4"),
+        ("predicted", "i4"),
+        ("probability", "f4"),
+        ("rank", "u1"),
+        ("candidates", "u1"),
+        ("answer", "u1"),
+    ]
+)
+"""What is kept of the prediction for each photo, so that memory holds the predictions of a large split."""
+_NO_CAR = ""  # as a predicted class
+_NO_ANSWER, _RIGHT_CLASS, _WRONG_CLASS, _COARSER_LEVEL = range(4)  # values of `answer`
+
 
 @dataclass(frozen=True)
 class BatchEvaluation:
@@ -62,9 +76,8 @@ def evaluate_batch(results: Path, data: PreparedData, split: str) -> BatchEvalua
     """
     root = data.photo_root.resolve()
     truth = {text_name(str(root / photo.file)): photo.label for photo in data.labelled_split(split)}
-    classes = {
-        name: index for index, name in enumerate(data.classes.names)
-    }  # predicted classes that the data does not have are appended
+    # Predicted classes that the data does not have are appended.
+    classes = {name: index for index, name in enumerate(data.classes.names)}
     found = np.zeros(len(truth), _ROW)
     count = failed = 0
     for row in read_rows(str(results)):
@@ -98,20 +111,6 @@ def evaluate_batch(results: Path, data: PreparedData, split: str) -> BatchEvalua
     write_csv(evaluation.folder / "classification_report.csv", report)
     write_json(evaluation.folder / "metrics.json", evaluation.to_dict())
     return evaluation
-
-
-_ROW = np.dtype(
-    [
-        ("label", "i4"),
-        ("predicted", "i4"),
-        ("probability", "f4"),
-        ("rank", "u1"),
-        ("candidates", "u1"),
-        ("answer", "u1"),
-    ]
-)
-_NO_CAR = ""  # as a predicted class
-_NO_ANSWER, _RIGHT_CLASS, _WRONG_CLASS, _COARSER_LEVEL = range(4)  # values of `answer`
 
 
 def _encode(row: dict[str, Any], label: int, name: str, classes: dict[str, int]) -> tuple[float, ...]:

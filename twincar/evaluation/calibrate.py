@@ -117,9 +117,9 @@ def _suffix(subject: Subject) -> str:
 def _write(subject: Subject, spec: ModelSpec, out: Path) -> None:
     suffix = _suffix(subject)
     if suffix == ".onnx":
-        from twincar.models.onnx_header import copy_with_header
+        from twincar.models.onnx_head import ExportedModel
 
-        copy_with_header(subject.path, out, spec)
+        ExportedModel.read(subject.path).write(out, spec)
     elif suffix:
         from twincar.models.checkpoint import save_model
         from twincar.models.engines.torch_engine import open_network

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from twincar.core.photos import encode_photo
 from twincar.core.preprocess import Preprocessing
 
 Pixels = NDArray[np.uint8]
@@ -109,9 +110,8 @@ def _contrast(image: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
 
 def _jpeg_compression(image: Pixels, severity: int, rng: np.random.Generator) -> Pixels:  # noqa: ARG001
     """Compressed too much."""
-    stored = io.BytesIO()
-    Image.fromarray(image).save(stored, "JPEG", quality=(25, 18, 15, 10, 7)[severity - 1])
-    return np.asarray(Image.open(stored))
+    stored = encode_photo(Image.fromarray(image), "JPEG", quality=(25, 18, 15, 10, 7)[severity - 1])
+    return np.asarray(Image.open(io.BytesIO(stored)))
 
 
 def _pixelate(image: Pixels, severity: int, rng: np.random.Generator) -> Pixels:  # noqa: ARG001

@@ -31,12 +31,10 @@ from twincar.evaluation.split_predictions import (
 from twincar.evaluation.subject import Subject
 from twincar.metrics.classification import (
     ReportRow,
-    accuracy_interval,
     chance_level,
     classes_to_show,
     classification_metrics,
     confusion_matrix,
-    macro_f1_interval,
     most_confused,
     per_class_report,
 )
@@ -126,6 +124,7 @@ def report_logits(
     scores = calibration.in_distribution_score(plain)
     if found is not None:
         scores = np.where(found, scores, -np.inf)  # a photo without a car is always rejected
+    intervals = score_intervals(predictions)
     before = predictions if calibration.temperature == 1 else predictions_of(labels, plain, softmax)
     evaluation = Evaluation(
         split=split,
@@ -135,11 +134,11 @@ def report_logits(
         left_out=subject.left_out,
         no_car=None if found is None else int((~found).sum()),
         absent=[classes[index] for index in np.setdiff1d(np.arange(len(classes)), labels)],
-        accuracy=accuracy_interval(labels, predictions.predicted),
-        macro_f1=macro_f1_interval(labels, predictions.predicted),
+        accuracy=intervals["acc"],
+        macro_f1=intervals["f1_macro"],
         chance=chance_level(labels, len(classes)),
         metrics=classification_metrics(predictions),
-        intervals=score_intervals(predictions),
+        intervals=intervals,
         tta=classification_metrics(tta) if tta else None,
         calibration=calibration_report(calibration.temperature, before, predictions),
         confidence=thresholds.min_confidence,

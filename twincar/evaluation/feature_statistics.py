@@ -129,12 +129,11 @@ def penultimate_features(
     Raises:
         PhotoError: one of them cannot be read.
     """
-    parts = []
-    for batch in iterate_batches(photos, preprocessing, batch_size=_BATCH):
-        for error in batch.failures.values():
-            raise error
-        pooled = engine.logits_and_features(batch.images[:, 0])[1].mean(axis=(2, 3))
+    parts, done = [], 0
+    for images in iterate_batches(photos, preprocessing, batch_size=_BATCH):
+        pooled = engine.logits_and_features(images[:, 0])[1].mean(axis=(2, 3))
         parts.append(engine.head.penultimate(pooled))
+        done += len(images)
         if on_photo:
-            on_photo(batch.positions[-1] + 1)
+            on_photo(done)
     return np.concatenate(parts)

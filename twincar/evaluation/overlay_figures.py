@@ -13,6 +13,8 @@ from twincar.core.wording import cut_middle, percent
 from twincar.evaluation.plots import GREY, new_figure
 from twincar.models.cam.overlay import contrast_overlay, heat_overlay
 
+_PANEL = 3.9  # width of an overlay in a grid, inches
+
 
 @dataclass(frozen=True)
 class ExplainedPhoto:
@@ -80,12 +82,13 @@ def explanation_figure(item: ExplainedPhoto) -> Figure:
 def explanation_grid(items: Sequence[ExplainedPhoto], columns: int = 4) -> Figure:
     """Overlays of several photos; titles are green if right, red if wrong, black if the truth is unknown."""
     columns = max(1, min(columns, len(items)))
-    rows = -(-len(items) // columns)
-    tallest = max(item.photo.shape[0] / item.photo.shape[1] for item in items)
-    figure = new_figure(3.9 * columns, (3.9 * min(tallest, 1.5) + 0.5) * rows)
-    grid = figure.subplots(rows, columns, squeeze=False)
+    starts = range(0, len(items), columns)
+    heights = [_panel_height(items[start : start + columns]) for start in starts]
+    figure = new_figure(_PANEL * columns, sum(heights))
+    grid = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights)
     for axes in grid.flat:
         axes.axis("off")
+        axes.set_anchor("N")  # titles of a row are at one height
     for axes, item in zip(grid.flat, items, strict=False):
         axes.imshow(overlay(item))
         text, color = _title(item, 36)
@@ -109,6 +112,12 @@ def contrast_grid(items: Sequence[ContrastedPhoto], title: str) -> Figure:
         axes.text(0, -0.03, cut_middle(item.caption, 90), transform=axes.transAxes, va="top", fontsize=9)
     figure.suptitle(title, fontsize=11, fontweight="bold")
     return figure
+
+
+def _panel_height(row: Sequence[ExplainedPhoto]) -> float:
+    """The height of a row of overlays with its titles, inches."""
+    tallest: float = max(item.photo.shape[0] / item.photo.shape[1] for item in row)
+    return _PANEL * min(tallest, 1.5) + 0.4
 
 
 def _title(item: ExplainedPhoto, width: int) -> tuple[str, str]:

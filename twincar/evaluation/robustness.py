@@ -115,11 +115,10 @@ def _predict(
     many_views = isinstance(views, CorruptedViews)
     batch_size = _BATCH // len(VERSIONS) if many_views else _BATCH
     photos = [data.photo(annotation) for annotation in annotations]
-    predictions = []
-    for batch in iterate_batches(photos, views, batch_size=batch_size, tta=many_views):
-        for error in batch.failures.values():
-            raise error
-        predictions.append(engine.view_logits(batch.images).argmax(axis=2))
+    predictions, done = [], 0
+    for images in iterate_batches(photos, views, batch_size=batch_size, tta=many_views):
+        predictions.append(engine.view_logits(images).argmax(axis=2))
+        done += len(images)
         if on_photo:
-            on_photo(batch.positions[-1] + 1, len(photos))
+            on_photo(done, len(photos))
     return labels, np.concatenate(predictions)

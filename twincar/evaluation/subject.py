@@ -6,7 +6,7 @@ third-party weights, the caller names the data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from twincar.core.config import TrainConfig
 from twincar.core.errors import DataError, UsageError
-from twincar.core.files import read_json, sha256_of_file, write_json
+from twincar.core.files import is_free, read_json, sha256_of_file, write_json
 from twincar.core.labels import slug
 from twincar.core.options import DetectOptions
 from twincar.core.photos import Photo
+from twincar.core.progress import Progress
 from twincar.core.runs import Epoch, RunFolder
 from twincar.data.dataset import ANNOTATIONS, Annotation, PreparedData, spread
 from twincar.data.unprepared import UNNAMED_SPLIT, is_prepared, open_unprepared
@@ -94,7 +95,8 @@ class Subject:
     @cached_property
     def run(self) -> RunFolder | None:
         """The training run; None for any other kind of model."""
-        return RunFolder(self.path) if (self.path / "config.yaml").is_file() else None
+        run = RunFolder(self.path)
+        return run if run.config.is_file() else None
 
     @property
     def name(self) -> str:
@@ -129,7 +131,7 @@ class Subject:
         return CarFinder.for_model(self.spec, self.detection)
 
     def compute_logits(
-        self, photos: Sequence[Photo], *, tta: bool = False, on_photo: Callable[[int, int], None] | None = None
+        self, photos: Sequence[Photo], *, tta: bool = False, on_photo: Progress | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_] | None]:
         """Logits, N×V×K, of photos of the data; and whether a car was found in each, N, if that was tried.
 
@@ -289,7 +291,7 @@ def _claim(folder: Path, record: dict[str, str | None]) -> None:
             )
         if before["data"] or not record["data"]:
             return
-    elif folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+    elif not is_free(folder):
         raise UsageError(f"Expected a new folder for results, but {folder} holds other files. Choose another --out.")
     write_json(path, record)
 

@@ -20,6 +20,7 @@ from twincar.core.html import picture_uri, render
 from twincar.core.labels import ClassNames, slug
 from twincar.core.photos import PhotoCrop, read_photo
 from twincar.core.progress import Progress
+from twincar.core.wording import percent
 from twincar.evaluation import overlay_figures, plots
 from twincar.evaluation.results import COMPARISONS, ComparedPair, PhotoPrediction, confusion_of
 from twincar.evaluation.split_predictions import predict_split
@@ -230,7 +231,7 @@ class _PairExplainer:
         head = self._engine.head
         return overlay_figures.ContrastedPhoto(
             photo=np.asarray(photo),
-            caption=f"{path.name}: {self._spec.classes[predicted]} ({probabilities[predicted]:.0%})",
+            caption=f"{path.name}: {self._spec.classes[predicted]} ({percent(float(probabilities[predicted]), 0)})",
             heatmap=grad_cam_plus_plus(features, head, np.array([predicted]))[0],
             cam_contrast=contrastive_cam(features, head, np.array([first]), np.array([second]))[0],
             occlusion_contrast=contrastive_occlusion(self._engine.logits, pixels, first, second),

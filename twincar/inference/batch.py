@@ -21,7 +21,7 @@ from pyarrow import parquet
 from twincar.core.errors import DataError
 from twincar.core.listing import find_photos, refuse_models
 from twincar.core.options import PredictOptions
-from twincar.core.photos import is_address
+from twincar.core.photos import absolute_name
 from twincar.core.progress import Progress
 from twincar.core.skipped import Skipped
 from twincar.core.wording import counted
@@ -112,7 +112,7 @@ def predict_many(
     if detector is not None:
         files[_DETECTOR], detector = Path(detector), Path(detector).name
     classifier = Classifier.load(path, engine=options.engine, detection=options)
-    named = tuple(name if is_address(name := str(photo)) else str(Path(name).resolve()) for photo in photos)
+    named = tuple(map(absolute_name, photos))
     # The engine `auto` may be another one on other machines.
     options = replace(options, engine=classifier.engine.name, detector=detector)
     request = Request(named, sha256_of_files(files), options)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -24,7 +23,7 @@ from twincar.core.files import write_bytes
 from twincar.core.labels import ClassNames
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Cars, DetectOptions, EngineName
 from twincar.core.photos import Photo, read_photo
-from twincar.inference.crops import CarFinder, PreparedCrop, iterate_crops, name_of, prepare_crops
+from twincar.inference.crops import CarFinder, PreparedCrop, iterate_crop_batches, name_of, prepare_crops
 from twincar.inference.embedding import EmbeddedCar, Embeddings, gather, stream_embeddings
 from twincar.inference.photo_options import PhotoOptions
 from twincar.inference.ranking import check_logits, level_answer, most_likely
@@ -40,7 +39,6 @@ from twincar.models.spec import ModelSpec
 log = logging.getLogger(__name__)
 
 _BATCH = 32
-_AHEAD: dict[Cars, int] = {"main": 64, "all": 16}  # photos that are prepared ahead; a photo may have 200 cars
 
 
 class Classifier:
@@ -266,14 +264,11 @@ class Classifier:
 
         With `cars` 'all' there is a prediction for each car that is found, the most prominent of each photo first.
         """
-        prepare = partial(prepare_crops, preprocessing=self.spec.preprocessing, finder=self.finder, cars=cars, tta=tta)
-        waiting: list[PreparedCrop | Failure] = []
-        for crops in iterate_crops(photos, prepare, ahead=_AHEAD[cars]):
-            waiting += [crops] if isinstance(crops, Failure) else crops
-            while len(waiting) >= batch_size:
-                yield from self._predict_crops(waiting[:batch_size], top_k)
-                waiting = waiting[batch_size:]
-        yield from self._predict_crops(waiting, top_k)
+        batches = iterate_crop_batches(
+            photos, self.spec.preprocessing, self.finder, batch_size=batch_size, cars=cars, tta=tta
+        )
+        for batch in batches:
+            yield from self._predict_crops(batch, top_k)
 
     def _predict_cars(self, photo: Photo, cars: Cars, top_k: int, tta: bool) -> list[Prediction]:
         crops = prepare_crops(
@@ -317,6 +312,8 @@ class Classifier:
             answer, status = None, Status.NOT_CALIBRATED
         elif min(prepared.size) < self.spec.preprocessing.least_side:
             answer, status = None, Status.TOO_SMALL
+        elif prepared.crop.is_cut_off:
+            answer, status = None, Status.CUT_OFF
         elif self.spec.calibration.in_distribution_score(logits)[0] < self.false_rejection:
             answer, status = None, Status.UNKNOWN_CAR
         is_car = prepared.crop.is_car

@@ -5,12 +5,9 @@ Shapes: N photos, V views each of H×W pixels, K classes.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +16,19 @@ from PIL import Image
 
 from twincar.core.errors import PhotoError
 from twincar.core.options import Cars, DetectOptions
-from twincar.core.photos import NamedPhoto, Photo, read_photo
+from twincar.core.parallel import map_ahead
+from twincar.core.photos import Box, NamedPhoto, Photo, read_photo
 from twincar.core.preprocess import Preprocessing
+from twincar.core.progress import Progress
 from twincar.detection import Detector, load_detector
-from twincar.detection.framing import frame_cars
-from twincar.inference.results import Box, Failure
+from twincar.detection.framing import frame_cars, is_cut_off
+from twincar.inference.results import Failure
 from twincar.models.engines.base import Engine
 from twincar.models.spec import ModelSpec
 
 _BATCH = 64
+_AHEAD: dict[Cars, int] = {"main": 64, "all": 16}  # photos that are prepared ahead; a photo may have 200 cars
+_THREADS = 2  # that read photos
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Crop:
     """Among the cars of the photo, from 1; None for a whole photo in which no car was found."""
     count: int = 1
     """Of the cars that were found in the photo; 1 if none were looked for."""
+    is_cut_off: bool = False
+    """Whether the photo's edge cuts off most of the car, see `detection.framing.is_cut_off`."""
 
     @property
     def is_car(self) -> bool:
@@ -90,7 +93,9 @@ class CarFinder:
         """The cars in an upright RGB photo, the most prominent first, see `frame_cars`; if there is none, all of it."""
         boxes = frame_cars(self.detector, photo, self.margin)
         chosen = boxes[:1] if cars == "main" else boxes
-        found = [Crop(box, number, len(boxes)) for number, box in enumerate(chosen, start=1)]
+        found = [
+            Crop(box, number, len(boxes), is_cut_off(box, *photo.size)) for number, box in enumerate(chosen, start=1)
+        ]
         return found or [Crop(number=None, count=0)]
 
 
@@ -143,9 +148,8 @@ def iterate_crops(
     prepare: Callable[[Image.Image, str], list[PreparedCrop]],
     *,
     ahead: int,
-    threads: int = 2,
 ) -> Iterator[list[PreparedCrop] | Failure]:
-    """Read photos and prepare their crops in `threads`, while the caller works; one item per photo, in their order.
+    """Read photos and prepare their crops in threads, while the caller works; one item per photo, in their order.
 
     Memory holds the crops of `ahead` photos, and the photos that are being decoded, however many there are.
     """
@@ -156,13 +160,31 @@ def iterate_crops(
         except PhotoError as error:
             return Failure(name_of(photo), error)
 
-    source = iter(photos)
-    with ThreadPoolExecutor(threads) as pool:
-        waiting = deque(pool.submit(read, photo) for photo in islice(source, ahead))
-        while waiting:
-            crops = waiting.popleft().result()
-            waiting.extend(pool.submit(read, photo) for photo in islice(source, 1))
-            yield crops
+    return map_ahead(read, photos, threads=_THREADS, ahead=ahead)
+
+
+def iterate_crop_batches(
+    photos: Iterable[Photo],
+    preprocessing: Preprocessing,
+    finder: CarFinder | None,
+    *,
+    batch_size: int,
+    cars: Cars = "main",
+    tta: bool = False,
+) -> Iterator[list[PreparedCrop | Failure]]:
+    """The crops of photos in batches, whichever photo they are of; a photo that cannot be read is one failure.
+
+    As `iterate_crops`, they are prepared while the caller works. The last batch may be smaller than the others.
+    """
+    prepare = partial(prepare_crops, preprocessing=preprocessing, finder=finder, cars=cars, tta=tta)
+    waiting: list[PreparedCrop | Failure] = []
+    for crops in iterate_crops(photos, prepare, ahead=_AHEAD[cars]):
+        waiting += [crops] if isinstance(crops, Failure) else crops
+        while len(waiting) >= batch_size:
+            yield waiting[:batch_size]
+            waiting = waiting[batch_size:]
+    if waiting:
+        yield waiting
 
 
 def compute_crop_logits(
@@ -172,31 +194,27 @@ def compute_crop_logits(
     photos: Sequence[Photo],
     *,
     tta: bool = False,
-    on_photo: Callable[[int, int], None] | None = None,
+    on_photo: Progress | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Logits, N×V×K, of the main car of each photo; and whether one was found, N: else they are of the whole photo.
-
-    `on_photo` is called with the number of photos done and their total.
 
     Raises:
         PhotoError: one of them cannot be read.
     """
-    prepare = partial(prepare_crops, preprocessing=preprocessing, finder=finder, tta=tta)
     logits, found = [], []
-    crops = iterate_crops(photos, prepare, ahead=2 * _BATCH)
-    while batch := list(islice(crops, _BATCH)):
-        prepared = [_main(item) for item in batch]
-        logits.append(engine.view_logits(np.stack([item.views for item in prepared])))
-        found += [item.crop.is_car for item in prepared]
+    for batch in iterate_crop_batches(photos, preprocessing, finder, batch_size=_BATCH, tta=tta):
+        crops = [_readable(item) for item in batch]
+        logits.append(engine.view_logits(np.stack([crop.views for crop in crops])))
+        found += [crop.crop.is_car for crop in crops]
         if on_photo:
             on_photo(len(found), len(photos))
     return np.concatenate(logits), np.array(found)
 
 
-def _main(crops: list[PreparedCrop] | Failure) -> PreparedCrop:
-    if isinstance(crops, Failure):
-        raise crops.error
-    return crops[0]
+def _readable(item: PreparedCrop | Failure) -> PreparedCrop:
+    if isinstance(item, Failure):
+        raise item.error
+    return item
 
 
 def name_of(photo: Photo) -> str:

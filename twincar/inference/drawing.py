@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
@@ -14,10 +13,10 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from twincar.core.errors import UsageError
 from twincar.core.files import write_bytes
-from twincar.core.photos import is_address, local_path, read_photo
+from twincar.core.photos import Box, encode_photo, is_address, local_path, read_photo
 from twincar.core.skipped import DRAWN
 from twincar.core.wording import percent
-from twincar.inference.results import Box, Failure, Prediction, Status, by_photo
+from twincar.inference.results import Failure, Prediction, Status, by_photo
 
 # What to trust, as on a terminal; of the palette of Okabe and Ito, which colour-blind people tell apart.
 _COLORS = {Status.NAMED: "#009E73", Status.NAMED_IN_PART: "#E69F00"}
@@ -69,12 +68,11 @@ def _draw_each(
         if isinstance(cars, Failure):
             yield cars
             continue
-        data = io.BytesIO()
-        draw_cars(read_photo(cars[0].photo), cars).save(data, "JPEG", quality=_QUALITY)
+        drawn = draw_cars(read_photo(cars[0].photo), cars)
         parts = _parts(cars[0].photo)
         path = folder.joinpath(*(parts[common:] or parts[-1:]))
         suffix = "" if path.suffix.lower() in _JPEG else ".jpg"
-        write_bytes(path.with_name(f"{path.name}{suffix}"), data.getvalue())
+        write_bytes(path.with_name(f"{path.name}{suffix}"), encode_photo(drawn, "JPEG", quality=_QUALITY))
         yield from cars
 
 

@@ -11,21 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twincar.core.errors import CheckpointError
 from twincar.core.options import Cars
-from twincar.core.photos import Photo
+from twincar.core.photos import Box, Photo
 from twincar.core.preprocess import Preprocessing
-from twincar.inference.crops import CarFinder, PreparedCrop, iterate_crops, prepare_crops
-from twincar.inference.results import Box, Failure
+from twincar.inference.crops import CarFinder, PreparedCrop, iterate_crop_batches
+from twincar.inference.results import Failure
 from twincar.models.engines.base import Engine
 
 _BATCH = 32
-_AHEAD: dict[Cars, int] = {"main": 64, "all": 16}  # photos that are prepared ahead; a photo may have 200 cars
 
 
 @dataclass(frozen=True)
@@ -109,14 +107,8 @@ def stream_embeddings(
     Cars are found and cut out as in `Classifier.stream`: with `cars` 'all' there is an embedding for each car, the most
     prominent of each photo first; where none is found, it is that of the whole photo.
     """
-    prepare = partial(prepare_crops, preprocessing=preprocessing, finder=finder, cars=cars)
-    waiting: list[PreparedCrop | Failure] = []
-    for crops in iterate_crops(photos, prepare, ahead=_AHEAD[cars]):
-        waiting += [crops] if isinstance(crops, Failure) else crops
-        while len(waiting) >= _BATCH:
-            yield from _embed_crops(engine, waiting[:_BATCH])
-            waiting = waiting[_BATCH:]
-    yield from _embed_crops(engine, waiting)
+    for batch in iterate_crop_batches(photos, preprocessing, finder, batch_size=_BATCH, cars=cars):
+        yield from _embed_crops(engine, batch)
 
 
 def gather(found: Iterable[EmbeddedCar | Failure], size: int) -> Embeddings:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from twincar.core.errors import UsageError
 from twincar.core.files import sha256_of_file
+from twincar.core.run_files import WEIGHTS_FILE
 from twincar.models.engines.base import OPENVINO_HEADER, OPENVINO_MODEL
 
 
@@ -20,8 +21,8 @@ def model_files(model: Path) -> dict[str, Path]:
     if (model / OPENVINO_MODEL).is_file():
         names = (OPENVINO_MODEL, "model.bin", OPENVINO_HEADER)
         return {name: model / name for name in names}
-    if (model / "best.safetensors").is_file():
-        return {"best.safetensors": model / "best.safetensors"}
+    if (model / WEIGHTS_FILE).is_file():
+        return {WEIGHTS_FILE: model / WEIGHTS_FILE}
     if model.suffix in (".onnx", ".safetensors"):
         return {f"model{model.suffix}": model}
     raise UsageError(

@@ -30,7 +30,7 @@ from twincar.core.errors import DataError, UsageError
 from twincar.core.files import atomic_path, spreadsheet_cell, write_csv
 from twincar.core.listing import find_photos, refuse_models
 from twincar.core.options import Cars, DetectOptions
-from twincar.core.photos import is_address
+from twincar.core.photos import absolute_name
 from twincar.core.progress import Progress
 from twincar.core.skipped import Skipped
 from twincar.core.user_files import text_name
@@ -112,7 +112,7 @@ def index(
     path = MODEL if model is None else find_model(model)
     identity = sha256_of_files(model_files(path))
     classifier = Classifier.load(path, detection=detection)
-    named = [name if is_address(name := str(photo)) else str(Path(name).resolve()) for photo in listed]
+    named = [absolute_name(photo) for photo in listed]
     parts = ResultFolder.at(f"{out.absolute()}.parts")
     parts.begin({"photos": named, "model": identity, "cars": cars, **asdict(detection)}, {})
     skipped = Skipped()

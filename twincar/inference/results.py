@@ -16,13 +16,9 @@ from PIL import Image
 
 from twincar.core.errors import PhotoError
 from twincar.core.labels import CarName
-from twincar.core.photos import Photo, read_photo
+from twincar.core.photos import Box, Photo, read_photo
 from twincar.core.user_files import as_text, text_name
 from twincar.models.cam.overlay import heat_overlay
-
-Box = tuple[int, int, int, int]
-"""Left, top, right, bottom in pixels of the upright photo, from 0; right and bottom are exclusive."""
-
 
 BOX_COLUMNS = ("left", "top", "right", "bottom")
 """The box in tables."""
@@ -38,6 +34,8 @@ class Status(StrEnum):
     """The answer is a group of classes, such as a make."""
     NOT_SURE = "not sure"
     """No level is probable enough."""
+    CUT_OFF = "cut off"
+    """The edge of the photo cuts off most of the car."""
     UNKNOWN_CAR = "unknown car"
     """The car was rejected as unlike those that the model knows."""
     TOO_SMALL = "too small"
@@ -52,7 +50,7 @@ class Status(StrEnum):
     @property
     def rejects(self) -> bool:
         """Whether the car, or the whole photo, was rejected, so that not even its make is reported."""
-        return self in (Status.TOO_SMALL, Status.UNKNOWN_CAR, Status.NO_CAR)
+        return self in (Status.TOO_SMALL, Status.CUT_OFF, Status.UNKNOWN_CAR, Status.NO_CAR)
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,12 @@ from twincar.core.extras import how_to_install_alone
 from twincar.core.listing import find_photos, refuse_models
 from twincar.core.machine import compute_threads
 from twincar.core.options import DetectOptions
-from twincar.core.photos import is_address
+from twincar.core.photos import Box, absolute_name
 from twincar.core.skipped import Skipped
 from twincar.core.user_files import text_name
 from twincar.inference.classifier import Classifier
 from twincar.inference.embedding import EmbeddedCar
-from twincar.inference.results import Box, Failure
+from twincar.inference.results import Failure
 from twincar.models.bundled import MODEL
 from twincar.models.locate import find_model
 
@@ -267,8 +267,7 @@ def _others(cars: Iterable[SimilarCar], own: str, count: int) -> Iterator[Simila
 
 def _same_photo(photo: str | Path) -> str:
     """The name of a photo, by which it is recognised, as in an index."""
-    name = str(photo)
-    return text_name(name if is_address(name) else str(Path(name).resolve()))
+    return text_name(absolute_name(photo))
 
 
 def _open(path: Path) -> parquet.ParquetFile:

@@ -6,9 +6,8 @@ from pathlib import PurePath
 
 from twincar.core.errors import PhotoError
 from twincar.core.html import picture_uri, render
-from twincar.core.photos import read_photo
+from twincar.core.photos import Box, read_photo
 from twincar.core.user_files import text_name
-from twincar.inference.results import Box
 from twincar.inference.similar import SimilarCars
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +93,8 @@ class Predictions:
     @classmethod
     def join(cls, parts: Iterable[Predictions]) -> Predictions:
         """Concatenate the predictions for several groups of photos."""
-        return cls(*(np.concatenate(column) for column in zip(*map(_columns, parts), strict=True)))
+        columns = zip(*(vars(part).values() for part in parts), strict=True)
+        return cls(*map(np.concatenate, columns))
 
     @property
     def predicted(self) -> Labels:
@@ -177,32 +177,6 @@ def bin_of(confidence: Probabilities) -> NDArray[np.int64]:
 def accuracy_interval(labels: Labels, predictions: Labels) -> Interval:
     """Accuracy with Wilson's score interval (Wilson, 1927)."""
     return wilson(float((labels == predictions).mean()), len(labels))
-
-
-def macro_f1_interval(labels: Labels, predictions: Labels) -> Interval:
-    """Macro-F1 over the classes that have photos, with the score interval at its effective number of photos.
-
-    The variance is that of the delta method (Takahashi et al., 2022, https://doi.org/10.1007/s10489-021-02635-5), for
-    photos drawn class by class; in each class it has the divisor n - 1, without which few photos look too certain. The
-    effective number of photos, with which an accuracy would have that variance (at most N), replaces N in Wilson's
-    interval (Korn and Graubard, 1998, for survey data). A bootstrap over photos loses whole classes if each has four,
-    its percentiles are biased, and it has no width if nothing is wrong.
-
-    In simulations it covered the truth 95% to 97% of the time, for 24 classes of 16 photos and 196 of 4, from 0.9 to
-    0.995, where the bootstrap's percentiles covered 67% to 96%. With 4 photos per class and a macro-F1 of 0.3, which so
-    few photos underestimate, it was 89% to 93%.
-    """
-    classes, right = int(max(labels.max(), predictions.max())) + 1, labels == predictions
-    photos_of = np.bincount(labels, minlength=classes)
-    total, counts = photos_of + np.bincount(predictions, minlength=classes), photos_of > 0
-    f1 = 2 * np.bincount(labels[right], minlength=classes) / np.maximum(total, 1)
-    macro = float(f1[counts].mean())
-    # The influence of each photo on the mean: through its true class, and through its predicted class.
-    through_predicted = counts[predictions] * (right - f1[predictions]) / total[predictions]
-    shifts = ((right - f1[labels]) / total[labels] + through_predicted) / counts.sum()
-    variance = variance_of_sum(shifts, labels)
-    photos = min(macro * (1 - macro) / variance, len(labels)) if variance and 0 < macro < 1 else len(labels)
-    return wilson(macro, photos)
 
 
 def wilson(share: float, photos: float) -> Interval:
@@ -307,17 +281,6 @@ def per_class_report(matrix: sparse.csr_array, names: tuple[str, ...]) -> list[R
             }
         )
     return rows
-
-
-def _columns(predictions: Predictions) -> tuple[NDArray[Any], ...]:
-    return (
-        predictions.labels,
-        predictions.best,
-        predictions.probabilities,
-        predictions.of_truth,
-        predictions.ahead,
-        predictions.squares,
-    )
 
 
 def _agreement(labels: Labels, predictions: Labels) -> tuple[float, float]:

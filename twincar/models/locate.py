@@ -7,18 +7,17 @@ from pathlib import Path
 from twincar.core.errors import HubError, UsageError
 from twincar.core.hub import Repository, fetch, find_repository
 from twincar.core.options import EngineName
+from twincar.core.run_files import CONFIG_FILE, HISTORY_FILE, WEIGHTS_FILE
 
 ONNX_FILE = "model.onnx"
 """An exported model, which needs no other file."""
-WEIGHTS_FILE = "best.safetensors"
-"""The model file of a run, for torch."""
 PUBLISHED_FILE = "efficientnetv2_best_model.pth"
 """The third-party weights in `kikogazda/Efficient_NetV2_Edition`, without class names and calibration."""
 PUBLISHED_BACKBONE = "efficientnetv2_rw_s"
 """Backbone of these weights."""
 MODEL_FILES = (ONNX_FILE, WEIGHTS_FILE, PUBLISHED_FILE)
 """In order of preference: the one with the fewest dependencies first."""
-CARD, CONFIG_FILE, HISTORY_FILE = "README.md", "config.yaml", "metrics.csv"
+CARD = "README.md"
 CLASSES_FILE, CALIBRATION_FILE, EVALUATION_FILE = "classes.json", "calibration.json", "evaluation.json"
 TIMM_CONFIG, TIMM_WEIGHTS = "config.json", "model.safetensors"
 """The files that `timm.create_model("hf_hub:owner/name")` downloads."""

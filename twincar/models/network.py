@@ -185,9 +185,8 @@ def _make_backbone(backbone: str, drop_path: float) -> Any:
     """The timm network without pooling and classifier, so that it returns its feature map."""
     name, scale = SCALED.get(backbone, (backbone, {}))
     _check_name(name)
-    stochastic_depth: dict[str, Any] = (
-        {"drop_path_rate": drop_path} if drop_path else {}
-    )  # not every network of timm takes it
+    # Left out where it is 0, because not every network of timm takes it.
+    stochastic_depth: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
     try:
         return timm.create_model(name, pretrained=False, num_classes=0, global_pool="", **stochastic_depth, **scale)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:  # what constructors do with unknown options

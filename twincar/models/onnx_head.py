@@ -1,4 +1,4 @@
-"""Read and replace the last layer of an exported `.onnx` file and the statistics of its classes; needs onnx.
+"""Read and replace parts of an exported `.onnx` file: header, last layer, statistics of its classes; needs onnx.
 
 An exported file has the weights of its head as constant outputs, `head.0`, `head.1`, ..., in fp32 or stored as fp16,
 also where its network is in int8. When rows are added, the logits are computed from these, by the mean of the feature
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -63,7 +64,7 @@ class ExportedModel:
             return cls(onnx.load(path, load_external_data=False), str(path))
 
     def write(self, path: Path, spec: ModelSpec) -> None:
-        """Write it with this header.
+        """Write it with this header; the other metadata is kept.
 
         Raises:
             StorageError: it cannot be written.
@@ -91,8 +92,8 @@ class ExportedModel:
     def statistics(self, statistics: ClassStatistics) -> None:
         self._remove_initializers(f"{_STATISTICS}{part}" for part in _PARTS)
         deviation = np.sqrt(statistics.diagonal)  # a variance may be outside of the range of fp16
-        halved = (statistics.means, statistics.counts, statistics.factor, deviation)
-        for part, values in zip(_PARTS, halved, strict=True):
+        parts: tuple[NDArray[Any], ...] = (statistics.means, statistics.counts, statistics.factor, deviation)
+        for part, values in zip(_PARTS, parts, strict=True):
             stored = values if part == "counts" else values.astype(np.float16)
             self._graph.initializer.append(numpy_helper.from_array(stored, f"{_STATISTICS}{part}"))
 

@@ -21,10 +21,7 @@ from twincar.core.runs import MONITOR
 from twincar.models.network import CarNet, weight_groups
 from twincar.training.cuda_graphs import Forward, record_steps
 from twincar.training.distillation import Teachers, distillation_loss
-from twincar.training.distributed import (
-    broadcast_buffers,
-    gather_from_all,
-)
+from twincar.training.distributed import broadcast_buffers, gather_from_all
 from twincar.training.mixing import BatchMixer
 
 _STAGES = 4  # stages in which the size of the training photos grows

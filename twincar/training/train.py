@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
@@ -31,7 +30,7 @@ from twincar.core.errors import UsageError
 from twincar.core.files import clear_unfinished, write_text
 from twincar.core.machine import describe_cpu, tune_glibc_malloc
 from twincar.core.preprocess import Preprocessing
-from twincar.core.runs import MONITOR, Epoch, RunFolder, best_epoch, ending
+from twincar.core.runs import MONITOR, Epoch, RunFolder, best_epoch, ending, is_finished
 from twincar.core.version import __version__
 from twincar.data.dataset import ANNOTATIONS, PreparedData
 from twincar.data.loading.loader import PhotoLoader, TrainingPhotos, default_workers, evaluation_loader, training_loader
@@ -76,7 +75,7 @@ class TrainResult:
     @property
     def ending(self) -> str:
         """A sentence on why it ended before its last possible epoch; empty if all epochs were done."""
-        return ending(self.history, epochs=self.config.epochs, patience=self.config.patience)
+        return ending(self.config, self.history)
 
 
 def train(
@@ -190,12 +189,6 @@ def model_spec(config: TrainConfig, data: PreparedData) -> ModelSpec:
     )
 
 
-def is_finished(config: TrainConfig, history: list[Epoch]) -> bool:
-    """Whether a run with this history has done all its epochs or was stopped early."""
-    scores = [row[MONITOR] for row in history]
-    return len(scores) >= config.epochs or len(scores) - 1 - int(np.argmax(scores)) >= config.patience
-
-
 def _first_network(config: TrainConfig, data: PreparedData) -> CarNet:
     """The initial network of a run: random weights by the seed, with a pretrained backbone if configured."""
     seed_everything(config.seed, verbose=False)
@@ -237,7 +230,7 @@ def _fit(
     tensorboard: bool,
     resume: bool,
 ) -> TrainResult:
-    spec = ModelSpec(**{**vars(model_spec(config, data)), "provenance": _provenance(config, data)})
+    spec = replace(model_spec(config, data), provenance=_provenance(config, data))
     training, validation = loaders
     steps = min(len(training), config.limit_batches) if config.limit_batches else len(training)
     module = TrainingModule(network, config, data.classes, steps, config.batch_size // processes.count)

@@ -21,9 +21,8 @@ from PIL import Image
 
 import twincar
 from twincar.auditing import label_review as label_audit
-from twincar.auditing.audit import COLUMNS, AuditedData, DeepAudit
 from twincar.auditing.duplicates import Group, Pair
-from twincar.auditing.findings import rows_of_group
+from twincar.auditing.findings import COLUMNS, AuditedData, DeepAudit, rows_of_group
 from twincar.auditing.label_review import Photos, review_labels
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import write_csv, write_json

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from conftest import draw_car
+from conftest import draw_car, encoded
 from imagehash import ImageHash
 from PIL import Image, ImageEnhance
 
@@ -26,10 +26,8 @@ from twincar.data.toy.cars import draw_data_set, draw_photo
 from twincar.data.validate import audit_source
 
 
-def encoded(image: Image.Image, quality: int = 90) -> bytes:
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=quality)
-    return data.getvalue()
+def jpeg(image: Image.Image, quality: int = 90) -> bytes:
+    return encoded(image, quality=quality)
 
 
 def cut(image: Image.Image, share: float) -> Image.Image:
@@ -38,12 +36,12 @@ def cut(image: Image.Image, share: float) -> Image.Image:
 
 
 COPIES: dict[str, Callable[[Image.Image], bytes]] = {
-    "re-encoded": lambda image: encoded(image, 20),
-    "half": lambda image: encoded(image.resize((image.width // 2, image.height // 2))),
-    "mirrored": lambda image: encoded(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), 60),
-    "cut by 2%": lambda image: encoded(cut(image, 0.02)),
-    "brighter": lambda image: encoded(ImageEnhance.Brightness(image).enhance(1.2)),
-    "grey": lambda image: encoded(image.convert("L")),
+    "re-encoded": lambda image: jpeg(image, 20),
+    "half": lambda image: jpeg(image.resize((image.width // 2, image.height // 2))),
+    "mirrored": lambda image: jpeg(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), 60),
+    "cut by 2%": lambda image: jpeg(cut(image, 0.02)),
+    "brighter": lambda image: jpeg(ImageEnhance.Brightness(image).enhance(1.2)),
+    "grey": lambda image: jpeg(image.convert("L")),
 }
 
 
@@ -80,7 +78,7 @@ def test_the_toy_cars_most_alike_are_not_copies() -> None:
         ("Aurora Osprey Coupe 2010", ("train", 44), ("train", 56)),
     ]:
         drawn = [draw_photo(name, seed=0, split=split, number=number).image for split, number in (one, other)]
-        signatures = signed([encoded(image, 92) for image in drawn])
+        signatures = signed([jpeg(image, 92) for image in drawn])
         assert len(list(_candidates(signatures.hashes))) == 1
         assert find_duplicates(signatures, ["one", "other"]) == []
 
@@ -106,7 +104,7 @@ def test_equal_files_are_linked_to_the_first_and_copies_join_them(toys: list[Pat
 
 
 def test_plain_pictures_agree_with_nothing_unless_they_are_the_same_file() -> None:
-    grey, white = (encoded(Image.new("RGB", (64, 64), colour)) for colour in ("grey", "white"))
+    grey, white = (jpeg(Image.new("RGB", (64, 64), colour)) for colour in ("grey", "white"))
     assert [group.photos for group in duplicates([grey, white, grey])] == [(0, 2)]
     plain = np.zeros((64, 64), np.uint8)
     assert compare_thumbnails(plain, plain) == (0.0, 0.0)
@@ -183,11 +181,11 @@ def test_sharpness_and_brightness(toys: list[Path]) -> None:
     image = Image.open(toys[0])
     small = image.resize((24, 16)).resize(image.size)
     plain, blurred, dark = signed(
-        [encoded(image), encoded(small), encoded(ImageEnhance.Brightness(image).enhance(0.3))]
+        [jpeg(image), jpeg(small), jpeg(ImageEnhance.Brightness(image).enhance(0.3))]
     ).sharpness
     assert blurred < plain / 4
     assert dark < plain
-    assert signed([encoded(Image.new("RGB", (40, 30), (51, 51, 51)))]).brightness == pytest.approx(0.2, abs=0.01)
+    assert signed([jpeg(Image.new("RGB", (40, 30), (51, 51, 51)))]).brightness == pytest.approx(0.2, abs=0.01)
 
 
 def test_real_messy_photos(real_photos: Path) -> None:

@@ -36,9 +36,10 @@ def test_a_block_a_car(capsys: pytest.CaptureFixture[str]) -> None:
         for probabilities in ([0.9, 0.06, 0.03, 0.01], [0.5, 0.35, 0.1, 0.05], [0.3, 0.26, 0.24, 0.2])
     ]
     answers.append(bmw_classifier([0.9, 0.06, 0.03, 0.01]).predict(draw_car(0, 0, (5, 5)), top_k=1))
+    answers.append(replace(answers[0], answer=None, status=Status.CUT_OFF))
     print_blocks([*answers, Failure("bad.jpg", PhotoError(Defect.EMPTY, "It is empty."))])
     space = " " * 25
-    sure, coarse, unsure, small, failed = blocks(capsys.readouterr().out)
+    sure, coarse, unsure, small, cut, failed = blocks(capsys.readouterr().out)
     assert sure[1:] == [f"  {'█' * 18}░░  90.0%  {BMWS[0]}", f"{space}6.0%  {BMWS[1]}", f"{space}3.0%  {BMWS[2]}"]
     assert coarse[1] == f"  {'█' * 17}░░░  85.0%  BMW Sedan (make and body)"
     assert [line.split("  ")[-1] for line in coarse[2:]] == list(BMWS[:3])
@@ -46,7 +47,7 @@ def test_a_block_a_car(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split() for line in unsure[2:]] == [
         [share, *name.split()] for share, name in zip(("30.0%", "26.0%", "24.0%"), BMWS, strict=False)
     ]
-    assert small[1:] == ["  too small"]
+    assert (small[1:], cut[1:]) == (["  too small"], ["  cut off"])
     assert failed == ["bad.jpg", "  error: It is empty."]
 
 

@@ -113,7 +113,7 @@ FLAGS = {
     "teach": "--name --out --add --list --forget --statistics-from --detect --detector --json",
     "serve": "--host --port --engine --detect --detector --max-queue --confidence --false-rejection --api-key-file "
     "--root-path --allow-origin --access-log --grace-period --allow-teach --taught",
-    "demo": "--detect --detector --examples --space --static --runtime --host --port",
+    "demo": "--detect --detector --examples --space --static --runtime --title --host --port",
     "push": "--private --license --data --out --json",
     "pull": "--json",
     "info": "--json",
@@ -175,6 +175,13 @@ def test_compare_and_explain_score_print_json_and_tables(small_run: Path) -> Non
     assert "names of two classes" in refused(2, "compare", small_run, names[0])
     assert "no photos with --score" in refused(2, "explain", small_run, "car.jpg", "--score")
     assert "--json only with --score" in refused(2, "explain", small_run, "--json")
+
+
+def test_compare_says_how_models_are_compared(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "my second"
+    first.mkdir()
+    second.mkdir()
+    assert f"twincar report {first} '{second}'" in refused(2, "compare", first, second)
 
 
 def test_audit_deep_prints_json_csv_and_tables(tmp_path: Path) -> None:

@@ -2,17 +2,16 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import stat
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import pytest
 from conftest import killed_while_making
-from disks import files_no_larger_than, held_elsewhere
+from disks import files_no_larger_than
 
 from twincar.core.config import read_yaml
-from twincar.core.errors import DataError, StorageError, TwinCarError, UsageError, storage_errors
+from twincar.core.errors import DataError, StorageError, TwinCarError, storage_errors
 from twincar.core.files import (
     atomic_path,
     clear_unfinished,
@@ -22,10 +21,8 @@ from twincar.core.files import (
     sha256_of_file,
     working_folder,
     write_bytes,
-    write_csv,
     write_json,
 )
-from twincar.core.runs import RunFolder, ending
 from twincar.core.user_files import read_bounded, text_name
 from twincar.data.exclusions import read_exclusions
 
@@ -119,37 +116,6 @@ def test_sha256_is_the_standard_one(tmp_path: Path) -> None:
     assert sha256_of(b"abc") == sha256_of_file(tmp_path / "abc") == expected
 
 
-def test_a_run_folder_is_never_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "best.safetensors").write_bytes(b"precious")
-    with pytest.raises(UsageError, match="never overwritten"):
-        RunFolder.create(tmp_path / "run")
-    assert (tmp_path / "run" / "best.safetensors").read_bytes() == b"precious"
-    assert RunFolder.create(tmp_path / "new").path.is_dir()
-
-
-def test_opening_what_is_no_run_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no config\.yaml"):
-        RunFolder.open(tmp_path)
-    with pytest.raises(UsageError, match="no such folder"):
-        RunFolder.open(tmp_path / "none")
-
-
-def test_history_reads_back_what_was_written(tmp_path: Path) -> None:
-    run = RunFolder.create(tmp_path / "run")
-    history = [{"epoch": 1.0, "val_f1_macro": 1 / 3}, {"epoch": 2.0, "val_f1_macro": 0.1}]
-    write_csv(run.metrics, history)
-    assert run.read_history() == history
-
-
-@pytest.mark.parametrize("text", ["", "epoch\n1\n", "epoch,val_f1_macro\n1,many\n", "epoch,val_f1_macro\n1\n"])
-def test_a_damaged_history_is_told(tmp_path: Path, text: str) -> None:
-    run = RunFolder.create(tmp_path / "run")
-    run.metrics.write_text(text)
-    with pytest.raises(DataError, match="Expected"):
-        run.read_history()
-
-
 def test_only_regular_files_are_read_and_no_more_of_them_than_is_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,45 +162,3 @@ def test_json_files_lead_back_to_names_that_are_no_text(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"file": os.fsdecode(b"caf\xe9.jpg")})
     (tmp_path / "a.json").read_text(encoding="utf-8")
     assert os.fsencode(read_json(tmp_path / "a.json")["file"]) == b"caf\xe9.jpg"
-
-
-def test_a_run_has_one_writer_until_that_is_killed(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
-    with held_elsewhere(tmp_path) as process:
-        holder = f"process {process.pid} on {platform.node()}"
-        with pytest.raises(UsageError, match=f"but {holder} is training it"), run.locked():
-            pass
-        process.kill()
-        process.wait()
-        with run.locked():  # though the one it has forked is still there
-            assert (tmp_path / "train.lock").read_text() == f"process {os.getpid()} on {platform.node()}"
-    with run.locked():
-        pass
-    run.trained_on.touch()
-    RunFolder.check_free(tmp_path)  # what was stopped before it began is no run
-
-
-def test_without_locks_training_goes_on_with_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def lockf(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr("fcntl.lockf", lockf)
-    with RunFolder(tmp_path).locked():
-        pass
-    assert "cannot be locked (No locks available): make sure that no other process trains it." in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("scores", "told"),
-    [
-        ([0.1, 0.2, 0.3, 0.4, 0.5], ""),
-        ([0.1, 0.5, 0.4, 0.5], "It stopped early, after 4 of at most 5 epochs: the 2 after the best were no better."),
-        ([0.1, 0.5, 0.4], "It is not finished: 3 of at most 5 epochs are done."),
-        ([0.1, 0.2, 0.3, 0.3, 0.3], ""),  # out of patience in its very last epoch
-    ],
-)
-def test_how_a_training_ended(scores: list[float], told: str) -> None:
-    history = [{"epoch": float(place), "val_f1_macro": score} for place, score in enumerate(scores, start=1)]
-    assert ending(history, epochs=5, patience=2) == told

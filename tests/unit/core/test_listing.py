@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import io
 import os
 import zipfile
 from pathlib import Path
 
 import fsspec
 import pytest
-from conftest import draw_car
+from conftest import draw_car, encoded
 
 from twincar.core.errors import DataError, PhotoError, UsageError
 from twincar.core.listing import find_photos, look_into
@@ -114,7 +113,7 @@ def test_memory_does_not_grow_with_the_photos_of_one_folder_after_the_other(tmp_
 
 def messy_folder(top: Path) -> Path:
     """Two classes, of whose eight photos four are not called .jpg, among all that systems and people leave about."""
-    photo, other = encoded_car("JPEG"), encoded_car("PNG")
+    photo, other = encoded(draw_car(0, 0), "JPEG"), encoded(draw_car(0, 0), "PNG")
     files = {
         "Audi/1.jpg": photo, "Audi/2.jfif": photo, "Audi/3": photo, "Audi/4.jpg_large": photo, "Audi/5.xyz": other,
         "BMW/1.JPG": photo, "BMW/dealer photos/2.jpg": photo, "BMW/dealer photos/more/3.tiff": photo,
@@ -127,12 +126,6 @@ def messy_folder(top: Path) -> Path:
         (top / name).write_bytes(data)
     os.mkfifo(top / "BMW" / "pipe")
     return top
-
-
-def encoded_car(form: str) -> bytes:
-    buffer = io.BytesIO()
-    draw_car(0, 0).save(buffer, form)
-    return buffer.getvalue()
 
 
 MESSY = [
@@ -178,11 +171,11 @@ def test_what_is_left_out_is_told_with_a_count(tmp_path: Path, caplog: pytest.Lo
 def test_links_to_folders_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     store = tmp_path / "store"
     store.mkdir()
-    (store / "1.jpg").write_bytes(encoded_car("JPEG"))
+    (store / "1.jpg").write_bytes(encoded(draw_car(0, 0), "JPEG"))
     top = tmp_path / "cars"
     for name in ("Audi", "BMW"):
         (top / name).mkdir(parents=True)
-        (top / name / "2.jpg").write_bytes(encoded_car("JPEG"))
+        (top / name / "2.jpg").write_bytes(encoded(draw_car(0, 0), "JPEG"))
         (top / name / "stored").symlink_to(store)
     (top / "VW").symlink_to(store)
     (top / "BMW" / "again").symlink_to(top)
@@ -209,7 +202,7 @@ def test_a_folder_is_not_followed_without_end(tmp_path: Path) -> None:
 
 def test_a_percent_encoded_address_leads_to_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg"))
-    path.write_bytes(encoded_car("JPEG"))
+    path.write_bytes(encoded(draw_car(0, 0), "JPEG"))
     assert list(find_photos([f"file://{tmp_path}/caf%E9.jpg"])) == [str(path)]
     assert read_photo(f"file://{tmp_path}/caf%E9.jpg").size == draw_car(0, 0).size
 
@@ -240,7 +233,7 @@ def test_what_is_named_twice_or_is_in_a_folder_too_comes_once_and_is_counted(tmp
 
 
 def test_of_several_arguments_one_that_fails_keeps_its_place(tmp_path: Path) -> None:
-    (tmp_path / "a.jpg").write_bytes(encoded_car("JPEG"))
+    (tmp_path / "a.jpg").write_bytes(encoded(draw_car(0, 0), "JPEG"))
     (tmp_path / "empty").mkdir()
     good = str(tmp_path / "a.jpg")
     for bad, words in (

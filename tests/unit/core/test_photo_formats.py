@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw_car
+from conftest import draw_car, encoded
 from PIL import Image, ImageCms
 
 from twincar.core.errors import Defect, PhotoError
@@ -21,12 +21,6 @@ from twincar.data.validate import audit_source
 END = b"\xff\xd9"
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8))
 FLAT = draw_car(0, 0)
-
-
-def encoded(image: Image.Image, form: str = "JPEG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
 
 
 def verdicts(data: bytes) -> set[str]:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from disks import rename_as_on_windows
 
 from twincar.core import portable
 from twincar.core.errors import UsageError
@@ -60,16 +61,7 @@ def test_no_process_is_sent_a_signal_where_none_is_a_question(monkeypatch: pytes
 
 
 def test_an_empty_folder_may_have_the_name_already(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Windows renames to a free name only."""
-    renamed = Path.replace
-
-    def rename(path: Path, to: Path) -> None:
-        if to.exists():
-            raise PermissionError(errno.EACCES, "Access is denied", str(to))
-        renamed(path, to)
-
-    monkeypatch.setattr(portable, "POSIX", False)
-    monkeypatch.setattr(Path, "replace", rename)
+    rename_as_on_windows(monkeypatch)
     folder, empty, full = tmp_path / "folder", tmp_path / "empty", tmp_path / "full"
     for path in (folder, empty, full, full / "kept"):
         path.mkdir()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import struct
 import zlib
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw_car
+from conftest import draw_car, encoded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,12 +19,6 @@ from twincar.core.errors import Defect, PhotoError
 from twincar.core.photos import decode_photo, read_photo
 from twincar.core.preprocess import Preprocessing, iterate_batches
 from twincar.data.loading.decode import decode_reduced
-
-
-def encoded(image: Image.Image, form: str = "JPEG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
 
 
 @settings(max_examples=40, deadline=None)
@@ -249,13 +242,20 @@ def test_arrays_are_checked() -> None:
         read_photo(np.zeros((4, 5, 3)))  # type: ignore[arg-type]
 
 
-def test_one_bad_photo_stops_nothing() -> None:
-    photos = [encoded(draw_car(0, n)) for n in range(7)]
-    photos[3] = b"bad"
-    batches = list(iterate_batches(photos, Preprocessing(height=32, width=32), batch_size=3))
-    assert [batch.positions for batch in batches] == [[0, 1, 2], [4, 5], [6]]
-    assert [list(batch.failures) for batch in batches] == [[], [3], []]
-    assert batches[0].images.shape == (3, 1, 32, 32, 3)
+def test_photos_are_in_batches_in_their_order() -> None:
+    preprocessing, photos = Preprocessing(height=32, width=32), [draw_car(0, number) for number in range(7)]
+    batches = list(iterate_batches(photos, preprocessing, batch_size=3))
+    assert [len(batch) for batch in batches] == [3, 3, 1]
+    np.testing.assert_array_equal(np.concatenate(batches)[:, 0], [preprocessing(photo) for photo in photos])
+
+
+def test_a_bad_photo_is_an_error_after_the_batches_before_it() -> None:
+    photos = [encoded(draw_car(0, number)) for number in range(7)]
+    photos[4] = b"bad"
+    batches = iterate_batches(photos, Preprocessing(height=32, width=32), batch_size=3)
+    assert len(next(batches)) == 3
+    with pytest.raises(PhotoError, match="not an image"):
+        next(batches)
 
 
 def test_batches_look_ahead_a_little_only() -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import pickle
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import draw_car
+from conftest import draw_car, encoded
 from PIL import Image
 
 from twincar.core.augmentation import AugmentConfig
@@ -129,9 +128,7 @@ def test_a_photo_that_disappears_is_told_in_one_sentence(small_data: Path, tmp_p
 
 
 def jpeg(image: Image.Image, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=95, **options)
-    return buffer.getvalue()
+    return encoded(image, quality=95, **options)
 
 
 def test_reduced_decoding_never_goes_below_what_is_needed() -> None:
@@ -147,14 +144,12 @@ def test_every_kind_of_photo_is_decoded_as_in_evaluation(kind: str) -> None:
     image = draw_car(1, 2)
     exif = Image.Exif()
     exif[0x0112] = 6
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
     data = {
         "plain": lambda: jpeg(image),
         "turned": lambda: jpeg(image, exif=exif),
         "cmyk": lambda: jpeg(image.convert("CMYK")),
         "gray": lambda: jpeg(image.convert("L")),
-        "png": buffer.getvalue,
+        "png": lambda: encoded(image, "PNG"),
     }[kind]()
     ours, expected = decode_reduced(data, "x", 1.0), np.asarray(decode_photo(data))
     assert ours.shape == expected.shape

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import draw_car
+from conftest import draw_car, encoded
 from hub_server import COMMIT, HubClient, HubServer
 from scipy.io import savemat
 
@@ -28,9 +28,7 @@ NAMES = ["Audi S4 Sedan 2012", VAN, "BMW Z4 Convertible 2012"]
 
 
 def jpeg(number: int = 0) -> bytes:
-    buffer = io.BytesIO()
-    draw_car(number % 4, number).save(buffer, "JPEG")
-    return buffer.getvalue()
+    return encoded(draw_car(number % 4, number))
 
 
 def rows_of(source: Source) -> list[SourceRow]:

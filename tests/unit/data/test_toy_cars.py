@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import encoded
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -180,9 +180,7 @@ def test_the_files_agree_with_the_table(tmp_path: Path) -> None:
         assert (split, label) == (row["split"], row["label"])
         photo = draw_photo(label, seed=9, split=split, number=int(Path(name).stem))
         assert photo.box == tuple(int(row[key]) for key in ("x1", "y1", "x2", "y2"))
-        jpeg = io.BytesIO()
-        photo.image.save(jpeg, "JPEG", quality=92)
-        assert (tmp_path / "photos" / row["filename"]).read_bytes() == jpeg.getvalue()
+        assert (tmp_path / "photos" / row["filename"]).read_bytes() == encoded(photo.image, quality=92)
         mask = np.asarray(Image.open((tmp_path / "masks" / row["filename"]).with_suffix(".png")))
         np.testing.assert_array_equal(mask, photo.part_mask)
     facts = json.loads((tmp_path / "toycars.json").read_text())

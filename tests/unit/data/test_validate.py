@@ -12,7 +12,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from conftest import draw_car
+from conftest import draw_car, encoded
 from PIL import Image
 
 from twincar.core.errors import Defect
@@ -23,12 +23,6 @@ from twincar.data.sources import Source, SourceRow, open_source
 from twincar.data.validate import AuditReport, audit_source
 
 CLASSES = ClassNames(("A", "B"))
-
-
-def encoded(image: Image.Image, form: str = "JPEG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
 
 
 PHOTO = draw_car(0, 0)
@@ -177,20 +171,20 @@ def test_a_row_without_a_label_contradicts_nothing() -> None:
     assert (len(report.valid), report.counts()) == (1, {Defect.REPEATED: 1})
 
 
-def test_photos_are_told_and_kept_in_order() -> None:
+def test_photos_are_told_in_order_and_the_valid_ones_kept(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    kept: list[tuple[str, bytes]] = []
     photos = [encoded(draw_car(0, number)) for number in range(20)]
     photos[3] = b""
     rows = [row(photo, f"{number}.jpg") for number, photo in enumerate(photos)]
     audit_rows(
         *rows,
         on_photo=lambda done, total: told.append((done, total)),
-        keep=lambda annotation, photo: kept.append((annotation.file, photo)),
+        keep_in=tmp_path,
         threads=3,
     )
     assert told == [(number + 1, 20) for number in range(20)]
-    assert kept == [(f"{number}.jpg", photo) for number, photo in enumerate(photos) if number != 3]
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert kept == {f"{number}.jpg": photo for number, photo in enumerate(photos) if number != 3}
 
 
 def test_rows_are_read_no_further_than_a_few_ahead(monkeypatch: pytest.MonkeyPatch) -> None:

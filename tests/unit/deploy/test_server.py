@@ -702,7 +702,7 @@ def broken_tiff() -> bytes:
     return data.getvalue()[:8] + data.getvalue()[8:].replace(b"\x78\x9c", b"\x78\x9d", 1)
 
 
-def until(true: Callable[[], bool]) -> None:
+def until(true: Callable[[], object]) -> None:
     """Look again and again; the test's own limit ends it."""
     while not true():
         threading.Event().wait(0.02)

@@ -1,21 +1,27 @@
-"""The examples of docs/deploy.md: the response that it shows, and the program that paints heat maps."""
+"""The examples of docs/deploy.md: the response that it shows, the program that paints heat maps, the nginx."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
+import socket
+import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
-from test_server import jpeg, listening
+from test_server import colour_classifier, jpeg, listening, until
 
 import twincar
+from twincar.deploy.server import HttpSettings
 from twincar.deploy.server.app import create_app
 from twincar.inference.classifier import Classifier
 
@@ -89,3 +95,55 @@ def test_a_photo_without_a_car_is_painted_as_it_is(
     (tmp_path / "car.jpg").write_bytes(jpeg((250, 250, 250), (320, 200)))
     painted = painted_by_the_program(bundled, tmp_path, monkeypatch)
     assert painted.getextrema() == ((250, 250),) * 3
+
+
+@contextmanager
+def behind_nginx(address: tuple[str, int], folder: Path) -> Iterator[str]:
+    """The address of an nginx with the lines of the documentation, before a server."""
+    (lines,) = re.findall(r"```nginx\n(.*?)```", TEXT, re.DOTALL)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    kept = " ".join(
+        f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (folder / "nginx.conf").write_text(
+        f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/errors; events {{}}\n"
+        f"http {{ {kept} log_format ids '$status $request_id'; access_log {folder}/requests ids;\n"
+        f"server {{ listen 127.0.0.1:{port};\n{lines.replace('127.0.0.1:8000', '{}:{}'.format(*address))}}} }}\n",
+        encoding="utf-8",
+    )
+    started = subprocess.Popen(["nginx", "-c", str(folder / "nginx.conf"), "-e", str(folder / "errors")])
+    try:
+        until(lambda: connects(port))
+        yield f"http://127.0.0.1:{port}/cars"
+    finally:
+        started.terminate()
+        started.wait(20)
+
+
+def connects(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=20).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="the documentation shows an nginx")
+def test_the_nginx_of_the_documentation_passes_requests_and_errors_on(tmp_path: Path) -> None:
+    classifier, key, image = colour_classifier(), "0123456789abcdef", {"Content-Type": "image/jpeg"}
+    settings = HttpSettings(root_path="/cars", api_keys=(key,))
+    with listening(classifier, settings=settings) as address, behind_nginx(address, tmp_path) as nginx:
+
+        def ask(body: bytes, key: str = key, url: str = nginx) -> httpx.Response:
+            return httpx.post(f"{url}/v1/predict?explain=true", content=body, headers={**image, "X-API-Key": key})
+
+        answer = ask(jpeg())
+        assert (answer.status_code, answer.content) == (200, ask(jpeg(), url="http://{}:{}".format(*address)).content)
+        until((tmp_path / "requests").read_text)  # it is written after the response is sent
+        assert (tmp_path / "requests").read_text() == f"200 {answer.headers['X-Request-ID']}\n"
+        refused = [ask(bytes(20_000_000), "wrong") for _ in range(3)]
+        refused += [ask(bytes(2**25 + 1)), ask(bytes(2**24 + 1))]
+        found = [(response.status_code, response.json()["code"]) for response in refused]
+        assert found == [(401, "unauthorized")] * 3 + [(413, "too_large"), (413, "too_many_bytes")]
+        assert httpx.get(f"{nginx}/docs", headers={"X-API-Key": key}).status_code == 200

@@ -13,7 +13,7 @@ import urllib.parse
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from fastapi.testclient import TestClient
@@ -24,6 +24,7 @@ import twincar
 from twincar.core.errors import UsageError
 from twincar.deploy.server import HttpSettings, read_api_keys, serve
 from twincar.deploy.server.app import create_app
+from twincar.deploy.server.codes import OtherCode, PhotoCode, RefusalCode
 from twincar.deploy.server.connection import TimeoutProtocol
 from twincar.deploy.server.schema import PhotosAsJson, Refused, State
 from twincar.inference.classifier import Classifier
@@ -262,6 +263,12 @@ def test_the_size_of_a_photo_is_that_of_the_upright_one(client: TestClient) -> N
     Image.new("RGB", (60, 40)).save(data, "JPEG", exif=exif)
     (item,) = client.post("/v1/predict", files=files(data.getvalue())).json()["predictions"]
     assert (item["width"], item["height"]) == (40, 60)
+
+
+def test_the_page_lists_the_codes_of_errors(client: TestClient) -> None:
+    listed = client.get("/docs").text.partition("<h2>Errors</h2>")[2]
+    codes = [code for kind in (RefusalCode, OtherCode, PhotoCode) for code in get_args(kind)]
+    assert sorted(re.findall("<code>([a-z_0-9]+)</code>", listed)) == sorted([*codes, "error", "code"])
 
 
 def test_errors_have_codes_for_programs(client: TestClient) -> None:

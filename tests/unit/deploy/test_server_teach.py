@@ -15,6 +15,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -410,6 +411,17 @@ def test_its_own_description_is_true(client: TestClient) -> None:
     assert "-F name=" in page
     for schema in (kind["schema"] for kind in content.values()):
         assert all(f"<code>{name}</code>" in page for name in schema.get("properties", ()))
+
+
+@pytest.mark.parametrize("taught", [True, False])
+def test_a_page_of_another_origin_may_remove_a_car_where_cars_are_taught(
+    classifier: HeldClassifier, taught: bool
+) -> None:
+    origin = "https://cars.example"
+    chosen = replace(settings(allow_origins=(origin,)), allow_teach=taught)
+    asked = {"Origin": origin, "Access-Control-Request-Method": "DELETE"}
+    with TestClient(create_app(classifier, name="cars", settings=chosen)) as client:
+        assert (client.options("/v1/teach", headers=asked).status_code == 200) == taught
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the documentation asks with curl")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import html
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +20,11 @@ from colour_model import BLUE, CLASSES, GREEN, RED, SCRIPT, YELLOW, paint, paint
 from command_line import run
 from conftest import DESKTOP, PHONE, luminance
 from detector_files import constant_detector
+from disks import rename_as_on_windows
 from PIL import Image
 from static_page import name_photos, open_page, runtime_file, served
 
+import twincar
 from twincar.core.errors import UsageError
 from twincar.core.options import DetectOptions
 from twincar.data.toy.cars import CLASS_NAMES, draw_photo
@@ -87,6 +92,15 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A red car and a yellow one, where the detector finds cars."""
     path = tmp_path_factory.mktemp("street") / "street.png"
     return paint_street(path, {RED: (10, 20, 190, 190), YELLOW: (210, 20, 390, 180)})
+
+
+def test_the_page_has_the_title_that_it_is_given(colour_model: Path, tmp_path: Path) -> None:
+    title = f"Tom's cars {SCRIPT}"
+    write_static_demo(colour_model, tmp_path / "page", runtime=runtime_file(tmp_path), title=title)
+    page = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+    shown = re.findall(r"<(title|h1)>(.*?)</\1>", page)
+    assert [(name, html.unescape(text)) for name, text in shown] == [("title", title), ("h1", title)]
+    assert SCRIPT not in page
 
 
 def test_each_car_is_boxed_and_named(browser: Any, site: Site, street: Path) -> None:
@@ -170,7 +184,10 @@ def toy_photos(folder: Path, count: int) -> list[Path]:
 def test_the_bundled_model_answers_as_in_python(browser: Any, bundled_site: Site, tmp_path: Path) -> None:
     photos = toy_photos(tmp_path / "toys", 2)
     Image.fromarray(np.full((90, 120, 3), 200, np.uint8)).save(tmp_path / "nothing.png")
-    check_bundled(browser, bundled_site, [*photos, tmp_path / "nothing.png"], {"no car found"})
+    two_cars = Image.open(Path(twincar.__file__).with_name("assets") / "two_cars.jpg")
+    two_cars.crop((349, 0, *two_cars.size)).save(tmp_path / "slice.png")  # of the car on the left
+    photos += [tmp_path / "nothing.png", tmp_path / "slice.png"]
+    check_bundled(browser, bundled_site, photos, {"no car found", "cut off"})
 
 
 @pytest.mark.slow
@@ -203,6 +220,18 @@ def test_a_photo_without_cars_says_so(browser: Any, site: Site, tmp_path: Path) 
         assert tab.locator("#boxes button").count() == 0
         assert tab.locator("#answer .bars li").count() == 0
         assert tab.locator("#heat").is_hidden()
+
+
+def test_a_car_that_the_edge_cuts_off_says_so(browser: Any, site: Site, tmp_path: Path, street: Path) -> None:
+    page = shutil.copytree(site.folder, tmp_path / "page")
+    detector = json.loads((page / "settings.json").read_text(encoding="utf-8"))["files"]["detector"]["name"]
+    boxes = [[0.0, 0.2, 0.15, 0.9], TWO_CARS[1]]
+    (page / detector).write_bytes(gzip.compress(constant_detector(boxes, [[0, 0.9]] * 2)))
+    with served(page) as address, opened(browser, Site(address, page, site.model)) as tab:
+        hand_in(tab, street)
+        tab.locator("#boxes button").nth(1).click()
+        assert tab.locator("#answer h3").inner_text() == "Cut off"
+        assert "take a photo of all of it" in tab.locator("#answer").inner_text()
 
 
 def test_a_photo_that_cannot_be_read_is_refused(browser: Any, site: Site, tmp_path: Path, street: Path) -> None:
@@ -296,6 +325,16 @@ def test_another_runtime_is_refused(tmp_path: Path, colour_model: Path) -> None:
     assert not (tmp_path / "page").exists()
 
 
+def test_an_empty_folder_is_filled_on_windows_too(
+    tmp_path: Path, colour_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = runtime_file(tmp_path)
+    (tmp_path / "page").mkdir()
+    rename_as_on_windows(monkeypatch)
+    write_static_demo(colour_model, tmp_path / "page", runtime=runtime)
+    assert (tmp_path / "page" / "index.html").is_file()
+
+
 def test_npm_is_asked_for_where_it_is_missing(
     tmp_path: Path, colour_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,7 +350,8 @@ def test_options_that_would_do_nothing_are_refused(tmp_path: Path) -> None:
     for options, message in (
         ((*static, *space), "one of --space and --static"),
         ((*static, "--port", 80), "without --space and --static"),
-        (("--runtime", tmp_path / "ort.tgz"), "--runtime with --static"),
+        (("--runtime", tmp_path / "ort.tgz"), "only with --static"),
+        (("--title", "My cars"), "only with --static"),
     ):
         failed = run("demo", *options)
         assert (failed.returncode, message in failed.stderr) == (2, True)

@@ -17,8 +17,9 @@ from static_page import served
 import twincar
 from twincar.core.photos import read_photo
 from twincar.core.preprocess import Preprocessing
-from twincar.detection import Detector
-from twincar.detection.framing import frame_cars
+from twincar.detection import Car, Detector
+from twincar.detection.cars import without_parts
+from twincar.detection.framing import frame_cars, is_cut_off
 from twincar.detection.header import DetectorHeader
 from twincar.models.calibration import Calibration, softmax
 from twincar.models.cam.gradcam import HeadWeights, grad_cam_plus_plus
@@ -218,3 +219,33 @@ def test_cars_are_framed_as_in_python(tab: Any) -> None:
         assert [tuple(box) for box in found] == expected
         counts.add(len(expected))
     assert len(counts) > 4
+
+
+def test_parts_of_cars_are_those_of_python(tab: Any) -> None:
+    """Of random boxes in and around a large one."""
+    removed = 0
+    for _ in range(40):
+        corners = np.sort(RNG.uniform(0, 100, (6, 2, 2)), axis=1)
+        boxes = [[0.0, 0.0, 100.0, 100.0], *corners.reshape(6, 4).tolist()]
+        chances = [0.7, *RNG.uniform(0.3, 1, 6).tolist()]
+        cars = [{"box": box, "probability": chance} for box, chance in zip(boxes, chances, strict=True)]
+        expected = without_parts([Car(*box, chance) for box, chance in zip(boxes, chances, strict=True)])
+        found = call(tab, "detector", "m.withoutParts(cars)", cars=cars)
+        assert [(*car["box"], car["probability"]) for car in found] == [
+            (car.left, car.top, car.right, car.bottom, car.probability) for car in expected
+        ]
+        removed += len(boxes) - len(expected)
+    assert removed > 10
+
+
+def test_cars_are_cut_off_as_in_python(tab: Any) -> None:
+    boxes = [
+        (left, top, right, bottom)
+        for left in (0, 2, 3)
+        for right in (10, 20, 196, 198, 200)
+        for top in (0, 1, 2)
+        for bottom in (30, 45, 98, 99, 100)
+    ]
+    expected = [is_cut_off(box, 200, 100) for box in boxes]
+    assert call(tab, "detector", "boxes.map((box) => m.isCutOff(box, 200, 100))", boxes=boxes) == expected
+    assert 20 < sum(expected) < len(boxes) - 20

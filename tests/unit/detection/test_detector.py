@@ -122,6 +122,16 @@ def test_a_part_of_a_car_is_not_a_car(opened: Any) -> None:
     assert [rounded(car)[-1] for car in detector.find(PHOTO, threshold=0.65)] == [0.7]  # the whole still competes
 
 
+def test_two_boxes_of_a_car_are_one_find(opened: Any) -> None:
+    """The half, with an IoU of 0.5, is left by suppression."""
+    whole, half = [0.1, 0.1, 0.9, 0.9], [0.1, 0.1, 0.5, 0.9]
+    detector = opened(constant_detector([whole, half], [[0, 0.8], [0, 0.6]]))
+    assert [rounded(car)[-1] for car in detector.find(PHOTO)] == [0.8]
+    beside = [0.2, 0.1, 0.95, 0.48]  # with an IoU of 0.40, 93% within, and as probable
+    detector = opened(constant_detector([whole, beside], [[0, 0.8], [0, 0.75]]))
+    assert [rounded(car)[-1] for car in detector.find(PHOTO)] == [0.8, 0.75]
+
+
 def test_boxes_are_clipped_to_the_photo(opened: Any) -> None:
     boxes = [[-3, 0.5, 0.5, 9], [1.5, 0.2, 1.9, 0.6], [0.5, 0.9, 0.6, 0.8]]  # half outside, outside, upside down
     (car,) = opened(constant_detector(boxes, [[0, 0.9]] * 3)).find(PHOTO)

@@ -38,8 +38,8 @@ def test_an_exported_run_has_the_statistics_of_its_classes(exported: Path, small
     (weight, bias), _ = classifier.engine.head.layers
     for label in range(len(CLASSES)):
         paths = [data.photo(photo) for photo in data.split("train") if photo.label == label]
-        (batch,) = iterate_batches(paths, classifier.spec.preprocessing, batch_size=64)
-        pooled = classifier.engine.logits_and_features(batch.images[:, 0])[1].mean(axis=(2, 3))
+        (images,) = iterate_batches(paths, classifier.spec.preprocessing, batch_size=64)
+        pooled = classifier.engine.logits_and_features(images[:, 0])[1].mean(axis=(2, 3))
         expected = np.maximum(pooled @ weight.T + bias, 0).mean(axis=0)
         assert statistics_of(exported).means[label] == pytest.approx(expected, abs=5e-3)
     assert statistics_of(exported).counts.tolist() == [9, 9, 9, 9]

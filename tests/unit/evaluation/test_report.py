@@ -210,7 +210,7 @@ def test_every_result_is_shown(page: Page) -> None:
 
 
 def test_a_missing_part_names_the_command_that_adds_it(large_page: Page) -> None:
-    commands = re.findall(r"To add this, run <code>(.*?)</code>", large_page.text)
+    commands = re.findall(r"To add this, run:</p>\s*<pre[^>]*>(.*?)\n", large_page.text)
     assert commands == [
         "twincar evaluate run --open-set",
         "twincar evaluate run --split test --corruptions",

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import shutil
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import CLASSES, draw_car, write_class_folders
+from conftest import CLASSES, draw_car, encoded, write_class_folders
 from PIL import Image
 
 from twincar.cli import main
@@ -89,17 +88,11 @@ def test_means_by_hand() -> None:
 
 def write_split(folder: Path, split: str, photos: list[tuple[Image.Image, int]]) -> None:
     """A parquet file with photos and labels, as on the hub."""
-    images = [{"bytes": jpeg(photo), "path": f"{split}{number}.jpg"} for number, (photo, _) in enumerate(photos)]
+    images = [{"bytes": encoded(photo), "path": f"{split}{number}.jpg"} for number, (photo, _) in enumerate(photos)]
     table = pa.table({"image": images, "label": [label for _, label in photos]})
     names = {"label": {"names": list(CLASSES), "_type": "ClassLabel"}}
     table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": names}})})
     pq.write_table(table, folder / f"{split}-00000-of-00001.parquet")
-
-
-def jpeg(photo: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    photo.save(buffer, "JPEG")
-    return buffer.getvalue()
 
 
 def test_corrupted_splits_of_the_data_are_used_for_the_test_split(small_run: Path, tmp_path: Path) -> None:
@@ -121,7 +114,7 @@ def test_corrupted_splits_of_the_data_are_used_for_the_test_split(small_run: Pat
     assert measured.corruptions[0].accuracy == 0.25  # all photos get the same prediction, of four classes
     engine, spec = open_engine(run)
     assert spec.classes.names != CLASSES  # the data has another order of classes than the model
-    inputs = np.stack([Preprocessing(height=64, width=64)(read_photo(jpeg(car))) for car, _ in cars])
+    inputs = np.stack([Preprocessing(height=64, width=64)(read_photo(encoded(car))) for car, _ in cars])
     predicted = [spec.classes[index] for index in engine.logits(inputs).argmax(axis=1)]
     right = [name == CLASSES[label] for name, (_, label) in zip(predicted, cars, strict=True)]
     assert {"Aurora Falcon Sedan 2012", "Aurora Falcon Coupe 2012"} & set(predicted)

@@ -145,6 +145,8 @@ def test_the_bundled_model_is_exported_into_another_form(tmp_path: Path, monkeyp
     assert result.path.parent == Path()  # never beside the model, which lies within the package
     assert bundled.MODEL.stem in str(result.path)
     assert result.comparison.equal_predictions == 1
-    ours, its = (twincar.load(model).predict(photo) for model in (result.path, None))
+    ours, its = (twincar.load(model, detect="never").predict(photo) for model in (result.path, None))
+    assert ours.top1
+    assert its.top1
     assert ours.top1.name == its.top1.name
     assert ours.top1.probability == pytest.approx(its.top1.probability, abs=1e-3)

@@ -59,6 +59,22 @@ def test_the_colour_of_a_title_shows_whether_it_is_correct(truth: str | None, co
     assert "A (50%)" in axes.get_title()
 
 
+def test_photos_of_a_row_hang_at_one_height_and_a_row_of_low_photos_is_low() -> None:
+    def explained(height: int) -> ExplainedPhoto:
+        return ExplainedPhoto(
+            np.zeros((height, 20, 3), np.uint8), np.ones((2, 2), np.float32), (0, 0, 20, height), "A", 0.5
+        )
+
+    figure = explanation_grid([explained(height) for height in (8, 20, 8, 10, 8)], columns=2)
+    figure.draw_without_rendering()
+    places = [axes.get_position() for axes in figure.axes[:5]]
+    assert places[0].y1 == pytest.approx(places[1].y1, abs=0.002)
+    assert places[2].y1 == pytest.approx(places[3].y1, abs=0.002)
+    assert places[0].y0 > places[1].y0 + 0.1
+    first, second = places[0].y1 - places[2].y1, places[2].y1 - places[4].y1
+    assert first / second == pytest.approx((3.9 * 1.0 + 0.4) / (3.9 * 0.5 + 0.4), rel=0.05)  # the tallest of each
+
+
 @pytest.fixture
 def toy_run(tmp_path: Path) -> Path:
     """A run of random weights on a few drawn cars."""

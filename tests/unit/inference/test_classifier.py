@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from bmw_model import BMWS, bmw_classifier
 from colour_model import CLASSES as COLOUR_CLASSES
 from colour_model import write_model
-from conftest import draw_car
+from conftest import draw_car, encoded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -256,9 +255,7 @@ def test_a_turned_phone_photo_is_seen_upright(classifier: Classifier) -> None:
     image = draw_car(3, 1)
     exif = Image.Exif()
     exif[0x0112] = 3
-    buffer = io.BytesIO()
-    image.rotate(180).save(buffer, "PNG", exif=exif)
-    assert classifier.predict(buffer.getvalue()).topk == classifier.predict(image).topk
+    assert classifier.predict(encoded(image.rotate(180), "PNG", exif=exif)).topk == classifier.predict(image).topk
 
 
 def test_a_table_cuts_nothing_off(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,6 +158,21 @@ def test_a_car_of_too_few_pixels_has_no_name(classifier: Classifier, tmp_path: P
         assert (car.make, bool(car.levels)) == (("", False) if status == "too small" else ("BMW", True))
 
 
+def test_a_car_that_the_edge_cuts_off_has_no_name(classifier: Classifier, tmp_path: Path) -> None:
+    """0.575 times as wide as high, at the left edge; a car that is complete, or too small, keeps what it has."""
+    for box, status in (
+        ((0, 50, 23, 90), "cut off"),
+        ((50, 50, 73, 90), "named"),
+        ((0, 50, 24, 90), "named"),
+        ((0, 50, 7, 90), "too small"),
+    ):
+        (car,) = classifier.predict_cars(paint_street(tmp_path / "street.png", {RED: box}))
+        assert (car.box, car.status, car.top1.name) == (box, status, "BMW M3 Sedan 2012")
+        assert (car.make, bool(car.levels)) == (("BMW", True) if status == "named" else ("", False))
+    whole = Classifier(classifier.engine, classifier.spec).predict(Image.new("RGB", (40, 80), RED))
+    assert whole.status == "named"
+
+
 def test_an_overlay_is_the_map_over_the_car_and_dark_around_it(classifier: Classifier, street: Path) -> None:
     """By hand: 0.2 of the photo and 0.8 of plasma's last colour where a map is 1; 0.35 of the photo outside of it."""
     explained = replace(classifier.explain(street), heatmap=np.ones((2, 3), np.float32))

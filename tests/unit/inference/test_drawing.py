@@ -12,9 +12,10 @@ from PIL import Image, ImageDraw
 
 from twincar.core.errors import UsageError
 from twincar.core.listing import find_photos
+from twincar.core.photos import Box
 from twincar.inference import drawing
 from twincar.inference.drawing import draw_all, draw_cars
-from twincar.inference.results import Box, Failure, Prediction, Status
+from twincar.inference.results import Failure, Prediction, Status
 
 SURE = bmw_classifier([0.97, 0.01, 0.01, 0.01]).predict(Image.new("RGB", (9, 9)))
 GREEN, ORANGE, GREY = (0x00, 0x9E, 0x73), (0xE6, 0x9F, 0x00), (0xBB, 0xBB, 0xBB)
@@ -99,6 +100,7 @@ def test_the_number_of_a_car_and_its_name_are_written_in_the_words_of_the_answer
     for status, text in (
         (Status.UNKNOWN_CAR, "unknown car"),
         (Status.TOO_SMALL, "too small"),
+        (Status.CUT_OFF, "cut off"),
         (Status.NO_CAR, "no car found"),
         (Status.NOT_SURE, "not sure"),
     ):

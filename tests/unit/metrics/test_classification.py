@@ -24,12 +24,12 @@ from twincar.metrics.classification import (
     classification_metrics,
     confusion_matrix,
     expected_calibration_error,
-    macro_f1_interval,
     mean_interval,
     most_confused,
     per_class_report,
     top_k_accuracy,
 )
+from twincar.metrics.intervals import class_average_intervals
 
 
 def sample(seed: int, photos: int = 300, classes: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +72,6 @@ def test_agrees_with_torchmetrics(seed: int) -> None:
         confusion_matrix(labels, probabilities.argmax(1), k).toarray(),
         tm.multiclass_confusion_matrix(output, target, k).numpy(),
     )
-    assert macro_f1_interval(labels, probabilities.argmax(1)).value == pytest.approx(ours["f1_macro"])
 
 
 def test_a_single_class_has_finite_metrics() -> None:
@@ -137,7 +136,7 @@ def test_memory_does_not_grow_with_the_square_of_classes() -> None:
     try:
         predictions = Predictions.from_probabilities(labels, probabilities)
         metrics = classification_metrics(predictions)
-        macro_f1_interval(labels, predictions.predicted)
+        class_average_intervals(labels, predictions.predicted)
         matrix = confusion_matrix(labels, predictions.predicted, classes)
         report = per_class_report(matrix, names)
         pairs = most_confused(matrix, 20)
@@ -165,63 +164,6 @@ def test_the_interval_of_815_photos_is_about_two_points_wide_on_each_side() -> N
     labels = np.zeros(815, np.int64)
     interval = accuracy_interval(labels, (np.arange(815) >= 0.876 * 815).astype(np.int64))
     assert (interval.high - interval.low) / 2 == pytest.approx(0.0226, abs=5e-4)
-
-
-def draw_world(rng: np.random.Generator, classes: int, accuracy: float) -> np.ndarray:
-    """Probability of each prediction for each class, K×K; mistakes go to the twin or to any class."""
-    recall = rng.beta(8 * accuracy, 8 * (1 - accuracy), classes)
-    confusion = (1 - recall)[:, None] * rng.dirichlet(np.full(classes, 0.05), classes) * 0.4
-    own = np.arange(classes)
-    confusion[own, own] += recall
-    confusion[own, own ^ 1] += 0.6 * (1 - recall)
-    return confusion
-
-
-@pytest.mark.parametrize(
-    ("classes", "photos", "accuracy"),
-    [(196, 4, 0.9), (24, 16, 0.97), (24, 16, 0.995), (20, 10, 0.6), (2, 100, 0.7)],
-)
-def test_the_interval_of_macro_f1_has_its_nominal_coverage(classes: int, photos: int, accuracy: float) -> None:
-    """The truth is the macro-F1 for infinitely many photos; 600 samples with this number of photos per class."""
-    rng = np.random.default_rng(0)
-    labels, missed = np.repeat(np.arange(classes), photos), {"low": 0, "high": 0}
-    for number in range(600):
-        if number % 10 == 0:
-            confusion = draw_world(rng, classes, accuracy)
-            truth = float((2 * confusion.diagonal() / (1 + confusion.sum(axis=0))).mean())
-            borders = confusion.cumsum(axis=1)[labels]
-        predictions = np.minimum((borders < rng.random((len(labels), 1))).sum(axis=1), classes - 1)
-        interval = macro_f1_interval(labels, predictions)
-        assert interval.low <= interval.value <= interval.high <= 1
-        missed["low"] += truth < interval.low
-        missed["high"] += truth > interval.high
-    assert 0.93 <= 1 - sum(missed.values()) / 600 <= 0.985, missed
-    assert max(missed.values()) <= 0.06 * 600, missed
-
-
-def test_the_interval_of_macro_f1_by_hand() -> None:
-    """Two classes of 26 photos each, of which 13 are predicted as the other.
-
-    Each F1 is 26 / 52. A correct photo changes the mean by 2 × 0.5 / 52 / 2 = 1/104, a wrong one by -1/104, so that the
-    variance is 52 × 26/25 / 104² = 1/200: that of an accuracy of 0.25 / (1/200) = 50 photos.
-    """
-    labels, predictions = np.repeat([0, 1], 26), np.tile(np.repeat([0, 1], 13), 2)
-    accuracy = accuracy_interval(np.zeros(50, np.int64), np.repeat([0, 1], 25))
-    assert vars(macro_f1_interval(labels, predictions)) == pytest.approx(vars(accuracy))
-
-
-def test_if_all_is_right_or_wrong_the_interval_is_that_of_accuracy() -> None:
-    labels = np.arange(60) % 3
-    assert macro_f1_interval(labels, labels) == accuracy_interval(labels, labels)
-    assert macro_f1_interval(labels, (labels + 1) % 3) == accuracy_interval(labels, (labels + 1) % 3)  # all wrong
-
-
-def test_classes_of_one_photo_are_treated_as_one_class() -> None:
-    """The variance within such a class is unknown; each class on its own would add no variance."""
-    labels = np.arange(40)
-    predictions = np.where(labels % 4 == 0, labels + 1, labels)
-    interval = macro_f1_interval(labels, predictions)
-    assert interval.high - interval.low > 0.15
 
 
 def test_most_confused_by_hand() -> None:
@@ -291,11 +233,11 @@ def test_calibration_error_by_hand() -> None:
 
 def test_classes_without_photos_are_not_averaged() -> None:
     """Of classes 0 to 3 only 0 and 2 have photos; 2 is never predicted, so its precision is 0."""
-    labels, predictions = np.array([0, 0, 2, 2]), np.zeros(4, np.int64)
-    assert macro_f1_interval(labels, predictions).value == pytest.approx((2 * 2 / 6 + 0) / 2)
+    labels = np.array([0, 0, 2, 2])
     probabilities = np.tile(np.array([0.7, 0.1, 0.1, 0.1]), (4, 1))
     metrics = classification_metrics(Predictions.from_probabilities(labels, probabilities))
     assert (metrics["precision_macro"], metrics["recall_macro"], metrics["jaccard_macro"]) == (0.25, 0.5, 0.25)
+    assert metrics["f1_macro"] == pytest.approx((2 * 2 / 6 + 0) / 2)
     assert (metrics["cohen_kappa"], metrics["mcc"]) == (0, 0)
 
 
@@ -306,8 +248,7 @@ def test_a_class_without_photos_is_not_averaged_if_it_is_predicted() -> None:
     metrics = classification_metrics(Predictions.from_probabilities(labels, np.eye(3, dtype=np.float32)[predictions]))
     assert (metrics["f1_macro"], metrics["recall_macro"], metrics["precision_macro"]) == pytest.approx((f1, 0.875, 1))
     assert metrics["jaccard_macro"] == pytest.approx((3 / 4 + 1) / 2)
-    assert macro_f1_interval(labels, predictions).value == pytest.approx(f1)
-    assert macro_f1_interval(labels, predictions).low < 0.6
+    assert class_average_intervals(labels, predictions)["f1_macro"].low < 0.6
 
 
 def test_kappa_and_mcc_of_one_class_are_0() -> None:
@@ -324,10 +265,7 @@ def test_a_class_without_photos_or_predictions_has_zeros() -> None:
 
 
 def test_intervals_are_the_same_each_time() -> None:
-    labels, probabilities = sample(0, photos=60)
-    predictions = probabilities.argmax(axis=1)
-    assert macro_f1_interval(labels, predictions) == macro_f1_interval(labels, predictions)
-    values = probabilities[:, 0].astype(np.float64)
+    values = sample(0, photos=60)[1][:, 0].astype(np.float64)
     assert mean_interval(values) == mean_interval(values, seed=0) != mean_interval(values, seed=1)
     assert mean_interval(np.array([0.0, 1.0])).low == 0  # the same value may be drawn twice
 
@@ -341,11 +279,6 @@ def test_classes_to_show_are_those_that_occur_or_the_most_confused() -> None:
     many = np.eye(201, dtype=np.int64)
     many[150, 170] = 3
     assert classes_to_show(sparse.csr_array(many)) == ([*range(98), 150, 170], 201)
-
-
-def test_a_class_that_is_never_predicted_has_an_f1_of_0() -> None:
-    """Class 0: precision 1/2, recall 1, so F1 2/3; class 1: 0."""
-    assert macro_f1_interval(np.array([0, 1]), np.array([0, 0])).value == pytest.approx(1 / 3)
 
 
 def test_the_f1_of_a_class_is_the_harmonic_mean() -> None:

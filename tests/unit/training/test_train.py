@@ -23,7 +23,7 @@ from tests.robustness.forked import Forked, command_line, start
 from twincar.core.config import TrainConfig
 from twincar.core.errors import DataError, PhotoError, StorageError, TwinCarError, UsageError
 from twincar.core.files import sha256_of
-from twincar.core.runs import RunFolder, best_epoch
+from twincar.core.runs import MONITOR, RunFolder, best_epoch
 from twincar.data.dataset import PreparedData
 from twincar.data.loading.loader import labels_of
 from twincar.evaluation.evaluate import evaluate
@@ -36,7 +36,7 @@ from twincar.training.callbacks import AveragedWeights, EpochBar, Heartbeat, qui
 from twincar.training.mixing import BatchMixer
 from twincar.training.module import TrainingModule, training_size, warmup_cosine
 from twincar.training.recorder import Recorder
-from twincar.training.train import _provenance, is_finished, resume, train
+from twincar.training.train import _provenance, model_spec, resume, train
 
 # The columns of the log published with the first model.
 PUBLISHED_COLUMNS = [
@@ -168,7 +168,7 @@ def test_training_stops_early(small_data: Path, tmp_path: Path, monkeypatch: pyt
     assert resume(result.run.path).ending == result.ending
 
 
-def test_the_rate_and_the_time_of_each_epoch_are_logged(
+def test_the_rate_and_the_time_of_each_epoch_are_recorded(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One step an epoch, half of them to warm up: the peak in the second; then half a cosine, half way down and at its
@@ -183,7 +183,38 @@ def test_the_rate_and_the_time_of_each_epoch_are_logged(
     rows = run.read_history()
     assert [row["learning_rate"] for row in rows] == pytest.approx([0.5e-3, 1e-3, 1e-3, 0.5e-3])
     assert [row["seconds"] for row in rows] == [2.5, 1.25, 3.0, 0.5]
-    assert next(line for line in caplog.messages if line.startswith("epoch 1/4")).endswith("learning rate 0.0005  2 s")
+    line = next(line for line in caplog.messages if line.startswith("epoch 1/4"))
+    assert line == (
+        f"epoch 1/4  loss {rows[0]['train_loss']:.3f} | val accuracy {rows[0]['val_acc']:.3f}  "
+        f"macro-F1 {rows[0][MONITOR]:.3f} (best)  2 s"
+    )
+
+
+def test_the_progress_bar_shows_the_loss_only(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a second figure it takes two lines of a terminal of 80 columns."""
+    shown, log = set(), TrainingModule.log
+
+    def watched(module: TrainingModule, name: str, *values: Any, prog_bar: bool = False, **how: Any) -> None:
+        shown.update([name] * prog_bar)
+        log(module, name, *values, prog_bar=prog_bar, **how)
+
+    monkeypatch.setattr(TrainingModule, "log", watched)
+    train(small_config(small_data, epochs=1, limit_batches=1), tmp_path / "run")
+    assert shown == {"step loss"}
+
+
+def test_the_line_of_an_epoch_fits_a_terminal(
+    small_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = Recorder(RunFolder(tmp_path), model_spec(small_config(small_data), PreparedData.open(small_data)), "")
+    row = {"epoch": 100, "seconds": 86399.0, "train_loss": 12.345, "val_acc": 0.123, MONITOR: 0.123}
+    recorder.history = [row]
+    with caplog.at_level("INFO", "twincar"):
+        recorder._log_row(row, 1000)
+    assert caplog.messages[0].endswith("(best)  86399 s")
+    assert len(caplog.messages[0]) <= 80
 
 
 def test_the_weights_it_begins_with_and_few_photos_are_told(small_data: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -244,19 +275,23 @@ def test_classes_that_validation_lacks_are_told_and_recorded(
     assert _provenance(config, data)["not_validated"] == [data.classes[1], data.classes[2]]
 
 
-def test_is_finished() -> None:
-    config = TrainConfig(epochs=10, patience=2)
-    history = [{"val_f1_macro": score} for score in (0.1, 0.5, 0.4)]
-    assert not is_finished(config, history)
-    assert is_finished(config, [*history, {"val_f1_macro": 0.5}])
-    assert is_finished(TrainConfig(epochs=3), history)
-
-
 def test_a_run_is_not_overwritten(small_data: Path, small_run: Path) -> None:
     before = (small_run / "best.safetensors").read_bytes()
     with pytest.raises(UsageError, match="never overwritten"):
         train(small_config(small_data), small_run)
     assert (small_run / "best.safetensors").read_bytes() == before
+
+
+def test_a_run_without_a_finished_epoch_says_so_when_its_name_is_taken(small_data: Path, tmp_path: Path) -> None:
+    """Whether anything is lost with it is what one asks before it is deleted."""
+    (tmp_path / "config.yaml").write_text(small_config(small_data, epochs=1, limit_batches=1).to_yaml())
+    with pytest.raises(UsageError) as refused:
+        train(small_config(small_data), tmp_path)
+    assert str(refused.value) == (
+        f"A run is never overwritten, but {tmp_path} exists, although no epoch of it is finished. Resume it (--resume "
+        f"{tmp_path}), choose another --name, or delete it."
+    )
+    assert len(resume(tmp_path).history) == 1
 
 
 def test_a_run_that_another_process_trains_is_left_to_it(small_data: Path, small_run: Path, tmp_path: Path) -> None:

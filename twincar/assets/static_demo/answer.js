@@ -41,6 +41,11 @@ function wording({ answer, status }, model) {
         state: "away", chip: "No answer", headline: "Too small",
         text: `A car must be at least ${model.leastSide} pixels high and wide for this model: take a closer or a larger photo. Below is what it would have answered.`,
       };
+    case "cut off":
+      return {
+        state: "away", chip: "No answer", headline: "Cut off",
+        text: "The edge of the photo cuts off most of this car: take a photo of all of it. Below is what the model would have answered.",
+      };
     case "unknown car":
       return {
         state: "away", chip: "No answer", headline: "Unknown car",

@@ -7,7 +7,7 @@ const MOST_ALTERNATIVES = 3;
 const ALTERNATIVE_SHARE = 0.1;
 const TOP = 5;
 const ROUNDING = 1e-4;
-const REJECTED = ["no car found", "too small", "unknown car"];
+const REJECTED = ["no car found", "too small", "cut off", "unknown car"];
 
 // The network's input for a photo, height×width×3 bytes, and the part of the photo that it shows.
 export function preprocess(photo, settings) {
@@ -40,8 +40,9 @@ function withoutEnds(photo) {
   return crop(photo, [left, top, left + w, top + h]);
 }
 
-// The prediction for one crop from its logits, with the names and meanings of `twincar predict --json`.
-export function predict(logits, model, cut, isCar) {
+// The prediction for one crop, {width, height, isCar, isCutOff}, from its logits, with the names and meanings of `twincar
+// predict --json`.
+export function predict(logits, model, { width, height, isCar, isCutOff }) {
   const probabilities = softmax(logits, model.calibration.temperature);
   const found = Object.fromEntries(
     Object.entries(model.levels).map(([name, level]) => [name, levelAnswer(name, level, probabilities, model)]),
@@ -50,7 +51,8 @@ export function predict(logits, model, cut, isCar) {
   let status = !answer ? "not sure" : answer.level === "class" ? "named" : "named in part";
   if (!isCar) status = "no car found";
   else if (!model.calibrated) status = "not calibrated";
-  else if (Math.min(cut.width, cut.height) < model.leastSide) status = "too small";
+  else if (Math.min(width, height) < model.leastSide) status = "too small";
+  else if (isCutOff) status = "cut off";
   else if (inDistributionScore(logits, model.calibration) < model.falseRejection) status = "unknown car";
   if (!status.startsWith("named")) answer = null;
   const ranked = order(probabilities).slice(0, TOP);

@@ -3,7 +3,7 @@
 
 import * as ort from "./onnxruntime/ort.js";
 import { gradCam, predict, preprocess } from "./classifier.js";
-import { frameCars } from "./detector.js";
+import { frameCars, isCutOff } from "./detector.js";
 import { PhotoError, crop, decodePhoto } from "./pixels.js";
 
 let classifier, detector, model;
@@ -74,13 +74,15 @@ async function nameCars(file, name, onStep) {
   const cars = [];
   for (const box of places) {
     if (places.length > 1) onStep(`Naming car ${cars.length + 1} of ${places.length}`);
-    cars.push(await nameCar(box ? crop(photo, box) : photo, box));
+    cars.push(await nameCar(photo, box));
   }
   return { width: photo.width, height: photo.height, cars };
 }
 
-async function nameCar(cut, box) {
+// `box` is null for the whole photo.
+async function nameCar(photo, box) {
   const { height, width } = model.preprocessing;
+  const cut = box ? crop(photo, box) : photo;
   const { data, visible } = preprocess(cut, model.preprocessing);
   const { logits, features } = await classifier.session.run({ images: tensor(data, height, width) }, ["logits", "features"]);
   const target = logits.data.indexOf(Math.max(...logits.data));
@@ -88,7 +90,9 @@ async function nameCar(cut, box) {
   const isCar = Boolean(box) || !detector;
   return {
     box,
-    ...predict(logits.data, model, cut, isCar),
+    ...predict(logits.data, model, {
+      width: cut.width, height: cut.height, isCar, isCutOff: Boolean(box) && isCutOff(box, photo.width, photo.height),
+    }),
     heat: isCar && {
       ...gradCam(features.data, features.dims, classifier.head, target),
       target: model.classes[target].name,

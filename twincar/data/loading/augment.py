@@ -31,8 +31,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from twincar.core.augmentation import AugmentConfig
+from twincar.core.photos import Box
 from twincar.data.loading.color import jitter_color
-from twincar.data.loading.surroundings import FILLS, Fill, Pixels, Rectangle, crop_beyond
+from twincar.data.loading.surroundings import FILLS, Fill, Pixels, crop_beyond
 
 Size = tuple[int, int]
 """Width and height, pixels."""
@@ -75,7 +76,7 @@ class AugmentParams:
 
 
 def sample_params(
-    config: AugmentConfig, rng: np.random.Generator, width: int, height: int, box: Rectangle | None = None
+    config: AugmentConfig, rng: np.random.Generator, width: int, height: int, box: Box | None = None
 ) -> AugmentParams:
     """Sample the parameters for a photo of width×height pixels, of which `box` is to be shown; None is all of it."""
     stream = _UniformStream(rng)
@@ -184,7 +185,7 @@ class _UniformStream:
         return int(next(self.numbers) * (high + 1))
 
 
-def _jitter_box(jitter: tuple[float, float], stream: _UniformStream, box: Rectangle) -> Rectangle:
+def _jitter_box(jitter: tuple[float, float], stream: _UniformStream, box: Box) -> Box:
     """Move each edge of a box by up to `jitter`, inwards and outwards, as shares of its side."""
     x1, y1, x2, y2 = box
     inwards, outwards = jitter

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from twincar.core.photos import Box
+
 Pixels = NDArray[np.uint8]
-Rectangle = tuple[int, int, int, int]
-"""Left, top, right, bottom, pixels; right and bottom are exclusive."""
 Fill = Literal["blurred", "mirrored", "noise", "flat"]
 """The photo itself, enlarged and blurred; the photo, mirrored at its edges; noise of any grain; one colour."""
 FILLS: tuple[Fill, ...] = get_args(Fill)
@@ -26,7 +26,7 @@ _ENOUGH = 64  # pixels a side from which it is shrunk
 _GRAIN = (1, 24)  # pixels
 
 
-def crop_beyond(photo: Pixels, rectangle: Rectangle, fill: Fill, seed: int) -> Pixels:
+def crop_beyond(photo: Pixels, rectangle: Box, fill: Fill, seed: int) -> Pixels:
     """Cut an H×W×3 crop out of an h×w×3 photo that need not hold all of it.
 
     Args:

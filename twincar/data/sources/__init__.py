@@ -2,9 +2,9 @@
 
 base.py      Source and SourceRow, the interface
 hub.py       a data set on the hub; parquet.py reads its files, also from a folder
-devkit.py    the original release of Stanford Cars
-folders.py   one folder per class
-table.py     a CSV file
+devkit.py    the original release of Stanford Cars; matfile.py reads its MATLAB files
+folders.py   a folder for each class; layouts.py tells which folders are splits and which are classes
+table.py     a CSV file; csv_file.py reads its rows, and file_names.py finds the files that it names
 toy.py       toy cars, which are drawn when they are needed
 """
 
@@ -19,7 +19,6 @@ from twincar.data.sources.base import Source, SourceRow, asked_splits, file_key
 from twincar.data.sources.table import open_table, read_class_file
 
 __all__ = [
-    "DEFAULT_SOURCE",
     "DEFAULT_SPLITS",
     "Source",
     "SourceRow",
@@ -30,7 +29,6 @@ __all__ = [
     "read_class_file",
 ]
 
-DEFAULT_SOURCE = "hub:tanganke/stanford_cars"
 DEFAULT_SPLITS = ("train", "test")
 _FORMS = (
     "hub:owner/name[@revision]",

@@ -13,8 +13,9 @@ from twincar.core.files import sha256_of
 from twincar.core.labels import ClassNames, shorten
 from twincar.core.photos import Box
 from twincar.core.progress import Progress
+from twincar.core.wording import first_few
 from twincar.data.boxes import BoxFault
-from twincar.data.dataset import SPLITS, is_outside
+from twincar.data.dataset import SPLITS, is_outside, order_splits
 
 OPTIONAL_SPLITS = ("val", "test")
 """Splits that a source may lack; any other requested split must exist."""
@@ -91,7 +92,7 @@ def asked_splits(splits: Iterable[str]) -> tuple[str, ...]:
         raise UsageError("Expected the names of the splits to read, such as train and test, but there are none.")
     if "train" in requested:
         requested.add("val")
-    return (*(split for split in SPLITS if split in requested), *sorted(requested - set(SPLITS)))
+    return order_splits(requested)
 
 
 def split_of(word: str) -> str | None:
@@ -135,11 +136,10 @@ def no_training_photos(where: str | Path) -> DataError:
 
 def malformed_rows(where: str | Path, lines: Sequence[int], total: int) -> DataError:
     """The error for a table whose cells would be lost or be in the wrong columns."""
-    first = ", ".join(map(str, lines[:6])) + (f" and {len(lines) - 6} more" if len(lines) > 6 else "")
     return DataError(
         f"Expected as many cells in every row of {where} as in its first line, but {len(lines)} of {total} rows have "
-        f"more or fewer: line {first}. Put a text that holds the separator between double quotes; `twincar audit` "
-        "shows these rows."
+        f"more or fewer: line {first_few(map(str, lines), 6)}. Put a text that holds the separator between double "
+        "quotes; `twincar audit` shows these rows."
     )
 
 

@@ -193,9 +193,6 @@ def read_part(folder: Path, file: str, class_name: str) -> Part | None:
     return Part(class_name, pair.second if class_name == pair.first else pair.first, read_photo(mask).convert("L"))
 
 
-# ------------------------------------------------------------------------------------------------ one photo
-
-
 def photograph(class_name: str, rng: np.random.Generator) -> ToyPhoto:
     """Draw a car of this class; its twin drawn with an equal `rng` differs within the mask only."""
     pair, design = _PAIR[class_name], _DESIGN[class_name]

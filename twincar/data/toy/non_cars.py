@@ -22,7 +22,8 @@ _PAPERS: tuple[tuple[Color, Color], ...] = (
     ((244, 236, 214), (70, 50, 36)),
     ((28, 32, 40), (214, 222, 226)),
     ((226, 238, 250), (30, 60, 140)),
-)  # and their inks
+)
+"""The colours of papers and of the ink on each, RGB."""
 
 
 def non_car_images(count: int, seed: int = 0) -> Iterator[tuple[str, Image.Image]]:

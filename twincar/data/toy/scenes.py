@@ -117,9 +117,8 @@ def draw_scene(rng: np.random.Generator, image: Image.Image, camera: Array) -> C
     scene = _SCENES[rng.integers(len(_SCENES))]
     verge, road = shaded(scene.verge, rng.uniform(0.85, 1.1)), shaded(scene.road, rng.uniform(0.8, 1.15))
     sky, width, height = _Skyline(image, camera), image.width, image.height
-    rows = np.linspace(scene.zenith, scene.haze, max(2, int(max(sky.at(0, 0)[1], sky.at(width, 0)[1])))) * rng.uniform(
-        0.9, 1.03
-    )
+    lowest = int(max(sky.at(0, 0)[1], sky.at(width, 0)[1]))  # row of the skyline
+    rows = np.linspace(scene.zenith, scene.haze, max(2, lowest)) * rng.uniform(0.9, 1.03)
     air = Image.fromarray(rows.astype(np.uint8)[:, None]).resize((width, len(rows)), Image.Resampling.NEAREST)
     image.paste(air)
     sky.fill(verge, (0, 0), (width, 0), (width, -2 * height), (0, -2 * height))

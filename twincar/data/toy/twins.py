@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from twincar.core.files import write_bytes
+from twincar.core.photos import encode_photo
 from twincar.data.toy.cars import TWIN_PAIRS, WIDTH, TwinPair, photograph
 
 _COLUMNS, _ROWS = 3, 4  # of pairs
@@ -26,9 +26,7 @@ def draw_twins(path: Path) -> None:
     for number, pair in enumerate(TWIN_PAIRS):
         row, column = divmod(number, _COLUMNS)
         sheet.paste(_draw_pair(pair, number), (_GAP + column * (width + _GAP), _GAP + row * (height + _GAP)))
-    file = io.BytesIO()
-    sheet.save(file, format="PNG")
-    write_bytes(path, file.getvalue())
+    write_bytes(path, encode_photo(sheet, "PNG"))
 
 
 def _draw_pair(pair: TwinPair, seed: int) -> Image.Image:

@@ -110,7 +110,7 @@ def _add_middleware(app: FastAPI, counters: Counters, settings: HttpSettings) ->
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.allow_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"] if settings.allow_teach else ["GET", "POST"],
             allow_headers=["Authorization", "X-API-Key", REQUEST_ID],
             expose_headers=["Retry-After", REQUEST_ID],
         )

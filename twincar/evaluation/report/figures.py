@@ -189,9 +189,9 @@ def _reliability_line(bins: Sequence[ReliabilityBin], name: str, color: str) -> 
         "y": [found.accuracy for found in bins],
         "customdata": [found.photos for found in bins],
         "text": [f"{found.photos:,}" for found in bins],
-        "textposition": "top center" if name == "before" else "bottom center",
+        "textposition": "bottom center",
         "textfont": {"size": 9},
-        "mode": "lines+markers+text",
+        "mode": "lines+markers" if name == "before" else "lines+markers+text",  # the numbers of both would overlap
         "name": name,
         "line": {"color": color, "width": 2},
         "marker": {"size": 7},
@@ -214,7 +214,7 @@ def _curves(
         }
         for column, (name, color) in lines.items()
     ]
-    x_axis: PlotlyFigure = {"title": {"text": "epoch; dashed: the best epoch, whose weights are kept"}}
+    x_axis: PlotlyFigure = {"title": {"text": "epoch; dashed: the best one, which is kept"}}
     if len(history) <= _FEW_EPOCHS:
         x_axis["dtick"] = 1  # no ticks between epochs
     return {

@@ -19,6 +19,7 @@ from twincar.core.html import plotly_script, render, script_json
 from twincar.core.labels import ClassNames
 from twincar.core.local_paths import name_only, shareable_path
 from twincar.core.progress import Progress
+from twincar.core.run_files import CONFIG_FILE
 from twincar.core.runs import best_epoch, ending
 from twincar.core.version import __version__
 from twincar.core.wording import command, duration
@@ -215,7 +216,7 @@ def _trained(subject: Subject) -> dict[str, Any]:
         "epochs": len(history),
         "trained": _training_time(subject),
         "best_epoch": int(best_epoch(history)["epoch"]),
-        "ending": ending(history, epochs=config.epochs, patience=config.patience),
+        "ending": ending(config, history),
         "config_text": config.without_paths().to_yaml(),
     }
 
@@ -261,7 +262,7 @@ def _commands(subject: Subject, reports: Path, split: str) -> dict[str, str]:
     folder = model / reports.relative_to(subject.path) if reports.is_relative_to(subject.path) else _name_of(reports)
     audited = ["--deep", "--model", model, "--out", folder / "audit"]
     return {
-        "train": command("train", trained_on, "--config", model / "config.yaml") if trained_on else "",
+        "train": command("train", trained_on, "--config", model / CONFIG_FILE) if trained_on else "",
         "evaluate": command("evaluate", *judged),
         "corruptions": command("evaluate", *judged, "--corruptions"),
         "open_set": command("evaluate", model, *of_data(other), "--open-set"),

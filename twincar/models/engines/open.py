@@ -94,13 +94,12 @@ def compute_logits(
     Raises:
         PhotoError: one of them cannot be read.
     """
-    parts = []
-    for batch in iterate_batches(photos, preprocessing, batch_size=_BATCH, tta=tta):
-        for error in batch.failures.values():
-            raise error
-        parts.append(engine.view_logits(batch.images))
+    parts, done = [], 0
+    for images in iterate_batches(photos, preprocessing, batch_size=_BATCH, tta=tta):
+        parts.append(engine.view_logits(images))
+        done += len(images)
         if on_photo:
-            on_photo(batch.positions[-1] + 1, len(photos))
+            on_photo(done, len(photos))
     return np.concatenate(parts)
 
 
