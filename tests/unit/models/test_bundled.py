@@ -45,6 +45,7 @@ def test_its_header_holds_its_licence(tmp_path: Path) -> None:
 
 
 def test_it_answers_where_no_model_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "twincar")  # and afterwards what it was, whatever --quiet sets
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (120, 180, 3), np.uint8)).save(tmp_path / "noise.jpg")
     result = CliRunner().invoke(app, ["predict", "--json", str(tmp_path / "noise.jpg")])
