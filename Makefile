@@ -47,6 +47,7 @@ browser:
 # Into site/, which opens without a server; it asks no other host for anything.
 docs: install
 	$(BIN)/python docs/command_line.py
+	$(BIN)/python docs/settings.py
 	$(BIN)/python -m mkdocs build --strict
 	@if command -v npm; then $(BIN)/twincar demo --static site/try; \
 	else echo "No npm: 'Try it here' has no page, because npm fetches what it computes with."; fi

@@ -21,6 +21,7 @@ from twincar.core.version import __version__
 if TYPE_CHECKING:
     from twincar.auditing.audit import audit
     from twincar.core.config import TrainConfig
+    from twincar.core.listing import find_photos
     from twincar.core.options import Detect, DetectOptions, PredictOptions, Thresholds
     from twincar.data.prepare import PrepareOptions, prepare
     from twincar.deploy.export import export
@@ -56,6 +57,7 @@ __all__ = [
     "evaluate",
     "explain",
     "export",
+    "find_photos",
     "index",
     "load",
     "predict_many",
@@ -84,6 +86,7 @@ _LAZY = {
     "evaluate": "evaluation.evaluate",
     "explain": "explanation.explain",
     "export": "deploy.export",
+    "find_photos": "core.listing",
     "index": "inference.photo_index",
     "predict_many": "inference.batch",
     "prepare": "data.prepare",

@@ -97,10 +97,10 @@ def measure(folder: Path, pictures: Path, scale: Scale = FULL, *, largest: int =
     """Measure every step at every count, and draw `growth_photos.png` and `growth_classes.png`.
 
     Args:
-        folder: Scratch space; about 10 kB a photo.
-        pictures: Folder for these.
-        scale: The counts.
-        largest: The most photos.
+        folder: scratch space; about 10 kB a photo.
+        pictures: folder for the two drawings.
+        scale: the counts.
+        largest: the most photos.
     """
     counts = [count for count in scale.photos if count <= largest]
     for count in counts:

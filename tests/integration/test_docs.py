@@ -24,13 +24,16 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+import yaml
 from detector_files import raw_yolox
 from PIL import Image
 from small_backbone import BACKBONE
 from typer.testing import CliRunner
 
 from twincar.cli import app
+from twincar.core.config import TrainConfig
 from twincar.core.files import read_json
+from twincar.core.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -200,6 +203,33 @@ def test_the_page_of_the_command_line_is_current(monkeypatch: pytest.MonkeyPatch
     for width in ("40", "200"):
         monkeypatch.setenv("COLUMNS", width)
         assert _docs_module("command_line").page() == written, "run: make docs"
+
+
+def test_the_page_of_the_settings_is_current() -> None:
+    written = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert _docs_module("settings").page() == written, "run: make docs"
+
+
+def test_the_page_of_the_settings_has_all_of_them() -> None:
+    """Each with its meaning and its default, and the flags that --help has."""
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
+    listed = {cells[0].strip("`"): cells for cells in rows if len(cells) == 5}
+    config = yaml.safe_load(TrainConfig().to_yaml())
+    augment = {f"augment.{name}": value for name, value in config.pop("augment").items()}
+    assert set(listed) == set(config) | set(augment)
+    assert all(len(meaning) > 10 and values for _, meaning, values, *_ in listed.values())
+    for name in ("epochs", "seed", "head", "augment.rotation", "augment.flip"):
+        assert yaml.safe_load(listed[name][3].strip("`")) == {**config, **augment}[name]
+    flags = {name: cells[4].strip("`") for name, cells in listed.items() if cells[4]}
+    assert (flags["image_height"], flags["image_width"], flags["limit_batches"]) == (*["--image-size"] * 2, "--limit")
+    offered = {flag for option in typer.main.get_command(app).commands["train"].params for flag in option.opts}  # type: ignore[attr-defined]
+    assert set(flags.values()) <= offered
+    elsewhere = {"--name", "--runs", "--resume", "--config", "--set", "--tensorboard", "--devices", "--num-nodes"}
+    assert offered - set(flags.values()) - elsewhere == {"data"}
+    for recipe, values in RECIPES.items():
+        changed = [row for row in rows if len(row) == 1 + len(RECIPES) and row[1 + list(RECIPES).index(recipe)]]
+        assert len(changed) == len(values) - ("augment" in values) + len(values.get("augment", {}))
 
 
 def test_the_page_of_the_command_line_names_arguments_as_help_does() -> None:

@@ -123,6 +123,8 @@ class Summary:
         """Such as '30 photos, 49 cars: 32 named, 3 named in part, 5 not sure, 9 unknown cars.', and what that means."""
         from twincar.inference.results import Status
 
+        if self.failed and self.failed == self.photos:
+            return f"{counted(self.failed, 'photo')} could not be read, and there was no other."
         outcomes = [
             counted(count, outcome) if outcome == Status.UNKNOWN_CAR else f"{count:,} {outcome}"
             for outcome in Status

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twincar.cli.evaluation import METRIC_NAMES, print_evaluation
 from twincar.cli.options import (
     AnyModelArgument,
     ConfidenceOption,
@@ -21,15 +22,13 @@ from twincar.cli.options import (
 )
 from twincar.cli.output import print_result, print_table, progress
 from twincar.core.errors import UsageError
-from twincar.core.labels import shorten
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, DetectOptions, Split, Thresholds
-from twincar.core.wording import counted, list_counts, percent
+from twincar.core.wording import counted, percent
 
 if TYPE_CHECKING:
     from twincar.evaluation.batch_results import BatchEvaluation
     from twincar.evaluation.calibrate import Calibrated
-    from twincar.evaluation.results import Evaluation, OpenSetEvaluation, Robustness
-    from twincar.metrics.classification import Interval
+    from twincar.evaluation.results import OpenSetEvaluation, Robustness
 
 SplitOption = Annotated[
     Split | None, typer.Option(help="Split to evaluate on.  [default: val, or test without validation photos]")
@@ -206,85 +205,13 @@ def print_calibrated(found: Calibrated) -> None:
     )
 
 
-def print_evaluation(evaluation: Evaluation) -> None:
-    """Print all metrics, with intervals if they have any, and the gain of test-time augmentation if requested."""
-    accuracy = evaluation.accuracy
-    typer.echo(
-        f"{evaluation.photos:,} {evaluation.described}; 95% intervals in brackets "
-        f"(that of accuracy is about ±{(accuracy.high - accuracy.low) / 2:.1%})"
-    )
-    if evaluation.no_car is not None:
-        typer.echo(
-            f"Cut to the main car; no car found in {counted(evaluation.no_car, 'photo')}, taken whole and rejected"
-        )
-    if evaluation.left_out:
-        typer.echo(f"Photos left out: {sum(evaluation.left_out.values())} ({list_counts(evaluation.left_out)})")
-    if absent := evaluation.absent:
-        typer.echo(f"Classes without photos, which macro averages leave out: {len(absent)} ({shorten(absent)})")
-    typer.echo(f"{evaluation.chance.describe(accuracy)} Chance: {evaluation.chance}.")
-    header = ["metric", "without TTA", "with TTA", "gain"] if evaluation.tta else ["metric", "value"]
-    rows = []
-    for metric, value in evaluation.metrics.items():
-        row = [metric, str(evaluation.intervals.get(metric, f"{value:.3f}"))]
-        if evaluation.tta:
-            row += [f"{evaluation.tta[metric]:.3f}", f"{evaluation.tta[metric] - value:+.3f}"]
-        rows.append(row)
-    print_table(header, rows)
-    _print_calibration(evaluation)
-
-
 def print_batch_evaluation(evaluation: BatchEvaluation) -> None:
     """Print the metrics of a batch of predictions."""
     unread = f"; {evaluation.failed} more could not be read" if evaluation.failed else ""
     typer.echo(f"{counted(evaluation.photos, f'{evaluation.split} photo')}, 95% interval in brackets{unread}")
     shown = {name: f"{value:.3f}" for name, value in evaluation.metrics.items()} | {"acc": str(evaluation.accuracy)}
-    print_table(["metric", "value"], shown.items())
+    print_table(["score", "value"], [(METRIC_NAMES[name], value) for name, value in shown.items()])
     typer.echo(f"Tables: {evaluation.folder}")
-
-
-def _print_calibration(evaluation: Evaluation) -> None:
-    """Print calibration, levels and rejection."""
-    before, after = evaluation.calibration.before, evaluation.calibration.after
-    typer.echo(f"\nCalibration, temperature {evaluation.calibration.temperature:.3f}:")
-    print_table(
-        ["", "ECE", "negative log-likelihood", "Brier"],
-        [
-            [when, f"{figures['ece']:.3f}", f"{figures['nll']:.3f}", f"{figures['brier']:.3f}"]
-            for when, figures in (("before", before), ("after", after))
-        ],
-    )
-    if after["ece"] > before["ece"]:
-        typer.echo("On these photos the ECE is worse after calibration, which was fitted on the validation photos.")
-    typer.echo(
-        f"\nLevels; an answer is given at the first level whose probability is at least {evaluation.confidence:.0%}:"
-    )
-    rows = []
-    for found in evaluation.levels:
-        answered, precision = (_with_limits(found.intervals.get(name)) for name in ("answered", "precision"))
-        shares = (str(found.intervals[name]) for name in ("accuracy", "ece"))
-        rows.append([found.level, str(found.photos), *shares, answered, precision])
-    print_table(["level", "photos", "accuracy", "ECE", "answers at this level", "of these, right"], rows)
-    answers = sum(found.answered or 0 for found in evaluation.levels)
-    typer.echo(
-        f"An answer is given for {percent(answers)} of the photos; the accuracy of a level is that on the photos whose "
-        "class name contains it."
-    )
-    _print_rejection(evaluation)
-
-
-def _print_rejection(evaluation: Evaluation) -> None:
-    rejection = evaluation.rejection
-    others = f"accuracy of the others {rejection.accuracy_of_accepted:.3f}" if rejection.accepted else "no others"
-    if rejection.accuracy_of_rejected is not None:
-        others += f", of the rejected {rejection.accuracy_of_rejected:.3f}"
-    typer.echo(
-        f"\nRejected as unknown cars: {percent(1 - rejection.accepted)} of the photos; {others}. Area under the "
-        f"risk-coverage curve: {evaluation.risk_coverage.area:.4f}"
-    )
-
-
-def _with_limits(share: Interval | None) -> str:
-    return "–" if share is None else f"{percent(share.value)} ({percent(share.low)} to {percent(share.high)})"
 
 
 def print_open_set(evaluation: OpenSetEvaluation) -> None:
@@ -314,6 +241,14 @@ def print_open_set(evaluation: OpenSetEvaluation) -> None:
         for group in evaluation.groups
     ]
     print_table(header, rows)
+    typer.echo(
+        "AUROC: how often a known car scores higher than the unknown photo; 0.5 is chance, 1 is best.\n"
+        "FPR at 95% TPR: share of the unknown photos that pass where 95% of the known cars do; 0 is best.\n"
+        "OSCR: share of the known cars that pass and are named right, averaged over all shares of unknown photos that "
+        "pass; 1 is best."
+    )
+    if evaluation.gap:
+        typer.echo(evaluation.gap)
     typer.echo(f"Tables and figures: {evaluation.folder}")
 
 

@@ -87,7 +87,10 @@ def explain(
             detection=detection,
             on_photo=on_photo,
         )
-    typer.echo(f"{counted(len(result.photos), 'photo')} explained in {result.grid.parent}\nGrid: {result.grid}")
+    typer.echo(f"{counted(len(result.photos), 'photo')} explained in {result.grid.parent}")
+    if result.choice:
+        typer.echo(result.choice)
+    typer.echo(f"Grid: {result.grid}")
 
 
 @contextmanager

@@ -139,6 +139,10 @@ class Command(TyperCommand):
     the verb too.
     """
 
+    def get_short_help_str(self, limit: int = 45) -> str:  # noqa: ARG002
+        """The first paragraph of its help for the list of verbs, which wraps it; click would cut it off in a line."""
+        return " ".join((self.help or "").split("\n\n")[0].split())
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments of the verb.
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
+from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
 import typer
@@ -17,12 +18,22 @@ import typer
 from twincar.core.files import spreadsheet_cell
 from twincar.core.progress import Progress
 
+log = logging.getLogger("twincar.cli")
+
+_MINUTE = 60  # seconds between two lines of a log
+
 
 @contextmanager
 def progress(what: str) -> Iterator[Progress | None]:
-    """A progress bar on standard error if that is a terminal; yields the function to call with (done, total)."""
-    if not sys.stderr.isatty() or not logging.getLogger("twincar").isEnabledFor(logging.INFO):
+    """A progress bar on standard error if that is a terminal, else a line a minute in the log.
+
+    Yields the function to call with (done, total).
+    """
+    if not log.isEnabledFor(logging.INFO):
         yield None
+        return
+    if not sys.stderr.isatty():
+        yield _line_a_minute(what)
         return
     from rich import progress as bars
     from rich.console import Console
@@ -32,6 +43,18 @@ def progress(what: str) -> Iterator[Progress | None]:
     with bars.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total or None)  # 0: it is not known
+
+
+def _line_a_minute(what: str) -> Progress:
+    logged = perf_counter()
+
+    def on_item(done: int, total: int) -> None:
+        nonlocal logged
+        if perf_counter() - logged >= _MINUTE:
+            logged = perf_counter()
+            log.info("%s: %d%s", what, done, f" of {total}" if total else "")  # 0: it is not known
+
+    return on_item
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -1,4 +1,4 @@
-"""Verbs that put a trained model to use: export, predict."""
+"""The verb that names cars in photos: predict."""
 
 from __future__ import annotations
 
@@ -16,27 +16,23 @@ import typer
 
 from twincar.cli.answers import Summary, how_to_predict, on_terminal, print_blocks
 from twincar.cli.options import (
-    AnyModelArgument,
     ClassesOption,
     ConfidenceOption,
     CsvOption,
-    DataOption,
     DetectOption,
     DetectorOption,
     FalseRejectionOption,
-    JsonOption,
     detect_options,
     model_or_bundled,
 )
 from twincar.cli.output import print_csv, print_json_lines, print_result, progress
 from twincar.core.errors import MissingExtraError, UsageError
 from twincar.core.extras import how_to_install_alone
-from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Arithmetic, Cars, EngineName, ExportFormat, PredictOptions
-from twincar.core.wording import FEW_PHOTOS, command, counted, percent
+from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Cars, EngineName, PredictOptions
+from twincar.core.wording import counted
 
 if TYPE_CHECKING:
     from twincar.core.photos import Photo
-    from twincar.deploy.export import Exported
     from twincar.inference.batch import BatchResult
     from twincar.inference.classifier import Classifier
     from twincar.inference.results import Failure, Prediction
@@ -88,34 +84,6 @@ _TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".parquet")
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print one JSON object a line; with --out one in all.")]
 
 
-def export(
-    model: AnyModelArgument = None,
-    format: Annotated[ExportFormat, typer.Option(help="One ONNX file, or a folder for OpenVINO.")] = "onnx",
-    precision: Annotated[Arithmetic, typer.Option(help="What is stored and computed in.")] = "fp32",
-    out: Annotated[Path | None, typer.Option(help="Where to.  [default: beside the weights]")] = None,
-    data: DataOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Write it even if its predictions differ.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Export a model for prediction without torch, compared with the network on validation photos.
-
-    An exported .onnx file in fp32 can be exported again, in another form or precision.
-    """
-    from twincar.deploy.export import export
-
-    with progress("Computing the network's predictions") as on_photo:
-        exported = export(
-            model_or_bundled(model),
-            format=format,
-            precision=precision,
-            out=out,
-            data_folder=data,
-            force=force,
-            on_photo=on_photo,
-        )
-    print_result(exported, print_export, as_json=as_json)
-
-
 def predict(
     images: ImagesArgument = None,
     model: ModelOption = None,
@@ -135,7 +103,7 @@ def predict(
     as_json: JsonLinesOption = False,
     as_csv: CsvOption = False,
 ) -> None:
-    """Name the cars in photos: a block a car on a terminal, CSV in a pipe or a file.
+    """Name the cars in photos: a few lines for each on a terminal, CSV in a pipe or file.
 
     A photo that cannot be read gets an error in its place, and the exit code is 1.
     """
@@ -270,23 +238,6 @@ def _photos_from_stdin() -> Iterator[Photo]:
     if is_photo_data(data[:HEAD]) or b"\0" in data:
         return iter([NamedPhoto("standard input", data)])
     return (name for name in os.fsdecode(data).replace("\r\n", "\n").split("\n") if name.strip())
-
-
-def print_export(exported: Exported) -> None:
-    """The path of the model, and its comparison with the network."""
-    comparison = exported.comparison
-    typer.echo(
-        f"Compared on {counted(comparison.photos, 'validation photo')}: {percent(comparison.equal_predictions)} equal "
-        f"predictions, largest difference of a probability {comparison.largest_difference:.2g}, accuracy "
-        f"{comparison.accuracy_before:.3f} before and {comparison.accuracy_after:.3f} after"
-    )
-    if comparison.photos < FEW_PHOTOS:
-        typer.echo("On so few photos this comparison, and a calibration on them, say little.")
-    if exported.kept_in_fp32:
-        kept = counted(exported.kept_in_fp32, "sensitive layer")
-        typer.echo(f"{kept} stayed in fp32, because int8 everywhere lost too much.")
-    typer.echo(f"Model: {exported.path} ({exported.bytes / 1e6:.1f} MB)")
-    typer.echo(f"Next:  {command('predict', '--model', exported.path, 'PHOTO...')}")
 
 
 def print_batch_result(done: BatchResult) -> None:

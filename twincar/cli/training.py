@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from twincar.cli.answers import print_blocks
-from twincar.cli.evaluate import print_evaluation
+from twincar.cli.evaluation import print_evaluation
 from twincar.core.errors import PhotoError, StorageError, UsageError
 from twincar.core.wording import command
 
@@ -48,7 +48,11 @@ CacheOption = Annotated[
 LimitOption = Annotated[int | None, typer.Option(help="Use only this many batches per epoch, to try everything out.")]
 SettingsOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of config.yaml, such as augment.flip=0."),
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Any other setting of config.yaml, such as augment.flip=0; docs/settings.md lists all of them.",
+    ),
 ]
 DevicesOption = Annotated[
     int | None, typer.Option(min=1, help="Processes on each host, one per device.  [default: from torchrun, or 1]")
@@ -105,18 +109,19 @@ def train(
     num_nodes: NodesOption = None,
 ) -> None:
     """Train a network on a prepared data set, or resume a run; on several devices and hosts by DDP."""
-    from twincar.core.config import TrainConfig, parse_settings
+    from twincar.core.config import FLAGS, TrainConfig, parse_settings
 
-    flags = {
-        "backbone": backbone, "pretrained": pretrained, "image_height": image_size, "image_width": image_size,
-        "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "precision": precision,
-        "compile": compile, "workers": workers, "cache": cache, "seed": seed, "limit_batches": limit,
-        "teachers": teacher.split(",") if teacher else None,
-        **parse_settings(settings or []),
+    given = {
+        "backbone": backbone, "pretrained": pretrained, "image_size": image_size, "epochs": epochs,
+        "batch_size": batch_size, "learning_rate": learning_rate, "precision": precision, "compile": compile,
+        "workers": workers, "cache": cache, "seed": seed, "limit": limit,
+        "teacher": teacher.split(",") if teacher else None,
     }  # fmt: skip
+    flags = {setting: value for flag, value in given.items() for setting in FLAGS.get(flag, (flag,))}
+    flags |= parse_settings(settings or [])
     if resume:
         if data or name or recipe or config or any(value is not None for value in flags.values()):
-            raise UsageError("Expected --resume RUN alone: a run goes on with the settings it was started with.")
+            raise _resumes_alone(resume)
         run, resolved = resume, None
     else:
         if data is None:
@@ -135,7 +140,26 @@ def train(
         result = training.train(resolved, run, **how) if resolved else training.resume(run, **how)
     if is_first_process():
         print_training(result)
-        typer.echo(f"Model: {result.run.best}\nNext:  {command('evaluate', result.run.path)}")
+        typer.echo(
+            f"Model: {result.run.best}\nNext:  {command('evaluate', result.run.path, *_split_to_report(result))}"
+        )
+
+
+def _resumes_alone(run: Path) -> UsageError:
+    from twincar.core.runs import RunFolder
+
+    return UsageError(
+        "Expected --resume RUN alone: a run goes on with the settings it was started with. To change some, start "
+        f"another run from its weights: {RunFolder(run).continuation('DATA')}"
+    )
+
+
+def _split_to_report(result: TrainResult) -> tuple[str, ...]:
+    """The test photos if there are any, because the others have chosen the epoch."""
+    from twincar.data.dataset import PreparedData
+
+    photos = PreparedData.open(Path(result.config.data)).manifest["photos"]
+    return ("--split", "test") if photos.get("test") else ()
 
 
 @contextmanager

@@ -30,6 +30,9 @@ Pixels = Annotated[int, Field(ge=32, le=4096)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
+FLAGS = {"image_size": ("image_height", "image_width"), "limit": ("limit_batches",), "teacher": ("teachers",)}
+"""The settings behind each flag of `train` that is not called as the one setting that it changes is."""
+
 _DEEPEST = 8  # most levels in the name of a setting; the configuration has two
 
 
@@ -130,10 +133,10 @@ class TrainConfig:
             UsageError: an unknown recipe or name, or a value of the wrong kind or out of range.
         """
         values = read_yaml(yaml_file) if yaml_file else {}
-        chosen = recipe or values.get("recipe", "stanford")
+        given = {name: value for name, value in (flags or {}).items() if value is not None}
+        chosen = recipe or given.get("recipe") or values.get("recipe", "stanford")
         if not isinstance(chosen, str) or chosen not in RECIPES:
             raise UsageError(f"Expected a recipe out of {', '.join(RECIPES)}, but found {_shown(chosen)}.")
-        given = {name: value for name, value in (flags or {}).items() if value is not None}
         return cls.from_values(_merged(RECIPES[chosen], values, given, {"recipe": chosen}))
 
     @classmethod
@@ -151,6 +154,12 @@ class TrainConfig:
     def to_yaml(self) -> str:
         """The whole configuration, for the run folder."""
         return yaml.safe_dump(_ADAPTER.dump_python(self, mode="json"), sort_keys=False)
+
+    def to_flat(self) -> dict[str, Any]:
+        """Plain values by their full names, such as 'augment.flip', without the files and folders of this computer."""
+        values: dict[str, Any] = _ADAPTER.dump_python(self.without_paths(), mode="json")
+        augment = values.pop("augment")
+        return values | {f"augment.{name}": value for name, value in augment.items()}
 
     def without_paths(self) -> TrainConfig:
         """The configuration as others may see it: files and folders of this computer by their names only."""
@@ -243,12 +252,26 @@ def _in_a_sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "unexpected_keyword_argument":
-        known = [f.name for f in fields(TrainConfig)] + [f"augment.{f.name}" for f in fields(AugmentConfig)]
-        near = difflib.get_close_matches(name[:100], known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
-        return f"Expected the name of a setting, but found {name!r}; {hint}"
+        return f"Expected the name of a setting, but found {name!r}; {_hint(name[:100])}"
     expected = first["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
     return f"The setting {name!r} {expected}, but {_shown(first['input'])} was found."
+
+
+def _hint(name: str) -> str:
+    """What was probably meant by a name that no setting has: a flag, or the setting whose own name is the nearest."""
+    own = _own_name(name).replace("-", "_")
+    if own in FLAGS:
+        meant = " and ".join(map(repr, FLAGS[own]))
+        return f"the flag --{own.replace('_', '-')} sets {meant}; did you mean {'these' if ' ' in meant else 'this'}?"
+    known = [f.name for f in fields(TrainConfig)] + [f"augment.{f.name}" for f in fields(AugmentConfig)]
+    by_own_name = {_own_name(setting): setting for setting in known}
+    near = difflib.get_close_matches(own, by_own_name, n=1)
+    return f"did you mean {by_own_name[near[0]]!r}?" if near else f"known are {', '.join(known)}."
+
+
+def _own_name(setting: str) -> str:
+    """The name without the part of the configuration that it belongs to, which is easily mistaken."""
+    return setting.rpartition(".")[2]
 
 
 def _shown(value: object) -> str:

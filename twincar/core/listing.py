@@ -30,7 +30,7 @@ _RUN_FILES = (WEIGHTS_FILE, CHECKPOINT_FILE, LOCK_FILE)  # of which a run folder
 _OPENVINO_FILES = ("model.xml", "model.bin")
 
 
-def find_photos(arguments: Iterable[str], skipped: Skipped | None = None) -> Iterator[str]:
+def find_photos(arguments: str | Path | Iterable[str | Path], skipped: Skipped | None = None) -> Iterator[str]:
     """The photos that files, folders (searched recursively) and patterns such as `'cars/*.jpg'` stand for.
 
     Each argument may be a path or an address that fsspec opens, such as `s3://bucket/cars`. The order is by name,
@@ -41,7 +41,7 @@ def find_photos(arguments: Iterable[str], skipped: Skipped | None = None) -> Ite
     in its place and the others are found; if it is the only one, its error is raised.
 
     Args:
-        arguments: paths, patterns, addresses.
+        arguments: a path, pattern or address, or several.
         skipped: counts what is skipped; by default it is logged at the end.
 
     Raises:
@@ -49,7 +49,8 @@ def find_photos(arguments: Iterable[str], skipped: Skipped | None = None) -> Ite
             cannot be opened here, if it is the only one.
         DataError: a folder or an address that cannot be listed, if it is the only one.
     """
-    named = [local_path(argument) for argument in arguments]
+    several = (arguments,) if isinstance(arguments, str | Path) else arguments
+    named = [local_path(str(argument)) for argument in several]
     refuse_models(named)
     return _find_photos(named, Skipped() if skipped is None else skipped, log_skipped=skipped is None)
 

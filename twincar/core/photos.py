@@ -168,7 +168,7 @@ def read_photo_bytes(path: Path) -> bytes:
         raise PhotoError(
             Defect.NOT_AN_IMAGE,
             f"Expected a photo at {path}, but it is a folder, in which no photo was looked for or found. From Python, "
-            f"twincar.core.listing.find_photos([{str(path)!r}]) lists its photos.",
+            f"classifier.predict(list(twincar.find_photos({str(path)!r}))) predicts for all of its photos.",
         ) from None
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == errno.EFBIG:

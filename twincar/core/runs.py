@@ -87,6 +87,11 @@ class RunFolder:
                 f"Resume it (--resume {shlex.quote(str(path))}), choose another --name, or delete it."
             )
 
+    def continuation(self, data: str) -> str:
+        """The command that starts another run with the settings and the best weights of this one."""
+        begin = ("--config", self.config, "--pretrained", self.best)
+        return command("train", data, *begin, "--name", f"{self.path.resolve().name}-longer")
+
     @classmethod
     def create(cls, path: Path) -> RunFolder:
         """Create a new run folder.

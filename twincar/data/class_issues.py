@@ -13,6 +13,8 @@ from twincar.data.dataset import Annotation, order_splits
 IMBALANCE = 10
 """Ratio of training photos between the largest and the smallest class from which imbalance is reported; Stanford Cars
 has 2.8."""
+FEW_TO_TRAIN = 5
+"""Training photos of a class below which `prepare` says that they are few."""
 _HARM = {"train": "nothing to learn them from", "val": "the best epoch is chosen without them"}
 """The consequence of a class without photos in a split."""
 
@@ -55,6 +57,19 @@ def describe_names(classes: ClassNames) -> list[str]:
         f"{len(odd)} of {counted(len(classes), 'class name')} not of the form Make Model Body Year: "
         f"{shorten([classes[index] for index in odd], 20)}. The first is read as {read}; rename the class if an answer "
         "should not say so."
+    ]
+
+
+def describe_few(annotations: Sequence[Annotation], classes: ClassNames) -> list[str]:
+    """A sentence on the classes of which there are few photos to train on, those with the fewest first."""
+    counts = count_by_split(annotations, len(classes)).get("train", [])
+    few = sorted((count, classes[label]) for label, count in enumerate(counts) if 0 < count < FEW_TO_TRAIN)
+    if not few:
+        return []
+    return [
+        f"{len(few)} of {counted(len(classes), 'class', 'classes')} with fewer than {FEW_TO_TRAIN} training photos, "
+        f"from which a car is hardly learned: {shorten([f'{name}: {count}' for count, name in few], 5)}. Add photos, "
+        "or leave such a car out and teach it to the trained model (twincar teach)."
     ]
 
 

@@ -5,6 +5,7 @@ Splits that are drawn depend only on the seed and on the bytes of the photos, no
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from twincar.core.progress import Progress
 from twincar.core.version import __version__
 from twincar.core.wording import list_counts
 from twincar.data.boxes import BoxFault, describe_boxes
-from twincar.data.class_issues import describe_names, find_lacking
+from twincar.data.class_issues import describe_few, describe_names, find_lacking
 from twincar.data.contradictions import CONTRADICTIONS, describe_contradictions, find_contradictions
 from twincar.data.cropping import digest_of_detector, open_cropper
 from twincar.data.dataset import Annotation, PreparedData, count_splits, write_prepared
@@ -42,6 +43,8 @@ from twincar.data.sources.base import malformed_rows
 from twincar.data.splits import singletons as singletons_of
 from twincar.data.splits import with_test, with_validation
 from twincar.data.validate import AuditReport, Inspect, audit_source
+
+log = logging.getLogger(__name__)
 
 LEFT_OUT = "left_out.csv"
 """Table of the rows that were left out, with file, defect and detail; it exists only if there are any."""
@@ -127,10 +130,10 @@ def prepare(
     Everything is built in a hidden folder beside `out` that is renamed at the end, so `out` is complete or absent.
 
     Args:
-        spec: The source, see `open_source`.
-        out: The folder to write.
-        options: What of the source becomes the data set, and how.
-        on_photo: Called with the number of photos done and their total.
+        spec: the source, see `open_source`.
+        out: the folder to write.
+        options: what of the source becomes the data set, and how.
+        on_photo: called with the number of photos done and their total.
 
     Returns:
         The data set, opened: its photos, classes and manifest.
@@ -211,6 +214,7 @@ def _prepared_before(out: Path, request: _Request) -> PreparedData:
         )
     if request.options.strict and (invalid := unwanted(was["left_out"])):
         raise invalid_rows(invalid, f"see {out / LEFT_OUT}")
+    log.info("%s was prepared from this source with these options before; nothing was changed.", out)
     return prepared
 
 
@@ -268,6 +272,7 @@ def _build(request: _Request, folder: Path, on_photo: Progress | None) -> None:
         "notes": [
             *source.notes,
             *(f"{issue.detail}." for issue in find_lacking(annotations, classes)),
+            *describe_few(annotations, classes),
             *describe_boxes(report.boxes),
             *describe_contradictions(contradictions),
             *describe_names(classes),

@@ -177,6 +177,17 @@ class OpenSetEvaluation:
     groups: list[UnknownGroup]
     folder: Path
 
+    @property
+    def gap(self) -> str:
+        """A sentence on what was not measured; empty if photos of unknown cars were."""
+        if any(group.is_car for group in self.groups):
+            return ""
+        return (
+            "No unknown cars were measured, because no class of the data set is held out of training: these images "
+            "show no car at all, and are the easier ones to reject. To measure unknown cars, prepare with --open-set, "
+            "which holds out the classes that a JSON file lists, train on that, and evaluate it."
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """For `open_set.json` and `--json`."""
         return asdict(self) | {"folder": str(self.folder)}

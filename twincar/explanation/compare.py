@@ -111,7 +111,7 @@ def compare(
         if on_photo:
             on_photo(done, len(pairs))
     _save_grids(folder, sections)
-    title = " or ".join(spec.classes[index] for index in named[0]) if named else "Twins: the most confused pairs"
+    title = " or ".join(spec.classes[index] for index in named[0]) if named else "The most confused pairs of classes"
     shown = [_template_values(section) for section in sections]
     html = render("compare.html.jinja", title=title, run=subject.name, split=split, own=_USER_PHOTO, shown=shown)
     write_text(folder / page, html)

@@ -15,7 +15,11 @@ from twincar.core.labels import slug
 from twincar.core.options import DetectOptions
 from twincar.core.photos import PhotoCrop, read_photo
 from twincar.core.progress import Progress
+from twincar.core.wording import counted
+from twincar.data.dataset import Annotation
 from twincar.evaluation import overlay_figures, plots
+from twincar.evaluation.report.artifacts import read_predictions
+from twincar.evaluation.results import PREDICTIONS
 from twincar.evaluation.subject import Subject
 from twincar.inference.crops import CarFinder
 from twincar.models.cam.gradcam import grad_cam_plus_plus
@@ -34,6 +38,8 @@ class ExplanationImages:
     """All overlays in one image."""
     photos: list[Path]
     """One image per photo, N."""
+    choice: str = ""
+    """How the photos were chosen, a sentence; empty if they were named."""
 
 
 def explain(
@@ -47,7 +53,10 @@ def explain(
     detection: DetectOptions = DetectOptions(),
     on_photo: Progress | None = None,
 ) -> ExplanationImages:
-    """Explain photos, or `count` photos spread evenly over a split, and write `explain/`; see `Subject.reports`.
+    """Explain photos, or `count` photos of a split, and write `explain/`; see `Subject.reports`.
+
+    Of a split that `evaluate` was run on, mistakes come first, the most confident of them at the beginning; the others
+    are spread evenly over the split.
 
     Args:
         model: a run folder, a model file, owner/name on the hub, or a folder of results; by default the bundled model.
@@ -69,13 +78,14 @@ def explain(
         PhotoError: a photo cannot be read.
     """
     subject = Subject.open(model, data_folder=data_folder, split=split, out=out, detection=detection)
+    choice = ""
     if images:
         chosen: list[tuple[Path | PhotoCrop, str | None]] = [(Path(image), None) for image in images]
     else:
-        data = subject.data
+        data, (annotations, choice) = subject.data, _choose(subject, count)
         chosen = [
             (data.photo(annotation), None if annotation.label is None else data.classes[annotation.label])
-            for annotation in subject.sample(count)
+            for annotation in annotations
         ]
     folder = subject.claim((subject.own_reports if images else subject.reports) / "explain")
     explained: list[overlay_figures.ExplainedPhoto] = []
@@ -88,7 +98,20 @@ def explain(
     for path, item in zip(paths, explained, strict=True):
         plots.save(overlay_figures.explanation_figure(item), path)
     plots.save(overlay_figures.explanation_grid(explained), folder / "grid.png")
-    return ExplanationImages(folder / "grid.png", paths)
+    return ExplanationImages(folder / "grid.png", paths, choice)
+
+
+def _choose(subject: Subject, count: int) -> tuple[list[Annotation], str]:
+    """Photos of the split, mistakes first where they are known, and a sentence on how they were chosen."""
+    spread, table = subject.sample(count), subject.results / PREDICTIONS
+    if not table.is_file():
+        return spread, "The photos are spread evenly over the split; after twincar evaluate, its mistakes come first."
+    wrong = sorted((row for row in read_predictions(table) if not row.correct), key=lambda row: -row.confidence)
+    photos = {photo.file: photo for photo in subject.data.split(subject.split)}
+    mistakes = [photos[row.file] for row in wrong if row.file in photos][:count]
+    others = [photo for photo in spread if photo not in mistakes][: count - len(mistakes)]
+    known = f"{len(mistakes)} of the {counted(len(wrong), 'mistake')} on the split"
+    return mistakes + others, f"First {known}, the most confident first; then {len(others)} spread evenly over it."
 
 
 def _explain_batch(

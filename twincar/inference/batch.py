@@ -74,7 +74,7 @@ class BatchResult:
 
 
 def predict_many(
-    photos: Sequence[str | Path],
+    photos: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
     model: str | Path | None = None,
@@ -87,7 +87,8 @@ def predict_many(
     There is a row for each photo, or for each car in it if the cars are found first.
 
     Args:
-        photos: files, folders and patterns, on disk or at addresses; see `find_photos`. They are listed once.
+        photos: a file, folder or pattern, on disk or at an address, or several; see `find_photos`. Photos are listed
+            once.
         out: a folder, on disk or at an address.
         model: an exported model, a run folder, a `.safetensors` file of a run, or one of these on the hub; by default
             the bundled model. A copy is kept with the results.
@@ -105,6 +106,7 @@ def predict_many(
         StorageError: `out` cannot be written; what was there before is unchanged.
         ClusterError: the cluster cannot be reached, or its work failed.
     """
+    photos = [photos] if isinstance(photos, str | Path) else photos
     refuse_models(map(str, photos))
     path = MODEL if model is None else find_model(model, engine=options.engine)
     files = model_files(path)

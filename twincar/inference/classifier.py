@@ -23,6 +23,7 @@ from twincar.core.files import write_bytes
 from twincar.core.labels import ClassNames
 from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Cars, DetectOptions, EngineName
 from twincar.core.photos import Photo, read_photo
+from twincar.core.wording import counted
 from twincar.inference.crops import CarFinder, PreparedCrop, iterate_crop_batches, name_of, prepare_crops
 from twincar.inference.embedding import EmbeddedCar, Embeddings, gather, stream_embeddings
 from twincar.inference.photo_options import PhotoOptions
@@ -145,6 +146,11 @@ class Classifier:
         check_out(path)
         write_bytes(path, source.read_bytes())
         return path
+
+    def __repr__(self) -> str:
+        """A line: the network, its number of classes, and where it was loaded from."""
+        where = f" from {str(self.path)!r}" if self.path else ""
+        return f"<Classifier {self.spec.backbone}, {counted(len(self.class_names), 'class', 'classes')}{where}>"
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ class LevelAnswer:
     """The most likely classes of the group, most likely first; empty if the level is the class itself."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """The prediction for one car in a photo, or for the whole photo.
 
@@ -105,6 +105,13 @@ class Prediction:
     """The number of the car in the photo, from 1; the most prominent car comes first. None if no car was found."""
     car_count: int = 1
     """How many cars were found in the photo; 1 if the photo was taken whole without looking for cars."""
+
+    def __repr__(self) -> str:
+        """A line: the car and how sure the answer is, or why there is none and what is most likely."""
+        if self.answer is not None:
+            return f"<Prediction {self.answer.name!r} {self.answer.probability:.1%}, {self.photo!r}>"
+        likely = f", most likely {self.topk[0].name!r} {self.topk[0].probability:.1%}" if self.topk else ""
+        return f"<Prediction {self.status}{likely}, {self.photo!r}>"
 
     @property
     def top1(self) -> Candidate | None:

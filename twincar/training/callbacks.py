@@ -25,7 +25,8 @@ from twincar.models.weights import read_torch_file
 
 log = logging.getLogger(__name__)
 
-_HEARTBEAT = 60  # seconds between two lines of a log
+_FIRST_BEAT = 10  # seconds to the first line of a log
+_HEARTBEAT = 60  # and between two others
 LIGHTNING_PRECISION: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "fp32": "32-true",
     "bf16": "bf16-mixed",
@@ -130,7 +131,10 @@ class EpochBar(RichProgressBar):
 
 
 class Heartbeat(Callback):
-    """Logs the step once a minute, where there is no progress bar: a long epoch is then seen not to stand still."""
+    """Logs the step after ten seconds and then once a minute, where there is no progress bar: it is seen to move."""
+
+    def __init__(self) -> None:
+        self.wait = _FIRST_BEAT
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Start the clock."""
@@ -144,9 +148,9 @@ class Heartbeat(Callback):
         batch: Any,  # noqa: ARG002
         batch_idx: int,
     ) -> None:
-        """Log the step if a minute has gone since the last line."""
-        if trainer.is_global_zero and perf_counter() - self.logged >= _HEARTBEAT:
-            self.logged = perf_counter()
+        """Log the step if it is time for another line."""
+        if trainer.is_global_zero and perf_counter() - self.logged >= self.wait:
+            self.logged, self.wait = perf_counter(), _HEARTBEAT
             steps = trainer.num_training_batches
             log.info("epoch %d/%d  step %d of %s", trainer.current_epoch + 1, trainer.max_epochs, batch_idx + 1, steps)
 

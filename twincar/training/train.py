@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import platform
 import sys
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,8 +37,8 @@ from twincar.data.dataset import ANNOTATIONS, PreparedData
 from twincar.data.loading.loader import PhotoLoader, TrainingPhotos, default_workers, evaluation_loader, training_loader
 from twincar.data.loading.shard import Shard
 from twincar.data.training_record import record_seen
-from twincar.models.checkpoint import build_network
-from twincar.models.network import CarNet, load_pretrained
+from twincar.models.checkpoint import build_network, load_initial
+from twincar.models.network import CarNet
 from twincar.models.spec import NOT_VALIDATED, ModelSpec
 from twincar.training.announcement import announce
 from twincar.training.callbacks import (
@@ -79,29 +80,52 @@ class TrainResult:
 
 
 def train(
-    config: TrainConfig, run_path: str | Path, *, tensorboard: bool = False, devices: int = 1, nodes: int = 1
+    data: str | Path | TrainConfig,
+    run_path: str | Path | None = None,
+    *,
+    tensorboard: bool = False,
+    devices: int = 1,
+    nodes: int = 1,
+    **settings: Any,
 ) -> TrainResult:
     """Train from the start in a new run folder.
 
     Args:
-        config: all settings, including the data set.
-        run_path: the run folder to create.
+        data: the folder of a prepared data set; or all settings, among them this folder.
+        run_path: the run folder to create; by default the name of the data folder in `runs/`.
         tensorboard: also log for TensorBoard.
         devices: processes on each host, one per device; the Trainer starts them unless torchrun or SLURM did.
         nodes: number of hosts.
+        settings: fields of `TrainConfig` to change, as in `train("data/mine", recipe="lite", epochs=30)`; those of the
+            augmentation are `augment={"flip": 0}`.
 
     Returns:
         The run folder, and the history: a row of losses and validation metrics for each epoch.
 
     Raises:
-        UsageError: the run folder exists, another process trains it, or the configuration does not fit the data or
-            the machine.
+        UsageError: there is no such setting, the run folder exists, another process trains it, or the configuration
+            does not fit the data or the machine.
         PretrainedWeightsError: the backbone's initial weights are not available.
         StorageError: the disk cannot be written to; the run can be resumed after its last finished epoch.
     """
-    run_path = Path(run_path)
+    config = _resolve(data, settings)
+    run_path = Path(run_path or Path("runs") / Path(config.data).name)
+    return _start(config, run_path, Processes(devices, nodes), tensorboard=tensorboard)
+
+
+def _resolve(data: str | Path | TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
+    if not isinstance(data, TrainConfig):
+        return TrainConfig.resolve(flags={**settings, "data": str(Path(data).resolve())})
+    if settings:
+        raise UsageError(
+            f"Expected a TrainConfig alone, which holds all settings, but found {', '.join(settings)} beside it. Name "
+            "the data folder in its place, or change the configuration."
+        )
+    return data
+
+
+def _start(config: TrainConfig, run_path: Path, processes: Processes, *, tensorboard: bool) -> TrainResult:
     data = PreparedData.open(Path(config.data))
-    processes = Processes(devices, nodes)
     shard = _shard(config, processes)
     if is_first_process():
         RunFolder.check_free(run_path)  # before building the network, which takes seconds
@@ -170,7 +194,7 @@ def _only_writer(run: RunFolder) -> AbstractContextManager[None]:
 def _finished(run: RunFolder, config: TrainConfig) -> TrainResult | None:
     if not run.metrics.exists() or not is_finished(config, history := run.read_history()):
         return None
-    log.info("This run is finished: %d epochs. Start a new one to train longer.", len(history))
+    log.info("This run is finished. To train on, start another from it:\n%s", run.continuation(config.data))
     return TrainResult(run, history, config)
 
 
@@ -193,7 +217,7 @@ def _first_network(config: TrainConfig, data: PreparedData) -> CarNet:
     """The initial network of a run: random weights by the seed, with a pretrained backbone if configured."""
     seed_everything(config.seed, verbose=False)
     network = _build(config, data)
-    load_pretrained(network, config.pretrained, config.backbone)
+    load_initial(network, model_spec(config, data), config.pretrained)
     return network
 
 

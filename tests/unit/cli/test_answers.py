@@ -83,6 +83,12 @@ def test_what_came_of_the_photos_is_one_sentence() -> None:
     assert "confidence" not in str(Summary(known=196))
 
 
+def test_of_photos_that_cannot_be_read_no_cars_are_counted() -> None:
+    summary = Summary()
+    summary.photos = summary.failed = 1
+    assert str(summary) == "1 photo could not be read, and there was no other."
+
+
 def test_without_photos_predict_says_what_to_type() -> None:
     shown = run("predict", "--json")
     assert shown.returncode == 2

@@ -29,7 +29,8 @@ from small_backbone import BACKBONE
 import twincar
 from tests.robustness.forked import command_line, start
 from twincar.cli import app, main
-from twincar.cli.output import print_csv
+from twincar.cli.evaluation import METRIC_NAMES
+from twincar.cli.output import print_csv, progress
 from twincar.core.errors import MissingExtraError
 from twincar.data.exclusions import read_exclusions
 
@@ -68,6 +69,7 @@ def test_public_names_are_frozen() -> None:
             "evaluate",
             "explain",
             "export",
+            "find_photos",
             "index",
             "load",
             "predict_many",
@@ -141,6 +143,27 @@ def test_csv_contains_no_formulas(tmp_path: Path) -> None:
             ["photo", "confidence", "open", "year"],
         )
     assert out.getvalue() == "photo,confidence,open,year\n'\t=1,-0.500000,a=b; =c,\n"
+
+
+def test_progress_is_a_line_a_minute_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("twincar.cli.output.perf_counter", lambda: now)
+    with caplog.at_level("INFO", "twincar"), progress("Comparing classes") as on_item:
+        assert on_item
+        for done in range(1, 6):
+            now += 25
+            on_item(done, 5)
+    assert caplog.messages == ["Comparing classes: 3 of 5"]  # 75 s; the next would come at 135
+    with caplog.at_level("ERROR", "twincar"), progress("Comparing classes") as on_item:
+        assert on_item is None
+
+
+def test_the_list_of_verbs_cuts_no_sentence_off() -> None:
+    text = " ".join(run("--help").stdout.split())
+    assert "..." not in text.partition("Commands:")[2]
+    assert "Train a network on a prepared data set, or resume a run; on several devices and hosts by DDP." in text
 
 
 def test_flags_are_frozen() -> None:
@@ -481,9 +504,25 @@ def test_audit_exits_with_1_if_there_are_findings(tmp_path: Path) -> None:
 def test_evaluate_and_explain_print_paths(small_run: Path) -> None:
     result = run("evaluate", small_run, "--split", "test", "--json")
     assert json.loads(result.stdout)["photos"] == 12
+    evaluation = json.loads(result.stdout)
     lines = run("evaluate", small_run, "--split", "test", "--tta").stdout
-    assert "12 test photos" in lines
-    assert "f1_macro\t" in lines
+    first, chance, answers, *_ = lines.splitlines()
+    accuracy, f1 = (evaluation[name]["value"] for name in ("accuracy", "macro_f1"))
+    assert first.startswith(f"Accuracy {accuracy:.3f} (")
+    assert f", macro-F1 {f1:.3f} (" in first
+    assert ", on 12 test photos" in first
+    assert "Chance: accuracy 0." in chance
+    assert answers.startswith("Share of photos with an answer: ")
+    assert "%" not in lines.replace("95% intervals", "")  # one unit
+    for metric in evaluation["metrics"]:
+        assert f"{METRIC_NAMES[metric]}\t" in lines
+    assert set(METRIC_NAMES) == set(evaluation["metrics"])
+    with (Path(evaluation["folder"]) / "classification_report.csv").open(newline="") as file:
+        classes = [row for row in csv.DictReader(file) if not row["class_name"].endswith(" average")]
+    wrong = sorted(float(row["recall"]) for row in classes if float(row["recall"]) < 1)
+    assert f"Classes with mistakes: {len(wrong)}; the worst" in lines
+    shown = lines.partition("most often named\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split("\t")[2] for line in shown] == [f"{recall:.3f}" for recall in wrong[:5]]
     assert "grid.png" in run("explain", small_run, "--count", 2).stdout
 
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 
-from twincar.core.config import TrainConfig, parse_settings
+from twincar.cli import app
+from twincar.core.config import FLAGS, TrainConfig, parse_settings
 from twincar.core.errors import UsageError
 from twincar.core.recipes import RECIPES
 
@@ -18,6 +21,16 @@ def test_later_layers_win(tmp_path: Path) -> None:
     assert (config.batch_size, config.augment.flip) == (16, 0.25)  # file over recipe
     assert config.augment.blur == RECIPES["toycars"]["augment"]["blur"]  # nested settings are merged, not replaced
     assert (config.epochs, config.seed) == (3, 0)  # flag over file; a flag that was not given changes nothing
+
+
+def test_a_recipe_among_the_flags_is_taken() -> None:
+    assert TrainConfig.resolve(flags={"recipe": "lite"}) == TrainConfig.resolve(recipe="lite")
+
+
+def test_each_flag_of_another_name_sets_settings_that_there_are() -> None:
+    flags = typer.main.get_command(app).commands["train"].params  # type: ignore[attr-defined]
+    assert FLAGS.keys() <= {flag.name for flag in flags}
+    assert {setting for settings in FLAGS.values() for setting in settings} <= {f.name for f in fields(TrainConfig)}
 
 
 def test_the_published_recipe_has_the_published_values() -> None:
@@ -41,6 +54,12 @@ def test_every_recipe_survives_its_own_yaml(recipe: str) -> None:
     [
         ({"epochz": 3}, "did you mean 'epochs'"),
         ({"augment": {"flp": 0.5}}, "did you mean 'augment.flip'"),
+        ({"augment": {"mixup": 0}}, "found 'augment.mixup'; did you mean 'mixup'"),
+        ({"flip": 0}, "did you mean 'augment.flip'"),
+        ({"batch-size": 8}, "did you mean 'batch_size'"),
+        ({"image_size": 128}, "the flag --image-size sets 'image_height' and 'image_width'; did you mean these"),
+        ({"limit": 3}, "the flag --limit sets 'limit_batches'; did you mean this"),
+        ({"quux": 3}, "known are recipe, data"),
         ({"epochs": 0}, "epochs.*greater than or equal to 1"),
         ({"learning_rate": float("inf")}, "learning_rate"),
         ({"learning_rate": "fast"}, "learning_rate.*number"),

@@ -21,6 +21,7 @@ def test_photos_are_found_in_folders_and_patterns(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     names = [str(tmp_path / name) for name in ("a.JPEG", "b.jpg", "sub/c.png")]
     assert list(find_photos([str(tmp_path)])) == names
+    assert list(find_photos(str(tmp_path))) == list(find_photos(tmp_path)) == names  # one alone, not its letters
     assert list(find_photos([str(tmp_path / "*.jpg"), str(tmp_path / "notes.txt")])) == [
         names[1],
         str(tmp_path / "notes.txt"),

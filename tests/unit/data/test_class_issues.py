@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from twincar.core.labels import ClassNames
-from twincar.data.class_issues import find_class_issues
+from twincar.data.class_issues import describe_few, find_class_issues
 from twincar.data.dataset import Annotation
 
 CLASSES = ClassNames(("A", "B", "C"))
@@ -54,3 +54,11 @@ def test_validation_photos_that_lack_a_class() -> None:
 def test_imbalance() -> None:
     assert issues(photos(train=[29, 3, 9])) == []
     assert issues(photos(train=[30, 3, 9])) == [("class balance", "30 training photos of 'A' and 3 of 'B'")]
+
+
+def test_classes_of_few_training_photos() -> None:
+    """From one to four; none at all is another issue, and photos of other splits do not count."""
+    assert describe_few(photos(train=[5, 9, 0], val=[1, 1, 1]), CLASSES) == []
+    (sentence,) = describe_few(photos(train=[4, 9, 1], test=[9, 9, 9]), CLASSES)
+    assert sentence.startswith("2 of 3 classes with fewer than 5 training photos, from which a car is hardly learned: ")
+    assert "'C: 1', 'A: 4'." in sentence  # the fewest first

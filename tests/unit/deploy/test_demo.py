@@ -349,6 +349,14 @@ def test_no_car_found_reads_well(tmp_path: Path, site: Site) -> None:
     assert "scene" not in page
 
 
+def test_a_car_that_the_edge_cuts_off_reads_well(tmp_path: Path, site: Site) -> None:
+    classifier = Classifier.load(site.model)
+    classifier.finder = CarFinder(cast(Detector, ColourDetector()), 0)
+    page = answer_page(classifier, Image.open(paint_street(tmp_path / "street.png", {RED: (0, 50, 23, 90)})))
+    assert "Cut off" in page
+    assert "take a photo of all of it" in page
+
+
 def test_a_photo_is_turned_upright_before_it_is_explained(
     tmp_path: Path, site: Site, golden: Callable[[str, str], None]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import http.client
 import io
 import json
@@ -10,10 +11,11 @@ import logging
 import re
 import socket
 import urllib.parse
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import pytest
 from fastapi.testclient import TestClient
@@ -143,6 +145,25 @@ def test_who_is_refused_and_does_not_stop_sending_is_let_go(classifier: Classifi
     with serving as address, socket.create_connection(address, timeout=20) as client:
         client.sendall(b"POST /v1/predict HTTP/1.0\r\nContent-Length: 99999999999\r\n\r\n")
         until(cut_off)
+
+
+def test_a_connection_that_has_ended_is_freed_at_once(classifier: Classifier) -> None:
+    """The body of a request may be megabytes, which the garbage collector does not see."""
+
+    class Counted(TimeoutProtocol):
+        alive: ClassVar[weakref.WeakSet[TimeoutProtocol]] = weakref.WeakSet()
+
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            self.alive.add(self)
+
+    with listening(classifier, Counted) as address:
+        gc.disable()
+        try:
+            assert exchange(address, NEXT.replace(b"1.1", b"1.0")).startswith(b"HTTP/1.1 200")
+            until(lambda: not Counted.alive)
+        finally:
+            gc.enable()
 
 
 def test_base64_in_every_shape_programs_send(client: TestClient) -> None:

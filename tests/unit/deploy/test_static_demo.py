@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import html
 import json
 import re
@@ -220,18 +219,6 @@ def test_a_photo_without_cars_says_so(browser: Any, site: Site, tmp_path: Path) 
         assert tab.locator("#boxes button").count() == 0
         assert tab.locator("#answer .bars li").count() == 0
         assert tab.locator("#heat").is_hidden()
-
-
-def test_a_car_that_the_edge_cuts_off_says_so(browser: Any, site: Site, tmp_path: Path, street: Path) -> None:
-    page = shutil.copytree(site.folder, tmp_path / "page")
-    detector = json.loads((page / "settings.json").read_text(encoding="utf-8"))["files"]["detector"]["name"]
-    boxes = [[0.0, 0.2, 0.15, 0.9], TWO_CARS[1]]
-    (page / detector).write_bytes(gzip.compress(constant_detector(boxes, [[0, 0.9]] * 2)))
-    with served(page) as address, opened(browser, Site(address, page, site.model)) as tab:
-        hand_in(tab, street)
-        tab.locator("#boxes button").nth(1).click()
-        assert tab.locator("#answer h3").inner_text() == "Cut off"
-        assert "take a photo of all of it" in tab.locator("#answer").inner_text()
 
 
 def test_a_photo_that_cannot_be_read_is_refused(browser: Any, site: Site, tmp_path: Path, street: Path) -> None:

@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from PIL import Image
 from static_page import served
 
 import twincar
-from twincar.core.photos import read_photo
+from twincar.core.photos import Box, read_photo
 from twincar.core.preprocess import Preprocessing
 from twincar.detection import Car, Detector
 from twincar.detection.cars import without_parts
@@ -189,15 +189,38 @@ class _Listed(Detector):
         return self._looks[int((images[0, 0, 0] == 114).all())]  # the second look has a grey border
 
 
+def framed(
+    tab: Any,
+    fit: Literal["squash", "letterbox"],
+    photo: NDArray[np.uint8],
+    looks: list[tuple[NDArray[np.float32], NDArray[np.float32]]],
+) -> list[Box]:
+    """The boxes that the page and Python have found, at a threshold of 0.5."""
+    header = DetectorHeader(classes=("bus", "car"), cars=("car",), fit=fit, threshold=0.5)
+    settings = {"classes": header.classes, "cars": header.cars, "fit": header.fit, "threshold": 0.5}
+    expression = (
+        "await m.frameCars({ ...photo, data: bytes(photo.data) }, { ...settings, height: 30, width: 40 }, 0.05, "
+        "async (data) => { const [boxes, scores] = looks[Number(data[0] === 114)]; "
+        "return { boxes: new Float32Array(boxes), scores: new Float32Array(scores) }; })"
+    )
+    values = [[boxes.ravel().tolist(), scores.ravel().tolist()] for boxes, scores in looks]
+    found = call(tab, "detector", expression, photo=sent(photo), settings=settings, looks=values)
+    expected = frame_cars(_Listed(header, looks), Image.fromarray(photo), 0.05)
+    assert [tuple(box) for box in found] == expected
+    return expected
+
+
+def dark_corner() -> NDArray[np.uint8]:
+    """Noise that no grey border is taken for."""
+    photo = noise(80, 50)
+    photo[:2] = 0
+    return photo
+
+
 def test_cars_are_framed_as_in_python(tab: Any) -> None:
     """Over random boxes: suppression by prominence, the second look, a car that fills the photo, the margin."""
     counts = set()
     for trial in range(60):
-        header = DetectorHeader(
-            classes=("bus", "car"), cars=("car",), fit=("squash", "letterbox")[trial % 2], threshold=0.5
-        )
-        photo = noise(80, 50)
-        photo[:2] = 0
         looks = []
         for most in (1.0 if trial % 3 else 0.45, 0.8 if trial % 4 else 0.2):
             corners = RNG.uniform(-0.1, 1.1, (12, 2, 2)).astype(np.float32)
@@ -207,33 +230,29 @@ def test_cars_are_framed_as_in_python(tab: Any) -> None:
             if trial % 5:
                 scores[0] = 0
             looks.append((boxes, scores))
-        expected = frame_cars(_Listed(header, looks), Image.fromarray(photo), 0.05)
-        settings = {"classes": header.classes, "cars": header.cars, "fit": header.fit, "threshold": 0.5}
-        expression = (
-            "await m.frameCars({ ...photo, data: bytes(photo.data) }, { ...settings, height: 30, width: 40 }, 0.05, "
-            "async (data) => { const [boxes, scores] = looks[Number(data[0] === 114)]; "
-            "return { boxes: new Float32Array(boxes), scores: new Float32Array(scores) }; })"
-        )
-        values = [[boxes.ravel().tolist(), scores.ravel().tolist()] for boxes, scores in looks]
-        found = call(tab, "detector", expression, photo=sent(photo), settings=settings, looks=values)
-        assert [tuple(box) for box in found] == expected
-        counts.add(len(expected))
+        counts.add(len(framed(tab, ("squash", "letterbox")[trial % 2], dark_corner(), looks)))
     assert len(counts) > 4
+
+
+def test_a_faint_frame_gives_way_as_in_python(tab: Any) -> None:
+    """Below the threshold: one car from edge to edge, of 0.3, unless another within is 1.4 times as probable."""
+    boxes = np.array([[0.01, 0, 0.99, 1], [0.1, 0.2, 0.5, 0.5]], np.float32)
+    for within, expected in ((0.41, [(0, 0, 80, 50)]), (0.43, [])):
+        look = boxes, np.array([[0, 0.3], [0, within]], np.float32)
+        assert framed(tab, "squash", dark_corner(), [look, look]) == expected
 
 
 def test_parts_of_cars_are_those_of_python(tab: Any) -> None:
     """Of random boxes in and around a large one."""
     removed = 0
     for _ in range(40):
-        corners = np.sort(RNG.uniform(0, 100, (6, 2, 2)), axis=1)
-        boxes = [[0.0, 0.0, 100.0, 100.0], *corners.reshape(6, 4).tolist()]
-        chances = [0.7, *RNG.uniform(0.3, 1, 6).tolist()]
-        cars = [{"box": box, "probability": chance} for box, chance in zip(boxes, chances, strict=True)]
-        expected = without_parts([Car(*box, chance) for box, chance in zip(boxes, chances, strict=True)])
-        found = call(tab, "detector", "m.withoutParts(cars)", cars=cars)
-        assert [(*car["box"], car["probability"]) for car in found] == [
-            (car.left, car.top, car.right, car.bottom, car.probability) for car in expected
-        ]
+        corners = np.sort(RNG.uniform(0, 100, (6, 2, 2)), axis=1).reshape(6, 4).tolist()
+        chances = RNG.uniform(0.3, 1, 6).tolist()
+        cars = [Car(0, 0, 100, 100, 0.7), *(Car(*box, chance) for box, chance in zip(corners, chances, strict=True))]
+        boxes = [[car.left, car.top, car.right, car.bottom] for car in cars]
+        given = [{"box": box, "probability": car.probability} for box, car in zip(boxes, cars, strict=True)]
+        expected = [box for box, car in zip(boxes, cars, strict=True) if car in without_parts(cars)]
+        assert [car["box"] for car in call(tab, "detector", "m.withoutParts(given)", given=given)] == expected
         removed += len(boxes) - len(expected)
     assert removed > 10
 
@@ -249,3 +268,10 @@ def test_cars_are_cut_off_as_in_python(tab: Any) -> None:
     expected = [is_cut_off(box, 200, 100) for box in boxes]
     assert call(tab, "detector", "boxes.map((box) => m.isCutOff(box, 200, 100))", boxes=boxes) == expected
     assert 20 < sum(expected) < len(boxes) - 20
+
+
+def test_a_car_that_the_edge_cuts_off_reads_well(tab: Any) -> None:
+    car = {"box": [0, 20, 20, 60], "answer": None, "reason": "cut off", "levels": [], "topk": []}
+    said = call(tab, "answer", "[m.showAnswer(document.body, car, {}, 1, 2), document.body.innerText]", car=car)
+    assert said[0] == "Car 2 of 2: Cut off, no answer."
+    assert "take a photo of all of it" in said[1]

@@ -127,5 +127,9 @@ def test_known_cars_are_compared_with_unseen_cars_and_non_cars(
     arguments = ["evaluate", str(small_run), "--open-set", "--split", "test", "--data", str(data.folder)]
     lines = CliRunner().invoke(app, [*arguments, "--false-rejection", "0.3"]).stdout.splitlines()
     assert lines[0].startswith("6 test photos of known cars: ")
-    assert [line.split("\t")[0] for line in lines[1:-1]] == ["unknown", *groups]
+    assert [line.split("\t")[0] for line in lines[1 : 2 + len(groups)]] == ["unknown", *groups]
+    assert [line.split(":")[0] for line in lines[2 + len(groups) :]] == [
+        "AUROC", "FPR at 95% TPR", "OSCR", "Tables and figures",
+    ]  # fmt: skip
+    assert found.gap == ""
     assert lines[3].split("\t")[2] == f"{groups['hard'].auroc:.3f}"

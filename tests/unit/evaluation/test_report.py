@@ -501,9 +501,9 @@ def test_a_model_at_chance_level_is_reported_as_such(page: Page, monkeypatch: py
 @pytest.mark.parametrize(
     ("confidence", "chance", "verdict"),
     [
-        (0.69, 0.25, "these agree"),
-        (0.75, 0.25, "these agree"),  # within the interval
-        (0.75, 0.65, "these agree, but the accuracy is that of chance"),
+        (0.69, 0.25, "on average, these agree"),
+        (0.75, 0.25, "on average, these agree"),  # within the interval
+        (0.75, 0.65, "on average, these agree, but the accuracy is that of chance"),
         (0.95, 0.25, "the model is overconfident"),
         (0.30, 0.25, "the model is underconfident"),
     ],

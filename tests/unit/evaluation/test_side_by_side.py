@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from test_report import CLASSES, FALCON, NINE, PREDICTIONS, SCRIPT, VAN, build_r
 
 from twincar.core.errors import UsageError
 from twincar.core.files import write_csv
+from twincar.core.runs import RunFolder
 from twincar.evaluation.report.artifacts import read_predictions
 from twincar.evaluation.report.page import Report, report
 
@@ -86,6 +88,19 @@ def test_the_page_shows_scores_differences_and_photos(
     for name in (FALCON, NINE):
         assert name in page
     assert str(runs[0].parent) not in page
+
+
+def test_settings_that_differ_are_shown(runs: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """And no others: neither those that are the same, nor the folders of this computer."""
+    other = RunFolder(Path(shutil.copytree(runs[0], tmp_path / "other")))
+    config = other.read_config()
+    other.config.write_text(replace(config, epochs=7, augment=replace(config.augment, flip=0.25)).to_yaml())
+    report(runs[0], other.path, out=tmp_path / "page.html")
+    words = words_of((tmp_path / "page.html").read_text(encoding="utf-8"))
+    section = words.partition("Settings that differ")[2].partition("Differences")[0]
+    assert section.split() == ["setting", "run", "other", "epochs", "2", "7", "augment.flip", "0.5", "0.25"]
+    report(runs[0], runs[1], out=tmp_path / "same.html")
+    assert "None: all settings of the runs are the same." in (tmp_path / "same.html").read_text(encoding="utf-8")
 
 
 def test_axe_finds_nothing(browser: Any, written: Report) -> None:

@@ -14,13 +14,14 @@ from PIL import Image
 from small_backbone import BACKBONE
 
 from twincar.core.errors import PhotoError, UsageError
-from twincar.core.files import write_text
+from twincar.core.files import write_csv, write_text
 from twincar.core.labels import ClassNames
 from twincar.core.preprocess import Preprocessing
 from twincar.data.prepare import PrepareOptions, prepare
 from twincar.data.toy.cars import CLASS_NAMES, draw_data_set, read_part
 from twincar.evaluation.overlay_figures import ExplainedPhoto, explanation_grid
-from twincar.explanation.explain import explain
+from twincar.evaluation.subject import Subject
+from twincar.explanation.explain import _choose, explain
 from twincar.explanation.randomised import randomised_engines
 from twincar.explanation.scoring import score_explanations
 from twincar.models.checkpoint import save_model
@@ -36,6 +37,25 @@ def test_photos_of_a_split_are_explained_one_by_one_and_in_a_grid(small_run: Pat
         with Image.open(path) as image:
             assert image.width > 200
     assert {path.name.split("_")[0] for path in result.photos} == {"001", "002", "003", "004", "005"}
+
+
+def test_mistakes_come_first_where_they_are_known(small_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(small_run, tmp_path / "run", ignore=shutil.ignore_patterns("reports")))
+    subject = Subject.open(run, split="test")
+    photos, how = _choose(subject, 5)
+    assert photos == subject.sample(5)
+    assert how == "The photos are spread evenly over the split; after twincar evaluate, its mistakes come first."
+    rows = [
+        {"file": photo.file, "truth": "a", "top1": "a" if number in (0, 1, 2) else "b", "probability1": number / 20}
+        for number, photo in enumerate(subject.data.split("test"))
+    ]
+    write_csv(subject.results / "predictions.csv", rows)
+    wrong = [row["file"] for row in reversed(rows[3:])]  # the higher the number, the more confident
+    for count, mistakes in ((4, 4), (9, 9), (12, 9)):
+        photos, how = _choose(subject, count)
+        assert [photo.file for photo in photos][:mistakes] == wrong[:mistakes]
+        assert len({photo.file for photo in photos}) == len(photos) == count
+        assert how.startswith(f"First {mistakes} of the 9 mistakes on the split, the most confident first; then ")
 
 
 def test_given_photos_are_explained(small_run: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from twincar.core.errors import CheckpointError, PhotoError, TwinCarError, Usage
 from twincar.core.labels import ClassNames
 from twincar.data.dataset import PreparedData
 from twincar.inference.classifier import Classifier
-from twincar.inference.results import Failure, Prediction
+from twincar.inference.results import Failure, Prediction, Status
 from twincar.models.calibration import Calibration
 from twincar.models.levels import ANSWERED, most_specific
 
@@ -38,6 +39,25 @@ def test_every_way_to_hand_over_a_photo_gives_the_same_answer(classifier: Classi
     answers = [classifier.predict(photo) for photo in (path, str(path), path.read_bytes(), image, np.asarray(image))]
     assert all(answer.topk == answers[0].topk for answer in answers)
     assert answers[0].photo == str(path)
+
+
+def test_a_folder_is_refused_with_what_lists_its_photos(classifier: Classifier, tmp_path: Path) -> None:
+    """What the message says to type works."""
+    draw_car(0, 0).save(tmp_path / "car.png")
+    listing = f"classifier.predict(list(twincar.find_photos({str(tmp_path)!r})))"
+    with pytest.raises(PhotoError, match=re.escape(listing)):
+        classifier.predict(tmp_path)
+    (found,) = eval(listing)
+    assert found.photo == str(tmp_path / "car.png")
+
+
+def test_classifier_and_prediction_show_themselves_in_a_line(small_run: Path, classifier: Classifier) -> None:
+    assert repr(classifier) == f"<Classifier {classifier.spec.backbone}, 4 classes from {str(small_run)!r}>"
+    sure = bmw_classifier([0.9, 0.06, 0.03, 0.01]).predict(draw_car(0, 0))
+    assert repr(sure) == f"<Prediction {sure.answer.name!r} {sure.answer.probability:.1%}, {sure.photo!r}>"
+    unsure = replace(sure, answer=None, status=Status.NOT_SURE)
+    assert repr(unsure).startswith(f"<Prediction not sure, most likely {sure.topk[0].name!r} 9")
+    assert repr(replace(unsure, status=Status.NO_CAR, topk=())) == f"<Prediction no car found, {sure.photo!r}>"
 
 
 def test_an_answer_has_its_parts(classifier: Classifier) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shlex
 import shutil
 import signal
 import warnings
@@ -14,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from command_line import run as run_command
 from conftest import small_config, without_seconds
 from disks import files_no_larger_than, held_elsewhere
 from lightning.pytorch import LightningModule, Trainer
@@ -23,12 +25,13 @@ from tests.robustness.forked import Forked, command_line, start
 from twincar.core.config import TrainConfig
 from twincar.core.errors import DataError, PhotoError, StorageError, TwinCarError, UsageError
 from twincar.core.files import sha256_of
+from twincar.core.labels import ClassNames
 from twincar.core.runs import MONITOR, RunFolder, best_epoch
 from twincar.data.dataset import PreparedData
 from twincar.data.loading.loader import labels_of
 from twincar.evaluation.evaluate import evaluate
 from twincar.models.calibration_fit import fit_calibration
-from twincar.models.checkpoint import load_model
+from twincar.models.checkpoint import build_network, load_initial, load_model
 from twincar.models.engines.open import compute_logits, open_engine
 from twincar.models.network import CarNet
 from twincar.training.announcement import announce
@@ -36,7 +39,7 @@ from twincar.training.callbacks import AveragedWeights, EpochBar, Heartbeat, qui
 from twincar.training.mixing import BatchMixer
 from twincar.training.module import TrainingModule, training_size, warmup_cosine
 from twincar.training.recorder import Recorder
-from twincar.training.train import _provenance, model_spec, resume, train
+from twincar.training.train import _first_network, _provenance, model_spec, resume, train
 
 # The columns of the log published with the first model.
 PUBLISHED_COLUMNS = [
@@ -255,7 +258,7 @@ def test_without_a_progress_bar_a_line_a_minute_is_logged(
         for step in range(40):  # ten seconds each
             now += 10
             heartbeat.on_train_batch_end(trainer, module, None, None, step)
-    assert caplog.messages == [f"epoch 1/6  step {step} of 40" for step in (6, 12, 18, 24, 30, 36)]
+    assert caplog.messages == [f"epoch 1/6  step {step} of 40" for step in (1, 7, 13, 19, 25, 31, 37)]
 
 
 def test_classes_that_validation_lacks_are_told_and_recorded(
@@ -273,6 +276,47 @@ def test_classes_that_validation_lacks_are_told_and_recorded(
     names = f"'{data.classes[1]}', '{data.classes[2]}'"
     assert f"2 of the 4 classes have no validation photos ({names}): the best epoch is chosen" in caplog.text
     assert _provenance(config, data)["not_validated"] == [data.classes[1], data.classes[2]]
+
+
+def test_a_folder_and_settings_are_enough(small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = {"backbone": BACKBONE, "pretrained": "none", "image_height": 64, "image_width": 64, "workers": 0}
+    trained = train(small_data, recipe="lite", epochs=1, limit_batches=1, augment={"flip": 0}, **settings)
+    assert trained.run.path == Path("runs") / small_data.name
+    config = trained.run.read_config()
+    assert (config.data, config.recipe, config.epochs) == (str(small_data.resolve()), "lite", 1)
+    assert (config.augment.flip, config.augment.low_quality) == (0, 0.5)  # changed, and of the recipe
+    with pytest.raises(UsageError, match="found 'epoch'; did you mean 'epochs'"):
+        train(small_data, epoch=1)
+    with pytest.raises(UsageError, match=r"Expected a TrainConfig alone.*but found epochs beside it"):
+        train(config, epochs=1)
+
+
+def test_a_finished_run_is_trained_on_in_another(
+    small_data: Path, small_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the command that is suggested; other settings and other classes are no obstacle."""
+    with caplog.at_level("INFO", "twincar"):
+        resume(small_run)
+    words = shlex.split(caplog.messages[-1].splitlines()[-1])
+    assert words[:2] == ["twincar", "train"]
+    assert words[words.index("--pretrained") + 1] == str(small_run / "best.safetensors")
+    before, _ = load_model(small_run / "best.safetensors")
+    same = small_config(small_data, pretrained=str(small_run / "best.safetensors"), image_width=96, dropout=0.5)
+    network = _first_network(same, PreparedData.open(small_data))
+    assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in before.state_dict().items())
+    result = run_command(*words[1:], "--runs", tmp_path, "--epochs", 1, "--limit", 1)
+    assert result.returncode == 0, result.stderr
+    assert RunFolder.open(tmp_path / "small-longer").read_config().backbone == BACKBONE
+    _, spec = load_model(small_run / "best.safetensors")
+    other = replace(spec, classes=ClassNames([*spec.classes.names[1:], "Zeta Nova Sedan 2020"]))
+    network = build_network(other)
+    head = {name: tensor.clone() for name, tensor in network.head.state_dict().items()}
+    load_initial(network, other, str(small_run / "best.safetensors"))
+    assert torch.equal(
+        network.state_dict()["backbone.conv_stem.weight"], before.state_dict()["backbone.conv_stem.weight"]
+    )
+    assert all(torch.equal(network.head.state_dict()[name], tensor) for name, tensor in head.items())
 
 
 def test_a_run_is_not_overwritten(small_data: Path, small_run: Path) -> None:

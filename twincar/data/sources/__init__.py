@@ -57,10 +57,10 @@ def open_source(
     Args:
         spec: `hub:owner/name[@revision]`, a folder (parquet files, the original release, `annotations.csv`, or class
             folders below `train/`, `val/`, `test/` or alone), a CSV file, or `toycars[:SEED]`.
-        splits: Names of the splits to read; only those are downloaded.
-        classes_file: What the numbers in the label column of a CSV file mean, see `read_class_file`.
-        labels_from: Whether the class numbers of a CSV file count from 0 or from 1, if the file does not show it.
-        allow_untrained: Also accept a source without a training split, or with classes that this split lacks; they come
+        splits: names of the splits to read; only those are downloaded.
+        classes_file: what the numbers in the label column of a CSV file mean, see `read_class_file`.
+        labels_from: whether the class numbers of a CSV file count from 0 or from 1, if the file does not show it.
+        allow_untrained: also accept a source without a training split, or with classes that this split lacks; they come
             last.
 
     Raises:

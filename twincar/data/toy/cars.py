@@ -145,10 +145,10 @@ def draw_data_set(
         toycars.json                            seed, photos_per_class and the twin pairs; written last
 
     Args:
-        out: A folder; created if it does not exist.
-        seed: Seed of everything random.
-        photos_per_class: Number of photos of each class, by split.
-        on_photo: Called after each photo with the number of photos done and their total.
+        out: a folder; created if it does not exist.
+        seed: seed of everything random.
+        photos_per_class: number of photos of each class, by split.
+        on_photo: called after each photo with the number of photos done and their total.
 
     Raises:
         StorageError: the disk is full or `out` cannot be written to.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -31,29 +31,29 @@ class _Lingering:
     it was refused (RFC 9112, section 9.6). What it still sends is to be read and thrown away, for a limited time.
     """
 
-    def __init__(self, transport: asyncio.Transport, sending: Callable[[], bool], waiting: Callable[[], None]) -> None:
+    def __init__(self, transport: asyncio.Transport, conn: h11.Connection, seconds: float) -> None:
         """Wrap a transport.
 
         Args:
             transport: asyncio's.
-            sending: whether the client may be in the middle of a request.
-            waiting: called when it begins to wait for the client to close; limits the time of that.
+            conn: the state of the connection; not the protocol, which only the garbage collector could free then.
+            seconds: time for the client to close after it was told.
         """
         self._transport = transport
-        self._sending = sending
-        self._waiting = waiting
+        self._conn = conn
+        self._seconds = seconds
         self.lingers = False
 
     def close(self) -> None:
         """Close it, or wait for the client to do so."""
-        if self.lingers or not self._sending():
+        if self.lingers or self._conn.their_state not in (h11.SEND_BODY, h11.ERROR):
             self._transport.close()
             return
         self.lingers = True
         with suppress(OSError):  # the client has closed it already
             self._transport.write_eof()
         self._transport.resume_reading()
-        self._waiting()
+        asyncio.get_running_loop().call_later(self._seconds, self._transport.abort)
 
     def is_closing(self) -> bool:
         """Whether nothing more can be sent."""
@@ -80,8 +80,7 @@ class TimeoutProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a request."""
-        lingering = _Lingering(transport, self._is_receiving, lambda: self._wait_at_most(self.head_seconds))
-        super().connection_made(lingering)  # type: ignore[arg-type]
+        super().connection_made(_Lingering(transport, self.conn, self.head_seconds))  # type: ignore[arg-type]
         if len(self.connections) > self.most_connections:
             self._reject(
                 "503 Service Unavailable",
@@ -114,7 +113,7 @@ class TimeoutProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the time limit."""
-        self._cancel_deadline()
+        self._wait_no_more()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
@@ -137,19 +136,11 @@ class TimeoutProtocol(H11Protocol):
         self.transport.write("\r\n".join([*lines, "", body]).encode())
         self.transport.close()
 
-    def _is_receiving(self) -> bool:
-        """Whether the client may be sending the rest of a request."""
-        return self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
-
     def _wait_at_most(self, seconds: float) -> None:
-        self._cancel_deadline()
+        self._wait_no_more()
         self._deadline = self.loop.call_later(seconds, self.transport.abort)
 
     def _wait_no_more(self) -> None:
-        if not self.transport.lingers:  # which has its own limit
-            self._cancel_deadline()
-
-    def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

@@ -14,6 +14,7 @@ from typing import Any
 
 from scipy import sparse
 
+from twincar.core.errors import Defect
 from twincar.core.files import sha256_of_file, write_text
 from twincar.core.html import plotly_script, render, script_json
 from twincar.core.labels import ClassNames
@@ -179,7 +180,7 @@ def _calibration_verdict(confidence: float | None, metrics: Evaluation) -> str:
     if confidence is None:
         return "there is nothing to compare"
     if abs(confidence - accuracy.value) < _TOLERANCE or accuracy.low <= confidence <= accuracy.high:
-        verdict = "these agree"
+        verdict = "on average, these agree"  # single probabilities may differ, which the calibration error measures
         return verdict if accuracy.low > metrics.chance.accuracy else f"{verdict}, but the accuracy is that of chance"
     return "the model is overconfident" if confidence > accuracy.value else "the model is underconfident"
 
@@ -198,6 +199,9 @@ def _described(subject: Subject, data: PreparedData | None) -> dict[str, Any]:
         "model_classes": len(spec.classes),
         "not_validated": provenance.get(NOT_VALIDATED) or [],
         "calibrated_on": spec.calibration.photos,
+        "excluded": data.manifest.get("left_out", {}).get(str(Defect.EXCLUDED))
+        if data and subject.is_own_data
+        else None,
         "training_photos": data.manifest["photos"].get("train") if data and subject.is_own_data else None,
         "source": (provenance.get("data") or {}).get("source")
         or (name_only(subject.config.data) if subject.config else ""),

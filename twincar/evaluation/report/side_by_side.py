@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from twincar.core.errors import UsageError
 from twincar.core.html import render
 from twincar.core.labels import class_key, shorten
+from twincar.core.runs import MONITOR, Epoch, best_epoch
 from twincar.core.wording import command, counted
 from twincar.evaluation.report.opened import EvaluatedModel, of_split
 from twincar.evaluation.report.photos import ImageBudget
@@ -98,6 +99,8 @@ def render_side_by_side(
         models=[{"name": row.name, "spec": row.opened.subject.spec, "metrics": row.opened.metrics} for row in rows],
         differences=differences,
         p_value=p_value,
+        settings=_changed_settings(rows),
+        trainings=[_training(row.opened.subject.history) for row in rows],
         classes=_changed_classes(rows),
         disagreements=[_disagreements(one, other, images) for one, other in combinations(rows, 2)],
         shown=_SHOWN,
@@ -176,6 +179,26 @@ def _as_numbers(rows: Sequence[_Rows]) -> list[NDArray[np.int64]]:
     columns += [[class_key(row.predicted) for row in model.predictions] for model in rows]
     number = {key: index for index, key in enumerate(sorted({key for column in columns for key in column}))}
     return [np.array([number[key] for key in column], np.int64) for column in columns]
+
+
+def _changed_settings(rows: Sequence[_Rows]) -> dict[str, list[str]] | None:
+    """The settings that differ between the runs, a value for each model; None if fewer than two are runs."""
+    configs = [row.opened.subject.config for row in rows]
+    flat = [config.to_flat() if config else None for config in configs]
+    known = [values for values in flat if values is not None]
+    if len(known) < 2:
+        return None
+    different = [name for name in known[0] if any(values[name] != known[0][name] for values in known)]
+    return {name: ["–" if values is None else str(values[name]) for values in flat] for name in different}
+
+
+def _training(history: Sequence[Epoch]) -> str:
+    """How a training went, in words: its best epoch and the losses there; a dash for a model that is not a run."""
+    if not history:
+        return "–"
+    best = best_epoch(history)
+    losses = f"loss {best['train_loss']:.3f} in training, {best['val_loss']:.3f} in validation"
+    return f"{best['epoch']:.0f} of {len(history)}: validation macro-F1 {best[MONITOR]:.3f}, {losses}"
 
 
 def _changed_classes(rows: Sequence[_Rows]) -> list[dict[str, Any]]:
