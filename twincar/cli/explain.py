@@ -54,15 +54,13 @@ def explain(
     Writes an image for each photo and a grid of all. The photos of a training run are those of its own data by default;
     any other model needs --data or IMAGES.
     """
-    from twincar.core.listing import find_photos
-
     with _without_extra():
+        from twincar.core.listing import find_photos
         from twincar.explanation.explain import explain
         from twincar.explanation.scoring import score_explanations
 
     if model is not None and _is_photo(model):  # no model is named, only photos
-        images = [model, *(images or [])]
-        model = None
+        model, images = None, [model, *(images or [])]
     model = model_or_bundled(model)
     detection = detect_options(detect, detector)
     if score:

@@ -84,7 +84,7 @@ def test_what_came_of_the_photos_is_one_sentence() -> None:
 
 
 def test_of_photos_that_cannot_be_read_no_cars_are_counted() -> None:
-    summary = Summary()
+    summary = Summary(known=196)
     summary.photos = summary.failed = 1
     assert str(summary) == "1 photo could not be read, and there was no other."
 
