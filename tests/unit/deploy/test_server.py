@@ -542,6 +542,7 @@ def test_metrics_count_requests_photos_and_batches(client: TestClient) -> None:
         ("not_sure", ""),
         ("unknown_car", ""),
         ("too_small", ""),
+        ("cut_off", ""),
         ("no_car", ""),
         ("not_calibrated", ""),
     }
