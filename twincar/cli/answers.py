@@ -55,7 +55,7 @@ def _block(answer: Prediction | Failure, console: Console) -> Iterator[Renderabl
     yield Text(_car_name(answer), "bold", overflow="fold")
     if given is None:
         knows = "; most similar to" if answer.status is Status.UNKNOWN_CAR else ""
-        yield Text(f"  {answer.status}{knows}", "yellow", overflow="fold")
+        yield Text(f"  {answer.status}{knows}", "dim", overflow="fold")
     bar, share = Column(no_wrap=True), Column(no_wrap=True, justify="right")
     grid = Table.grid(bar, share, Column(overflow="fold"), padding=(0, 2))
     if given:
