@@ -1,5 +1,5 @@
-"""The example of README: renews the answers of `predict` there, the picture that it draws, and the heat map of
-`docs/explain.md`, after a change of model.
+"""The examples of README and `docs/predict.md`: renews the answers of `predict` there, the picture that it draws, and
+the heat map of `docs/explain.md`, after a change of model or detector.
 
     python docs/example.py
 
@@ -18,6 +18,7 @@ import os
 import pty
 import random
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -28,12 +29,19 @@ from PIL import Image, ImageDraw, ImageFilter
 import twincar
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
+README, PREDICT = ROOT / "README.md", ROOT / "docs" / "predict.md"
 PICTURE = ROOT / "twincar" / "assets" / "two_cars.jpg"
 COMMAND = ("predict", PICTURE.relative_to(ROOT).as_posix(), "--draw", "drawn")
 ANSWERED = ROOT / "docs" / "images" / PICTURE.name
 EXPLAINED = ANSWERED.with_stem(f"{PICTURE.stem}_explained")
+FULL_PHOTOS = ROOT.parent / "shared" / "stanford_cars" / "full"
+"""Photos of Stanford Cars, which may not be passed on; where they are missing, what is said of them stays."""
 BLOCK = re.compile(r"(?<=^```text\n).*?(?=^```$)", re.DOTALL | re.MULTILINE)
+SHOWN = re.compile(
+    r"(?<=^```sh\n)(?P<command>twincar [^\n]+)\n```\n\n```text\n(?P<printed>.*?)(?=^```$)", re.DOTALL | re.M
+)
+"""A command and the text that it prints."""
+CLOSING = re.compile(r"(?<=^```text\n)\d+ photos, .*?(?=^```$)", re.DOTALL | re.MULTILINE)
 _ORIGIN = "Public domain: drawings of the Open Clip Art Library by the U.S. Army (Hummer) and Jamin Ellis (blue car)"
 _COLUMNS = "80"
 _MOST = 1 << 16  # bytes read from the terminal at once
@@ -51,6 +59,36 @@ def main(clipart: list[str]) -> None:
         ANSWERED.write_bytes((Path(folder) / "drawn" / PICTURE.name).read_bytes())
     explained().save(EXPLAINED, quality=90, optimize=True, comment=_ORIGIN)
     README.write_text(BLOCK.sub(lambda _: text, README.read_text(encoding="utf-8"), count=1), encoding="utf-8")
+    page = SHOWN.sub(lambda shown: f"{shown['command']}\n```\n\n```text\n{printed(shown['command'])}", _page())
+    if FULL_PHOTOS.is_dir():
+        page = CLOSING.sub(lambda _: closing_sentence(), page)
+    PREDICT.write_text(page, encoding="utf-8")
+
+
+def _page() -> str:
+    return PREDICT.read_text(encoding="utf-8")
+
+
+def printed(command: str) -> str:
+    """What a command of `docs/predict.md` prints to standard output."""
+    return _run(command).stdout
+
+
+def closing_sentence() -> str:
+    """What `predict` says in the end of photos of Stanford Cars."""
+    said = _run(f"twincar predict {shlex.quote(str(FULL_PHOTOS))} --csv").stderr
+    return said[re.search(r"^\d+ photos", said, re.MULTILINE).start() : said.index("Skipped")]
+
+
+def _run(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *shlex.split(command)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
 
 
 def answers(drawn: Path) -> str:

@@ -37,7 +37,7 @@ from twincar.core.labels import CarName
 from twincar.core.runs import RunFolder
 from twincar.evaluation.overlay_figures import ContrastedPhoto, ExplainedPhoto, contrast_grid, explanation_grid
 from twincar.inference.drawing import draw_cars
-from twincar.inference.results import Candidate, LevelAnswer, Prediction, Reason
+from twincar.inference.results import Candidate, LevelAnswer, Prediction, Status
 from twincar.metrics.classification import Interval
 
 IMAGES = Path(__file__).with_name("images")
@@ -100,8 +100,8 @@ def sample() -> Image.Image:
     name = CarName(make="Aurora", model="Finch", body="Hatchback", year=2009)
     answer = LevelAnswer("class", "Aurora Finch Hatchback 2009", 0.9, name)
     cars = [
-        Prediction("", (Candidate(answer.name, 0.9, name),), answer, (), Reason.NONE, (20, 60, 150, 180), 1, 2),
-        Prediction("", (), None, (), Reason.NOT_SURE, (180, 70, 330, 200), 2, 2),
+        Prediction("", (Candidate(answer.name, 0.9, name),), answer, (), Status.NAMED, (20, 60, 150, 180), 1, 2),
+        Prediction("", (), None, (), Status.NOT_SURE, (180, 70, 330, 200), 2, 2),
     ]
     named = draw_cars(photo.resize((384, 256)), cars)
     explained = [ExplainedPhoto(pixels, heat, seen, answer.name, 0.9, truth) for truth in (answer.name, "another")]

@@ -238,7 +238,7 @@ photo = next(photo for photo in data.split("test") if data.classes[photo.label] 
 prediction = classifier.predict(data.path(photo))
 
 print("The truth: ", data.classes[photo.label])
-print("The answer:", prediction.answer.name if prediction.accepted else prediction.reason)
+print("The answer:", prediction.answer.name if prediction.answer else prediction.status)
 print("The most likely class:", prediction.top1.name)
 pd.DataFrame([{"class": one.name, "probability": round(one.probability, 3)} for one in prediction.topk])
 
@@ -270,7 +270,7 @@ ImageDraw.Draw(disc).ellipse((46, 14, 146, 114), fill="gold")
 kinds = ["noise", "one colour", "a gradient", "a chessboard", "text", "a disc"]
 pictures = [noise, plain, gradient.convert("RGB"), board.convert("RGB"), page, disc]
 predictions = classifier.predict(pictures)
-said = [each.answer.name if each.accepted else each.reason for each in predictions]
+said = [each.answer.name if each.answer else each.status for each in predictions]
 gallery(pictures, [f"{kind}:\n{text}" for kind, text in zip(kinds, said, strict=True)], columns=3)
 
 # %% [markdown]

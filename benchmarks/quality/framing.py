@@ -46,7 +46,7 @@ class Tally:
     def add(self, prediction: Prediction | None, label: str) -> None:
         """Count one prediction; None where none could be given."""
         self.right.append(prediction is not None and prediction.top1 is not None and prediction.top1.name == label)
-        self.accepted.append(prediction is not None and prediction.accepted)
+        self.accepted.append(prediction is not None and prediction.answer is not None)
 
     def row(self, name: str) -> list[str]:
         """Accuracy, share accepted, and share right of the accepted, with 95% intervals (Wilson)."""

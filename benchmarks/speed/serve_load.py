@@ -193,7 +193,7 @@ def told(answer: dict[str, object]) -> str:
         return str(answer["error"])
     items = answer["predictions"]
     assert isinstance(items, list)
-    return " ".join(item.get("error") or f"{item['photo']}: {item['answer'] or item['reason']}." for item in items)
+    return " ".join(item.get("error") or f"{item['photo']}: {item['answer'] or item['status']}." for item in items)
 
 
 def in_base64(data: bytes) -> str:

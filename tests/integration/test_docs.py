@@ -117,6 +117,28 @@ def test_the_readme_shows_what_predict_answers(tmp_path: Path) -> None:
     )
 
 
+def test_the_tables_of_the_docs_are_those_that_predict_prints() -> None:
+    """The same words, and numbers within a hundredth: another processor rounds differently."""
+    example = _docs_module("example")
+    shown = list(example.SHOWN.finditer(PAGES[example.PREDICT]))
+    assert len(shown) == 2
+    for table in shown:
+        fresh = example.printed(table["command"])
+        assert _without_digits(table["printed"]) == _without_digits(fresh), "run: python docs/example.py"
+
+
+def test_the_sentence_of_the_docs_is_that_of_real_photos(real_photos: Path) -> None:
+    example = _docs_module("example")
+    assert real_photos / "full" == example.FULL_PHOTOS
+    (shown,) = example.CLOSING.findall(PAGES[example.PREDICT])
+    assert shown == example.closing_sentence(), "run: python docs/example.py"
+
+
+def _without_digits(table: str) -> list[list[str]]:
+    """The cells of a table, of its shares the first two decimals."""
+    return [[re.sub(r"(0\.\d\d)\d{4}$", r"\1", cell) for cell in line.split(",")] for line in table.splitlines()]
+
+
 def test_the_heat_map_of_the_docs_is_that_of_the_bundled_model() -> None:
     example = _docs_module("example")
     assert changed(example.EXPLAINED, example.explained()) < 0.005, "run: python docs/example.py"

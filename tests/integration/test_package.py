@@ -190,9 +190,9 @@ NEEDS = {
     "compare": (["run"], "train"),
     "report": (["run"], "train"),
     "export": (["run"], "train"),
-    "predict": (["--model", "run", "car.jpg"], "train"),
+    "predict": (["--model", "weights.pth", "car.jpg"], "train"),
     "index": (["folder", "--out", "cars.parquet"], "pyarrow>=18"),
-    "similar": (["run", "car.jpg", "--among", "folder"], "train"),
+    "similar": (["weights.pth", "car.jpg", "--among", "folder"], "train"),
     "teach": (["model.onnx", "car.jpg", "--name", "car", "--out", "cars.onnx"], "teach"),
     "serve": (["model.onnx"], "serve"),
     "demo": (["model.onnx"], "demo"),
@@ -207,6 +207,7 @@ def test_a_verb_without_its_extra_says_which_to_install(installed: Installed, ex
     code = (
         f"import contextlib, io, json, sys; sys.modules |= dict.fromkeys({extra_modules!r})\n"
         "from twincar.cli import main\n"
+        "open('weights.pth', 'w').close()\n"
         f"for verb, (arguments, _) in {NEEDS!r}.items():\n"
         "    sys.argv = ['twincar', verb, *arguments]\n"
         "    said = io.StringIO()\n"

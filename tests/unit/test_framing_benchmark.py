@@ -58,5 +58,5 @@ def test_what_is_right_and_what_is_accepted_are_counted_apart(small_run: Path) -
     name, number, accuracy, accepted, right = tally.row("cars")
     assert (name, number) == ("cars", "3")
     assert accuracy.startswith("0.333 ")
-    assert accepted.startswith("0.667 " if prediction.accepted else "0.000 ")
-    assert right.startswith("0.500 ") if prediction.accepted else right == "-"
+    assert accepted.startswith("0.667 " if prediction.answer else "0.000 ")
+    assert right.startswith("0.500 ") if prediction.answer else right == "-"

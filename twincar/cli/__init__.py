@@ -41,6 +41,7 @@ app = typer.Typer(
     cls=options.Program,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings=options.HELP,
     rich_markup_mode=None,
     help="Names the cars in photos: make, model, body and year. Also trains, checks, explains and serves such models.",
     epilog="New here? 'twincar predict' says what to type to name cars. With twincar[train], 'twincar quickstart' "
@@ -89,15 +90,19 @@ def _every_verb(
     version: Annotated[  # noqa: ARG001  # acted on by its callback
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no log; errors only.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress, no log; errors only. Also after the verb.")
+    ] = False,
 ) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[CurrentStderr()])
-    logging.getLogger("twincar").setLevel(logging.ERROR if quiet else logging.INFO)
+    logging.getLogger("twincar").setLevel(logging.INFO)
     logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)  # it warns where triton is not installed
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # Pillow's, below that of TwinCar
     # The hub's library reads this at import. It warns about retries that then succeed, and about missing tokens.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    if quiet or not sys.stderr.isatty():
+    if quiet:
+        options.be_quiet()
+    if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
@@ -129,4 +134,4 @@ for verb in (
     hub.pull,
     about.info,
 ):
-    app.command(cls=options.Command)(verb)
+    app.command(cls=options.Command, context_settings=options.HELP)(verb)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from twincar.inference.results import Failure, Prediction
 
-_NAMED, _PARTLY_NAMED = "named", "named in part"
 _BAR = 20  # characters of a bar that stands for 100%
 
 
@@ -46,7 +45,7 @@ def _block(answer: Prediction | Failure, console: Console) -> Iterator[Renderabl
     from rich.table import Column, Table
     from rich.text import Text
 
-    from twincar.inference.results import Failure, Reason
+    from twincar.inference.results import Failure, Status
 
     if isinstance(answer, Failure):
         yield Text(text_name(answer.photo), "bold", overflow="fold")
@@ -55,8 +54,8 @@ def _block(answer: Prediction | Failure, console: Console) -> Iterator[Renderabl
     given = answer.answer
     yield Text(_car_name(answer), "bold", overflow="fold")
     if given is None:
-        knows = "; most similar to" if answer.reason is Reason.UNKNOWN_CAR else ""
-        yield Text(f"  {answer.reason}{knows}", "yellow", overflow="fold")
+        knows = "; most similar to" if answer.status is Status.UNKNOWN_CAR else ""
+        yield Text(f"  {answer.status}{knows}", "dim", overflow="fold")
     bar, share = Column(no_wrap=True), Column(no_wrap=True, justify="right")
     grid = Table.grid(bar, share, Column(overflow="fold"), padding=(0, 2))
     if given:
@@ -65,7 +64,7 @@ def _block(answer: Prediction | Failure, console: Console) -> Iterator[Renderabl
         name = Text(f"{given.name}{level}", f"bold {color}")
         grid.add_row(_bar(given.probability, color, console), percent(given.probability), name)
     others = answer.topk[1:] if given and given.level == "class" else answer.topk
-    for candidate in () if answer.reason in (Reason.TOO_SMALL, Reason.CUT_OFF) else others:
+    for candidate in () if answer.status in (Status.TOO_SMALL, Status.CUT_OFF) else others:
         grid.add_row(" " * (_BAR + 2), Text(percent(candidate.probability), "dim"), Text(candidate.name, "dim"))
     if grid.row_count:
         yield grid
@@ -89,9 +88,11 @@ def _car_name(answer: Prediction) -> str:
 class Summary:
     """What came of the photos, counted while their answers pass."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: int) -> None:
+        """`known` is the number of classes that the model knows."""
         self.photos = 0
         self.failed = 0
+        self._known = known
         self._without_car = 0
         self._cars: Counter[str] = Counter()
 
@@ -116,21 +117,17 @@ class Summary:
         self._without_car += answer.car is None
         if answer.car is None:
             return
-        if answer.answer is None:
-            self._cars[answer.reason] += 1
-        else:
-            self._cars[_NAMED if answer.answer.level == "class" else _PARTLY_NAMED] += 1
+        self._cars[answer.status] += 1
 
     def __str__(self) -> str:
-        """Such as '30 photos, 49 cars: 32 named, 3 named in part, 5 not sure, 9 unknown cars.'"""
-        from twincar.inference.results import Reason
+        """Such as '30 photos, 49 cars: 32 named, 3 named in part, 5 not sure, 9 unknown cars.', and what that means."""
+        from twincar.inference.results import Status
 
         if self.failed and self.failed == self.photos:
             return f"{counted(self.failed, 'photo')} could not be read, and there was no other."
-        order = (_NAMED, _PARTLY_NAMED, *Reason)
         outcomes = [
-            counted(count, outcome) if outcome == Reason.UNKNOWN_CAR else f"{count:,} {outcome}"
-            for outcome in order
+            counted(count, outcome) if outcome == Status.UNKNOWN_CAR else f"{count:,} {outcome}"
+            for outcome in Status
             if (count := self._cars[outcome])
         ]
         text = f"{counted(self.photos, 'photo')}, {counted(self._cars.total(), 'car')}"
@@ -139,7 +136,9 @@ class Summary:
             text += f"; {counted(self._without_car, 'photo')} without a car"
         if self.failed:
             text += f"; {counted(self.failed, 'photo')} could not be read"
-        return f"{text}."
+        named = self._cars[Status.NAMED] + self._cars[Status.NAMED_IN_PART]
+        holds = f"A confidence holds for the {self._known:,} cars that the model knows; others may get a high one too."
+        return f"{text}.\n{holds}" if named else f"{text}."
 
 
 def how_to_predict() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +20,7 @@ from twincar.cli.options import (
     model_or_bundled,
 )
 from twincar.cli.output import print_result, print_table, progress
-from twincar.core.errors import UsageError
+from twincar.core.errors import MissingExtraError, UsageError
 from twincar.core.options import DetectOptions, Split
 from twincar.core.wording import command, counted
 
@@ -52,13 +54,13 @@ def explain(
     Writes an image for each photo and a grid of all. The photos of a training run are those of its own data by default;
     any other model needs --data or IMAGES.
     """
-    from twincar.core.listing import find_photos
-    from twincar.explanation.explain import explain
-    from twincar.explanation.scoring import score_explanations
+    with _without_extra():
+        from twincar.core.listing import find_photos
+        from twincar.explanation.explain import explain
+        from twincar.explanation.scoring import score_explanations
 
     if model is not None and _is_photo(model):  # no model is named, only photos
-        images = [model, *(images or [])]
-        model = None
+        model, images = None, [model, *(images or [])]
     model = model_or_bundled(model)
     detection = detect_options(detect, detector)
     if score:
@@ -87,6 +89,22 @@ def explain(
     if result.choice:
         typer.echo(result.choice)
     typer.echo(f"Grid: {result.grid}")
+
+
+@contextmanager
+def _without_extra() -> Iterator[None]:
+    """Say how a photo is explained without the packages of the command.
+
+    Raises:
+        MissingExtraError: one of them is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"This needs {error.name}, which is not installed: pip install 'twincar[train]'. Python needs no more than "
+            "is installed: twincar.load().explain('car.jpg').overlay('car.jpg').save('explained.jpg')"
+        ) from None
 
 
 def _check_scoring(images: list[str] | None, detection: DetectOptions) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import shlex
 from collections.abc import Sequence
 from itertools import pairwise, takewhile
@@ -14,6 +16,8 @@ from typer.core import TyperCommand, TyperGroup
 from twincar.core.errors import UsageError
 from twincar.core.options import Detect, DetectOptions, LabelsFrom
 from twincar.inference.cluster import LOCAL
+
+log = logging.getLogger(__name__)
 
 ModelArgument = Annotated[
     str | None,
@@ -65,19 +69,30 @@ ResultsOption = Annotated[
 ]
 
 
-def _share(value: float) -> float:
+def _share(text: str | float) -> float:
+    """A share as it is typed; typer calls it for the default too."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
     if not 0 <= value <= 1:
-        raise typer.BadParameter(f"expected a share from 0 to 1, such as 0.8 for 80%, but found {value:g}.")
+        raise typer.BadParameter(f"expected a share from 0 to 1, such as 0.8 for 80%, but found {text}.")
     return value
 
 
 ConfidenceOption = Annotated[
     float,
-    typer.Option(callback=_share, help="Least probability of an answer, 0 to 1; below it, a coarser answer is given."),
+    typer.Option(
+        parser=_share,
+        metavar="SHARE",
+        help="Least probability of an answer, 0 to 1; below it, a coarser answer is given.",
+    ),
 ]
 FalseRejectionOption = Annotated[
     float,
-    typer.Option(callback=_share, help="Share of photos of known cars that may be rejected as unknown, 0 to 1."),
+    typer.Option(
+        parser=_share, metavar="SHARE", help="Share of photos of known cars that may be rejected as unknown, 0 to 1."
+    ),
 ]
 DetectOption = Annotated[
     Detect,
@@ -89,6 +104,16 @@ DetectorOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Print CSV, for spreadsheets: --csv > cars.csv")]
+
+
+HELP = {"help_option_names": ["-h", "--help"]}
+_QUIET = ("--quiet", "-q")
+
+
+def be_quiet() -> None:
+    """Leave progress, log and the hub's progress bars out."""
+    logging.getLogger("twincar").setLevel(logging.ERROR)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the hub's library reads this at import
 
 
 class Program(TyperGroup):
@@ -110,7 +135,8 @@ class Program(TyperGroup):
 class Command(TyperCommand):
     """A verb, with what typer does not support: options that need a value refuse another option as their value.
 
-    The value of `--cluster` may be left out, and of `--json` and `--csv` only one is taken.
+    The value of `--cluster` may be left out, of `--json` and `--csv` only one is taken, and `--quiet` may stand after
+    the verb too.
     """
 
     def get_short_help_str(self, limit: int = 45) -> str:  # noqa: ARG002
@@ -125,6 +151,10 @@ class Command(TyperCommand):
         """
         args = _with_address(args)
         self._check_values(args)
+        options = list(takewhile(lambda argument: argument != "--", args))
+        if any(argument in _QUIET for argument in options):
+            be_quiet()
+        args = [argument for argument in options if argument not in _QUIET] + args[len(options) :]
         rest = super().parse_args(ctx, args)
         if ctx.params.get("as_json") and ctx.params.get("as_csv"):
             raise UsageError("Expected --json or --csv, but found both; leave one out.")
@@ -133,6 +163,7 @@ class Command(TyperCommand):
     def _check_values(self, arguments: Sequence[str]) -> None:
         """Refuse '--draw --csv', which would draw into a folder called '--csv'."""
         options = {name for option in self.params for name in (*option.opts, *option.secondary_opts) if name[0] == "-"}
+        options.update(_QUIET)
         valued = {name for option in self.params if not getattr(option, "is_flag", True) for name in option.opts}
         for name, value in pairwise(takewhile(lambda argument: argument != "--", arguments)):
             if name.startswith("-") and name in valued and (value.startswith("--") or value in options):
@@ -173,5 +204,5 @@ def model_or_bundled(model: str | None, *, say_so: bool = True) -> str:
     from twincar.models.bundled import MODEL, WHAT
 
     if say_so:
-        typer.echo(f"No model named: using {WHAT}.", err=True)
+        log.info("No model named: using %s.", WHAT)
     return str(MODEL)

@@ -111,22 +111,24 @@ def print_json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
 def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Print CSV with a header; missing cells are empty, and text that a spreadsheet would run is quoted.
 
+    Fields of a row that are no column are left out.
+
     Numbers have six decimals at most and no exponent; the items of a list are joined by semicolons.
     """
     _write_utf8()
     rows = iter(rows)
     first = list(islice(rows, 1))  # before anything is printed, because it may raise an error
-    writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({column: _cell(value) for column, value in row.items()} for row in chain(first, rows))
+    writer.writerows({column: _cell(row.get(column)) for column in columns} for row in chain(first, rows))
     sys.stdout.flush()  # while the error of a full disk can still be reported
 
 
 def _cell(value: Any) -> Any:
-    """A number without an exponent, a list as one text."""
+    """A number without an exponent, a list of anything as one text."""
     if isinstance(value, float):
         return f"{value:.6f}"
-    return spreadsheet_cell("; ".join(value) if isinstance(value, list) else value)
+    return spreadsheet_cell("; ".join(map(str, value)) if isinstance(value, list | tuple) else value)
 
 
 def _write_utf8() -> None:

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +32,7 @@ from twincar.core.options import CONFIDENCE, FALSE_REJECTION, Cars, EngineName, 
 from twincar.core.wording import counted
 
 if TYPE_CHECKING:
+    from twincar.core.photos import Photo
     from twincar.inference.batch import BatchResult
     from twincar.inference.classifier import Classifier
     from twincar.inference.results import Failure, Prediction
@@ -126,19 +127,20 @@ def predict(
         failed = _predict_many(images, out, cluster, model_or_bundled(model), options, as_json)
     else:
         from twincar.core.listing import find_photos
+        from twincar.core.skipped import Skipped
 
-        photos = _photos_from_stdin() if images == ["-"] else find_photos(images)
+        skipped = Skipped()
+        photos: Iterator[Photo] = _photos_from_stdin() if images == ["-"] else find_photos(images, skipped)
         named = model_or_bundled(model, say_so=not on_terminal())  # on a terminal answers come alone
         classifier = _classifier(named, options, classes, backbone)
-        stream = [photos] if isinstance(photos, bytes) else photos
-        predictions = classifier.stream(stream, cars=cars, top_k=top_k, tta=tta)
-        if isinstance(photos, bytes):
-            predictions = (replace(found, photo="standard input") for found in predictions)
+        predictions = classifier.stream(photos, cars=cars, top_k=top_k, tta=tta)
         if draw is not None:
             from twincar.inference.drawing import draw_all
 
             predictions = draw_all(predictions, draw, images)
-        failed = _print_predictions(predictions, top_k, as_json=as_json, as_csv=as_csv)
+        summary = Summary(len(classifier.class_names))
+        failed = _print_predictions(predictions, top_k, summary, as_json=as_json, as_csv=as_csv)
+        skipped.log()
     if failed:
         raise typer.Exit(1)
 
@@ -185,11 +187,12 @@ def _check_batch(out: str, images: list[str], others: Mapping[str, object]) -> N
         raise UsageError("Expected --out with the names of photos or folders, but found - for standard input.")
 
 
-def _print_predictions(predictions: Iterable[Prediction | Failure], top_k: int, *, as_json: bool, as_csv: bool) -> int:
+def _print_predictions(
+    predictions: Iterable[Prediction | Failure], top_k: int, summary: Summary, *, as_json: bool, as_csv: bool
+) -> int:
     """Print predictions as they are made, and what came of them; returns the number of photos that cannot be read."""
     from twincar.inference.results import Failure, by_photo, photo_dict, table_columns, table_row
 
-    summary = Summary()
     with nullcontext() if on_terminal() else progress("Naming cars") as on_photo:
         answers = summary.counting(predictions, on_photo)
         if as_json:
@@ -222,10 +225,10 @@ def _predict_many(
     return done.failed
 
 
-def _photos_from_stdin() -> bytes | Iterator[str]:
+def _photos_from_stdin() -> Iterator[Photo]:
     """Standard input holds one photo, or paths, one a line."""
     from twincar.core.photo_formats import HEAD, is_photo_data
-    from twincar.core.photos import MAX_BYTES
+    from twincar.core.photos import MAX_BYTES, NamedPhoto
 
     data = sys.stdin.buffer.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
@@ -233,7 +236,7 @@ def _photos_from_stdin() -> bytes | Iterator[str]:
     if not data.strip():
         raise UsageError("Expected a photo or paths of photos on standard input, and it is empty.")
     if is_photo_data(data[:HEAD]) or b"\0" in data:
-        return data
+        return iter([NamedPhoto("standard input", data)])
     return (name for name in os.fsdecode(data).replace("\r\n", "\n").split("\n") if name.strip())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,8 @@ from twincar.core.wording import command, counted
 if TYPE_CHECKING:
     from twincar.inference.photo_index import IndexResult
     from twincar.inference.similar import SimilarCars
+
+log = logging.getLogger(__name__)
 
 _COLUMNS = ("photo", "similarity", "car", "car_count", "left", "top", "right", "bottom")
 
@@ -85,17 +88,21 @@ def similar(
     if photo is None:  # no model is named, only a photo
         model, photo = None, model
     if photo is None or among is None:
-        raise UsageError("Expected a photo and --among with a folder of photos or an index, but one is missing.")
+        missing = "both are" if photo is among else "the photo is" if photo is None else "--among is"
+        raise UsageError(f"Expected a photo and --among with a folder of photos or an index, but {missing} missing.")
     detection = detect_options(detect, detector)
     from twincar.inference.similar import similar
 
-    found = similar(photo, among, model=model_or_bundled(model), count=count, detection=detection)
-    if page is not None:
+    if page is not None:  # before the search, which may take long, in case that a package is missing
         from twincar.core.files import write_text
         from twincar.inference.similar_page import similar_page
 
+    found = similar(photo, among, model=model_or_bundled(model), count=count, detection=detection)
+    if page is not None:
         write_text(page, similar_page(found))
     print_similar(found, as_json=as_json, as_csv=as_csv)
+    if found.no_car:
+        log.info("Left out, because no car was found: %s.", counted(found.no_car, "photo"))
     for failure in found.failures:
         typer.echo(f"twincar: {failure.error}", err=True)
     if found.failures:
@@ -107,7 +114,7 @@ def print_index(made: IndexResult) -> None:
     """How many cars and photos are in the index, and how it is searched."""
     typer.echo(f"{counted(made.cars, 'row')} from {counted(made.photos - made.failed, 'photo')}: {made.path}")
     if made.no_car:
-        typer.echo(f"  no car found in {made.no_car:,} of them, which are taken whole")
+        typer.echo(f"  no car found in {made.no_car:,} of them, which are taken whole, and left out of searches")
     for reason, number in made.skipped.items():
         typer.echo(f"  skipped: {number} {reason}")
     typer.echo(f"Next:  {command('similar', 'PHOTO', '--among', made.path)}")
@@ -127,8 +134,5 @@ def print_similar(found: SimilarCars, *, as_json: bool, as_csv: bool) -> None:
     else:
         print_table(
             ["similarity", "photo", "car"],
-            (
-                [f"{car.similarity:.3f}", text_name(car.photo), f"{car.car} of {car.car_count}" if car.car else ""]
-                for car in found.cars
-            ),
+            ([f"{car.similarity:.3f}", text_name(car.photo), f"{car.car} of {car.car_count}"] for car in found.cars),
         )

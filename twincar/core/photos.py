@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import io
 import os
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from twincar.core.errors import Defect, PhotoError
+from twincar.core.addresses import open_address
+from twincar.core.errors import Defect, PhotoError, TwinCarError
 from twincar.core.photo_formats import (
     FORMATS,
     MAX_TEXT_BYTES,
@@ -46,6 +48,9 @@ class PhotoCrop:
         """The name of the file."""
         return self.path.name
 
+
+_HINTS = dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm"), " Save single pictures of the video as photos.")
+_HINTS[".pdf"] = " Save its pictures as photos."
 
 MAX_PIXELS = 150_000_000
 """Largest photo that is decoded, pixels; above the 108 megapixels of a phone, below a decompression bomb."""
@@ -156,12 +161,14 @@ def read_photo_bytes(path: Path) -> bytes:
     try:
         data = read_bounded(path, MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError):
-        raise PhotoError(Defect.MISSING, f"Expected a photo at {path}, but there is no such file.") from None
+        if glob.has_magic(str(path)):
+            raise PhotoError(Defect.MISSING, f"Expected photos that match {path}, but there are none.") from None
+        raise PhotoError(Defect.MISSING, f"Expected a photo at {path}, but there is no such file or folder.") from None
     except IsADirectoryError:
         raise PhotoError(
             Defect.NOT_AN_IMAGE,
-            f"Expected a photo at {path}, but it is a folder. Name the photos in it; from Python, "
-            f"classifier.predict(list(twincar.find_photos({str(path)!r}))) predicts for all of them.",
+            f"Expected a photo at {path}, but it is a folder, in which no photo was looked for or found. From Python, "
+            f"classifier.predict(list(twincar.find_photos({str(path)!r}))) predicts for all of its photos.",
         ) from None
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno == errno.EFBIG:
@@ -174,13 +181,13 @@ def read_photo_bytes(path: Path) -> bytes:
 
 
 def _read_address(address: str) -> bytes:
-    from fsspec.core import url_to_fs  # deferred: the import takes a tenth of a second, and most photos are files
-
     try:
-        filesystem, path = url_to_fs(address)
+        filesystem, path = open_address(address)
         data: bytes = filesystem.cat_file(path, end=MAX_BYTES + 1)
     except FileNotFoundError:
         raise PhotoError(Defect.MISSING, f"Expected a photo at {address}, but there is none.") from None
+    except TwinCarError as error:
+        raise PhotoError(Defect.MISSING, str(error)) from None
     except Exception as error:  # each kind of address raises its own errors
         raise PhotoError(Defect.MISSING, f"Expected a photo at {address}, but it cannot be read: {error}") from None
     if len(data) > MAX_BYTES:
@@ -222,7 +229,8 @@ def _open(data: bytes, name: str, max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError:
         raise _too_large(name, max_pixels) from None
     except UnidentifiedImageError:
-        raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo in {name}, but {found}.") from None
+        hint = _HINTS.get(os.path.splitext(name)[1].casefold(), "")  # noqa: PTH122
+        raise PhotoError(Defect.NOT_AN_IMAGE, f"Expected a photo in {name}, but {found}.{hint}") from None
     except Exception as error:  # Pillow's readers raise almost anything for a damaged header
         if _is_too_much_text(error):
             raise _too_much_text(name) from None

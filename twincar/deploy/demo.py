@@ -36,7 +36,7 @@ from twincar.deploy.examples import find_examples
 from twincar.deploy.loopback import LoopbackHosts, is_loopback
 from twincar.inference.classifier import Classifier
 from twincar.inference.crops import PreparedCrop
-from twincar.inference.results import Prediction, Reason
+from twincar.inference.results import Prediction, Status
 from twincar.models.cam.overlay import heat_overlay, is_darkened
 
 log = logging.getLogger(__name__)
@@ -251,28 +251,28 @@ def _shares(box: Box | None, photo: Image.Image) -> dict[str, float]:
 def _wording(prediction: Prediction, classifier: Classifier) -> _Answer:
     """State, chip, headline and text of an answer."""
     answer = prediction.answer
-    if prediction.reason is Reason.NO_CAR:
+    if prediction.status is Status.NO_CAR:
         text = "Try another photo, or cut this one to the car."
         return _Answer(state="unknown", chip="No answer", headline="No car found", text=text)
-    if prediction.reason is Reason.TOO_SMALL:
+    if prediction.status is Status.TOO_SMALL:
         text = (
             f"A car must be at least {classifier.spec.preprocessing.least_side} pixels high and wide for this model: "
             "take a closer or a larger photo. Below is what it would have answered."
         )
         return _Answer(state="unknown", chip="No answer", headline="Too small", text=text)
-    if prediction.reason is Reason.CUT_OFF:
+    if prediction.status is Status.CUT_OFF:
         text = (
             "The edge of the photo cuts off most of this car: take a photo of all of it. Below is what the model would "
             "have answered."
         )
         return _Answer(state="unknown", chip="No answer", headline="Cut off", text=text)
-    if prediction.reason is Reason.UNKNOWN_CAR:
+    if prediction.status is Status.UNKNOWN_CAR:
         text = (
             f"It looks less like a car that this model knows than {1 - classifier.false_rejection:.0%} of the "
             "validation photos. Below is what the model would have answered."
         )
         return _Answer(state="unknown", chip="No answer", headline="Unknown car", text=text)
-    if prediction.reason is Reason.NOT_CALIBRATED:
+    if prediction.status is Status.NOT_CALIBRATED:
         text = "The probabilities of this model are not reliable. The most likely cars are below."
         return _Answer(state="unsure", chip="Not sure", headline="This model is not calibrated", text=text)
     if answer is None:

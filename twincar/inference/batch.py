@@ -19,10 +19,11 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from twincar.core.errors import DataError
-from twincar.core.listing import Skipped, find_photos, refuse_models
+from twincar.core.listing import find_photos, refuse_models
 from twincar.core.options import PredictOptions
 from twincar.core.photos import absolute_name
 from twincar.core.progress import Progress
+from twincar.core.skipped import Skipped
 from twincar.core.wording import counted
 from twincar.inference.classifier import Classifier
 from twincar.inference.cluster import map_on_cluster
@@ -65,7 +66,7 @@ class BatchResult:
     """Number of photos that could not be read; their rows hold the error."""
     folder: str
     skipped: dict[str, int]
-    """Counts of skipped files and folders by reason; see `listing.Skip`."""
+    """Counts of skipped files and folders by reason; see `skipped.Skip`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -28,12 +28,12 @@ from twincar.inference.crops import CarFinder, PreparedCrop, iterate_crop_batche
 from twincar.inference.embedding import EmbeddedCar, Embeddings, gather, stream_embeddings
 from twincar.inference.photo_options import PhotoOptions
 from twincar.inference.ranking import check_logits, level_answer, most_likely
-from twincar.inference.results import Explanation, Failure, Prediction, Reason
+from twincar.inference.results import Explanation, Failure, Prediction, Status
 from twincar.models.bundled import MODEL
 from twincar.models.cam.gradcam import grad_cam_plus_plus
 from twincar.models.engines.base import Engine, engine_errors
 from twincar.models.engines.open import open_engine
-from twincar.models.levels import ANSWERED, SINGLE, LevelName, levels_of
+from twincar.models.levels import ANSWERED, CLASS, SINGLE, LevelName, levels_of
 from twincar.models.locate import find_model
 from twincar.models.spec import ModelSpec
 
@@ -167,8 +167,8 @@ class Classifier:
         """Predict for one photo or a list of them: paths, bytes, PIL images or uint8 arrays (height×width×3).
 
         If the cars in photos are found first, the prediction is for the main car, the most prominent one. In a list, a
-        photo that cannot be read does not affect the others: its item is a `Failure`, whose `accepted` is False and
-        whose `error` says why.
+        photo that cannot be read does not affect the others: its item is a `Failure`, whose `status` is
+        'unreadable' and whose `error` says why.
 
         Args:
             photos: one photo, or a list.
@@ -309,24 +309,26 @@ class Classifier:
         found = {name: level_answer(group, self.spec.classes, probabilities) for name, group in self.levels.items()}
         wanted = (level,) if level else ANSWERED
         answer = next((found[name] for name in wanted if found[name].probability >= self.min_confidence), None)
-        reason = Reason.NONE if answer else Reason.NOT_SURE
+        status = Status.NOT_SURE
+        if answer:
+            status = Status.NAMED if answer.level == CLASS else Status.NAMED_IN_PART
         if not prepared.crop.is_car:
-            answer, reason = None, Reason.NO_CAR
+            answer, status = None, Status.NO_CAR
         elif not self.spec.calibration.is_fitted:
-            answer, reason = None, Reason.NOT_CALIBRATED
+            answer, status = None, Status.NOT_CALIBRATED
         elif min(prepared.size) < self.spec.preprocessing.least_side:
-            answer, reason = None, Reason.TOO_SMALL
+            answer, status = None, Status.TOO_SMALL
         elif prepared.crop.is_cut_off:
-            answer, reason = None, Reason.CUT_OFF
+            answer, status = None, Status.CUT_OFF
         elif self.spec.calibration.in_distribution_score(logits)[0] < self.false_rejection:
-            answer, reason = None, Reason.UNKNOWN_CAR
+            answer, status = None, Status.UNKNOWN_CAR
         is_car = prepared.crop.is_car
         return Prediction(
             photo=prepared.name,
             topk=most_likely(self.spec.classes, probabilities[0], top_k) if is_car else (),
             answer=answer,
-            levels=() if reason.rejects else tuple(found[name] for name in SINGLE if found[name].name),
-            reason=reason,
+            levels=() if status.rejects else tuple(found[name] for name in SINGLE if found[name].name),
+            status=status,
             box=prepared.crop.box,
             car=prepared.crop.number,
             car_count=prepared.crop.count,

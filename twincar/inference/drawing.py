@@ -5,25 +5,30 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import cycle, takewhile
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from twincar.core.errors import UsageError
-from twincar.core.files import is_free, write_bytes
+from twincar.core.files import write_bytes
 from twincar.core.photos import Box, encode_photo, is_address, local_path, read_photo
+from twincar.core.skipped import DRAWN
 from twincar.core.wording import percent
-from twincar.inference.results import Failure, Prediction, by_photo
+from twincar.inference.results import Failure, Prediction, Status, by_photo
 
-# The palette of Okabe and Ito without black, which is safe for colour-blind people.
-_COLORS = ("#E69F00", "#56B4E9", "#F0E442", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
+# What to trust, as on a terminal; of the palette of Okabe and Ito, which colour-blind people tell apart.
+_COLORS = {Status.NAMED: "#009E73", Status.NAMED_IN_PART: "#E69F00"}
+_UNNAMED = "#BBBBBB"
 _TEXT, _TEXT_IN_STRIP = 1 / 40, 1 / 8  # height of the text, as a share of the longer and at most of the shorter side
 _MANY = 12  # cars above which the text becomes smaller
 _SMALLEST_TEXT = 12  # pixels
 _JPEG = (".jpg", ".jpeg")
 _QUALITY = 90  # of JPEG
+_ABOUT_DRAWN = (
+    b"Pictures of twincar predict --draw. While this file is here, a search for photos leaves the folder out.\n"
+)
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -34,7 +39,7 @@ def draw_all(
     """Write each photo with its boxes and names into a folder as JPEG; passes predictions on.
 
     A drawing has the photo's own size, and its name below the folder that all photos have in common, with '.jpg' added
-    unless it is that of a JPEG.
+    unless it is that of a JPEG. The folder gets the file `DRAWN`, so that no search for photos finds the drawings.
 
     Args:
         predictions: of each photo one after the other, the cars in their order.
@@ -46,11 +51,12 @@ def draw_all(
         StorageError: it cannot be written.
         PhotoError: a photo cannot be read again.
     """
-    if not is_free(folder):
+    if folder.exists() and (not folder.is_dir() or any(path.name != DRAWN for path in folder.iterdir())):
         raise UsageError(
             f"Expected a new or an empty folder for --draw, but {folder} holds something already. Delete it, or name "
             "another."
         )
+    write_bytes(folder / DRAWN, _ABOUT_DRAWN)  # at once: the photos may be listed only while they are drawn
     return _draw_each(predictions, folder, len(_common([_folder_parts(name) for name in photos])))
 
 
@@ -96,7 +102,8 @@ def _common(names: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
 def draw_cars(photo: Image.Image, cars: Sequence[Prediction]) -> Image.Image:
     """A copy of an upright RGB photo with a box around each car, and its number and its name at the box.
 
-    A photo of one car has no numbers. Where a name does not fit into the photo, there is the number alone.
+    The box of a car that is named is green, of one that is named in part orange, and of any other grey. A photo of one
+    car has no numbers. Where a name does not fit into the photo, there is the number alone.
     """
     picture, size = photo.copy(), photo.size
     smaller = min(1.0, (_MANY / len(cars)) ** 0.5)
@@ -104,7 +111,7 @@ def draw_cars(photo: Image.Image, cars: Sequence[Prediction]) -> Image.Image:
     font = ImageFont.load_default(text_height)
     draw = ImageDraw.Draw(picture)
     boxes = [_within(car.box, size) for car in cars]
-    colors = [color for color, _ in zip(cycle(_COLORS), cars, strict=False)]
+    colors = [_COLORS.get(car.status, _UNNAMED) for car in cars]
     for box, color, car in reversed(list(zip(boxes, colors, cars, strict=True))):  # the main car on top
         if car.box:
             draw.rectangle(box, outline="black", width=text_height // 5 + 2)
@@ -124,7 +131,7 @@ def draw_cars(photo: Image.Image, cars: Sequence[Prediction]) -> Image.Image:
 
 
 def _label(car: Prediction) -> str:
-    text = f"{car.answer.name} {percent(car.answer.probability)}" if car.answer else str(car.reason)
+    text = f"{car.answer.name} {percent(car.answer.probability)}" if car.answer else str(car.status)
     return f"{car.car} {text}" if car.car_count > 1 else text
 
 

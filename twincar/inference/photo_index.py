@@ -28,10 +28,11 @@ from pyarrow import parquet
 
 from twincar.core.errors import DataError, UsageError
 from twincar.core.files import atomic_path, spreadsheet_cell, write_csv
-from twincar.core.listing import Skipped, find_photos, refuse_models
+from twincar.core.listing import find_photos, refuse_models
 from twincar.core.options import Cars, DetectOptions
 from twincar.core.photos import absolute_name
 from twincar.core.progress import Progress
+from twincar.core.skipped import Skipped
 from twincar.core.user_files import text_name
 from twincar.inference.classifier import Classifier
 from twincar.inference.embedding import EmbeddedCar
@@ -66,7 +67,7 @@ class IndexResult:
     failures: str
     """A CSV file of the photos that could not be read, with their errors; empty if there are none."""
     skipped: dict[str, int]
-    """Counts of skipped files and folders by reason; see `listing.Skip`."""
+    """Counts of skipped files and folders by reason; see `skipped.Skip`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -218,6 +219,6 @@ def _join(parts: ResultFolder, schema: pa.Schema, out: Path, count: int) -> Inde
             cars += len(table)
     listed = out.with_name(f"{out.name}.failed.csv") if failures else None
     if listed:
-        rows = [{name: spreadsheet_cell(value) for name, value in row.items()} for row in failures]
+        rows = [{name: spreadsheet_cell(row[name]) for name in ("photo", "error")} for row in failures]
         write_csv(listed, rows, ("photo", "error"))
     return IndexResult(count, cars, no_car, len(failures), str(out), str(listed or ""), parts.skipped)

@@ -20,9 +20,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from twincar.core.addresses import open_address
 from twincar.core.errors import DataError, StorageError, UsageError, storage_errors
 from twincar.core.files import clear_unfinished, write_bytes
-from twincar.core.listing import open_address
 from twincar.core.photos import is_address
 
 PART = 1000

@@ -25,28 +25,32 @@ BOX_COLUMNS = ("left", "top", "right", "bottom")
 _OF_PHOTO = ("photo", "car_count")
 
 
-class Reason(StrEnum):
-    """Why there is no answer; the values are shown to people and appear in JSON."""
+class Status(StrEnum):
+    """What came of a car or of a photo; the values are shown to people and appear in tables and JSON."""
 
-    NONE = ""
-    """There is an answer."""
+    NAMED = "named"
+    """The answer is a class: make, model, body and year."""
+    NAMED_IN_PART = "named in part"
+    """The answer is a group of classes, such as a make."""
     NOT_SURE = "not sure"
     """No level is probable enough."""
-    TOO_SMALL = "too small"
-    """The car, or the photo, has fewer pixels than `Preprocessing.least_side` on its shorter side."""
     CUT_OFF = "cut off"
     """The edge of the photo cuts off most of the car."""
     UNKNOWN_CAR = "unknown car"
     """The car was rejected as unlike those that the model knows."""
-    NOT_CALIBRATED = "not calibrated"
-    """The model, such as third-party weights, has no calibration, so that its probabilities are not reliable."""
+    TOO_SMALL = "too small"
+    """The car, or the photo, has fewer pixels than `Preprocessing.least_side` on its shorter side."""
     NO_CAR = "no car found"
     """The detector found no car in the photo."""
+    NOT_CALIBRATED = "not calibrated"
+    """The model, such as third-party weights, has no calibration, so that its probabilities are not reliable."""
+    UNREADABLE = "unreadable"
+    """The photo could not be read."""
 
     @property
     def rejects(self) -> bool:
         """Whether the car, or the whole photo, was rejected, so that not even its make is reported."""
-        return self in (Reason.TOO_SMALL, Reason.CUT_OFF, Reason.UNKNOWN_CAR, Reason.NO_CAR)
+        return self in (Status.TOO_SMALL, Status.CUT_OFF, Status.UNKNOWN_CAR, Status.NO_CAR)
 
 
 @dataclass(frozen=True)
@@ -93,8 +97,8 @@ class Prediction:
     levels: tuple[LevelAnswer, ...]
     """The most likely make, model, body and year, independently of each other, as far as class names contain them;
     empty if the car was rejected."""
-    reason: Reason
-    """Why there is no answer; empty if there is one."""
+    status: Status
+    """Whether the car is named, or why not."""
     box: Box | None = None
     """The part of the photo that was cut out for this car; None if the whole photo was taken."""
     car: int | None = 1
@@ -107,12 +111,7 @@ class Prediction:
         if self.answer is not None:
             return f"<Prediction {self.answer.name!r} {self.answer.probability:.1%}, {self.photo!r}>"
         likely = f", most likely {self.topk[0].name!r} {self.topk[0].probability:.1%}" if self.topk else ""
-        return f"<Prediction {self.reason}{likely}, {self.photo!r}>"
-
-    @property
-    def accepted(self) -> bool:
-        """Whether there is an answer."""
-        return self.answer is not None
+        return f"<Prediction {self.status}{likely}, {self.photo!r}>"
 
     @property
     def top1(self) -> Candidate | None:
@@ -155,8 +154,7 @@ class Prediction:
             "photo": text_name(self.photo),
             "car": self.car,
             "car_count": self.car_count,
-            "accepted": self.accepted,
-            "reason": str(self.reason),
+            "status": str(self.status),
             "answer": answer.name if answer else "",
             "level": answer.level if answer else "",
             "confidence": round(answer.probability, 6) if answer else None,
@@ -213,13 +211,13 @@ class Failure:
     error: PhotoError
 
     @property
-    def accepted(self) -> bool:
-        """Always False."""
-        return False
+    def status(self) -> Status:
+        """Always 'unreadable'."""
+        return Status.UNREADABLE
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {"photo": text_name(self.photo), "error": as_text(str(self.error))}
+        return {"photo": text_name(self.photo), "status": str(self.status), "error": as_text(str(self.error))}
 
 
 def by_photo(predictions: Iterable[Prediction | Failure]) -> Iterator[list[Prediction] | Failure]:
@@ -258,7 +256,7 @@ def table_row(prediction: Prediction | Failure) -> dict[str, Any]:
 
 def table_columns(top_k: int) -> list[str]:
     """The columns of a table of `table_row`s with `top_k` candidates, in their order."""
-    columns = ["photo", "car", "car_count", "answer", "level", "confidence", "make", "model", "body", "year"]
-    columns += ["alternatives", "reason", *BOX_COLUMNS]
+    columns = ["photo", "car", "car_count", "status", "answer", "level", "confidence", "make", "model", "body", "year"]
+    columns += ["alternatives", *BOX_COLUMNS]
     columns += [f"{name}_{rank}" for rank in range(1, top_k + 1) for name in ("class", "probability")]
     return [*columns, "error"]

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 
 from twincar.core.errors import DataError, MissingExtraError, UsageError
 from twincar.core.extras import how_to_install_alone
-from twincar.core.listing import Skipped, find_photos, refuse_models
+from twincar.core.listing import find_photos, refuse_models
 from twincar.core.machine import compute_threads
 from twincar.core.options import DetectOptions
 from twincar.core.photos import Box, absolute_name
+from twincar.core.skipped import Skipped
 from twincar.core.user_files import text_name
 from twincar.inference.classifier import Classifier
 from twincar.inference.embedding import EmbeddedCar
@@ -53,8 +54,8 @@ class SimilarCar:
     photo: str
     similarity: float
     """The cosine of the angle between the two embeddings, at most 1."""
-    car: int | None = 1
-    """The number of the car in its photo, from 1; None if none was found, so that the whole photo was compared."""
+    car: int = 1
+    """The number of the car in its photo, from 1."""
     car_count: int = 1
     """How many cars were found in the photo; 1 if it was taken whole without looking for cars."""
     box: Box | None = None
@@ -84,10 +85,12 @@ class SimilarCars:
     """The most similar first."""
     compared: int
     """Number of cars that the photo was compared with, those of the photo itself included."""
+    no_car: int
+    """Number of photos that were left out, because no car was found in them."""
     failures: tuple[Failure, ...]
     """The photos of a folder that could not be read."""
     skipped: dict[str, int]
-    """Counts of skipped files and folders by reason; see `listing.Skip`."""
+    """Counts of skipped files and folders by reason; see `skipped.Skip`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -97,6 +100,7 @@ class SimilarCars:
             "is_car": self.is_car,
             "similar": [car.to_dict() for car in self.cars],
             "compared": self.compared,
+            "no_car": self.no_car,
             "failures": [failure.to_dict() for failure in self.failures],
             "skipped": self.skipped,
         }
@@ -115,7 +119,7 @@ def similar(
     Args:
         photo: a path or an address.
         among: a folder of photos, a pattern or an address, whose photos are read; or a file that `index` has made. Each
-            car in each photo is compared.
+            car in each photo is compared; photos in which none is found are left out and counted.
         model: the model whose features are compared, see `load`; by default the bundled one. For an index, the one that
             made it.
         count: the most cars that are returned.
@@ -150,14 +154,18 @@ def similar(
     skipped = Skipped()
     if index is not None:
         cars, compared = search_index(index, query.vector, count, _same_photo(photo))
+        no_car = _open(index).metadata.num_rows - compared
     else:
         found = classifier.embed_stream(find_photos([str(among)], skipped), cars="all")
-        cars, compared, failures = _search_stream(found, query.vector, count, _same_photo(photo))
-    return SimilarCars(query.photo, query.box, query.is_car, tuple(cars), compared, tuple(failures), skipped.to_dict())
+        cars, compared, no_car, failures = _search_stream(found, query.vector, count, _same_photo(photo))
+        skipped.log()
+    return SimilarCars(
+        query.photo, query.box, query.is_car, tuple(cars), compared, no_car, tuple(failures), skipped.to_dict()
+    )
 
 
 def search_index(path: Path, vector: NDArray[np.float32], count: int, own: str = "") -> tuple[list[SimilarCar], int]:
-    """The rows of an index most similar to a vector of unit length, D, and the number of its rows.
+    """The cars of an index most similar to a vector of unit length, D, and how many cars it has.
 
     The similarities of its 8-bit codes differ from those of the embeddings by less than a thousandth, see
     `photo_index.quantize`. Memory is a row group for each thread, and 4 bytes a row.
@@ -165,8 +173,8 @@ def search_index(path: Path, vector: NDArray[np.float32], count: int, own: str =
     Args:
         path: the index.
         vector: the embedding.
-        count: the most rows that are returned.
-        own: name of the photo whose rows are left out.
+        count: the most cars that are returned.
+        own: name of the photo whose cars are left out.
 
     Raises:
         DataError: the index is damaged.
@@ -180,11 +188,12 @@ def search_index(path: Path, vector: NDArray[np.float32], count: int, own: str =
             found = dict(pair for pairs in pool.map(partial(_similarities, path, vector), shares) for pair in pairs)
         similarities = np.concatenate([found[group] for group in groups] or [np.zeros(0, np.float32)])
         starts = np.cumsum([0, *(len(found[group]) for group in groups)])
-        kept = min(count + _SAME_PHOTO, len(similarities))
+        cars_there = int(np.isfinite(similarities).sum())
+        kept = min(count + _SAME_PHOTO, cars_there)
         best = np.argpartition(-similarities, kept - 1)[:kept] if kept else np.zeros(0, np.int64)
         best = best[np.lexsort((best, -similarities[best]))]  # of equal ones the first row comes first
         cars = (_place(file, starts, int(row), float(similarities[row])) for row in best)
-        return list(_others(cars, own, count)), len(similarities)
+        return list(_others(cars, own, count)), cars_there
 
 
 def _similarities(
@@ -196,12 +205,12 @@ def _similarities(
 
 
 def _similarities_of(file: parquet.ParquetFile, group: int, vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    table = file.read_row_group(group, columns=["code", "scale"], use_threads=False).combine_chunks()
+    table = file.read_row_group(group, columns=["code", "scale", "car"], use_threads=False).combine_chunks()
     (column,) = table["code"].chunks
     size = column.type.byte_width
     codes = np.frombuffer(column.buffers()[1], np.int8, len(column) * size, column.offset * size).reshape(-1, size)
     similarities: NDArray[np.float32] = _products(codes, vector) * table["scale"].to_numpy()
-    return similarities
+    return np.where(table["car"].is_valid().to_numpy(), similarities, -np.inf)
 
 
 def _products(codes: NDArray[np.int8], vector: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -223,14 +232,17 @@ def _place(file: parquet.ParquetFile, starts: NDArray[np.int64], row: int, simil
 
 def _search_stream(
     found: Iterable[EmbeddedCar | Failure], vector: NDArray[np.float32], count: int, own: str
-) -> tuple[list[SimilarCar], int, list[Failure]]:
-    """The embedded cars most similar to a vector, D; the number of cars; and the failures."""
+) -> tuple[list[SimilarCar], int, int, list[Failure]]:
+    """The embedded cars most similar to a vector, D; how many cars, and photos without one, there are; the failures."""
     failures: list[Failure] = []
-    compared = 0
+    compared = no_car = 0
     best: list[tuple[float, int, SimilarCar]] = []  # a heap, the least similar first
     for item in found:
         if isinstance(item, Failure):
             failures.append(item)
+            continue
+        if item.car is None:
+            no_car += 1
             continue
         compared += 1
         if _same_photo(item.photo) == own:
@@ -240,7 +252,7 @@ def _search_stream(
         heapq.heappush(best, (similarity, -compared, car))
         if len(best) > count:
             heapq.heappop(best)
-    return [car for _, _, car in sorted(best, reverse=True)], compared, failures
+    return [car for _, _, car in sorted(best, reverse=True)], compared, no_car, failures
 
 
 def _others(cars: Iterable[SimilarCar], own: str, count: int) -> Iterator[SimilarCar]:

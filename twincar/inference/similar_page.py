@@ -20,6 +20,7 @@ def similar_page(found: SimilarCars) -> str:
         picture=_picture(found.photo, found.box, 640),
         is_car=found.is_car,
         compared=found.compared,
+        no_car=found.no_car,
         failures=len(found.failures),
         cars=[
             {**car.to_dict(), "photo": _short(car.photo), "picture": _picture(car.photo, car.box)} for car in found.cars

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from twincar.core.errors import HubError
+from twincar.core.errors import HubError, UsageError
 from twincar.core.hub import Repository, fetch, find_repository
 from twincar.core.options import EngineName
 from twincar.core.run_files import CONFIG_FILE, HISTORY_FILE, WEIGHTS_FILE
@@ -36,6 +36,7 @@ _OPENED: dict[EngineName, tuple[str, ...]] = {
     "onnxruntime": (ONNX_FILE,),
     "openvino": (ONNX_FILE,),
 }
+_TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt")  # of files written by `torch.save`
 _WAYS_OUT = "If you meant a path: it does not exist here."
 
 
@@ -48,6 +49,20 @@ def find_model(model: str | Path, revision: str | None = None, engine: EngineNam
     """
     repository = find_repository(model, revision)
     return fetch_model(repository, engine) if repository else Path(model)
+
+
+def check_weights(path: Path) -> None:
+    """Check that a path may be that of a file of weights, before torch is needed to read it.
+
+    Raises:
+        UsageError: there is no such file, or one of another kind.
+    """
+    if not path.is_file():
+        raise UsageError(
+            f"Expected a model at {path} (a run folder, a model file, or owner/name on the hub), but there is none."
+        )
+    if path.suffix not in (".safetensors", *_TORCH_SUFFIXES):
+        raise UsageError(f"Expected weights (.safetensors, .pth, .pt) or an exported model (.onnx), but found {path}.")
 
 
 def fetch_model(repository: Repository, engine: EngineName = "auto") -> Path:

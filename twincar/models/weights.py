@@ -16,10 +16,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from twincar.core.errors import CheckpointError, UsageError, reason
+from twincar.core.errors import CheckpointError, reason
 from twincar.core.labels import shorten
+from twincar.models.locate import check_weights
 
-_TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".tar", ".ckpt")  # of files written by `torch.save`
 # Keys under which training scripts store the weights in a larger dictionary.
 _NESTED = ("state_dict", "model_state_dict", "model")
 
@@ -31,14 +31,9 @@ def read_state_dict(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         UsageError: there is no such file.
         CheckpointError: it is damaged, or holds other objects than weights.
     """
-    if not path.is_file():
-        raise UsageError(
-            f"Expected a model at {path} (a run folder, a model file, or owner/name on the hub), but there is none."
-        )
+    check_weights(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    if path.suffix not in _TORCH_SUFFIXES:
-        raise UsageError(f"Expected weights (.safetensors, .pth, .pt) or an exported model (.onnx), but found {path}.")
     return _plain_state(read_torch_file(path), path), {}
 
 

@@ -12,7 +12,7 @@ from conftest import draw_car
 
 from twincar.cli.answers import Summary, print_blocks
 from twincar.core.errors import Defect, PhotoError
-from twincar.inference.results import Failure, Reason
+from twincar.inference.results import Failure, Status
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -36,7 +36,7 @@ def test_a_block_a_car(capsys: pytest.CaptureFixture[str]) -> None:
         for probabilities in ([0.9, 0.06, 0.03, 0.01], [0.5, 0.35, 0.1, 0.05], [0.3, 0.26, 0.24, 0.2])
     ]
     answers.append(bmw_classifier([0.9, 0.06, 0.03, 0.01]).predict(draw_car(0, 0, (5, 5)), top_k=1))
-    answers.append(replace(answers[0], answer=None, reason=Reason.CUT_OFF))
+    answers.append(replace(answers[0], answer=None, status=Status.CUT_OFF))
     print_blocks([*answers, Failure("bad.jpg", PhotoError(Defect.EMPTY, "It is empty."))])
     space = " " * 25
     sure, coarse, unsure, small, cut, failed = blocks(capsys.readouterr().out)
@@ -69,21 +69,22 @@ def test_what_came_of_the_photos_is_one_sentence() -> None:
         for probabilities in ([0.9, 0.06, 0.03, 0.01], [0.5, 0.35, 0.1, 0.05], [0.3, 0.26, 0.24, 0.2])
     )
     street = [replace(car, car=n, car_count=3) for n, car in enumerate((sure, coarse, unsure), start=1)]
-    empty = replace(unsure, topk=(), levels=(), car=None, car_count=0, reason=Reason.NO_CAR)
+    empty = replace(unsure, topk=(), levels=(), car=None, car_count=0, status=Status.NO_CAR)
     failed = Failure("d.jpg", PhotoError(Defect.EMPTY, "It is empty."))
-    unknown = replace(unsure, reason=Reason.UNKNOWN_CAR)
+    unknown = replace(unsure, status=Status.UNKNOWN_CAR)
     answers = [*street, sure, empty, failed, unknown, unknown]
-    summary = Summary()
+    summary = Summary(known=196)
     assert list(summary.counting(answers)) == answers
     assert str(summary) == (
         "6 photos, 6 cars: 2 named, 1 named in part, 1 not sure, 2 unknown cars; 1 photo without a car; 1 photo could "
-        "not be read."
+        "not be read.\nA confidence holds for the 196 cars that the model knows; others may get a high one too."
     )
     assert (summary.photos, summary.failed) == (6, 1)
+    assert "confidence" not in str(Summary(known=196))
 
 
 def test_of_photos_that_cannot_be_read_no_cars_are_counted() -> None:
-    summary = Summary()
+    summary = Summary(known=196)
     summary.photos = summary.failed = 1
     assert str(summary) == "1 photo could not be read, and there was no other."
 

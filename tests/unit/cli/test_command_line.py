@@ -248,10 +248,11 @@ def test_predict_prints_json_and_csv(small_run: Path, tmp_path: Path, caplog: py
             found = [row[column] if name == "class_name" else float(row[column]) for row in table[:3]]
             assert found == expected
     for row, line in zip(rows[:3], table[:3], strict=True):
-        assert [line[name] for name in ("answer", "make", "reason")] == [row["answer"], row["make"], row["reason"]]
+        assert [line[name] for name in ("status", "answer", "make")] == [row["status"], row["answer"], row["make"]]
         assert line["alternatives"] == "; ".join(row["alternatives"])
         assert line["confidence"] == ("" if row["confidence"] is None else f"{row['confidence']:.6f}")
-    assert ("not an image" in table[3]["error"], table[3]["answer"], table[3]["class_1"]) == (True, "", "")
+    assert ("not an image" in table[3]["error"], table[3]["status"], table[3]["class_1"]) == (True, "unreadable", "")
+    assert rows[3]["status"] == "unreadable"
 
     piped = run("predict", "--model", small_run, tmp_path / "0.jpg", "--top-k", 2)
     assert (piped.returncode, "1 photo," in caplog.text) == (0, False)
@@ -275,7 +276,7 @@ def test_predict_names_each_car_of_a_photo(tmp_path: Path) -> None:
     assert [(line["photo"], line["car"], line["left"], line["bottom"]) for line in table] == [
         (str(street), "1", "100", "175"), (str(street), "2", "25", "50"),
     ]  # fmt: skip
-    assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["street.png.jpg"]
+    assert [path.name for path in (tmp_path / "drawn").glob("*.jpg")] == ["street.png.jpg"]
     (main,) = csv.DictReader(io.StringIO(run(*command, "--cars", "main", "--csv").stdout))
     assert (main["car"], main["car_count"]) == ("1", "2")
     (whole,) = csv.DictReader(io.StringIO(run(*command[:4], "--detect", "never", "--csv").stdout))
@@ -283,10 +284,10 @@ def test_predict_names_each_car_of_a_photo(tmp_path: Path) -> None:
 
     detector.write_bytes(constant_detector(shares, [(0, 0.01)] * 2))
     (row,) = map(json.loads, run(*command, "--json").stdout.splitlines())
-    assert (row["reason"], row["accepted"], row["box"], row["cars"]) == ("no car found", False, None, [])
+    assert (row["status"], row["box"], row["cars"]) == ("no car found", None, [])
     (empty,) = csv.DictReader(io.StringIO(run(*command, "--csv").stdout))
     assert {name: value for name, value in empty.items() if value} == {
-        "photo": str(street), "car_count": "0", "reason": "no car found",
+        "photo": str(street), "car_count": "0", "status": "no car found",
     }  # fmt: skip
     assert "new or an empty folder" in refused(2, *command, "--draw", tmp_path)
     assert "without --detect never" in refused(2, *command, "--detect", "never")
@@ -312,7 +313,7 @@ def test_a_table_of_several_photos_is_counted_and_says_how_sure_its_answers_are(
     assert (green["answer"], green["make"], green["year"]) == ("Volvo C30 Hatchback", "Volvo", "")
     assert green["alternatives"] == "Volvo C30 Hatchback 2012; Volvo C30 Hatchback 2009"
     assert float(green["confidence"]) > float(green["probability_1"])
-    assert (yellow["reason"], yellow["make"], yellow["confidence"]) == ("not sure", "", "")
+    assert (yellow["status"], yellow["make"], yellow["confidence"]) == ("not sure", "", "")
     assert all(re.fullmatch(r"0\.\d{6}", row["probability_3"]) for row in (red, green, yellow))  # no exponent
 
 

@@ -8,9 +8,10 @@ import fsspec
 import pytest
 from conftest import draw_car, encoded
 
-from twincar.core.errors import DataError, UsageError
-from twincar.core.listing import Skipped, find_photos
+from twincar.core.errors import DataError, PhotoError, UsageError
+from twincar.core.listing import find_photos, look_into
 from twincar.core.photos import read_photo
+from twincar.core.skipped import DRAWN, Skipped
 from twincar.data.sources import open_source
 
 
@@ -164,7 +165,7 @@ def test_what_is_left_out_is_told_with_a_count(tmp_path: Path, caplog: pytest.Lo
     top = messy_folder(tmp_path / "cars")
     assert len(list(find_photos([str(top)]))) == 8
     (line,) = caplog.messages
-    assert line.startswith("Skipped 11 files or folders: ")
+    assert line.startswith("Skipped: 3 made by the system (such as ")
     assert f"1 raw file of a camera (such as {top}/BMW/raw.NEF)" in line
 
 
@@ -205,3 +206,65 @@ def test_a_percent_encoded_address_leads_to_a_file_whose_name_is_no_text(tmp_pat
     path.write_bytes(encoded(draw_car(0, 0), "JPEG"))
     assert list(find_photos([f"file://{tmp_path}/caf%E9.jpg"])) == [str(path)]
     assert read_photo(f"file://{tmp_path}/caf%E9.jpg").size == draw_car(0, 0).size
+
+
+# --- several arguments, and pictures that were drawn
+
+
+def test_what_is_named_twice_or_is_in_a_folder_too_comes_once_and_is_counted(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg", "sub/c.jpg", "notes.txt", ".d.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    a, folder, sub = str(tmp_path / "a.jpg"), str(tmp_path), str(tmp_path / "sub")
+    for arguments, names, repeated in (
+        ([a, a], "a", 1),
+        ([a, folder], "abc", 1),
+        ([folder, a], "bca", 1),
+        ([folder, f"{folder}/", os.path.relpath(folder)], "abc", 2),
+        ([folder, sub], "abc", 1),
+        ([f"{folder}/*.jpg", folder, f"{folder}/a*"], "abc", 3),
+        ([folder, f"{folder}/**"], "abc", 3),
+        ([sub, f"{folder}/s*"], "c", 1),
+        ([a, str(tmp_path / ".d.jpg"), folder], "adbc", 1),
+    ):
+        skipped = Skipped()
+        found = [Path(path).stem.lstrip(".") for path in find_photos(arguments, skipped)]
+        assert (arguments, sorted(found)) == (arguments, sorted(names))
+        assert (arguments, skipped.to_dict()["named twice"]) == (arguments, repeated)
+
+
+def test_of_several_arguments_one_that_fails_keeps_its_place(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(encoded(draw_car(0, 0), "JPEG"))
+    (tmp_path / "empty").mkdir()
+    good = str(tmp_path / "a.jpg")
+    for bad, words in (
+        (f"{tmp_path}/gone/*.jpg", "Expected photos that match"),
+        (f"{tmp_path}/empty", "it is a folder, in which no photo"),
+        (f"{tmp_path}/gone", "no such file or folder"),
+        ("nowhere://cars", "Expected a path, or an address"),
+        ("memory://empty/*.jpg", "there is none"),
+        ("zip://*.jpg::gone.zip", "Expected to reach zip://"),
+    ):
+        assert list(find_photos([bad, good])) == [bad, good]
+        with pytest.raises(PhotoError, match=words):
+            read_photo(bad)
+
+
+def test_drawn_pictures_are_no_photos_unless_their_folder_is_named(tmp_path: Path) -> None:
+    for name in ("car.jpg", "out/car.jpg", f"out/{DRAWN}", "out/sub/1.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for argument, count in (
+        (tmp_path, 1),
+        (f"{tmp_path}/*", 1),
+        (f"{tmp_path}/**/*.jpg", 2),
+        (f"file://{tmp_path}", 1),
+    ):
+        skipped = Skipped()
+        assert [path.removeprefix("file://") for path in find_photos([str(argument)], skipped)] == [
+            f"{tmp_path}/car.jpg"
+        ]
+        assert skipped.to_dict()["drawn by predict --draw"] == count
+    for named in (f"{tmp_path}/out", f"{tmp_path}/out/*", f"file://{tmp_path}/out"):
+        assert [Path(path).name for path in find_photos([named])] == ["car.jpg", "1.jpg"]
+    assert look_into(tmp_path, Skipped()) == ([], [tmp_path / "car.jpg"])

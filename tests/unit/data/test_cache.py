@@ -143,7 +143,7 @@ def test_too_little_room_is_told_before_anything_is_written(
 
 def test_a_photo_that_is_gone_is_told_in_one_sentence(data: PreparedData, tmp_path: Path) -> None:
     lost = PreparedData(data.folder, tmp_path / "nowhere", data.classes, data.annotations, data.manifest)
-    with pytest.raises(PhotoError, match=r"no such file\.$"):
+    with pytest.raises(PhotoError, match=r"no such file or folder\.$"):
         photos(lost)
     assert files(data) == []
 

@@ -123,7 +123,7 @@ def test_validation_sees_photos_as_prediction_does(small_data: Path) -> None:
 def test_a_photo_that_disappears_is_told_in_one_sentence(small_data: Path, tmp_path: Path, workers: int) -> None:
     data = PreparedData.open(small_data)
     lost = PreparedData(data.folder, tmp_path, data.classes, data.annotations, data.manifest)
-    with pytest.raises(PhotoError, match=r"no such file\.$"):
+    with pytest.raises(PhotoError, match=r"no such file or folder\.$"):
         next(iter(loader(lost, workers=workers)))
 
 

@@ -216,7 +216,7 @@ def test_the_file_tells_all_there_is_to_know(exported: dict[str, Exported], smal
 def test_prediction_from_an_exported_file_imports_no_torch(
     exported: dict[str, Exported], small_run: Path, tmp_path: Path
 ) -> None:
-    """And it is turned away or accepted, at the same level, as from the network itself."""
+    """And it is turned away or named, at the same level, as from the network itself."""
     PHOTOS[0].save(tmp_path / "car.png")
     code = (
         "import sys\n"
@@ -233,7 +233,7 @@ def test_prediction_from_an_exported_file_imports_no_torch(
         result = subprocess.run(arguments, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
         expected, found = Classifier.load(small_run).predict(tmp_path / "car.png").to_dict(), json.loads(result.stdout)
-        for told in ("accepted", "reason", "answer", "level", "alternatives"):
+        for told in ("status", "answer", "level", "alternatives"):
             assert found[told] == expected[told], told
         assert found["topk"][0]["class_name"] == expected["topk"][0]["class_name"]
 
@@ -250,6 +250,17 @@ def test_without_torch_a_run_says_what_to_do(small_run: Path) -> None:
     assert "twincar[train]" in result.stderr
     assert "twincar export" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_without_torch_a_model_that_is_none_needs_no_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A typing error is not answered by five gigabytes of torch."""
+    monkeypatch.setattr("twincar.models.engines.open.find_spec", lambda _: None)
+    (tmp_path / "cars.csv").touch()
+    for name, words in (("foo", "but there is none"), ("cars.csv", "but found"), (".", "no config.yaml")):
+        with pytest.raises(UsageError, match=words):
+            twincar.load(tmp_path / name)
 
 
 def test_a_file_that_answers_differently_is_not_written(

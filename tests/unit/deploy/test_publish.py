@@ -106,8 +106,8 @@ def test_a_pushed_model_answers_as_the_run_does(client: HubClient, published: Hu
         found = classifier.predict(PHOTO)
         assert found.top1.name == expected.top1.name
         assert found.top1.probability == pytest.approx(expected.top1.probability, abs=1e-5)
-        assert (found.reason, found.answer and found.answer.level) == (
-            expected.reason,
+        assert (found.status, found.answer and found.answer.level) == (
+            expected.status,
             expected.answer and expected.answer.level,
         )
     assert Classifier.load(REPO, engine="torch").engine.name == "torch"
@@ -150,7 +150,7 @@ def test_it_is_loaded_from_the_hub_without_torch(published: HubServer, linear_ru
     answer, probability = map(json.loads, process.stdout[end:].split("\n")[1:3])
     expected = Classifier.load(linear_run).predict(PHOTO)
     assert probability == pytest.approx(expected.top1.probability, abs=1e-5)
-    assert (answer["topk"][0]["class_name"], answer["reason"]) == (expected.top1.name, expected.reason)
+    assert (answer["topk"][0]["class_name"], answer["status"]) == (expected.top1.name, expected.status)
     assert (pulled["commit"], pulled["classes"], pulled["backbone"]) == (published.head, 4, BACKBONE)
     assert process.stderr == ""
 
@@ -372,7 +372,7 @@ def test_an_exported_model_is_pushed_with_what_its_header_holds(
         assert hub.messages == [f"A {BACKBONE} of 4 classes"]
         found = twincar.load(REPO).predict(PHOTO)
     expected = Classifier.load(linear_run).predict(PHOTO)
-    assert (found.top1.name, found.reason) == (expected.top1.name, expected.reason)
+    assert (found.top1.name, found.status) == (expected.top1.name, expected.status)
     assert found.top1.probability == pytest.approx(expected.top1.probability, abs=1e-5)
 
 

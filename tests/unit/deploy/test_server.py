@@ -49,7 +49,7 @@ from twincar.detection import Detector
 from twincar.inference.classifier import Classifier
 from twincar.inference.crops import CarFinder
 from twincar.inference.photo_options import PhotoOptions
-from twincar.inference.results import Explanation, Prediction, Reason
+from twincar.inference.results import Explanation, Prediction
 from twincar.models.calibration import Calibration
 from twincar.models.cam.gradcam import HeadWeights
 from twincar.models.engines.base import Engine
@@ -207,10 +207,10 @@ def test_a_question_is_answered_at_the_level_it_asks_for(client: TestClient, cla
     assert [answers["make"][part] for part in ("make", "model", "body", "year")] == ["BMW", None, None, None]
     assert [answers["year"][part] for part in ("make", "model", "body", "year")] == [None, None, None, 2012]
     assert answers["year"]["answer"] == "2012"
-    assert all(answer["level"] == level for level, answer in answers.items() if answer["accepted"])
+    assert all(answer["level"] == level for level, answer in answers.items() if answer["status"].startswith("named"))
     classifier.min_confidence = 1.0
     unsure = client.post("/v1/predict", files=files(photo), data={"level": "class"}).json()["predictions"][0]
-    assert (unsure["answer"], unsure["level"], unsure["reason"]) == (None, None, "not sure")
+    assert (unsure["answer"], unsure["level"], unsure["status"]) == (None, None, "not sure")
 
 
 def test_explanations_are_those_of_the_classifier(client: TestClient, classifier: Classifier) -> None:
@@ -239,8 +239,8 @@ def test_each_car_of_a_photo_is_named_with_its_box(
         assert client.get("/v1/model").json()["finds_cars"]
         counted = client.get("/metrics").text
         for car, count in (("main", 1), ("other", 2)):
-            assert f'twincar_answers_total{{car="{car}",level="class",outcome="accepted"}} {count}.0' in counted
-        assert 'twincar_answers_total{car="main",level="",outcome="no_car"} 1.0' in counted
+            assert f'twincar_answers_total{{car="{car}",level="class",status="named"}} {count}.0' in counted
+        assert 'twincar_answers_total{car="main",level="",status="no_car"} 1.0' in counted
         assert "cars" in client.get("/docs").text
     PredictResponse.model_validate(response.json())
     street, wall = response.json()["predictions"]
@@ -248,7 +248,7 @@ def test_each_car_of_a_photo_is_named_with_its_box(
     assert [car["top_k"][0]["class_name"] for car in street["cars"]] == [NAMES[0], NAMES[2], NAMES[1]]
     assert [car["explanation"]["visible_box"] for car in street["cars"]] == [car["box"] for car in street["cars"]]
     assert (street["answer"], street["box"], street["car_count"]) == (NAMES[0], list(boxes[RED]), 3)
-    assert (wall["reason"], wall["accepted"], wall["box"], wall["car"]) == ("no car found", False, None, None)
+    assert (wall["status"], wall["box"], wall["car"]) == ("no car found", None, None)
     assert (wall["car_count"], wall["cars"], wall["top_k"], wall["make"]) == (0, [], [], None)
 
 
@@ -266,7 +266,7 @@ def test_a_photo_that_cannot_be_read_has_its_error_and_others_are_answered(clien
     assert response.status_code == 200
     good, *bad = response.json()["predictions"]
     assert "answer" in good
-    assert [list(item) for item in bad] == [["photo", "error", "code"]] * 3
+    assert [list(item) for item in bad] == [["photo", "status", "error", "code"]] * 3
     assert [re.search("not an image|truncated|is empty", item["error"])[0] for item in bad] == [  # type: ignore[index]
         "not an image", "truncated", "is empty",
     ]  # fmt: skip
@@ -536,10 +536,18 @@ def test_metrics_count_requests_photos_and_batches(client: TestClient) -> None:
     assert samples["twincar_requests_total", "/v1/predict", "415", "POST"] == 1
     assert samples["twincar_requests_total", "404", "GET", "other"] == 1
     answers = {key[1:]: value for key, value in samples.items() if key[0] == "twincar_answers_total"}
-    assert answers.pop(("accepted", "class", "main")) == 1
-    outcomes = {("accepted", level) for level in get_args(LevelName)} | {("", reason.name.lower()) for reason in Reason}
+    assert answers.pop(("class", "main", "named")) == 1
+    named = {("named" if level == "class" else "named_in_part", level) for level in get_args(LevelName)}
+    outcomes = named | {
+        ("not_sure", ""),
+        ("unknown_car", ""),
+        ("too_small", ""),
+        ("cut_off", ""),
+        ("no_car", ""),
+        ("not_calibrated", ""),
+    }
     every = {tuple(sorted((*outcome, car))) for outcome in outcomes for car in ("main", "other")}
-    assert set(answers) == every - {("", "main", "none"), ("", "none", "other"), ("accepted", "class", "main")}
+    assert set(answers) == every - {("class", "main", "named")}
     assert set(answers.values()) == {0}
     assert samples["twincar_failed_photos_total", "not_an_image"] == 1
     assert samples["twincar_failed_photos_total", "truncated"] == 0

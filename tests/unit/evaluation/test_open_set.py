@@ -19,7 +19,7 @@ from twincar.data.open_set_split import read_open_set
 from twincar.data.prepare import PrepareOptions, prepare
 from twincar.evaluation.open_set import evaluate_open_set
 from twincar.inference.classifier import Classifier
-from twincar.inference.results import Reason
+from twincar.inference.results import Status
 from twincar.models.engines.open import compute_logits
 
 SPLIT = {"known_classes": [1, "aurora_falcon coupe 2012"], "unknown_classes": {"Hard": [3], "Easy": [CLASSES[2]]}}
@@ -112,7 +112,7 @@ def test_known_cars_are_compared_with_unseen_cars_and_non_cars(
     assert groups["all unseen"].photos == groups["easy"].photos + groups["hard"].photos == 6
     classifier = Classifier.load(small_run, false_rejection=0.3)
     hard = [classifier.predict(data.path(photo)) for photo in data.split("unseen_hard")]
-    rejected = [prediction.reason is Reason.UNKNOWN_CAR for prediction in hard]
+    rejected = [prediction.status is Status.UNKNOWN_CAR for prediction in hard]
     assert groups["hard"].rejected == pytest.approx(sum(rejected) / 3)
     logits = {
         split: compute_logits(

@@ -22,7 +22,7 @@ from twincar.core.errors import CheckpointError, PhotoError, TwinCarError, Usage
 from twincar.core.labels import ClassNames
 from twincar.data.dataset import PreparedData
 from twincar.inference.classifier import Classifier
-from twincar.inference.results import Failure, Prediction, Reason
+from twincar.inference.results import Failure, Prediction, Status
 from twincar.models.calibration import Calibration
 from twincar.models.levels import ANSWERED, most_specific
 
@@ -55,9 +55,9 @@ def test_classifier_and_prediction_show_themselves_in_a_line(small_run: Path, cl
     assert repr(classifier) == f"<Classifier {classifier.spec.backbone}, 4 classes from {str(small_run)!r}>"
     sure = bmw_classifier([0.9, 0.06, 0.03, 0.01]).predict(draw_car(0, 0))
     assert repr(sure) == f"<Prediction {sure.answer.name!r} {sure.answer.probability:.1%}, {sure.photo!r}>"
-    unsure = replace(sure, answer=None, reason=Reason.NOT_SURE)
+    unsure = replace(sure, answer=None, status=Status.NOT_SURE)
     assert repr(unsure).startswith(f"<Prediction not sure, most likely {sure.topk[0].name!r} 9")
-    assert repr(replace(unsure, reason=Reason.NO_CAR, topk=())) == f"<Prediction no car found, {sure.photo!r}>"
+    assert repr(replace(unsure, status=Status.NO_CAR, topk=())) == f"<Prediction no car found, {sure.photo!r}>"
 
 
 def test_an_answer_has_its_parts(classifier: Classifier) -> None:
@@ -114,9 +114,13 @@ def test_a_bad_photo_among_many_gives_one_error(classifier: Classifier) -> None:
     assert [position for position, answer in enumerate(answers) if isinstance(answer, Failure)] == [17]
     assert all(isinstance(answer, Prediction) for position, answer in enumerate(answers) if position != 17)
     listed = classifier.predict(photos)
-    assert [answer.accepted for answer in listed[16:18]] == [answers[16].accepted, False]
+    assert [answer.status for answer in listed[16:18]] == [answers[16].status, "unreadable"]
     assert isinstance(listed[17], Failure)
-    assert listed[17].to_dict() == {"photo": "bytes", "error": "Expected a photo in the photo, but it is not an image."}
+    assert listed[17].to_dict() == {
+        "photo": "bytes",
+        "status": "unreadable",
+        "error": "Expected a photo in the photo, but it is not an image.",
+    }
     sure = [
         [answer.top1.probability for answer in found if isinstance(answer, Prediction)] for found in (listed, answers)
     ]
@@ -150,12 +154,12 @@ def test_the_answer_is_the_most_specific_that_is_sure_enough(
     probabilities: list[float], level: str, name: str, probability: float, still_open: tuple[str, ...]
 ) -> None:
     answer = bmw_classifier(probabilities).predict(draw_car(0, 0))
-    assert answer.accepted
+    assert answer.status == ("named" if level == "class" else "named in part")
     assert answer.answer is not None
     assert (answer.answer.level, answer.answer.name, answer.answer.alternatives) == (level, name, still_open)
     assert answer.answer.probability == pytest.approx(probability, abs=1e-5)
     row = answer.to_dict()
-    assert (row["accepted"], row["level"], row["answer"], row["reason"]) == (True, level, name, "")
+    assert (row["status"], row["level"], row["answer"]) == (answer.status, level, name)
 
 
 def test_make_model_body_and_year_are_told_one_by_one() -> None:
@@ -172,17 +176,17 @@ def test_make_model_body_and_year_are_told_one_by_one() -> None:
 def test_why_there_is_no_answer() -> None:
     photo = draw_car(0, 0)
     unsure = bmw_classifier([0.3, 0.2, 0.3, 0.2], min_confidence=0.9).predict(photo)
-    assert (unsure.accepted, unsure.reason, unsure.answer) == (False, "not sure", None)
+    assert (unsure.status, unsure.answer) == ("not sure", None)
     sure = [0.97, 0.01, 0.01, 0.01]  # of the largest logit, log 0.97 is 0.03 less than the scale
     unknown = bmw_classifier(sure, scale=5.9).predict(photo)
-    assert (unknown.accepted, unknown.reason) == (False, "unknown car")
+    assert (unknown.status, unknown.answer) == ("unknown car", None)
     assert (unknown.make, unknown.year, unknown.confidence, unknown.levels) == ("", None, None, ())
     assert unknown.top1.name == BMWS[0]
     explained = bmw_classifier(sure, scale=5.9).explain(photo).prediction
-    assert (explained.accepted, explained.reason) == (False, unknown.reason)
-    assert bmw_classifier(sure, scale=6.1).predict(photo).accepted
-    assert bmw_classifier(sure, scale=5.9, false_rejection=0.01).predict(photo).accepted
-    assert not bmw_classifier(sure, scale=6.1, false_rejection=0.5).predict(photo).accepted
+    assert (explained.status, explained.answer) == (unknown.status, None)
+    assert bmw_classifier(sure, scale=6.1).predict(photo).answer
+    assert bmw_classifier(sure, scale=5.9, false_rejection=0.01).predict(photo).answer
+    assert not bmw_classifier(sure, scale=6.1, false_rejection=0.5).predict(photo).answer
 
 
 def test_what_is_not_calibrated_accepts_nothing(
@@ -195,17 +199,17 @@ def test_what_is_not_calibrated_accepts_nothing(
     classifier = Classifier.load(tmp_path / "theirs.pth", min_confidence=0)
     assert "theirs.pth is not calibrated: it names the most likely classes, but no answer is accepted" in caplog.text
     found = classifier.predict(draw_car(0, 0))
-    assert (found.accepted, found.reason, found.answer) == (False, "not calibrated", None)
+    assert (found.status, found.answer) == ("not calibrated", None)
     assert found.top1.name == BMWS[0]
     row = found.to_dict()
-    assert (row["accepted"], row["reason"], row["answer"], row["make"]) == (False, "not calibrated", "", "")
+    assert (row["status"], row["answer"], row["make"]) == ("not calibrated", "", "")
     assert row["topk"][0]["class_name"] == BMWS[0]
 
     caplog.clear()
     monkeypatch.setattr(
         "twincar.inference.classifier.open_engine", lambda *_, **__: (calibrated.engine, calibrated.spec)
     )
-    assert Classifier.load(tmp_path / "ours.onnx").predict(draw_car(0, 0)).accepted
+    assert Classifier.load(tmp_path / "ours.onnx").predict(draw_car(0, 0)).answer
     assert not caplog.text
 
 

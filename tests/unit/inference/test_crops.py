@@ -81,13 +81,13 @@ def test_a_crop_is_named_as_the_same_photo_that_was_cut_before(classifier: Class
 def test_where_no_car_is_found_nothing_is_named(classifier: Classifier, tmp_path: Path) -> None:
     wall = paint(tmp_path / "wall.png", YELLOW)
     (found,) = classifier.predict_cars(wall)
-    assert (found.accepted, found.reason, found.box) == (False, "no car found", None)
+    assert (found.answer, found.status, found.box) == (None, "no car found", None)
     assert (found.car, found.car_count, found.top1, found.topk, found.levels) == (None, 0, None, (), ())
     assert (found.make, found.model, found.body, found.year, found.confidence) == ("", "", "", None, None)
     row = photo_dict([found])
     assert (row["car"], row["car_count"], row["cars"], row["topk"], row["levels"]) == (None, 0, [], [], {})
-    assert set(table_row(found)) - {"photo", "accepted", "levels"} <= set(table_columns(1))
-    assert {name for name, value in table_row(found).items() if value} == {"photo", "reason"}
+    assert set(table_row(found)) - {"photo", "levels"} <= set(table_columns(1))
+    assert {name for name, value in table_row(found).items() if value} == {"photo", "status"}
     whole = Classifier(classifier.engine, classifier.spec).predict(wall)
     assert (whole.car, whole.car_count, len(whole.topk)) == (1, 1, 5)
     explained = classifier.explain(wall)
@@ -151,26 +151,26 @@ def test_a_map_of_a_car_covers_its_box(classifier: Classifier, street: Path) -> 
 
 def test_a_car_of_too_few_pixels_has_no_name(classifier: Classifier, tmp_path: Path) -> None:
     """A quarter of 32 pixels, on the shorter side of the cut, whatever the size of the photo."""
-    for size, reason in (((8, 60), ""), ((7, 60), "too small"), ((60, 7), "too small")):
+    for size, status in (((8, 60), "named"), ((7, 60), "too small"), ((60, 7), "too small")):
         photo = paint_street(tmp_path / "street.png", {RED: (50, 50, 50 + size[0], 50 + size[1])})
         (car,) = classifier.predict_cars(photo)
-        assert (car.reason, car.accepted, car.top1.name) == (reason, not reason, "BMW M3 Sedan 2012")
-        assert (car.make, bool(car.levels)) == (("", False) if reason else ("BMW", True))
+        assert (car.status, car.top1.name) == (status, "BMW M3 Sedan 2012")
+        assert (car.make, bool(car.levels)) == (("", False) if status == "too small" else ("BMW", True))
 
 
 def test_a_car_that_the_edge_cuts_off_has_no_name(classifier: Classifier, tmp_path: Path) -> None:
     """0.575 times as wide as high, at the left edge; a car that is complete, or too small, keeps what it has."""
-    for box, reason in (
+    for box, status in (
         ((0, 50, 23, 90), "cut off"),
-        ((50, 50, 73, 90), ""),
-        ((0, 50, 24, 90), ""),
+        ((50, 50, 73, 90), "named"),
+        ((0, 50, 24, 90), "named"),
         ((0, 50, 7, 90), "too small"),
     ):
         (car,) = classifier.predict_cars(paint_street(tmp_path / "street.png", {RED: box}))
-        assert (car.box, car.reason, car.accepted, car.top1.name) == (box, reason, not reason, "BMW M3 Sedan 2012")
-        assert (car.make, bool(car.levels)) == (("", False) if reason else ("BMW", True))
+        assert (car.box, car.status, car.top1.name) == (box, status, "BMW M3 Sedan 2012")
+        assert (car.make, bool(car.levels)) == (("BMW", True) if status == "named" else ("", False))
     whole = Classifier(classifier.engine, classifier.spec).predict(Image.new("RGB", (40, 80), RED))
-    assert whole.reason == ""
+    assert whole.status == "named"
 
 
 def test_an_overlay_is_the_map_over_the_car_and_dark_around_it(classifier: Classifier, street: Path) -> None:
@@ -190,12 +190,12 @@ def test_a_stream_keeps_the_order_and_failures_keep_their_places(classifier: Cla
         found = list(classifier.stream(photos, cars="all", batch_size=size))
         assert ["failed" if isinstance(item, Failure) else item.car for item in found] == expected
     main = list(classifier.stream(photos))
-    assert ["failed" if isinstance(item, Failure) else item.reason for item in main] == [
-        "",
-        "failed",
+    assert [item.status for item in main] == [
+        "named",
+        "unreadable",
         "no car found",
-        "",
-        "",
+        "named",
+        "named",
     ]
     assert [item.car for item in main if not isinstance(item, Failure)] == [1, None, 1, 1]
     for answers, counts in ((found, [3, 0, 1, 3, 3]), (main, [1, 0, 1, 1, 1])):
@@ -215,7 +215,7 @@ def test_json_is_a_photo_with_its_cars_and_a_table_has_a_row_a_car(classifier: C
     assert [flat[f"class_{rank}"] for rank in (1, 2, 3, 4, 5)] == [candidate.name for candidate in cars[2].topk]
     assert flat["probability_1"] == pytest.approx(cars[2].top1.probability, abs=1e-6)
     assert flat["confidence"] == pytest.approx(1, abs=1e-6)  # a Volvo C30 Hatchback of one of two years
-    assert flat.keys() - {"accepted", "levels"} == set(table_columns(5)) - {"error"}
+    assert flat.keys() - {"levels"} == set(table_columns(5)) - {"error"}
 
 
 def test_crops_are_cut_one_after_the_other() -> None:
@@ -264,4 +264,4 @@ def test_views_of_test_time_augmentation_are_of_the_crop(classifier: Classifier,
 def test_no_car_found_is_told_of_a_model_without_calibration_too() -> None:
     bare = bmw_classifier([0.97, 0.01, 0.01, 0.01])
     classifier = Classifier(bare.engine, bare.spec, finder=finder())
-    assert classifier.predict(Image.new("RGB", (9, 9))).reason == "no car found"
+    assert classifier.predict(Image.new("RGB", (9, 9))).status == "no car found"

@@ -11,13 +11,14 @@ from bmw_model import bmw_classifier
 from PIL import Image, ImageDraw
 
 from twincar.core.errors import UsageError
+from twincar.core.listing import find_photos
 from twincar.core.photos import Box
 from twincar.inference import drawing
 from twincar.inference.drawing import draw_all, draw_cars
-from twincar.inference.results import Failure, Prediction, Reason
+from twincar.inference.results import Failure, Prediction, Status
 
 SURE = bmw_classifier([0.97, 0.01, 0.01, 0.01]).predict(Image.new("RGB", (9, 9)))
-ORANGE, SKY = (0xE6, 0x9F, 0x00), (0x56, 0xB4, 0xE9)
+GREEN, ORANGE, GREY = (0x00, 0x9E, 0x73), (0xE6, 0x9F, 0x00), (0xBB, 0xBB, 0xBB)
 
 
 def cars(*boxes: Box | None) -> list[Prediction]:
@@ -47,10 +48,20 @@ def coloured(picture: Image.Image, colour: tuple[int, int, int]) -> Box:
 def test_a_box_is_drawn_where_the_car_is_and_its_name_above() -> None:
     photo = Image.new("RGB", (1000, 600), "white")
     picture = draw_cars(photo, cars((200, 300, 800, 500)))
-    left, top, right, bottom = coloured(picture, ORANGE)
+    left, top, right, bottom = coloured(picture, GREEN)
     assert (left, right, bottom) == (200, 799, 499)  # within a black edge of one pixel
     assert 300 - 50 < top < 300
     assert photo.getextrema() == ((255, 255),) * 3
+
+
+def test_the_colour_of_a_box_says_what_to_trust_and_not_which_car_it_is() -> None:
+    photo, box = Image.new("RGB", (400, 300), "white"), (100, 100, 300, 250)
+    for status, colour in (("named", GREEN), ("named in part", ORANGE), ("not sure", GREY), ("unknown car", GREY)):
+        for number in (1, 2):
+            car = replace(cars(box)[0], status=Status(status), car=number)
+            assert coloured(draw_cars(photo, [car]), colour)[2:] == (299, 249)
+    with pytest.raises(ValueError, match="zero-size"):
+        coloured(draw_cars(photo, cars(box)), GREY)
 
 
 @pytest.mark.parametrize("size", [(40, 30), (60, 400), (640, 480), (8000, 6000), (3000, 90)])
@@ -85,15 +96,15 @@ def test_two_hundred_cars_have_smaller_names() -> None:
 def test_the_number_of_a_car_and_its_name_are_written_in_the_words_of_the_answer() -> None:
     assert drawing._label(SURE) == "BMW 3 Series Sedan 2012 97.0%"
     assert drawing._label(replace(SURE, car=3, car_count=6)) == "3 BMW 3 Series Sedan 2012 97.0%"
-    assert drawing._label(replace(SURE, car=2, car_count=6, answer=None, reason=Reason.UNKNOWN_CAR)) == "2 unknown car"
-    for reason, text in (
-        (Reason.UNKNOWN_CAR, "unknown car"),
-        (Reason.TOO_SMALL, "too small"),
-        (Reason.CUT_OFF, "cut off"),
-        (Reason.NO_CAR, "no car found"),
-        (Reason.NOT_SURE, "not sure"),
+    assert drawing._label(replace(SURE, car=2, car_count=6, answer=None, status=Status.UNKNOWN_CAR)) == "2 unknown car"
+    for status, text in (
+        (Status.UNKNOWN_CAR, "unknown car"),
+        (Status.TOO_SMALL, "too small"),
+        (Status.CUT_OFF, "cut off"),
+        (Status.NO_CAR, "no car found"),
+        (Status.NOT_SURE, "not sure"),
     ):
-        assert drawing._label(replace(SURE, answer=None, reason=reason)) == text
+        assert drawing._label(replace(SURE, answer=None, status=status)) == text
 
 
 def test_text_is_black_on_light_and_white_on_dark_colours() -> None:
@@ -102,7 +113,7 @@ def test_text_is_black_on_light_and_white_on_dark_colours() -> None:
 
 def test_a_photo_without_boxes_has_its_name_in_a_corner() -> None:
     picture = draw_cars(Image.new("RGB", (900, 500), "white"), cars(None))
-    left, top, right, bottom = coloured(picture, ORANGE)
+    left, top, right, bottom = coloured(picture, GREEN)
     assert (left, top) == (0, 0)
     assert right < 600
     assert bottom < 60
@@ -130,12 +141,24 @@ def test_drawings_keep_the_folders_names_and_sizes_of_their_photos(tmp_path: Pat
     predictions.insert(2, Failure("gone.jpg", ValueError()))  # type: ignore[arg-type]
     drawn = tmp_path / "drawn"
     assert list(draw_all(predictions, drawn, [str(tmp_path / "photos")])) == predictions
-    found = sorted(path.relative_to(drawn).as_posix() for path in drawn.rglob("*") if path.is_file())
+    found = sorted(path.relative_to(drawn).as_posix() for path in drawn.rglob("*") if path.suffix)
     assert found == ["a/car.jpg", "a/car.png.jpg", "b/2012/car.jpg", "b/car.JPEG"]
     with Image.open(drawn / "a/car.jpg") as picture:
         assert picture.size == (90, 50)
     with pytest.raises(UsageError, match="new or an empty folder for --draw"):
         draw_all(predictions, drawn, [str(tmp_path / "photos")])
+
+
+def test_drawings_within_the_folder_that_is_searched_are_not_drawn_again(tmp_path: Path) -> None:
+    """Neither while they are drawn, when the folder is listed only after the first of them, nor later."""
+    photo = paint(tmp_path / "a" / "car.jpg")
+    for drawn in ("b", "c"):
+        found = find_photos([str(tmp_path)])
+        predictions = (replace(car, photo=name) for name in found for car in cars((0, 0, 10, 10)))
+        assert [car.photo for car in draw_all(predictions, tmp_path / drawn, [str(tmp_path)])] == [photo]
+    (tmp_path / "d").mkdir()
+    for _ in range(2):  # a run that has drawn nothing leaves the folder as good as empty
+        list(draw_all([], tmp_path / "d", [str(tmp_path)]))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +180,7 @@ def test_names_begin_below_the_folder_that_all_photos_share(
         paint(tmp_path / "cars" / name / "car.jpg")
     monkeypatch.chdir(tmp_path / "cars")
     list(draw_all([replace(SURE, photo="a/car.jpg")], tmp_path / "drawn", named))
-    (found,) = (path for path in (tmp_path / "drawn").rglob("*") if path.is_file())
+    (found,) = (path for path in (tmp_path / "drawn").rglob("*") if path.suffix)
     root = tmp_path.relative_to(tmp_path.anchor).as_posix()
     assert found.relative_to(tmp_path / "drawn").as_posix() == expected.format(root=root)
 
@@ -177,5 +200,5 @@ def test_photos_at_addresses_are_drawn_below_the_folder_too(
 ) -> None:
     monkeypatch.setattr(drawing, "read_photo", lambda _: Image.new("RGB", (9, 9)))
     list(draw_all([replace(SURE, photo=photo)], tmp_path / "drawn", [named]))
-    (found,) = (path for path in (tmp_path / "drawn").rglob("*") if path.is_file())
+    (found,) = (path for path in (tmp_path / "drawn").rglob("*") if path.suffix)
     assert found.relative_to(tmp_path / "drawn").as_posix() == expected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,19 @@ def test_the_search_is_that_of_all_rows(tmp_path: Path, monkeypatch: pytest.Monk
     assert {car.photo for car in copies} == {"10", *map(str, range(60, 80))}
 
 
+def test_photos_without_a_car_are_left_out_of_folders_and_indexes(tmp_path: Path) -> None:
+    vectors = np.eye(4, 64, dtype=np.float32)
+    cars = [EmbeddedCar(str(number), vector) for number, vector in enumerate(vectors)]
+    cars[1] = replace(cars[1], car=None, car_count=0)
+    schema = index_schema(64, {photo_index.MODEL_KEY: "m"})
+    with open_writer(tmp_path / "x.parquet", schema) as writer:
+        writer.write_table(to_table(cars, schema))
+    found, compared = similar.search_index(tmp_path / "x.parquet", vectors[1], 9)
+    assert (sorted(car.photo for car in found), compared) == (["0", "2", "3"], 3)
+    found, compared, no_car, failures = similar._search_stream(cars, vectors[1], 9, "")
+    assert (sorted(car.photo for car in found), compared, no_car, failures) == (["0", "2", "3"], 3, 1, [])
+
+
 def test_an_index_of_another_model_is_refused(photos: Path, index: Path, tmp_path: Path) -> None:
     other = write_model(tmp_path / "other.onnx", sharper=2)
     with pytest.raises(UsageError, match=r"made by other\.onnx, but .*\.parquet was made by another model, colours"):
@@ -121,7 +135,7 @@ def test_the_commands_print_tables_json_csv_and_a_page(
     assert folder.returncode == 1
     assert json.loads(folder.stdout)["failures"][0]["photo"] == str(photos / "bad.png")
     alone = run("similar", photos / "05.png")
-    assert (alone.returncode, "one is missing" in alone.stderr) == (2, True)
+    assert (alone.returncode, "but --among is missing" in alone.stderr) == (2, True)
 
 
 def test_a_page_names_a_photo_that_is_gone(colour_model: Path, photos: Path, index: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_taught_car_is_named_and_the_known_ones_keep_their_logits(
     prediction = larger.predict(yellow[0])
     assert isinstance(prediction, Prediction)
     assert (prediction.make, prediction.model, prediction.body, prediction.year) == ("Seat", "Arona", "SUV", 2018)
-    assert prediction.accepted
+    assert prediction.status == "named"
     (car,) = taught.cars
     assert (car.photos, car.added, car.repeated, car.named, taught.classes) == (5, 5, 0, 1.0, 7)
     onnx.checker.check_model(onnx.load(taught.path), full_check=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -43,14 +44,18 @@ def test_its_header_holds_its_licence(tmp_path: Path) -> None:
     assert copy.read_bytes() == MODEL.read_bytes()
 
 
-def test_it_answers_where_no_model_is_named(tmp_path: Path) -> None:
+def test_it_answers_where_no_model_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "twincar")  # and afterwards what it was, whatever --quiet sets
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (120, 180, 3), np.uint8)).save(tmp_path / "noise.jpg")
     result = CliRunner().invoke(app, ["predict", "--json", str(tmp_path / "noise.jpg")])
     assert result.exit_code == 0, result.output
-    assert "No model named: using the bundled model: 196 cars up to 2012" in result.stderr
+    assert "No model named: using the bundled model: 196 cars up to 2012" in caplog.text
+    caplog.clear()
+    quiet = CliRunner().invoke(app, ["predict", "--quiet", "--json", str(tmp_path / "noise.jpg")])
+    assert (quiet.stdout, quiet.stderr, caplog.text) == (result.stdout, "", "")
     row = json.loads(result.stdout)
-    assert (row["car_count"], row["reason"], row["topk"]) == (0, "no car found", [])
+    assert (row["car_count"], row["status"], row["topk"]) == (0, "no car found", [])
     assert twincar.load().class_names == stanford_cars()
 
 

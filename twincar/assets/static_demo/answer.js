@@ -28,9 +28,9 @@ export function showAnswer(place, car, model, number, count) {
   return [which, `${headline}, ${chip.toLowerCase()}.`].filter(Boolean).join(": ");
 }
 
-function wording({ answer, reason }, model) {
+function wording({ answer, status }, model) {
   const sure = percent(answer?.probability ?? 0) + " sure";
-  switch (reason) {
+  switch (status) {
     case "no car found":
       return {
         state: "away", chip: "No answer", headline: "No car found",

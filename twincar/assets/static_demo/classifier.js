@@ -48,18 +48,18 @@ export function predict(logits, model, { width, height, isCar, isCutOff }) {
     Object.entries(model.levels).map(([name, level]) => [name, levelAnswer(name, level, probabilities, model)]),
   );
   let answer = model.answered.map((name) => found[name]).find((one) => one.probability >= model.minConfidence) ?? null;
-  let reason = answer ? "" : "not sure";
-  if (!isCar) reason = "no car found";
-  else if (!model.calibrated) reason = "not calibrated";
-  else if (Math.min(width, height) < model.leastSide) reason = "too small";
-  else if (isCutOff) reason = "cut off";
-  else if (inDistributionScore(logits, model.calibration) < model.falseRejection) reason = "unknown car";
-  if (reason) answer = null;
+  let status = !answer ? "not sure" : answer.level === "class" ? "named" : "named in part";
+  if (!isCar) status = "no car found";
+  else if (!model.calibrated) status = "not calibrated";
+  else if (Math.min(width, height) < model.leastSide) status = "too small";
+  else if (isCutOff) status = "cut off";
+  else if (inDistributionScore(logits, model.calibration) < model.falseRejection) status = "unknown car";
+  if (!status.startsWith("named")) answer = null;
   const ranked = order(probabilities).slice(0, TOP);
   return {
     answer,
-    reason,
-    levels: REJECTED.includes(reason) ? [] : model.single.map((name) => found[name]).filter((one) => one.name),
+    status,
+    levels: REJECTED.includes(status) ? [] : model.single.map((name) => found[name]).filter((one) => one.name),
     topk: isCar ? ranked.map((index) => ({ name: model.classes[index].name, probability: probabilities[index] })) : [],
   };
 }

@@ -76,7 +76,7 @@ class Source:
     class_lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The class names of each split or file in its own order, if the source has more than one list of classes."""
     skipped: Mapping[str, int] = field(default_factory=dict)
-    """Counts of skipped files and folders by reason; see `listing.Skip`."""
+    """Counts of skipped files and folders by reason; see `skipped.Skip`."""
     make: Callable[[Path, Progress | None], Source] | None = None
     """For a source that draws its photos: draws them in a folder, and returns the source of that folder."""
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from twincar.core.errors import DataError
-from twincar.core.listing import Skipped, look_into
+from twincar.core.listing import look_into
 from twincar.core.photo_formats import PHOTO_SUFFIXES
+from twincar.core.skipped import Skipped
 from twincar.data.dataset import is_outside
 from twincar.data.sources.base import file_key
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from twincar.core.errors import DataError
 from twincar.core.labels import ClassNames, canonical_name, shorten
-from twincar.core.listing import Skipped
 from twincar.core.photos import Box
+from twincar.core.skipped import Skipped
 from twincar.core.wording import counted
 from twincar.data.sources.base import (
     Source,

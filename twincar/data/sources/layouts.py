@@ -18,8 +18,9 @@ from pathlib import Path
 
 from twincar.core.errors import DataError
 from twincar.core.labels import shorten
-from twincar.core.listing import Skip, Skipped, look_into, photos_below
+from twincar.core.listing import look_into, photos_below
 from twincar.core.photos import Box
+from twincar.core.skipped import Skip, Skipped
 from twincar.data.dataset import MANIFEST
 from twincar.data.sources.base import split_of
 from twincar.data.sources.csv_file import read_text

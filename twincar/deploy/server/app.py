@@ -255,7 +255,7 @@ class Service:
         return state("ready" if room else "queue full", room)
 
     async def metrics(self) -> Response:
-        """Build, requests by status, seconds, answers by outcome, failed photos, batches, photos in flight."""
+        """Build, requests by status, seconds, answers by status, failed photos, batches, photos in flight."""
         return Response(self.counters.to_text(), media_type=CONTENT_TYPE_LATEST)
 
     async def docs(self, request: Request) -> Response:

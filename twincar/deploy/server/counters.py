@@ -10,12 +10,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from twincar.core.version import __version__
 from twincar.deploy.server.batching import Item
 from twincar.deploy.server.codes import PhotoCode, RefusalCode, photo_code
-from twincar.inference.results import Explanation, Failure, Prediction, Reason
-from twincar.models.levels import LevelName
+from twincar.inference.results import Explanation, Failure, Prediction, Status
+from twincar.models.levels import CLASS, LevelName
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCHES = (1, 2, 4, 8, 16)
-_ACCEPTED = "accepted"
 _REQUEST = ("method", "route", "status")
 _MAIN, _OTHER = "main", "other"
 
@@ -37,8 +36,8 @@ class Counters:
         self.requests = Counter("twincar_requests", "Requests with a response.", _REQUEST, registry=every)
         about = "From the headers of a request to the end of its response."
         self.seconds = Histogram("twincar_request_duration_seconds", about, ["route"], buckets=_SECONDS, registry=every)
-        about = "Cars: accepted at a level, or why not; of a photo the main one, and the others."
-        self.answers = Counter("twincar_answers", about, ["car", "outcome", "level"], registry=every)
+        about = "Cars: named, in part at a level, or why not; of a photo the main one, and the others."
+        self.answers = Counter("twincar_answers", about, ["car", "status", "level"], registry=every)
         self.failed = Counter("twincar_failed_photos", "Photos that could not be read.", ["code"], registry=every)
         self.taught = Counter("twincar_taught_photos", "Photos by which the model was taught cars.", registry=every)
         self.batches = Histogram("twincar_batch_photos", "Cars computed at a time.", buckets=_BATCHES, registry=every)
@@ -48,11 +47,9 @@ class Counters:
         Gauge("twincar_queue_photos", about, registry=every).set_function(waiting)
         ProcessCollector(registry=every)
         for car in (_MAIN, _OTHER):
-            for level in get_args(LevelName):
-                self.answers.labels(car, _ACCEPTED, level)
-            for reason in Reason:
-                if reason != Reason.NONE:
-                    self.answers.labels(car, reason.name.lower(), "")
+            for status in Status:
+                for level in _levels(status):
+                    self.answers.labels(car, status.name.lower(), level)
         for photo in get_args(PhotoCode):
             self.failed.labels(photo)
         for code in get_args(RefusalCode):
@@ -70,9 +67,17 @@ class Counters:
     def _count_car(self, prediction: Prediction) -> None:
         car = _MAIN if prediction.car in (1, None) else _OTHER
         answer = prediction.answer
-        outcome = _ACCEPTED if answer else prediction.reason.name.lower()
-        self.answers.labels(car, outcome, answer.level if answer else "").inc()
+        self.answers.labels(car, prediction.status.name.lower(), answer.level if answer else "").inc()
 
     def to_text(self) -> bytes:
         """The current values in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+def _levels(status: Status) -> tuple[str, ...]:
+    """The levels of the answers with a status; empty text without an answer, and none for what is no car."""
+    if status is Status.UNREADABLE:
+        return ()
+    if status is Status.NAMED_IN_PART:
+        return tuple(level for level in get_args(LevelName) if level != CLASS)
+    return (CLASS,) if status is Status.NAMED else ("",)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from twincar.core.options import Cars
 from twincar.deploy.server.codes import OtherCode, PhotoCode, RefusalCode
-from twincar.inference.results import Reason
+from twincar.inference.results import Status
 from twincar.models.levels import LevelName
 
 _MOST_CANDIDATES = 1000
@@ -137,11 +137,10 @@ class CarItem(_Strict):
             "upright photo; null if the whole photo was taken."
         ),
     ]
-    accepted: Annotated[bool, Field(description="Whether there is an answer.")]
-    reason: Annotated[
-        str | None,
-        _one_of(*(reason for reason in Reason if reason)),
-        Field(description=f"Why there is none: {', '.join(repr(str(reason)) for reason in Reason if reason)}."),
+    status: Annotated[
+        str,
+        WithJsonSchema({"type": "string", "enum": [str(status) for status in Status if status != Status.UNREADABLE]}),
+        Field(description="'named' in full, 'named in part', such as by its make only, or why there is no answer."),
     ]
     answer: Annotated[str | None, Field(description="The answer, such as 'BMW Sedan'; null if there is none.")]
     level: Annotated[str | None, _one_of(*LEVELS), Field(description=f"The level of the answer: {', '.join(LEVELS)}.")]
@@ -192,6 +191,7 @@ class Unreadable(_Strict):
     """A photo that could not be read."""
 
     photo: Annotated[str, Field(description="Its file name, or its number.")]
+    status: Literal["unreadable"]
     error: Annotated[str, Field(description="Why, in one sentence.")]
     code: Annotated[PhotoCode, Field(description="Why, for programs.")]
 

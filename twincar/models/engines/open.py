@@ -17,6 +17,7 @@ from twincar.core.photos import Photo
 from twincar.core.preprocess import Preprocessing, iterate_batches
 from twincar.core.progress import Progress
 from twincar.models.engines.base import OPENVINO_MODEL, Engine
+from twincar.models.locate import check_weights
 from twincar.models.spec import ModelSpec
 
 _BATCH = 64
@@ -63,6 +64,12 @@ def _open(path: Path, engine: EngineName, classes: ClassNames | None, backbone: 
         _check_engine(path, engine, "openvino")
         return _openvino_engine(path)
     _check_engine(path, engine, "torch")
+    if path.is_dir():
+        from twincar.core.runs import RunFolder  # deferred: an exported model starts faster without
+
+        RunFolder.open(path)
+    else:
+        check_weights(path)
     if find_spec("torch") is None:
         raise MissingExtraError(
             f"Opening {path} needs torch: pip install 'twincar[train]'. Without torch, use an exported model such as "
