@@ -60,7 +60,7 @@ def explain(
         from twincar.explanation.scoring import score_explanations
 
     if model is not None and _is_photo(model):  # no model is named, only photos
-        model, images = None, [model, *(images or [])]
+        images, model = [model, *(images or [])], None
     model = model_or_bundled(model)
     detection = detect_options(detect, detector)
     if score:
