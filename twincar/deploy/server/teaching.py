@@ -181,7 +181,7 @@ def _check_extra() -> None:
 def _untaught(spec: ModelSpec) -> ModelSpec:
     """The specification of a model before it was taught, without the quantiles, which teaching moves."""
     names = spec.classes.names[: len(spec.classes) - len(spec.taught)]
-    calibration = Calibration(spec.calibration.temperature, photos=spec.calibration.photos)
+    calibration = Calibration(temperature=spec.calibration.temperature, photos=spec.calibration.photos)
     return replace(spec, classes=ClassNames(names), taught=(), calibration=calibration)
 
 
