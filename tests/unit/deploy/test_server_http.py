@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gc
 import http.client
@@ -10,6 +11,7 @@ import json
 import logging
 import re
 import socket
+import struct
 import urllib.parse
 import weakref
 from collections.abc import Iterator
@@ -164,6 +166,40 @@ def test_a_connection_that_has_ended_is_freed_at_once(classifier: Classifier) ->
             until(lambda: not Counted.alive)
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("refused", [False, True])
+def test_who_leaves_in_the_middle_of_a_request_leaves_nothing(
+    classifier: Classifier, refused: bool, reset: bool
+) -> None:
+    """Whether it was refused or not: the time for which a refused client is waited for ends with its connection."""
+
+    class Patient(TimeoutProtocol):
+        head_seconds = 1000.0
+        transports: ClassVar[weakref.WeakSet[asyncio.Transport]] = weakref.WeakSet()
+        made = 0
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self.transports.add(transport)
+            Patient.made += 1
+
+    def alive() -> int:
+        gc.collect()  # asyncio's transports are cycles
+        return len(Patient.transports)
+
+    key = b"wrong" if refused else KEY.encode()
+    head = b"POST /v1/predict HTTP/1.0\r\nX-API-Key: %s\r\nContent-Length: 9999\r\n\r\n{" % key
+    with listening(classifier, Patient, settings=HttpSettings(api_keys=(KEY,))) as address:
+        for _ in range(20):
+            with socket.create_connection(address, timeout=20) as client:
+                client.sendall(head)
+                if refused:
+                    assert client.recv(65536).startswith(b"HTTP/1.1 401")
+                if reset:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        until(lambda: Patient.made == 20 and alive() == 0)
 
 
 def test_base64_in_every_shape_programs_send(client: TestClient) -> None:

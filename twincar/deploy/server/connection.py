@@ -43,6 +43,7 @@ class _Lingering:
         self._conn = conn
         self._seconds = seconds
         self.lingers = False
+        self._limit: asyncio.TimerHandle | None = None
 
     def close(self) -> None:
         """Close it, or wait for the client to do so."""
@@ -53,7 +54,12 @@ class _Lingering:
         with suppress(OSError):  # the client has closed it already
             self._transport.write_eof()
         self._transport.resume_reading()
-        asyncio.get_running_loop().call_later(self._seconds, self._transport.abort)
+        self._limit = asyncio.get_running_loop().call_later(self._seconds, self._transport.abort)
+
+    def wait_no_more(self) -> None:
+        """The client has closed it; a time limit that runs on would keep the transport."""
+        if self._limit is not None:
+            self._limit.cancel()
 
     def is_closing(self) -> bool:
         """Whether nothing more can be sent."""
@@ -112,9 +118,10 @@ class TimeoutProtocol(H11Protocol):
         self._wait_no_more()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the time limit."""
+        """Cancel the time limits."""
         self._wait_no_more()
         super().connection_lost(exc)
+        self.transport.wait_no_more()  # last, because uvicorn closes it again
 
     def on_response_complete(self) -> None:
         """Wait for another request; uvicorn's own timer limits that, unless bytes keep coming."""

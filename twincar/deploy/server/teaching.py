@@ -25,6 +25,7 @@ from twincar.deploy.server.schema import TeachOptions
 from twincar.deploy.server.served import ServedModel
 from twincar.inference.classifier import Classifier
 from twincar.inference.results import Failure
+from twincar.models.calibration import Calibration
 from twincar.models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -178,9 +179,10 @@ def _check_extra() -> None:
 
 
 def _untaught(spec: ModelSpec) -> ModelSpec:
-    """The specification of a model before it was taught."""
+    """The specification of a model before it was taught, without the quantiles, which teaching moves."""
     names = spec.classes.names[: len(spec.classes) - len(spec.taught)]
-    return replace(spec, classes=ClassNames(names), taught=())
+    calibration = Calibration(temperature=spec.calibration.temperature, photos=spec.calibration.photos)
+    return replace(spec, classes=ClassNames(names), taught=(), calibration=calibration)
 
 
 def _hash(path: Path | None) -> str | None:
