@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from twincar.core.errors import DataError, Defect, LabelError, MissingExtraError, PhotoError, StorageError, UsageError
 from twincar.core.files import sha256_of_file, write_bytes
-from twincar.core.labels import ClassNames
 from twincar.core.photos import NamedPhoto
 from twincar.core.wording import counted
 from twincar.deploy.server.limits import RETRY, Limits, Refusal
@@ -180,9 +179,8 @@ def _check_extra() -> None:
 
 def _untaught(spec: ModelSpec) -> ModelSpec:
     """The specification of a model before it was taught, without the quantiles, which teaching moves."""
-    names = spec.classes.names[: len(spec.classes) - len(spec.taught)]
     calibration = Calibration(temperature=spec.calibration.temperature, photos=spec.calibration.photos)
-    return replace(spec, classes=ClassNames(names), taught=(), calibration=calibration)
+    return replace(spec.before_teaching(), calibration=calibration)
 
 
 def _hash(path: Path | None) -> str | None:
