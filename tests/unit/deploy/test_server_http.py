@@ -32,6 +32,7 @@ from twincar.deploy.server.codes import OtherCode, PhotoCode, RefusalCode
 from twincar.deploy.server.connection import TimeoutProtocol
 from twincar.deploy.server.schema import PhotosAsJson, Refused, State
 from twincar.inference.classifier import Classifier
+from twincar.inference.teach_errors import TeachCode
 
 KEY = "0123456789abcdef"
 OTHER = "fedcba9876543210"
@@ -324,7 +325,7 @@ def test_the_size_of_a_photo_is_that_of_the_upright_one(client: TestClient) -> N
 
 def test_the_page_lists_the_codes_of_errors(client: TestClient) -> None:
     listed = client.get("/docs").text.partition("<h2>Errors</h2>")[2]
-    codes = [code for kind in (RefusalCode, OtherCode, PhotoCode) for code in get_args(kind)]
+    codes = [code for kind in (RefusalCode, TeachCode, OtherCode, PhotoCode) for code in get_args(kind)]
     assert sorted(re.findall("<code>([a-z_0-9]+)</code>", listed)) == sorted([*codes, "error", "code"])
 
 

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def test_a_car_is_taught_named_added_to_and_removed(client: TestClient, tmp_path
     assert (gone.status_code, forgotten.classes, described(client).sha256) == (200, 6, forgotten.sha256)
     assert predict(client, tmp_path)["top_k"][0]["class_name"] != NAME
     refused(client.delete("/v1/teach", params={"name": NAME}), 409, "that was taught (none)")
-    refused(client.delete("/v1/teach"), 409, "that was taught (none)")
+    refused(client.delete("/v1/teach"), 422, "the name of a car in the address")
 
 
 def test_photos_in_json_teach_as_those_in_a_form(client: TestClient, tmp_path: Path) -> None:
@@ -245,16 +246,42 @@ def test_a_failure_leaves_the_model_as_it_was(
         refused(teach(client, tmp_path), 500, "its log")
     assert described(client) == before
     assert teach(client, tmp_path).status_code == 200  # and the turn was given back each time
-    refused(teach(client, tmp_path), 409, "was taught already. Add photos to it by --add")
+    refused(teach(client, tmp_path), 409, "was taught already. Add photos to it with add=true")
     refused(teach(client, tmp_path, PANDA), 409, f"5 of 5 are also photos of {NAME!r}")
     assert len(described(client).classes) == 7
+
+
+def test_programs_can_tell_refusals_apart_and_none_speaks_of_a_command_line(client: TestClient, tmp_path: Path) -> None:
+    same, other = photos(tmp_path, *SHADES[:3]), photos(tmp_path / "other", RED, GREEN, BLUE, (9, 9, 9))
+    post, bad = partial(client.post, "/v1/teach"), [("photos", ("bad.jpg", b"no photo"))]
+    assert post(files=same, data={"name": NAME}).status_code == 200
+    answers = {
+        "name_exists": post(files=other, data={"name": NAME}),
+        "name_trained": post(files=other, data={"name": next(iter(CLASSES))}),
+        "photos_repeated": post(files=same, data={"name": NAME, "add": "true"}),
+        "photos_of_another_car": post(files=same, data={"name": PANDA}),
+        "unknown_name": client.delete("/v1/teach", params={"name": PANDA}),
+        "several_cars": post(files=other, data={"name": PANDA}),
+        "not_an_image": post(files=bad, data={"name": PANDA}),
+        "invalid_option": client.delete("/v1/teach"),
+    }
+    found = {name: answer.json() for name, answer in answers.items()}
+    assert [body["code"] for body in found.values()] == list(answers)
+    statuses = [409] * 5 + [422] * 3
+    assert [answer.status_code for answer in answers.values()] == statuses
+    assert not [body["error"] for body in found.values() if "--" in body["error"]]
+    assert all(Refused.model_validate(body) for body in found.values())
+    metrics = client.get("/metrics").text
+    assert all(f'twincar_rejected_requests_total{{code="{code}"}} 1.0' in metrics for code in answers)
 
 
 def test_a_photo_without_a_car_is_refused_by_its_name(tmp_path: Path) -> None:
     classifier = Classifier.load(write_teachable(tmp_path / "cut.onnx", framing="car"))
     classifier.finder = CarFinder(ColourDetector(), 0.0)  # type: ignore[arg-type]
     with ask(classifier) as client:
-        refused(teach(client, tmp_path, colours=(RED, (9, 9, 9))), 422, "none is found in 1 of 2: 'secret1.png'")
+        answer = teach(client, tmp_path, colours=(RED, (9, 9, 9)))
+        refused(answer, 422, "none is found in 1 of 2: 'secret1.png'. Leave them out.")
+        assert (answer.json()["code"], "--" in answer.json()["error"]) == ("no_car", False)
         assert len(described(client).classes) == 6
 
 
@@ -403,7 +430,7 @@ def test_its_own_description_is_true(client: TestClient) -> None:
     TeachResponse.model_validate(response.json())
     statuses = {"200", "400", "401", "408", "409", "413", "415", "421", "422", "500", "503", "504", "507"}
     assert set(about["post"]["responses"]) == statuses
-    assert set(about["delete"]["responses"]) == {"200", "401", "409", "421", "500", "503", "504", "507"}
+    assert set(about["delete"]["responses"]) == {"200", "401", "409", "421", "422", "500", "503", "504", "507"}
     Refused.model_validate(client.post("/v1/teach", json={}).json())
     (parameter,) = about["delete"]["parameters"]
     assert client.delete("/v1/teach", params={parameter["name"]: example["name"]}).status_code == 200

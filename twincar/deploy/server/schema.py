@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from twincar.core.options import Cars
 from twincar.deploy.server.codes import OtherCode, PhotoCode, RefusalCode
 from twincar.inference.results import Status
+from twincar.inference.teach_errors import TeachCode
 from twincar.models.levels import LevelName
 
 _MOST_CANDIDATES = 1000
@@ -235,7 +236,7 @@ class Refused(BaseModel):
     """Why the request was refused, in one sentence."""
 
     error: Annotated[str, Field(description="Why, for people.")]
-    code: Annotated[RefusalCode | PhotoCode | OtherCode, Field(description="Why, for programs.")]
+    code: Annotated[RefusalCode | TeachCode | PhotoCode | OtherCode, Field(description="Why, for programs.")]
     predictions: Annotated[list[Unreadable] | None, Field(description="The photos, if none of them could be read.")] = (
         None
     )

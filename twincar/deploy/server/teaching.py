@@ -18,12 +18,14 @@ from twincar.core.errors import DataError, Defect, LabelError, MissingExtraError
 from twincar.core.files import sha256_of_file, write_bytes
 from twincar.core.photos import NamedPhoto
 from twincar.core.wording import counted
+from twincar.deploy.server.codes import photo_code
 from twincar.deploy.server.limits import RETRY, Limits, Refusal
 from twincar.deploy.server.requests import Upload
 from twincar.deploy.server.schema import TeachOptions
 from twincar.deploy.server.served import ServedModel
 from twincar.inference.classifier import Classifier
 from twincar.inference.results import Failure
+from twincar.inference.teach_errors import TeachCode, TeachError
 from twincar.models.calibration import Calibration
 from twincar.models.spec import ModelSpec
 
@@ -33,6 +35,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+_ADVICE: dict[TeachCode, str] = {
+    "name_trained": "",
+    "name_exists": "Add photos to it with add=true, or remove it first with DELETE.",
+    "unknown_name": "",
+    "photos_repeated": "",
+    "photos_of_another_car": "Leave them out, or remove that car first with DELETE.",
+    "no_car": "Leave them out.",
+    "several_cars": "Teach each car by a name of its own.",
+}
+"""What a client can do, in its own words: it has no command line."""
 
 
 class Teaching:
@@ -103,10 +116,13 @@ class Teaching:
         """The model without a car that it was taught.
 
         Raises:
-            Refusal: it was not taught this car, it took too long, or the model could not be kept.
+            Refusal: there is no name, it was not taught this car, it took too long, or the model could not be kept.
         """
         from twincar.inference.teach import forget
 
+        if not name.strip():
+            message = "Expected the name of a car in the address, ?name=Seat%20Arona%20SUV%202018, but found none."
+            raise Refusal(422, "invalid_option", message)
         with _refusals(self._limits):
             changed, spec = await self._change(served, lambda out: forget(served.classifier, name, out=out))
         before = served.classifier.spec.classes
@@ -129,9 +145,11 @@ class Teaching:
 
     def _store(self, path: Path, changed: ServedModel) -> None:
         if _hash(path) != self._kept:
-            raise UsageError(
+            raise Refusal(
+                409,
+                "model_changed",
                 f"Expected {path.name} as this server wrote it, but another program has changed it since. Restart the "
-                "server, which then serves that file."
+                "server, which then serves that file.",
             )
         assert changed.classifier.path is not None
         write_bytes(path, changed.classifier.path.read_bytes())
@@ -192,9 +210,11 @@ def _changed(served: ServedModel, write: Callable[[Path], Result]) -> tuple[Serv
     from twincar.inference.teach import in_memory
 
     if _hash(served.classifier.path) != served.sha256:
-        raise UsageError(
+        raise Refusal(
+            409,
+            "model_changed",
             "Expected the file of the model as it was when the server was started, but it has changed since. Restart "
-            "the server."
+            "the server.",
         )
     classifier, result = in_memory(served.classifier, write)
     return ServedModel.of(classifier), result
@@ -205,15 +225,21 @@ def _refusals(limits: Limits) -> Iterator[None]:
     """Refuse a request with the sentence of an error for which its sender can do something."""
     try:
         yield
-    except (DataError, LabelError) as error:
-        too_large = isinstance(error, PhotoError) and error.defect == Defect.TOO_LARGE
-        raise Refusal(413 if too_large else 422, "not_taught", str(error)) from None
+    except TeachError as error:
+        status = 409 if isinstance(error, UsageError) else 422
+        raise Refusal(status, error.code, f"{error.found} {_ADVICE[error.code]}".strip()) from None
+    except PhotoError as error:
+        raise Refusal(413 if error.defect == Defect.TOO_LARGE else 422, photo_code(error), str(error)) from None
+    except LabelError as error:
+        raise Refusal(422, "invalid_option", str(error)) from None
+    except DataError as error:
+        raise Refusal(422, "not_taught", str(error)) from None
     except UsageError as error:
         raise Refusal(409, "not_taught", str(error)) from None
     except StorageError as error:
         logger.error("%s", error)
         message = "Expected to keep the changed model, but it could not be written; the server's log says why."
-        raise Refusal(507, "not_taught", f"{message} The model is as it was.") from None
+        raise Refusal(507, "not_kept", f"{message} The model is as it was.") from None
     except TimeoutError:
         message = f"Expected to be done within {limits.response_seconds:.0f} seconds, but it took longer."
         raise Refusal(504, "timeout", f"{message} The model is as it was. Send fewer or smaller photos.") from None
