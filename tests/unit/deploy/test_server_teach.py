@@ -27,7 +27,7 @@ from fastapi.testclient import TestClient
 from test_server import form, in_base64, listening, process, refused
 
 from twincar.core.errors import StorageError, UsageError
-from twincar.deploy.server import HttpSettings
+from twincar.deploy.server import HttpSettings, serve
 from twincar.deploy.server.app import create_app
 from twincar.deploy.server.limits import Limits
 from twincar.deploy.server.schema import ForgetResponse, ModelDescription, Refused, TeachAsJson, TeachResponse
@@ -389,6 +389,26 @@ def never() -> Any:
     from twincar.core.options import DetectOptions
 
     return DetectOptions(detect="never")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_log_says_what_is_served_and_whether_it_is_kept(
+    model: Path, tmp_path: Path, keep: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ended(_: object) -> None: ...
+
+    kept = tmp_path / "kept.onnx" if keep else None
+    if kept:
+        with ask(Classifier.load(model), kept) as client:
+            teach(client, tmp_path)
+    monkeypatch.setattr("twincar.deploy.server.server.DrainingServer.main_loop", ended)
+    caplog.set_level(logging.INFO, "twincar.deploy.server")
+    caplog.clear()
+    serve(Classifier.load(model), name="colours.onnx", port=0, settings=settings(taught=kept))
+    serving, teaching = caplog.messages[:2]
+    served = f"Serving colours.onnx, as it was taught 1 car ({kept}), at" if kept else "Serving colours.onnx at"
+    fate = f"are kept in {kept}." if kept else "are lost when it stops: --taught FILE keeps them."
+    assert (serving.startswith(served), teaching) == (True, f"Clients with the key can teach it cars, which {fate}")
 
 
 def test_what_cannot_be_kept_is_not_taught(

@@ -182,7 +182,6 @@ def resume_taught(classifier: Classifier, taught: Path | None) -> Classifier:
             f"Expected a model in {taught} that was taught from the one to serve, but it was made from another one. "
             f"Choose another --taught, or serve it itself: twincar serve {taught} --allow-teach --taught {taught}"
         )
-    logger.info("%s is served, which was taught %s.", taught, counted(len(kept.spec.taught), "car"))
     return kept
 
 
