@@ -208,7 +208,7 @@ class TeachResponse(_Strict):
 
     name: Annotated[str, Field(description="The car, as the model names it.")]
     photos: Annotated[int, Field(description="By how many it is known now, those of before included.")]
-    added: int
+    added: Annotated[int, Field(description="Photos of this request that it was taught by.")]
     repeated: Annotated[int, Field(description="Photos that were there already, or twice, and were left out.")]
     similarity: Annotated[
         float | None, Field(description="Mean similarity of any two of the added photos; null for a single one.")
