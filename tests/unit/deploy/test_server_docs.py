@@ -90,11 +90,11 @@ def test_the_responses_to_teaching_that_are_shown_have_the_fields_of_real_ones(b
 
 
 _BROWSER = """
-const {readFileSync} = require("fs"), found = [], input = {}, list = {};
-list.append = item => found.push(item.textContent);
-list.replaceChildren = () => {};
+const {readFileSync} = require("fs"), found = [], input = {}, rows = {};
+rows.append = item => found.push(item.textContent);
+rows.replaceChildren = () => {};
 globalThis.document = {
-  querySelector: name => name === "input" ? input : list,
+  querySelector: name => name === "input" ? input : rows,
   createElement: () => ({}),
 };
 %s
