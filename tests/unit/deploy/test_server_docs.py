@@ -120,6 +120,20 @@ def test_the_page_in_javascript_names_every_car_and_says_why_there_is_none(bundl
     assert "it is not an image" in none
 
 
+@pytest.mark.skipif(shutil.which("node") is None, reason="node runs the JavaScript of the page")
+def test_the_page_of_the_server_writes_rows_of_numbers_in_one_line(tmp_path: Path) -> None:
+    """And its canvas can be hidden, which `display: block` alone would prevent."""
+    with TestClient(create_app(colour_classifier(), name="cars")) as client:
+        page = client.get("/docs").text
+    (function,) = re.findall(r"^function written.*?^}", page, re.DOTALL | re.MULTILINE)
+    found = {"box": [1, 2, 30, 4], "heatmap": [[0.5, 1e-05], [0, 1]], "cars": [], "answer": "[1,\n 2]"}
+    (tmp_path / "page.js").write_text(f"{function}\nconsole.log(written({json.dumps(found)}))", encoding="utf-8")
+    said = subprocess.run(["node", tmp_path / "page.js"], capture_output=True, text=True, check=True).stdout
+    assert json.loads(said) == found
+    assert said.splitlines()[1:6] == [' "box": [1, 2, 30, 4],', ' "heatmap": [', "  [0.5, 0.00001],", "  [0, 1]", " ],"]
+    assert "canvas[hidden] { display: none; }" in page
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd checks its unit")
 def test_the_unit_of_systemd_is_one(tmp_path: Path) -> None:
     (unit,) = re.findall(r"```ini\n(\[Unit\].*?)```", TEXT, re.DOTALL)

@@ -352,6 +352,23 @@ def test_errors_have_codes_for_programs(client: TestClient) -> None:
     assert 'twincar_failed_photos_total{code="too_many_pixels"} 0.0' in counted
 
 
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ({"top_k": "abc"}, "Expected a valid integer in the field 'top_k', but found 'abc'."),
+        ({"top_k": 0}, "Expected at least 1 in the field 'top_k', but found '0'."),
+        ({"top_k": 1001}, "Expected at most 1000 in the field 'top_k', but found '1001'."),
+        ({"cars": "two"}, "Expected 'main' or 'all' in the field 'cars', but found 'two'."),
+        ({"explain": "perhaps"}, "Expected a valid boolean in the field 'explain', but found 'perhaps'."),
+        ({"photos": "AAAA"}, "Expected a valid array in the field 'photos', but found 'AAAA'."),
+        ([], "Expected an object in the body, but found something else."),
+    ],
+)
+def test_a_wrong_value_is_quoted(client: TestClient, sent: Any, said: str) -> None:
+    body = {"photos": ["AAAA"], **sent} if isinstance(sent, dict) else sent
+    assert client.post("/v1/predict", json=body).json() == {"error": said, "code": "invalid_option"}
+
+
 def test_an_empty_level_of_a_form_is_none(client: TestClient) -> None:
     assert client.post("/v1/predict", files=files(jpeg()), data={"level": ""}).status_code == 200
 

@@ -107,7 +107,10 @@ class CandidateItem(_Strict):
 class LevelItem(_Strict):
     """The most likely group of classes at one level."""
 
-    name: Annotated[str, Field(description="Such as 'BMW'; a year is a text too.")]
+    name: Annotated[
+        str,
+        Field(description="Such as 'BMW'; a model with its make, 'BMW M3'; a year as a text."),
+    ]
     probability: float
 
 
