@@ -70,7 +70,7 @@ def build(folder: Path) -> None:
     folder.mkdir(parents=True)
     roots: dict[str, Path] = {}
     for stage in stages():
-        suite = stage.base.removeprefix("debian:").removesuffix("-slim")
+        suite = stage.base.partition("@")[0].removeprefix("debian:").removesuffix("-slim")
         base = folder / suite
         if not base.exists():
             subprocess.run(["mmdebstrap", "--variant=minbase", "--mode=root", suite, str(base)], check=True)

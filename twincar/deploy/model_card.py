@@ -46,7 +46,7 @@ class DataFacts:
         source = str(data.get("source") or "unknown")
         hub_name = source.removeprefix("hub:") if source.startswith("hub:") else None
         named = "TwinCar's drawn cars" if source.startswith(TOYCARS) else hub_name or f"folder {source}"
-        is_stanford = not source.startswith(TOYCARS) and is_stanford_cars(spec.classes)
+        is_stanford = not source.startswith(TOYCARS) and is_stanford_cars(spec.before_teaching().classes)
         return cls(
             name=f"Stanford Cars ({named})" if is_stanford else named,
             hub_name=hub_name,

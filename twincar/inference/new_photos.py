@@ -22,6 +22,7 @@ from twincar.core.photos import NamedPhoto, Photo, is_address, local_path, read_
 from twincar.core.progress import Progress
 from twincar.inference.crops import iterate_crops, name_of, prepare_crops
 from twincar.inference.results import Failure
+from twincar.inference.teach_errors import TeachNameError, TeachPhotosError
 from twincar.models.class_statistics import ClassStatistics
 from twincar.models.spec import ModelSpec
 from twincar.models.taught_rows import FEW
@@ -77,11 +78,14 @@ def by_class(spec: ModelSpec, cars: Mapping[str, Sequence[Photo]], add: bool) ->
         if index is not None:
             name = spec.classes[index]
             if index < first:
-                raise UsageError(f"Expected the name of a new car, but the model was trained on {name!r}.")
+                raise TeachNameError(
+                    "name_trained", f"Expected the name of a new car, but the model was trained on {name!r}."
+                )
             if not add:
-                raise UsageError(
-                    f"Expected the name of a new car, but {name!r} was taught already. Add photos to it by --add, or "
-                    "remove it first by --forget."
+                raise TeachNameError(
+                    "name_exists",
+                    f"Expected the name of a new car, but {name!r} was taught already.",
+                    "Add photos to it by --add, or remove it first by --forget.",
                 )
         if not photos:
             raise UsageError(f"Expected photos of {name!r}, but there are none.")
@@ -108,8 +112,9 @@ def read_cars(
     for name, photos in hashed.items():
         new = {digest: photo for digest, photo in photos if digest not in known.get(name, ())}
         if not new:
-            raise UsageError(
-                f"Expected new photos of {name!r}, but it was taught by all {len(photos)} of them already."
+            raise TeachNameError(
+                "photos_repeated",
+                f"Expected new photos of {name!r}, but it was taught by all {len(photos)} of them already.",
             )
         features = features_of(classifier, name, list(new.values()))
         found[name] = NewPhotos(features, tuple(new), len(photos) - len(new))
@@ -132,9 +137,11 @@ def _check_owners(known: Mapping[str, Sequence[str]], hashed: Mapping[str, Seque
             other = shared[0][0]
             same = [name_of(photo) for owner, photo in shared if owner == other]
             what_to_do = f", or remove {other!r} first by --forget" if other in known else " of one of the two"
-            raise UsageError(
+            raise TeachNameError(
+                "photos_of_another_car",
                 f"Expected photos of {name!r} only, but {len(same)} of {len(photos)} are also photos of {other!r}: "
-                f"{shorten(same)}. Leave them out{what_to_do}."
+                f"{shorten(same)}.",
+                f"Leave them out{what_to_do}.",
             )
         owners |= dict.fromkeys((digest for digest, _ in photos), name)
 
@@ -170,9 +177,11 @@ def features_of(classifier: Classifier, name: str, photos: Sequence[Photo]) -> F
         pooled = classifier.engine.logits_and_features(np.concatenate(views))[1].mean(axis=(2, 3))
         parts.append(classifier.engine.head.penultimate(pooled))
     if without:
-        raise DataError(
+        raise TeachPhotosError(
+            "no_car",
             f"Expected a car in each photo of {name!r}, but none is found in {len(without)} of {len(photos)}: "
-            f"{shorten(without)}. Leave them out; for photos that are cut to the car already, use --detect never."
+            f"{shorten(without)}.",
+            "Leave them out; for photos that are cut to the car already, use --detect never.",
         )
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
@@ -221,8 +230,10 @@ def check_cohesion(
     least = least_similarity(statistics)
     for name, similarity in similarities.items():
         if similarity is not None and len(found[name].hashes) >= FEW and similarity < least:
-            raise DataError(
+            raise TeachPhotosError(
+                "several_cars",
                 f"Expected {len(found[name].hashes)} photos of one car as {name!r}, but they seem to show several: "
                 f"their mean similarity is {similarity:.2f}, where photos of one car that the model knows have "
-                f"{statistics.cohesion:.2f}, and at least {least:.2f} is needed. Teach each car by a name of its own."
+                f"{statistics.cohesion:.2f}, and at least {least:.2f} is needed.",
+                "Teach each car by a name of its own.",
             )

@@ -27,6 +27,7 @@ from twincar.core.photos import Photo
 from twincar.core.progress import Progress
 from twincar.core.wording import command, counted
 from twincar.inference.new_photos import NewPhotos, by_class, check_cohesion, look_alikes, read_cars, similarity_of
+from twincar.inference.teach_errors import TeachNameError
 from twincar.models.class_statistics import ClassStatistics
 from twincar.models.engines.open import open_engine
 from twincar.models.onnx_head import ExportedModel
@@ -180,7 +181,9 @@ def forget(classifier: Classifier, name: str, *, out: Path) -> ModelSpec:
     first = len(spec.classes) - len(spec.taught)
     if index is None or index < first:
         taught = shorten(found.name for found in spec.taught) or "none"
-        raise UsageError(f"Expected the name of a car that was taught ({taught}), but found {name!r}.")
+        raise TeachNameError(
+            "unknown_name", f"Expected the name of a car that was taught ({taught}), but found {name!r}."
+        )
     layer = model.last_layer
     calibration = rejection_without([index], layer.weight, layer.bias, statistics, spec.calibration)
     model.last_layer = replace(layer, weight=np.delete(layer.weight, index, axis=0), bias=np.delete(layer.bias, index))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from twincar.core.errors import UsageError
 from twincar.core.labels import ClassNames, stanford_cars
+from twincar.core.wording import counted
 from twincar.models.spec import LICENSE_ID, ModelSpec
 
 TOYCARS = "toycars:"
@@ -27,7 +28,19 @@ class License:
 
     @classmethod
     def of(cls, spec: ModelSpec) -> License:
-        """The licence in the model's header; otherwise that of its data, if it is known."""
+        """The licence in the model's header; otherwise that of its data, if it is known.
+
+        Photos by which classes were added after training come from whoever added them, which the data then say.
+        """
+        trained = cls._of_trained(spec.before_teaching())
+        if not spec.taught:
+            return trained
+        cars = counted(len(spec.taught), "car")
+        added = f"The photos by which it was taught {cars} after training are those of whoever taught it."
+        return replace(trained, data=f"{trained.data} {added}")
+
+    @classmethod
+    def _of_trained(cls, spec: ModelSpec) -> License:
         chosen = spec.license or None
         source = str((spec.provenance.get("data") or {}).get("source"))
         if source.startswith(TOYCARS):

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, get_args
 
 from twincar.core.errors import CheckpointError, TwinCarError
@@ -80,6 +80,11 @@ class ModelSpec:
         if isinstance(data, Mapping) and isinstance(data.get("source"), str):
             data = {**data, "source": name_only(data["source"])}
             object.__setattr__(self, "provenance", {**self.provenance, "data": data})
+
+    def before_teaching(self) -> ModelSpec:
+        """The same without the classes that were added after training; its calibration is as it is now."""
+        names = self.classes.names[: len(self.classes) - len(self.taught)]
+        return replace(self, classes=ClassNames(names), taught=())
 
     def to_header(self) -> str:
         """The spec as JSON."""

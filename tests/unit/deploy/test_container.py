@@ -34,7 +34,7 @@ def compose() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def pod() -> dict[str, Any]:
     text = (ROOT / "containers" / "kubernetes.yaml").read_text(encoding="utf-8")
-    deployment, service = yaml.safe_load_all(text)
+    deployment, service, _ = yaml.safe_load_all(text)
     assert service["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"]
     described: dict[str, Any] = deployment["spec"]["template"]["spec"]
     return described
@@ -91,10 +91,29 @@ def test_requests_in_progress_are_finished_before_a_kill(compose: dict[str, Any]
         assert f"The grace period ({GRACE:.0f} s)" in (ROOT / "containers" / text).read_text(encoding="utf-8")
 
 
-def test_a_server_that_drains_is_noticed_within_its_grace_period(pod: dict[str, Any]) -> None:
+def test_a_pod_under_load_stays_in_its_service(pod: dict[str, Any]) -> None:
+    """One slow answer is not enough to leave it, and it leaves before it is restarted."""
     (container,) = pod["containers"]
-    ready = container["readinessProbe"]
-    assert ready["failureThreshold"] * (ready["periodSeconds"] + ready["timeoutSeconds"]) < GRACE
+    ready, live = container["readinessProbe"], container["livenessProbe"]
+    assert ready["failureThreshold"] >= 2
+    assert ready["failureThreshold"] * ready["periodSeconds"] < live["failureThreshold"] * live["periodSeconds"]
+
+
+def test_the_ingress_has_tls_and_lets_the_largest_request_through() -> None:
+    _, service, ingress = yaml.safe_load_all((ROOT / "containers" / "kubernetes.yaml").read_text(encoding="utf-8"))
+    (tls,), (rule,) = ingress["spec"]["tls"], ingress["spec"]["rules"]
+    assert tls["hosts"] == [rule["host"]]
+    (path,) = rule["http"]["paths"]
+    (port,) = service["spec"]["ports"]
+    assert path["backend"]["service"] == {"name": service["metadata"]["name"], "port": {"number": port["port"]}}
+    body = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
+    assert 0 <= int(body.removesuffix("m")) * 2**20 - Limits().request_bytes <= 2**20
+
+
+def test_several_files_are_copied_into_a_folder() -> None:
+    """Without the slash some builders refuse."""
+    copies = [rest.split() for stage in stages() for kind, rest in stage.steps if kind == "COPY"]
+    assert all(words[-1].endswith("/") for words in copies if len(words) > 2 and not words[0].startswith("--"))
 
 
 def test_the_probes_are_endpoints_without_a_key(pod: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
-"""The examples of docs/deploy.md: the response that it shows, the program that paints heat maps, the nginx."""
+"""The examples of docs/deploy.md: the responses that it shows, its Python and JavaScript, nginx, systemd."""
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -62,6 +63,88 @@ def test_the_response_that_is_shown_is_that_of_the_bundled_model(bundled: Classi
         sent = {"photos": ("two_cars.jpg", photo.read_bytes())}
         found = client.post("/v1/predict", files=sent, data={"top_k": "1"}).json()
     assert list(in_order(shown)) == list(in_order(shown_of(found, shown)))
+
+
+def test_the_responses_to_teaching_that_are_shown_have_the_fields_of_real_ones(bundled: Classifier) -> None:
+    """In their order, and of the same kinds; the photos of the example are not here."""
+    (block,) = re.findall(r'```json\n(\{"name": "Seat.*?)```', TEXT, re.DOTALL)
+    taught, end = json.JSONDecoder().raw_decode(block)
+    shown = [taught, json.loads(block[end:])]
+    picture, key = Image.open(str(files("twincar") / "assets" / "two_cars.jpg")), {"X-API-Key": "0123456789abcdef"}
+    sent = []
+    for edge in (0, 10, 20):
+        data = io.BytesIO()
+        picture.crop((edge, 100, 500 - edge, 480)).save(data, "PNG")
+        sent.append(("photos", (f"{edge}.png", data.getvalue())))
+    chosen = HttpSettings(api_keys=(key["X-API-Key"],), allow_teach=True)
+    with TestClient(create_app(bundled, name="bundled", settings=chosen), headers=key) as client:
+        name = {"name": taught["name"]}
+        found = [client.post("/v1/teach", files=sent, data=name), client.delete("/v1/teach", params=name)]
+    for response, example in zip(found, shown, strict=True):
+        real = response.json()
+        assert [(field, type(value)) for field, value in real.items()] == [
+            (field, type(value)) for field, value in example.items()
+        ]
+        assert (real["classes"], len(real["sha256"])) == (example["classes"], len(example["sha256"]))
+    assert found[0].json()["known_similarity"] == pytest.approx(taught["known_similarity"], abs=0.001)
+
+
+_BROWSER = """
+const {readFileSync} = require("fs"), found = [], input = {}, rows = {};
+rows.append = item => found.push(item.textContent);
+rows.replaceChildren = () => {};
+globalThis.document = {
+  querySelector: name => name === "input" ? input : rows,
+  createElement: () => ({}),
+};
+%s
+(async () => {
+  for (const path of process.argv.slice(2)) await input.onchange({target: {files: [new Blob([readFileSync(path)])]}});
+  console.log(JSON.stringify(found));
+})();
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node runs the JavaScript of the documentation")
+def test_the_page_in_javascript_names_every_car_and_says_why_there_is_none(bundled: Classifier, tmp_path: Path) -> None:
+    (script,) = re.findall(r"```html\n.*?<script>\n(.*?)</script>", TEXT, re.DOTALL)
+    photos = [Path(str(files("twincar") / "assets" / "two_cars.jpg")), tmp_path / "empty.jpg", tmp_path / "none.jpg"]
+    photos[1].write_bytes(jpeg((250, 250, 250), (320, 200)))
+    photos[2].write_bytes(b"no photo")
+    with listening(bundled) as (host, port):
+        (tmp_path / "page.js").write_text(_BROWSER % script.replace("127.0.0.1:8000", f"{host}:{port}"), "utf-8")
+        said = subprocess.run(["node", tmp_path / "page.js", *photos], capture_output=True, text=True, check=True)
+    hummer, second, empty, none = json.loads(said.stdout)
+    assert (hummer, empty) == ("AM General Hummer SUV 2000, 100%", "no car found")
+    assert second == "not sure"
+    assert "it is not an image" in none
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node runs the JavaScript of the page")
+def test_the_page_of_the_server_writes_rows_of_numbers_in_one_line(tmp_path: Path) -> None:
+    """And its canvas can be hidden, which `display: block` alone would prevent."""
+    with TestClient(create_app(colour_classifier(), name="cars")) as client:
+        page = client.get("/docs").text
+    (function,) = re.findall(r"^function written.*?^}", page, re.DOTALL | re.MULTILINE)
+    found = {"box": [1, 2, 30, 4], "heatmap": [[0.5, 1e-05], [0, 1]], "cars": [], "answer": "[1,\n 2]"}
+    (tmp_path / "page.js").write_text(f"{function}\nconsole.log(written({json.dumps(found)}))", encoding="utf-8")
+    said = subprocess.run(["node", tmp_path / "page.js"], capture_output=True, text=True, check=True).stdout
+    assert json.loads(said) == found
+    assert said.splitlines()[1:6] == [' "box": [1, 2, 30, 4],', ' "heatmap": [', "  [0.5, 0.00001],", "  [0, 1]", " ],"]
+    assert "canvas[hidden] { display: none; }" in page
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd checks its unit")
+def test_the_unit_of_systemd_is_one(tmp_path: Path) -> None:
+    (unit,) = re.findall(r"```ini\n(\[Unit\].*?)```", TEXT, re.DOTALL)
+    (command,) = re.findall(r"^ExecStart=(\S+)", unit, re.MULTILINE)
+    (tmp_path / "twincar.service").write_text(unit.replace(command, "/bin/true"), encoding="utf-8")
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", tmp_path / "twincar.service"], capture_output=True, text=True
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+    (stop,) = re.findall(r"^TimeoutStopSec=(\d+)", unit, re.MULTILINE)
+    assert f"terminationGracePeriodSeconds: {stop}" in TEXT
 
 
 def painted_by_the_program(classifier: Classifier, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Image.Image:

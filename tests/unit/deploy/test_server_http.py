@@ -32,6 +32,7 @@ from twincar.deploy.server.codes import OtherCode, PhotoCode, RefusalCode
 from twincar.deploy.server.connection import TimeoutProtocol
 from twincar.deploy.server.schema import PhotosAsJson, Refused, State
 from twincar.inference.classifier import Classifier
+from twincar.inference.teach_errors import TeachCode
 
 KEY = "0123456789abcdef"
 OTHER = "fedcba9876543210"
@@ -324,7 +325,7 @@ def test_the_size_of_a_photo_is_that_of_the_upright_one(client: TestClient) -> N
 
 def test_the_page_lists_the_codes_of_errors(client: TestClient) -> None:
     listed = client.get("/docs").text.partition("<h2>Errors</h2>")[2]
-    codes = [code for kind in (RefusalCode, OtherCode, PhotoCode) for code in get_args(kind)]
+    codes = [code for kind in (RefusalCode, TeachCode, OtherCode, PhotoCode) for code in get_args(kind)]
     assert sorted(re.findall("<code>([a-z_0-9]+)</code>", listed)) == sorted([*codes, "error", "code"])
 
 
@@ -349,6 +350,23 @@ def test_errors_have_codes_for_programs(client: TestClient) -> None:
     counted = client.get("/metrics").text
     assert 'twincar_failed_photos_total{code="too_many_bytes"} 1.0' in counted
     assert 'twincar_failed_photos_total{code="too_many_pixels"} 0.0' in counted
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ({"top_k": "abc"}, "Expected a valid integer in the field 'top_k', but found 'abc'."),
+        ({"top_k": 0}, "Expected at least 1 in the field 'top_k', but found '0'."),
+        ({"top_k": 1001}, "Expected at most 1000 in the field 'top_k', but found '1001'."),
+        ({"cars": "two"}, "Expected 'main' or 'all' in the field 'cars', but found 'two'."),
+        ({"explain": "perhaps"}, "Expected a valid boolean in the field 'explain', but found 'perhaps'."),
+        ({"photos": "AAAA"}, "Expected a valid array in the field 'photos', but found 'AAAA'."),
+        ([], "Expected an object in the body, but found something else."),
+    ],
+)
+def test_a_wrong_value_is_quoted(client: TestClient, sent: Any, said: str) -> None:
+    body = {"photos": ["AAAA"], **sent} if isinstance(sent, dict) else sent
+    assert client.post("/v1/predict", json=body).json() == {"error": said, "code": "invalid_option"}
 
 
 def test_an_empty_level_of_a_form_is_none(client: TestClient) -> None:

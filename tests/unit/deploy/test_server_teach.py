@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from fastapi.testclient import TestClient
 from test_server import form, in_base64, listening, process, refused
 
 from twincar.core.errors import StorageError, UsageError
-from twincar.deploy.server import HttpSettings
+from twincar.deploy.server import HttpSettings, serve
 from twincar.deploy.server.app import create_app
 from twincar.deploy.server.limits import Limits
 from twincar.deploy.server.schema import ForgetResponse, ModelDescription, Refused, TeachAsJson, TeachResponse
@@ -131,7 +132,7 @@ def test_a_car_is_taught_named_added_to_and_removed(client: TestClient, tmp_path
     assert (gone.status_code, forgotten.classes, described(client).sha256) == (200, 6, forgotten.sha256)
     assert predict(client, tmp_path)["top_k"][0]["class_name"] != NAME
     refused(client.delete("/v1/teach", params={"name": NAME}), 409, "that was taught (none)")
-    refused(client.delete("/v1/teach"), 409, "that was taught (none)")
+    refused(client.delete("/v1/teach"), 422, "the name of a car in the address")
 
 
 def test_photos_in_json_teach_as_those_in_a_form(client: TestClient, tmp_path: Path) -> None:
@@ -245,16 +246,42 @@ def test_a_failure_leaves_the_model_as_it_was(
         refused(teach(client, tmp_path), 500, "its log")
     assert described(client) == before
     assert teach(client, tmp_path).status_code == 200  # and the turn was given back each time
-    refused(teach(client, tmp_path), 409, "was taught already. Add photos to it by --add")
+    refused(teach(client, tmp_path), 409, "was taught already. Add photos to it with add=true")
     refused(teach(client, tmp_path, PANDA), 409, f"5 of 5 are also photos of {NAME!r}")
     assert len(described(client).classes) == 7
+
+
+def test_programs_can_tell_refusals_apart_and_none_speaks_of_a_command_line(client: TestClient, tmp_path: Path) -> None:
+    same, other = photos(tmp_path, *SHADES[:3]), photos(tmp_path / "other", RED, GREEN, BLUE, (9, 9, 9))
+    post, bad = partial(client.post, "/v1/teach"), [("photos", ("bad.jpg", b"no photo"))]
+    assert post(files=same, data={"name": NAME}).status_code == 200
+    answers = {
+        "name_exists": post(files=other, data={"name": NAME}),
+        "name_trained": post(files=other, data={"name": next(iter(CLASSES))}),
+        "photos_repeated": post(files=same, data={"name": NAME, "add": "true"}),
+        "photos_of_another_car": post(files=same, data={"name": PANDA}),
+        "unknown_name": client.delete("/v1/teach", params={"name": PANDA}),
+        "several_cars": post(files=other, data={"name": PANDA}),
+        "not_an_image": post(files=bad, data={"name": PANDA}),
+        "invalid_option": client.delete("/v1/teach"),
+    }
+    found = {name: answer.json() for name, answer in answers.items()}
+    assert [body["code"] for body in found.values()] == list(answers)
+    statuses = [409] * 5 + [422] * 3
+    assert [answer.status_code for answer in answers.values()] == statuses
+    assert not [body["error"] for body in found.values() if "--" in body["error"]]
+    assert all(Refused.model_validate(body) for body in found.values())
+    metrics = client.get("/metrics").text
+    assert all(f'twincar_rejected_requests_total{{code="{code}"}} 1.0' in metrics for code in answers)
 
 
 def test_a_photo_without_a_car_is_refused_by_its_name(tmp_path: Path) -> None:
     classifier = Classifier.load(write_teachable(tmp_path / "cut.onnx", framing="car"))
     classifier.finder = CarFinder(ColourDetector(), 0.0)  # type: ignore[arg-type]
     with ask(classifier) as client:
-        refused(teach(client, tmp_path, colours=(RED, (9, 9, 9))), 422, "none is found in 1 of 2: 'secret1.png'")
+        answer = teach(client, tmp_path, colours=(RED, (9, 9, 9)))
+        refused(answer, 422, "none is found in 1 of 2: 'secret1.png'. Leave them out.")
+        assert (answer.json()["code"], "--" in answer.json()["error"]) == ("no_car", False)
         assert len(described(client).classes) == 6
 
 
@@ -364,6 +391,26 @@ def never() -> Any:
     return DetectOptions(detect="never")
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_log_says_what_is_served_and_whether_it_is_kept(
+    model: Path, tmp_path: Path, keep: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ended(_: object) -> None: ...
+
+    kept = tmp_path / "kept.onnx" if keep else None
+    if kept:
+        with ask(Classifier.load(model), kept) as client:
+            teach(client, tmp_path)
+    monkeypatch.setattr("twincar.deploy.server.server.DrainingServer.main_loop", ended)
+    caplog.set_level(logging.INFO, "twincar.deploy.server")
+    caplog.clear()
+    serve(Classifier.load(model), name="colours.onnx", port=0, settings=settings(taught=kept))
+    serving, teaching = caplog.messages[:2]
+    served = f"Serving colours.onnx, as it was taught 1 car ({kept}), at" if kept else "Serving colours.onnx at"
+    fate = f"are kept in {kept}." if kept else "are lost when it stops: --taught FILE keeps them."
+    assert (serving.startswith(served), teaching) == (True, f"Clients with the key can teach it cars, which {fate}")
+
+
 def test_what_cannot_be_kept_is_not_taught(
     classifier: HeldClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -403,7 +450,7 @@ def test_its_own_description_is_true(client: TestClient) -> None:
     TeachResponse.model_validate(response.json())
     statuses = {"200", "400", "401", "408", "409", "413", "415", "421", "422", "500", "503", "504", "507"}
     assert set(about["post"]["responses"]) == statuses
-    assert set(about["delete"]["responses"]) == {"200", "401", "409", "421", "500", "503", "504", "507"}
+    assert set(about["delete"]["responses"]) == {"200", "401", "409", "421", "422", "500", "503", "504", "507"}
     Refused.model_validate(client.post("/v1/teach", json={}).json())
     (parameter,) = about["delete"]["parameters"]
     assert client.delete("/v1/teach", params={parameter["name"]: example["name"]}).status_code == 200

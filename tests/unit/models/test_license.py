@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from twincar.core.errors import CheckpointError, UsageError
-from twincar.core.labels import ClassNames
+from twincar.core.labels import ClassNames, stanford_cars
 from twincar.core.preprocess import Preprocessing
+from twincar.deploy.model_card import DataFacts
 from twincar.models.license import License, with_license
-from twincar.models.spec import ModelSpec
+from twincar.models.spec import ModelSpec, TaughtClass
 
 SPEC = ModelSpec(
     backbone="tf_efficientnetv2_b0",
@@ -34,6 +35,21 @@ def test_a_model_that_tells_none_is_read() -> None:
     del header["license"], header["license_notice"]
     assert ModelSpec.from_header(json.dumps(header), "the file") == SPEC
     assert License.of(SPEC).id is None
+
+
+def test_a_model_that_was_taught_keeps_the_terms_of_its_data() -> None:
+    """The new class is not of Stanford Cars; whose its photos are is said beside them."""
+    trained = replace(SPEC, classes=ClassNames(stanford_cars()), license="cc-by-nc-4.0")
+    seat = TaughtClass(name="Seat Arona SUV 2018", photos=3, date="2026-05-31", sha256=("a", "b", "c"))
+    taught = replace(trained, classes=ClassNames((*trained.classes.names, seat.name)), taught=(seat,))
+    assert taught.before_teaching() == trained
+    before, after = License.of(trained), License.of(taught)
+    assert "Stanford Cars" in before.data
+    assert after == replace(before, data=after.data)
+    assert after.data.removeprefix(before.data) == (
+        " The photos by which it was taught 1 car after training are those of whoever taught it."
+    )
+    assert DataFacts.of(taught) == DataFacts.of(trained)
 
 
 @pytest.mark.parametrize("found", ["mit\nsdk: docker", "a b", "x" * 65, "<b>", ["mit"], None, 1])

@@ -4,7 +4,7 @@ POST   /v1/predict   predictions for photos
 POST   /v1/teach     teaches the model a car, and DELETE removes one; only where this is allowed
 GET    /v1/model     a description of the model
 GET    /healthz      whether the process works (restart it if not)
-GET    /readyz       whether it can take another photo now (use another server if not)
+GET    /readyz       whether to send it requests (not after SIGTERM; use another server then)
 GET    /metrics      for Prometheus
 GET    /docs         documentation to read and try; /openapi.json is the same for programs
 """
@@ -99,7 +99,7 @@ def create_app(
         "responses": {503: {"description": "No; `status` says why.", "model": State}},
     }
     _get(app, "/healthz", service.healthz, summary="Whether the process works", **unavailable)
-    _get(app, "/readyz", service.readyz, summary="Whether there is room for a photo now", **unavailable)
+    _get(app, "/readyz", service.readyz, summary="Whether to send it requests", **unavailable)
     return app
 
 
@@ -248,11 +248,11 @@ class Service:
         return state("ok" if alive else "the batching task has ended", alive)
 
     async def readyz(self) -> Response:
-        """503 while the queue is full, and after SIGTERM."""
+        """503 after SIGTERM. Not while the queue is full: all servers of a service would leave it at the same time."""
         if self.draining:
             return state("stopping", good=False)
-        room = self.batching.alive and self.batching.in_flight < self._limits.queue
-        return state("ready" if room else "queue full", room)
+        alive = self.batching.alive
+        return state("ready" if alive else "the batching task has ended", alive)
 
     async def metrics(self) -> Response:
         """Build, requests by status, seconds, answers by status, failed photos, batches, photos in flight."""

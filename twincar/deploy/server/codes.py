@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Literal
 
 from twincar.core.errors import Defect, PhotoError
-from twincar.inference.results import Failure
+from twincar.inference.teach_errors import TeachCode
 
 RefusalCode = Literal[
     "unauthorized", "client_too_slow", "too_large", "too_many_photos", "unsupported_type", "malformed_body",
-    "invalid_option", "no_photos", "queue_full", "memory_full", "timeout", "teaching", "not_taught",
+    "invalid_option", "no_photos", "queue_full", "memory_full", "timeout", "teaching",
+    "not_taught", "model_changed", "not_kept",
 ]  # fmt: skip
 """Why a request was refused by a route."""
 OtherCode = Literal[
@@ -24,6 +25,8 @@ PhotoCode = Literal[
     "empty", "not_an_image", "unsupported_format", "truncated", "too_many_bytes", "too_many_pixels", "invalid_base64",
 ]  # fmt: skip
 """Why a photo could not be read."""
+AnyRefusalCode = RefusalCode | TeachCode | PhotoCode
+"""The last two for a car that cannot be taught."""
 
 HTTP_CODES: dict[int, OtherCode | RefusalCode] = {401: "unauthorized", 404: "not_found", 405: "method_not_allowed"}
 """Of the errors of the framework, by status; `http_error` is any other."""
@@ -43,7 +46,6 @@ class UploadError(PhotoError):
         self.code = code
 
 
-def photo_code(failure: Failure) -> PhotoCode:
+def photo_code(error: PhotoError) -> PhotoCode:
     """Why a photo could not be read."""
-    error = failure.error
     return error.code if isinstance(error, UploadError) else _OF_DEFECT.get(error.defect, "not_an_image")

@@ -11,6 +11,7 @@ from twincar.core.version import __version__
 from twincar.deploy.server.batching import Item
 from twincar.deploy.server.codes import PhotoCode, RefusalCode, photo_code
 from twincar.inference.results import Explanation, Failure, Prediction, Status
+from twincar.inference.teach_errors import TeachCode
 from twincar.models.levels import CLASS, LevelName
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -52,14 +53,14 @@ class Counters:
                     self.answers.labels(car, status.name.lower(), level)
         for photo in get_args(PhotoCode):
             self.failed.labels(photo)
-        for code in get_args(RefusalCode):
+        for code in (*get_args(RefusalCode), *get_args(TeachCode), *get_args(PhotoCode)):
             self.rejected.labels(code)
 
     def count(self, items: Sequence[Item]) -> None:
         """Count the results of a request."""
         for item in items:
             if isinstance(item, Failure):
-                self.failed.labels(photo_code(item)).inc()
+                self.failed.labels(photo_code(item.error)).inc()
                 continue
             for car in item.cars:
                 self._count_car(car.prediction if isinstance(car, Explanation) else car)

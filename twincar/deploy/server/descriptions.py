@@ -34,6 +34,7 @@ PREDICT_REFUSED = {
 FORGET_REFUSED = {
     409: "It was not taught this car.",
     421: PREDICT_REFUSED[421],
+    422: "There is no name.",
     500: "Something went wrong inside the server.",
     503: "A car is being taught; `Retry-After` says for how many seconds to wait.",
     504: "It took too long; the model is as it was.",

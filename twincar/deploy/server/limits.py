@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from starlette.requests import ClientDisconnect, Request
 
 from twincar.core.errors import TwinCarError
-from twincar.deploy.server.codes import RefusalCode
+from twincar.deploy.server.codes import AnyRefusalCode
 
 _MIB = 2**20
 RETRY = {"Retry-After": "1"}
@@ -39,7 +39,13 @@ class Limits:
 class Refusal(TwinCarError):
     """A refused request; the server sends it as JSON."""
 
-    def __init__(self, status: int, code: RefusalCode, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: AnyRefusalCode,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code

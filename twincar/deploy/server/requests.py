@@ -36,6 +36,7 @@ _DATA_URL = re.compile(r"data:[^,]{0,1000};base64,", re.IGNORECASE)  # a media t
 _STANDARD = bytes.maketrans(b"-_", b"+/")  # from the alphabet for addresses (RFC 4648, section 5)
 _SPACE = b" \t\r\n"
 _EXTENDED_NAME = re.compile(rb""";\s*filename\*\s*=\s*"?(?:[\w-]*'[^']*')?([^;"]*)""", re.IGNORECASE)
+_ASKED = re.compile(r"^(input|string) should (be|have) |, unable to .*")  # of pydantic's sentences
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _NONE: Mapping[str, str] = MappingProxyType({})
 _JSON, _FORM = "application/json", "multipart/form-data"
@@ -256,7 +257,12 @@ def _validated(read: Callable[[], Options], fields: Sequence[str]) -> Options:
             asked = f" Did you mean {close[0]!r}?" if close else ""
             message = f"Expected no fields but {', '.join(fields)}, but found {_printable(where)!r}.{asked}"
         else:
-            message = f"Expected a valid {where or 'object in the body'}, but it is not: {reason}."
+            sent = first["input"]
+            found = repr(_printable(str(sent))) if isinstance(sent, str | int | float) else "something else"
+            asked = _ASKED.sub("", reason).replace("greater than or equal to", "at least")
+            asked = asked.replace("less than or equal to", "at most")
+            wanted = f"{asked} in the field {where!r}" if where else "an object in the body"
+            message = f"Expected {wanted}, but found {found}."
         raise Refusal(422, "invalid_option", message) from None
 
 

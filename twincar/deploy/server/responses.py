@@ -35,14 +35,14 @@ def predictions(items: Sequence[Item], cars: Cars = "all") -> JSONResponse:
     too_large = all(failure.error.defect == Defect.TOO_LARGE for failure in failures)
     message, code = "Expected photos, but none of these could be read; see each.", "unreadable_photos"
     if len(failures) == 1:
-        message, code = str(failures[0].error), photo_code(failures[0])
+        message, code = str(failures[0].error), photo_code(failures[0].error)
     return JSONResponse({"error": message, "code": code, **body}, 413 if too_large else 422)
 
 
 def photo_item(item: Item, cars: Cars = "all") -> dict[str, Any]:
     """The result for one photo, as in `schema.PredictionItem` and `schema.Unreadable`."""
     if isinstance(item, Failure):
-        return {**item.to_dict(), "code": photo_code(item)}
+        return {**item.to_dict(), "code": photo_code(item.error)}
     assert isinstance(item, PhotoCars)
     row = photo_dict(item.cars)
     named = row.pop("cars")

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from twincar.core.options import Cars
 from twincar.deploy.server.codes import OtherCode, PhotoCode, RefusalCode
 from twincar.inference.results import Status
+from twincar.inference.teach_errors import TeachCode
 from twincar.models.levels import LevelName
 
 _MOST_CANDIDATES = 1000
@@ -106,7 +107,10 @@ class CandidateItem(_Strict):
 class LevelItem(_Strict):
     """The most likely group of classes at one level."""
 
-    name: Annotated[str, Field(description="Such as 'BMW'; a year is a text too.")]
+    name: Annotated[
+        str,
+        Field(description="Such as 'BMW'; a model with its make, 'BMW M3'; a year as a text."),
+    ]
     probability: float
 
 
@@ -207,7 +211,7 @@ class TeachResponse(_Strict):
 
     name: Annotated[str, Field(description="The car, as the model names it.")]
     photos: Annotated[int, Field(description="By how many it is known now, those of before included.")]
-    added: int
+    added: Annotated[int, Field(description="Photos of this request that it was taught by.")]
     repeated: Annotated[int, Field(description="Photos that were there already, or twice, and were left out.")]
     similarity: Annotated[
         float | None, Field(description="Mean similarity of any two of the added photos; null for a single one.")
@@ -235,7 +239,7 @@ class Refused(BaseModel):
     """Why the request was refused, in one sentence."""
 
     error: Annotated[str, Field(description="Why, for people.")]
-    code: Annotated[RefusalCode | PhotoCode | OtherCode, Field(description="Why, for programs.")]
+    code: Annotated[RefusalCode | TeachCode | PhotoCode | OtherCode, Field(description="Why, for programs.")]
     predictions: Annotated[list[Unreadable] | None, Field(description="The photos, if none of them could be read.")] = (
         None
     )

@@ -138,20 +138,31 @@ def serve(
     before = signal.signal(signal.SIGTERM, http_server.handle_exit)  # before clients can connect
     try:
         with _listen(host, port) as bound:
-            http_server.on_start = partial(_announce, name, host, bound.getsockname(), settings)
+            http_server.on_start = partial(_announce, name, host, bound.getsockname(), app, settings)
             http_server.run([bound])
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _announce(name: str, host: str, bound: Sequence[Any], settings: HttpSettings) -> None:
-    """Log where the server listens, as an address that a browser can open, and that there is no login."""
+def _announce(name: str, host: str, bound: Sequence[Any], app: FastAPI, settings: HttpSettings) -> None:
+    """Log what is served where, as an address that a browser can open, whether it can be taught, and if there is no
+    login.
+    """
     port, listens = bound[1], ip_address(bound[0].partition("%")[0])
     where = f"[{host}]" if ":" in host else host
     if listens.is_unspecified:
         where = "localhost"
     also = ", and at every other address of this computer" if listens.is_unspecified else ""
-    logger.info("Serving %s at http://%s:%d%s%s (Ctrl-C stops it)", name, where, port, settings.root_path, also)
+    cars = len(app.state.service.served.classifier.spec.taught)
+    taught = f", as it was taught {counted(cars, 'car')} ({settings.taught})," if cars and settings.taught else ""
+    address = f"http://{where}:{port}{settings.root_path}{also}"
+    logger.info("Serving %s%s at %s (Ctrl-C stops it)", name, taught, address)
+    if settings.allow_teach and settings.taught:
+        logger.info("Clients with the key can teach it cars, which are kept in %s.", settings.taught)
+    elif settings.allow_teach:
+        logger.warning(
+            "Clients with the key can teach it cars, which are lost when it stops: --taught FILE keeps them."
+        )
     if not settings.api_keys and not listens.is_loopback:
         logger.warning(_NO_LOGIN, port)
 

@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from twincar.core.errors import DataError, Defect, LabelError, MissingExtraError, PhotoError, StorageError, UsageError
 from twincar.core.files import sha256_of_file, write_bytes
-from twincar.core.labels import ClassNames
 from twincar.core.photos import NamedPhoto
 from twincar.core.wording import counted
+from twincar.deploy.server.codes import photo_code
 from twincar.deploy.server.limits import RETRY, Limits, Refusal
 from twincar.deploy.server.requests import Upload
 from twincar.deploy.server.schema import TeachOptions
 from twincar.deploy.server.served import ServedModel
 from twincar.inference.classifier import Classifier
 from twincar.inference.results import Failure
+from twincar.inference.teach_errors import TeachCode, TeachError
 from twincar.models.calibration import Calibration
 from twincar.models.spec import ModelSpec
 
@@ -34,6 +35,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+_ADVICE: dict[TeachCode, str] = {
+    "name_trained": "",
+    "name_exists": "Add photos to it with add=true, or remove it first with DELETE.",
+    "unknown_name": "",
+    "photos_repeated": "",
+    "photos_of_another_car": "Leave them out, or remove that car first with DELETE.",
+    "no_car": "Leave them out.",
+    "several_cars": "Teach each car by a name of its own.",
+}
+"""What a client can do, in its own words: it has no command line."""
 
 
 class Teaching:
@@ -104,10 +116,13 @@ class Teaching:
         """The model without a car that it was taught.
 
         Raises:
-            Refusal: it was not taught this car, it took too long, or the model could not be kept.
+            Refusal: there is no name, it was not taught this car, it took too long, or the model could not be kept.
         """
         from twincar.inference.teach import forget
 
+        if not name.strip():
+            message = "Expected the name of a car in the address, ?name=Seat%20Arona%20SUV%202018, but found none."
+            raise Refusal(422, "invalid_option", message)
         with _refusals(self._limits):
             changed, spec = await self._change(served, lambda out: forget(served.classifier, name, out=out))
         before = served.classifier.spec.classes
@@ -130,9 +145,11 @@ class Teaching:
 
     def _store(self, path: Path, changed: ServedModel) -> None:
         if _hash(path) != self._kept:
-            raise UsageError(
+            raise Refusal(
+                409,
+                "model_changed",
                 f"Expected {path.name} as this server wrote it, but another program has changed it since. Restart the "
-                "server, which then serves that file."
+                "server, which then serves that file.",
             )
         assert changed.classifier.path is not None
         write_bytes(path, changed.classifier.path.read_bytes())
@@ -165,7 +182,6 @@ def resume_taught(classifier: Classifier, taught: Path | None) -> Classifier:
             f"Expected a model in {taught} that was taught from the one to serve, but it was made from another one. "
             f"Choose another --taught, or serve it itself: twincar serve {taught} --allow-teach --taught {taught}"
         )
-    logger.info("%s is served, which was taught %s.", taught, counted(len(kept.spec.taught), "car"))
     return kept
 
 
@@ -180,9 +196,8 @@ def _check_extra() -> None:
 
 def _untaught(spec: ModelSpec) -> ModelSpec:
     """The specification of a model before it was taught, without the quantiles, which teaching moves."""
-    names = spec.classes.names[: len(spec.classes) - len(spec.taught)]
     calibration = Calibration(temperature=spec.calibration.temperature, photos=spec.calibration.photos)
-    return replace(spec, classes=ClassNames(names), taught=(), calibration=calibration)
+    return replace(spec.before_teaching(), calibration=calibration)
 
 
 def _hash(path: Path | None) -> str | None:
@@ -194,9 +209,11 @@ def _changed(served: ServedModel, write: Callable[[Path], Result]) -> tuple[Serv
     from twincar.inference.teach import in_memory
 
     if _hash(served.classifier.path) != served.sha256:
-        raise UsageError(
+        raise Refusal(
+            409,
+            "model_changed",
             "Expected the file of the model as it was when the server was started, but it has changed since. Restart "
-            "the server."
+            "the server.",
         )
     classifier, result = in_memory(served.classifier, write)
     return ServedModel.of(classifier), result
@@ -207,15 +224,21 @@ def _refusals(limits: Limits) -> Iterator[None]:
     """Refuse a request with the sentence of an error for which its sender can do something."""
     try:
         yield
-    except (DataError, LabelError) as error:
-        too_large = isinstance(error, PhotoError) and error.defect == Defect.TOO_LARGE
-        raise Refusal(413 if too_large else 422, "not_taught", str(error)) from None
+    except TeachError as error:
+        status = 409 if isinstance(error, UsageError) else 422
+        raise Refusal(status, error.code, f"{error.found} {_ADVICE[error.code]}".strip()) from None
+    except PhotoError as error:
+        raise Refusal(413 if error.defect == Defect.TOO_LARGE else 422, photo_code(error), str(error)) from None
+    except LabelError as error:
+        raise Refusal(422, "invalid_option", str(error)) from None
+    except DataError as error:
+        raise Refusal(422, "not_taught", str(error)) from None
     except UsageError as error:
         raise Refusal(409, "not_taught", str(error)) from None
     except StorageError as error:
         logger.error("%s", error)
         message = "Expected to keep the changed model, but it could not be written; the server's log says why."
-        raise Refusal(507, "not_taught", f"{message} The model is as it was.") from None
+        raise Refusal(507, "not_kept", f"{message} The model is as it was.") from None
     except TimeoutError:
         message = f"Expected to be done within {limits.response_seconds:.0f} seconds, but it took longer."
         raise Refusal(504, "timeout", f"{message} The model is as it was. Send fewer or smaller photos.") from None
