@@ -8,7 +8,7 @@ cars, `classifier.js` names them, each as its counterpart in Python does; `worke
 and `sw.js` keeps the files for the next visit. What Python knows about the model and its classes is in `settings.json`.
 
 A page may replace another at the same address, whatever caches keep: its modules are in a folder that is named by their
-content, large files have their hash in their name, and the version is in `sw.js`, which browsers compare at every visit.
+content, large files have their hash in their name, and the version is in `sw.js`, which browsers compare at each visit.
 `start.js` registers it; it stands outside of the folder, so that it also runs where a cache has an old `index.html`.
 """
 
@@ -97,7 +97,6 @@ def write_static_demo(
     with working_folder(folder) as scratch:
         page = _Page(scratch)
         page.add("onnxruntime/ort.js", script)
-        page.write_root("onnxruntime/LICENSE.txt", runtime_license().encode())
         files = {"runtime": page.write_large("onnxruntime/ort.wasm", binary)}
         files["model"] = page.write_large("model.onnx", path.read_bytes())
         if finder:
@@ -220,4 +219,7 @@ def _write_notices(page: _Page, spec: ModelSpec, *, bundled: bool) -> list[dict[
     if bundled:
         page.write_root("LICENSE-detector.txt", BUNDLED.with_name("LICENSE").read_bytes())
         notices.append({"text": "Weights of the detector: apache-2.0.", "file": "LICENSE-detector.txt"})
-    return [*notices, {"text": "onnxruntime-web, which computes them: MIT.", "file": "onnxruntime/LICENSE.txt"}]
+    text = runtime_license().encode()
+    name = f"onnxruntime/LICENSE.{sha256_of(text)[:_HASH]}.txt"
+    page.write_other(name, text)
+    return [*notices, {"text": "onnxruntime-web, which computes them: MIT.", "file": name}]

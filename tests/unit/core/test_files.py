@@ -98,7 +98,7 @@ def test_refusals_to_write_are_one_sentence(number: int, reason: str) -> None:
 @pytest.mark.parametrize("path", ["key/x", "key/x/y", "/proc/x", "/proc/x/y"])
 def test_a_place_where_no_file_can_be_made_is_told_in_one_sentence(tmp_path: Path, path: str) -> None:
     (tmp_path / "key").write_text("secret")
-    with pytest.raises(StorageError, match="is not a folder that files can be made in. Choose another folder"):
+    with pytest.raises(StorageError, match="is not a folder that files can be made in"):
         write_bytes(tmp_path / path, b"data")
     with pytest.raises(StorageError, match="is not a folder"), working_folder(tmp_path / path):
         pass
