@@ -284,9 +284,16 @@ def deploy(source: Path, folder: Path, *, day: int) -> None:
 
 @pytest.fixture(scope="module")
 def newer(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same page with another title, and without the files that only the first one has."""
-    folder = tmp_path_factory.mktemp("newer")
-    write_static_demo(site.model, folder / "page", runtime=runtime_file(folder), title="Newer cars")
+    """The same page with another title, so that only names by content tell them apart."""
+    folder, made = tmp_path_factory.mktemp("newer"), site.folder.parent
+    write_static_demo(
+        site.model,
+        folder / "page",
+        detection=DetectOptions(detector=str(made / "detector.onnx")),
+        examples=made / "examples",
+        runtime=runtime_file(folder),
+        title="Newer cars",
+    )
     return folder / "page"
 
 
