@@ -98,6 +98,8 @@ function showPhoto(file) {
   shown = undefined;
 }
 
+const area = ([left, top, right, bottom]) => (right - left) * (bottom - top);
+
 function showBoxes() {
   const { width, height, cars } = shown;
   find("photo").alt = cars[0].box ? `Your photo, with ${cars.length === 1 ? "one car" : `${cars.length} cars`}` : "Your photo";
@@ -115,6 +117,7 @@ function showBoxes() {
         top: `${(100 * top) / height}%`,
         width: `${(100 * (right - left)) / width}%`,
         height: `${(100 * (bottom - top)) / height}%`,
+        zIndex: cars.filter((other) => area(other.box) > area(box)).length, // a small car before a large one is hit
       });
       return [button];
     }),
