@@ -41,23 +41,35 @@ def runtime_file(folder: Path) -> Path:
 
 
 class _Quiet(SimpleHTTPRequestHandler):
+    cache = ""
+
     def log_message(self, *_: object) -> None:
         """Nothing is logged."""
 
+    def end_headers(self) -> None:
+        if self.cache:
+            self.send_header("Cache-Control", self.cache)
+        super().end_headers()
+
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The address of a folder, as `python -m http.server` serves it; localhost counts as secure."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
+def served(folder: Path, cache: str = "") -> Iterator[str]:
+    """The address of a folder, as `python -m http.server` serves it; localhost counts as secure.
+
+    `cache` is a Cache-Control header for every file.
+    """
+    handler = type("_Handler", (_Quiet,), {"cache": cache})
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://localhost:{server.server_port}/"
         server.shutdown()
 
 
 _LOAD = """async (threads) => {
-  const { Client } = await import("./client.js");
+  const folder = new URL(".", document.querySelector("script[type=module]").src);
+  const { Client } = await import(new URL("client.js", folder));
   window.client = new Client();
-  await window.client.load(await (await fetch("settings.json")).json(), threads);
+  await window.client.load(await (await fetch(new URL("settings.json", folder))).json(), threads);
 }"""
 _NAME = """async (data) => {
   const file = new Blob([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))]);

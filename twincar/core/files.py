@@ -37,8 +37,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         StorageError: the disk is full, read-only, or not writable; `path` is unchanged.
     """
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=_unfinished_prefix(path), suffix=".part", dir=path.parent)
+        with _folder_of(path) as parent:
+            handle, name = tempfile.mkstemp(prefix=_unfinished_prefix(path), suffix=".part", dir=parent)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -52,6 +52,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def _folder_of(path: Path) -> Iterator[Path]:
+    """The folder of `path`, made if it is missing, for the first file in it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield path.parent
+    except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:  # below a file, or as in /proc
+        raise StorageError(
+            f"Could not write {path}: {path.parent} is not a folder that files can be made in. Choose another folder."
+        ) from error
+
+
+@contextmanager
 def working_folder(path: Path) -> Iterator[Path]:
     """Yield a new hidden folder beside `path`; it is deleted at the end unless the caller has renamed it to `path`.
 
@@ -59,9 +71,9 @@ def working_folder(path: Path) -> Iterator[Path]:
         StorageError: the disk is full, read-only, or not writable.
     """
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        clear_unfinished(path.parent)
-        folder = Path(tempfile.mkdtemp(prefix=_unfinished_prefix(path), suffix=".part", dir=path.parent))
+        with _folder_of(path) as parent:
+            clear_unfinished(parent)
+            folder = Path(tempfile.mkdtemp(prefix=_unfinished_prefix(path), suffix=".part", dir=parent))
         folder.chmod(0o777 & ~_umask())
         try:
             yield folder

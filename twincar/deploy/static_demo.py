@@ -6,6 +6,10 @@
 The page (`assets/static_demo/`) consists of ES modules: `pixels.js` reads and resizes photos, `detector.js` finds the
 cars, `classifier.js` names them, each as its counterpart in Python does; `worker.js` runs them off the page's thread,
 and `sw.js` keeps the files for the next visit. What Python knows about the model and its classes is in `settings.json`.
+
+A page may replace another at the same address, whatever caches keep: its modules are in a folder that is named by their
+content, large files have their hash in their name, and the version is in `sw.js`, which browsers compare at each visit.
+`start.js` registers it; it stands outside of the folder, so that it also runs where a cache has an old `index.html`.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from twincar.core.errors import UsageError
-from twincar.core.files import is_free, sha256_of, working_folder, write_bytes, write_text
+from twincar.core.files import is_free, sha256_of, working_folder, write_bytes
 from twincar.core.options import DetectOptions, Thresholds
 from twincar.core.portable import rename_folder
 from twincar.deploy.examples import find_examples, pixels_only
@@ -34,7 +38,9 @@ from twincar.models.locate import find_model
 from twincar.models.spec import ModelSpec
 
 _PAGE = resources.files("twincar").joinpath("assets", "static_demo")
-_INDEX, _SETTINGS, _FILES = "index.html", "settings.json", "files.js"
+_INDEX, _START, _WORKER, _SETTINGS = "index.html", "start.js", "sw.js", "settings.json"
+_FOLDER = "VERSION"
+"""What the page calls the folder of its modules, until that has its name."""
 TITLE = "Which car is this?"
 """The title that the page has unless it gets another."""
 _HASH = 12  # hexadecimal digits of a file's hash in its name
@@ -90,8 +96,7 @@ def write_static_demo(
     script, binary = read_runtime(runtime)
     with working_folder(folder) as scratch:
         page = _Page(scratch)
-        page.write("onnxruntime/ort.js", script)
-        page.write_other("onnxruntime/LICENSE.txt", runtime_license().encode())
+        page.add("onnxruntime/ort.js", script)
         files = {"runtime": page.write_large("onnxruntime/ort.wasm", binary)}
         files["model"] = page.write_large("model.onnx", path.read_bytes())
         if finder:
@@ -104,9 +109,8 @@ def write_static_demo(
             "examples": [page.write_example(number, photo) for number, photo in enumerate(photos, start=1)],
             "notices": _write_notices(page, spec, bundled=bool(finder) and detection.detector is None),
         }
-        page.write_sources(title)
-        page.write(_SETTINGS, json.dumps(settings, ensure_ascii=False, separators=(",", ":")).encode())
-        page.finish()
+        page.add(_SETTINGS, json.dumps(settings, ensure_ascii=False, separators=(",", ":")).encode())
+        page.finish(title)
         rename_folder(scratch, folder)
     return StaticDemo(folder, page.size + sum(file["bytes"] for file in files.values()))
 
@@ -116,29 +120,33 @@ class _Page:
     """The files that are written."""
 
     folder: Path
-    needed: dict[str, str] = field(default_factory=dict)
-    """Hashes of the small files that every visit loads, by name."""
+    modules: dict[str, bytes] = field(default_factory=dict)
+    """The small files of this version by name; they are written when all of them are known."""
+    needed: list[str] = field(default_factory=list)
+    """Names of the small files that every visit loads."""
     others: list[str] = field(default_factory=list)
     """Names of the files that are loaded when they are asked for."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """Hashes of the files that have the same name in every version, by name."""
     size: int = 0
     """Of the small files, bytes."""
 
-    def write(self, name: str, data: bytes) -> None:
-        """A small file that every visit loads."""
+    def add(self, name: str, data: bytes) -> None:
+        """A small file for the folder of this version."""
+        self.modules[name] = data
+
+    def write_root(self, name: str, data: bytes) -> None:
+        """A small file that has the same name in every version."""
+        self.texts[name] = sha256_of(data)
+        self._write_needed(name, data)
+
+    def _write_needed(self, name: str, data: bytes) -> None:
         write_bytes(self.folder / name, data)
-        self.needed[name] = sha256_of(data)
+        self.needed.append(name)
         self.size += len(data)
 
-    def write_sources(self, title: str) -> None:
-        """The files of the page itself, with its title."""
-        for source in _PAGE.iterdir():
-            data = source.read_bytes()
-            if source.name == _INDEX:
-                data = data.replace(TITLE.encode(), html.escape(title).encode())
-            self.write(source.name, data)
-
     def write_other(self, name: str, data: bytes) -> None:
-        """A file that is loaded when it is needed, and then kept; its name has a hash, unless it is a licence."""
+        """A file that is loaded when it is needed, and then kept; its name has a hash."""
         write_bytes(self.folder / name, data)
         self.others.append(name)
 
@@ -156,11 +164,20 @@ class _Page:
         self.write_other(name, data)
         return name
 
-    def finish(self) -> None:
-        """The list by which the service worker keeps files, and notices new ones."""
-        names = {"needed": ["./", *sorted(name for name in self.needed if name != "sw.js")], "others": self.others}
-        version = sha256_of(json.dumps(self.needed, sort_keys=True).encode())
-        write_text(self.folder / _FILES, f"// version {version}\nconst FILES = {json.dumps(names)};\n")
+    def finish(self, title: str) -> None:
+        """Write the page itself, and the list by which the service worker keeps files, and browsers notice new ones."""
+        sources = {source.name: source.read_bytes() for source in _PAGE.iterdir()}
+        sources[_INDEX] = sources[_INDEX].replace(TITLE.encode(), html.escape(title).encode())
+        hashes = {name: sha256_of(data) for name, data in (sources | self.modules).items()} | self.texts
+        version = sha256_of(json.dumps(hashes, sort_keys=True).encode())[:_HASH]
+        index = sources.pop(_INDEX).replace(f"{_FOLDER}/".encode(), f"{version}/".encode())
+        start, worker = sources.pop(_START), sources.pop(_WORKER)
+        write_bytes(self.folder / _INDEX, index)  # the service worker keeps the one that no cache mistakes for another
+        self._write_needed(_START, start)
+        for name, data in ({_INDEX: index} | sources | self.modules).items():
+            self._write_needed(f"{version}/{name}", data)
+        files = {"page": f"{version}/{_INDEX}", "needed": self.needed, "others": self.others}
+        write_bytes(self.folder / _WORKER, f"const FILES = {json.dumps(files)};\n\n".encode() + worker)
 
 
 def _model_settings(spec: ModelSpec) -> dict[str, Any]:
@@ -186,13 +203,23 @@ def _detector_settings(detector: Detector) -> dict[str, Any]:
     return {**asdict(detector.header), "height": height, "width": width}
 
 
+def _terms(license: License) -> str:
+    """The licence of the weights for visitors, who know nothing of a publisher."""
+    if license.id is None or license.name is not None:
+        return license.weights
+    return f"{license.id}, not for commercial use." if "-nc" in license.id else f"{license.id}."
+
+
 def _write_notices(page: _Page, spec: ModelSpec, *, bundled: bool) -> list[dict[str, str]]:
     """What the page says about licences, each with the file of its text."""
     license = License.of(spec)
     notice = spec.license_notice.strip() or f"Its weights: {license.weights}"
-    page.write_other("LICENSE-model.txt", f"{notice}\n\nIts data: {license.data}\n".encode())
-    notices = [{"text": f"Weights of the model: {license.weights}", "file": "LICENSE-model.txt"}]
+    page.write_root("LICENSE-model.txt", f"{notice}\n\nIts data: {license.data}\n".encode())
+    notices = [{"text": f"Weights of the model: {_terms(license)}", "file": "LICENSE-model.txt"}]
     if bundled:
-        page.write_other("LICENSE-detector.txt", BUNDLED.with_name("LICENSE").read_bytes())
+        page.write_root("LICENSE-detector.txt", BUNDLED.with_name("LICENSE").read_bytes())
         notices.append({"text": "Weights of the detector: apache-2.0.", "file": "LICENSE-detector.txt"})
-    return [*notices, {"text": "onnxruntime-web, which computes them: MIT.", "file": "onnxruntime/LICENSE.txt"}]
+    text = runtime_license().encode()
+    name = f"onnxruntime/LICENSE.{sha256_of(text)[:_HASH]}.txt"
+    page.write_other(name, text)
+    return [*notices, {"text": "onnxruntime-web, which computes them: MIT.", "file": name}]

@@ -95,6 +95,16 @@ def test_refusals_to_write_are_one_sentence(number: int, reason: str) -> None:
         raise OSError(number, "no")
 
 
+@pytest.mark.parametrize("path", ["key/x", "key/x/y", "/proc/x", "/proc/x/y"])
+def test_a_place_where_no_file_can_be_made_is_told_in_one_sentence(tmp_path: Path, path: str) -> None:
+    (tmp_path / "key").write_text("secret")
+    with pytest.raises(StorageError, match="is not a folder that files can be made in"):
+        write_bytes(tmp_path / path, b"data")
+    with pytest.raises(StorageError, match="is not a folder"), working_folder(tmp_path / path):
+        pass
+    assert (tmp_path / "key").read_text() == "secret"
+
+
 def test_other_system_errors_pass_through() -> None:
     with pytest.raises(FileNotFoundError), storage_errors("x"):
         raise FileNotFoundError(errno.ENOENT, "no")

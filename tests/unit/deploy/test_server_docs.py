@@ -183,7 +183,7 @@ def test_a_photo_without_a_car_is_painted_as_it_is(
 @contextmanager
 def behind_nginx(address: tuple[str, int], folder: Path) -> Iterator[str]:
     """The address of an nginx with the lines of the documentation, before a server."""
-    (lines,) = re.findall(r"```nginx\n(.*?)```", TEXT, re.DOTALL)
+    (lines,) = re.findall(r"^```nginx\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     kept = " ".join(

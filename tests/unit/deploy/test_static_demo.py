@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -118,7 +119,13 @@ def test_each_car_is_boxed_and_named(browser: Any, site: Site, street: Path) -> 
         boxes.nth(1).focus()
         tab.keyboard.press("Enter")
         assert "Car 2 of 2" in tab.locator("#answer").inner_text()
-        assert tab.locator("#status").inner_text().endswith(f"{tab.locator('#answer h3').inner_text()}, not sure.")
+        assert tab.locator("#said").inner_text() == "2 cars found; choose one by its box or its name."
+        assert tab.locator("#heard").inner_text() == "Car 2 of 2: Not sure which car this is."
+        listed = tab.get_by_label("Cars in the photo", exact=True).get_by_role("button")
+        assert listed.all_inner_texts() == ["1 BMW M3 Sedan 2012", "2 Not sure which car this is"]
+        assert [listed.nth(n).get_attribute("aria-pressed") for n in (0, 1)] == ["false", "true"]
+        listed.first.click()
+        assert "Car 1 of 2" in tab.locator("#answer").inner_text()
 
 
 def test_the_answers_are_those_of_python(browser: Any, site: Site, street: Path, tmp_path: Path) -> None:
@@ -211,9 +218,10 @@ def check_bundled(browser: Any, site: Site, photos: list[Path], statuses: set[st
 
 def test_a_photo_without_cars_says_so(browser: Any, site: Site, tmp_path: Path) -> None:
     page = shutil.copytree(site.folder, tmp_path / "page")
-    settings = json.loads((page / "settings.json").read_text(encoding="utf-8"))
+    (file,) = page.glob("*/settings.json")
+    settings = json.loads(file.read_text(encoding="utf-8"))
     settings["detector"]["threshold"] = 0.99
-    (page / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    file.write_text(json.dumps(settings), encoding="utf-8")
     with served(page) as address, opened(browser, Site(address, page, site.model)) as tab:
         assert hand_in(tab, paint(tmp_path / "red.png", RED)) == "No car found"
         assert tab.locator("#boxes button").count() == 0
@@ -263,6 +271,117 @@ def test_it_works_without_a_network_after_the_first_visit(browser: Any, site: Si
         assert hand_in(tab, street) == "BMW M3 Sedan 2012"
 
 
+FOR_A_YEAR = "public, max-age=31536000, immutable"
+
+
+def deploy(source: Path, folder: Path, *, day: int) -> None:
+    """Put a page in the place of another; servers compare files by whole seconds."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, folder)
+    for file in folder.rglob("*"):
+        os.utime(file, (day * 86400, day * 86400))
+
+
+@pytest.fixture(scope="module")
+def newer(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same page with another title, so that only names by content tell them apart."""
+    folder, made = tmp_path_factory.mktemp("newer"), site.folder.parent
+    write_static_demo(
+        site.model,
+        folder / "page",
+        detection=DetectOptions(detector=str(made / "detector.onnx")),
+        examples=made / "examples",
+        runtime=runtime_file(folder),
+        title="Newer cars",
+    )
+    return folder / "page"
+
+
+@pytest.mark.parametrize("cache", ["", FOR_A_YEAR], ids=["no header", "for a year"])
+def test_visitors_get_the_new_version_whatever_is_cached(
+    browser: Any, site: Site, newer: Path, street: Path, tmp_path: Path, cache: str
+) -> None:
+    deploy(site.folder, tmp_path / "page", day=20000)
+    with served(tmp_path / "page", cache) as address, opened(browser, Site(address, newer, site.model)) as busy:
+        assert hand_in(busy, street) == "BMW M3 Sedan 2012"
+        deploy(newer, tmp_path / "page", day=20001)
+        visit = busy.context.new_page()
+        visit.goto(address)
+        visit.get_by_role("heading", name="Newer cars").wait_for()
+        visit.locator("#known").get_by_text(str(len(CLASSES))).wait_for()
+        assert hand_in(visit, street)
+        busy.get_by_text("There is a new version of this page.").wait_for()
+        assert busy.locator("#answer h3").inner_text() == "BMW M3 Sedan 2012"  # nobody loses an answer
+        busy.get_by_role("button", name="Reload").click()
+        busy.get_by_role("heading", name="Newer cars").wait_for()
+
+
+def test_a_page_that_only_the_cache_has_kept_is_renewed(browser: Any, site: Site, newer: Path, tmp_path: Path) -> None:
+    deploy(site.folder, tmp_path / "page", day=20000)
+    with served(tmp_path / "page", FOR_A_YEAR) as address, opened(browser, Site(address, newer, site.model)) as first:
+        first.evaluate(
+            """async () => {
+              for (const one of await navigator.serviceWorker.getRegistrations()) await one.unregister();
+              for (const name of await caches.keys()) await caches.delete(name);
+            }"""
+        )
+        deploy(newer, tmp_path / "page", day=20001)
+        visit = first.context.new_page()
+        first.close()
+        visit.goto(address)
+        visit.get_by_role("heading", name="Newer cars").wait_for()
+
+
+def test_an_open_page_whose_model_is_gone_says_what_to_do(
+    browser: Any, site: Site, street: Path, tmp_path: Path
+) -> None:
+    page = shutil.copytree(site.folder, tmp_path / "page")
+    with served(page) as address, opened(browser, Site(address, page, site.model)) as tab:
+        for file in page.glob("model.onnx.*"):
+            file.unlink()
+        tab.locator("#file").set_input_files(street)
+        tab.locator("#said").get_by_text("may have been renewed since it was opened: reload it.").wait_for()
+
+
+def test_a_page_whose_program_is_gone_says_what_to_do(browser: Any, site: Site, tmp_path: Path) -> None:
+    page = shutil.copytree(site.folder, tmp_path / "page")
+    next(page.glob("*/answer.js")).unlink()
+    tab = browser.new_page()
+    with served(page) as address:
+        tab.goto(address)
+        tab.get_by_role("alert").get_by_text("A file of this page is missing").wait_for()
+        assert tab.get_by_role("button", name="Choose a photo").is_disabled()
+    tab.close()
+
+
+def test_every_file_but_those_that_are_never_cached_is_named_by_its_content(site: Site, newer: Path) -> None:
+    for page in (site.folder, newer):
+        listed = json.loads((page / "sw.js").read_text(encoding="utf-8").partition("FILES = ")[2].partition(";\n")[0])
+        files = {file.relative_to(page).as_posix() for file in page.rglob("*") if file.is_file()}
+        assert {*listed["needed"], *listed["others"], "index.html", "sw.js"} == files
+        assert listed["page"] in listed["needed"]
+        fixed = {name for name in files if not re.search(r"[0-9a-f]{12}[./]", name)}
+        assert {name for name in fixed if "LICENSE" not in name} == {"index.html", "sw.js", "start.js"}
+    folders = [{file.parent.name for file in page.glob("*/page.js")} for page in (site.folder, newer)]
+    assert folders[0].isdisjoint(folders[1])
+
+
+def test_the_page_promises_only_what_its_address_allows(browser: Any, site: Site) -> None:
+    for secure in (True, False):
+        context = browser.new_context()
+        if not secure:  # as over HTTP from another computer
+            context.add_init_script(
+                "Object.defineProperty(Navigator.prototype, 'serviceWorker', { get: () => undefined });"
+                "Object.defineProperty(globalThis, 'isSecureContext', { get: () => false })"
+            )
+        tab = context.new_page()
+        tab.goto(site.address)
+        tab.locator("#known").get_by_text(str(len(CLASSES))).wait_for()
+        assert tab.get_by_text("After the first photo").is_visible() is secure
+        assert tab.get_by_text("Over HTTPS").is_visible() is not secure
+        context.close()
+
+
 def test_the_heat_map_is_strongest_on_what_speaks_for_the_answer(browser: Any, site: Site, tmp_path: Path) -> None:
     half = paint_street(tmp_path / "half.png", {RED: (100, 20, 190, 190)}, ground="black")  # the right half of the car
     with opened(browser, site) as tab:
@@ -293,12 +412,15 @@ def test_it_is_accessible(browser: Any, site: Site, street: Path, viewport: dict
 def test_the_page_says_why_it_does_not_start_from_a_disk(browser: Any, site: Site) -> None:
     tab = browser.new_page()
     tab.goto((site.folder / "index.html").as_uri())
-    assert "python -m http.server" in tab.get_by_role("alert").inner_text()
+    assert "python -m http.server --bind 127.0.0.1" in tab.get_by_role("alert").inner_text()
+    assert tab.locator("#loading").is_hidden()
+    assert tab.get_by_role("button", name="Choose a photo").is_disabled()
     tab.close()
 
 
 def test_the_licences_are_beside_it(site: Site) -> None:
-    assert "MIT" in (site.folder / "onnxruntime" / "LICENSE.txt").read_text(encoding="utf-8")
+    (runtime,) = (site.folder / "onnxruntime").glob("LICENSE.*.txt")
+    assert "MIT" in runtime.read_text(encoding="utf-8")
     assert "Its weights" in (site.folder / "LICENSE-model.txt").read_text(encoding="utf-8")
     assert not (site.folder / "LICENSE-detector.txt").exists()  # it is the user's own
 

@@ -17,6 +17,7 @@ from static_page import served
 import twincar
 from twincar.core.photos import Box, read_photo
 from twincar.core.preprocess import Preprocessing
+from twincar.core.wording import percent
 from twincar.detection import Car, Detector
 from twincar.detection.cars import without_parts
 from twincar.detection.framing import frame_cars, is_cut_off
@@ -66,6 +67,11 @@ def pixels(found: dict[str, Any]) -> NDArray[np.uint8]:
 
 def noise(width: int, height: int) -> NDArray[np.uint8]:
     return RNG.integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_shares_are_written_as_on_the_command_line(tab: Any) -> None:
+    shares = [0.0, 0.0001, 0.0005, 0.0312, 0.9312, 0.9994, 0.9996, 0.999566, 1.0]
+    assert call(tab, "answer", "shares.map(m.percent)", shares=shares) == [percent(share) for share in shares]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,13 @@ const STILL_OPEN = {
   body: "Which make and model",
 };
 
-const percent = (share) => `${(100 * share).toFixed(1)}%`;
+// As `percent` in twincar/core/wording.py: a share above 0 is never 0%, and one below 1 never 100%.
+export function percent(share) {
+  const text = `${(100 * share).toFixed(1)}%`;
+  if (share > 0 && text === "0.0%") return "<0.1%";
+  return share < 1 && text === "100.0%" ? ">99.9%" : text;
+}
+
 const anyOf = (names) => names.join(", ").replace(/, ([^,]*)$/, " or $1");
 
 // Puts the answer into `place`, and returns it in one sentence.
@@ -25,8 +31,11 @@ export function showAnswer(place, car, model, number, count) {
     ...(car.topk.length ? [element("h4", { textContent: "Most likely classes" }), bars(car.topk)] : []),
   );
   place.replaceChildren(card);
-  return [which, `${headline}, ${chip.toLowerCase()}.`].filter(Boolean).join(": ");
+  const answer = ["good", "partly"].includes(state) ? `${headline}, ${chip}.` : `${headline}.`;
+  return [which, answer].filter(Boolean).join(": ");
 }
+
+export const headlineOf = (car, model) => wording(car, model).headline;
 
 function wording({ answer, status }, model) {
   const sure = percent(answer?.probability ?? 0) + " sure";
@@ -86,7 +95,7 @@ function bars(topk) {
   const list = element("ol", { className: "bars" });
   for (const { name, probability } of topk) {
     const item = element("li"), bar = element("i", { ariaHidden: "true" });
-    bar.style.width = percent(probability);
+    bar.style.width = `${100 * probability}%`;
     item.append(element("span", { textContent: name }), element("span", { className: "share", textContent: percent(probability) }), bar);
     list.append(item);
   }

@@ -7,7 +7,9 @@ export class Client {
 
   constructor() {
     this.#worker.onmessage = ({ data }) => {
-      const { resolve, reject, onReceived, onStep } = this.#waiting.get(data.id);
+      const waiting = this.#waiting.get(data.id);
+      if (!waiting) return; // one of several files failed, and the others are still arriving
+      const { resolve, reject, onReceived, onStep } = waiting;
       if ("received" in data) return onReceived?.(data.received);
       if ("step" in data) return onStep?.(data.step);
       this.#waiting.delete(data.id);

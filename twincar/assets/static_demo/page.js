@@ -2,7 +2,7 @@
 
 import { openCamera } from "./camera.js";
 import { Client, threadCount } from "./client.js";
-import { showAnswer } from "./answer.js";
+import { headlineOf, showAnswer } from "./answer.js";
 import { drawHeat } from "./heat.js";
 
 const find = (id) => document.getElementById(id);
@@ -14,7 +14,7 @@ let latest = 0; // number of the photo that was handed in last; the answer for a
 
 async function start() {
   listen();
-  settings = await (await fetch("settings.json")).json();
+  settings = await (await fetch(new URL("settings.json", import.meta.url))).json();
   find("notices").append(...settings.notices.flatMap(({ text, file }) => [link(text, file), " "]));
   find("known").textContent = `The ${settings.model.classes.length} cars that it knows${until(settings.model.classes)}`;
   find("classes").replaceChildren(...names(settings.model.classes.map(({ name }) => name).sort()));
@@ -66,7 +66,8 @@ async function loadOnce() {
 
 async function handIn(file) {
   const number = ++latest;
-  const say = (text) => number === latest && (find("status").textContent = text);
+  document.body.dataset.begun = "yes";
+  const say = (text) => number === latest && tellStatus(text);
   showPhoto(file);
   try {
     say("Loading the model…");
@@ -90,13 +91,14 @@ async function handIn(file) {
 function showPhoto(file) {
   URL.revokeObjectURL(find("photo").src);
   Object.assign(find("photo"), { src: URL.createObjectURL(file), alt: "Your photo" });
-  find("boxes").replaceChildren();
-  find("answer").replaceChildren();
-  find("status").classList.remove("bad", "hidden");
-  ["heat", "under"].forEach((id) => show(id, false));
+  for (const id of ["boxes", "cars", "answer"]) find(id).replaceChildren();
+  find("status").classList.remove("bad");
+  ["heat", "cars", "under"].forEach((id) => show(id, false));
   show("scene", true);
   shown = undefined;
 }
+
+const area = ([left, top, right, bottom]) => (right - left) * (bottom - top);
 
 function showBoxes() {
   const { width, height, cars } = shown;
@@ -115,18 +117,36 @@ function showBoxes() {
         top: `${(100 * top) / height}%`,
         width: `${(100 * (right - left)) / width}%`,
         height: `${(100 * (bottom - top)) / height}%`,
+        zIndex: cars.filter((other) => area(other.box) > area(box)).length, // a small car before a large one is hit
       });
       return [button];
     }),
   );
+  find("cars").replaceChildren(
+    ...cars.map((car, number) => {
+      const [item, button] = ["li", "button"].map((tag) => document.createElement(tag));
+      Object.assign(button, { type: "button", textContent: `${number + 1} ${headlineOf(car, settings.model)}` });
+      button.onclick = () => choose(number);
+      item.append(button);
+      return item;
+    }),
+  );
+  show("cars", cars.length > 1); // boxes may be too small for a finger
+}
+
+// `heard` is for those who do not see the answer, which says the same.
+function tellStatus(said, heard = "") {
+  find("said").textContent = said;
+  find("heard").textContent = heard;
 }
 
 function choose(number) {
   const car = shown.cars[number], count = shown.cars.length;
-  [...find("boxes").children].forEach((box, place) => (box.ariaPressed = String(place === number)));
+  for (const buttons of [find("boxes").children, find("cars").querySelectorAll("button")]) {
+    [...buttons].forEach((button, place) => (button.ariaPressed = String(place === number)));
+  }
   const sentence = showAnswer(find("answer"), car, settings.model, number, count);
-  find("status").textContent = count > 1 ? `${count} cars found; choose one by its box. ${sentence}` : sentence;
-  find("status").classList.toggle("hidden", count === 1); // the same stands below it
+  tellStatus(count > 1 ? `${count} cars found; choose one by its box or its name.` : "", sentence);
   show("under", Boolean(car.heat));
   if (!car.heat) return;
   drawHeat(find("heat"), shown, car.heat, settings.heat);
@@ -173,7 +193,10 @@ function listen() {
   find("choose").onclick = () => find("file").click();
   find("take").onclick = () =>
     matchMedia("(pointer: coarse)").matches || !navigator.mediaDevices ? find("camera-file").click() : openCamera(handIn);
-  find("load").onclick = () => load().catch(() => {});
+  find("load").onclick = () => {
+    document.body.dataset.begun = "yes";
+    load().catch(() => {});
+  };
   find("show-heat").onchange = showHeat;
   addEventListener("paste", ({ clipboardData }) => accept(clipboardData.files));
   addEventListener("dragover", (event) => {
@@ -188,18 +211,4 @@ function listen() {
   });
 }
 
-// The first visit is loaded a second time, before anything large, because only then the service worker can isolate it.
-async function keep() {
-  if (!navigator.serviceWorker) return;
-  await navigator.serviceWorker.register("sw.js");
-  if (globalThis.crossOriginIsolated) document.body.dataset.isolated = "yes";
-  if (globalThis.crossOriginIsolated || sessionStorage.reloaded) return;
-  if (!navigator.serviceWorker.controller) {
-    await new Promise((resolve) => navigator.serviceWorker.addEventListener("controllerchange", resolve, { once: true }));
-  }
-  sessionStorage.reloaded = "yes";
-  if (!ready && !latest) location.reload();
-}
-
 start().catch((error) => (find("size").textContent = `This page could not start: ${error.message}`));
-keep().catch(() => {}); // without it the page works, with a network and on one thread

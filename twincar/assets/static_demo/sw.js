@@ -1,8 +1,6 @@
 // Keeps the page's files, so that it works without a network after the first visit, and isolates the page from other
-// sites, which browsers require before they let it compute on several threads. FILES, written beside it, changes with
-// every file, so that browsers notice a new version; files with a hash in their names never change.
-
-importScripts("files.js"); // FILES: {needed: [...], others: [...]}
+// sites, which browsers require before they let it compute on several threads. FILES, which is written before this, has
+// the version: {page, needed: [...], others: [...]}. A new one keeps all of its files before it takes the place of an old.
 
 const CACHE = `twincar ${self.registration.scope}`;
 const addresses = (names) => names.map((name) => new URL(name, self.registration.scope).href);
@@ -38,7 +36,8 @@ self.addEventListener("fetch", (event) => {
 async function answer(event) {
   const { request } = event;
   const cache = await caches.open(CACHE);
-  const stored = await cache.match(request, { ignoreSearch: request.mode === "navigate" });
+  const [asked] = request.url.split(/[?#]/);
+  const stored = await cache.match(addresses(["", "index.html"]).includes(asked) ? addresses([FILES.page])[0] : request);
   if (stored) return isolated(stored);
   const fetched = await fetch(request);
   if (fetched.ok && addresses(FILES.others).includes(request.url)) {

@@ -39,10 +39,14 @@ async function load({ settings, threads }, onReceived) {
 
 // The bytes of a file that is stored compressed, so that it is small on any host; some hosts unpack it themselves.
 async function fetchFile({ name }, onBytes) {
-  const response = await fetch(name).catch(() => {
+  const response = await fetch(new URL(`../${name}`, import.meta.url)).catch(() => {
     throw new Error("The model is not on this device yet, and the network does not answer. Try again with a network.");
   });
-  if (!response.ok) throw new Error(`Expected the file ${name} on this site, but its answer was ${response.status}.`);
+  if (!response.ok) {
+    throw new Error(
+      `This page may have been renewed since it was opened: reload it. The site has no ${name} (answer ${response.status}).`,
+    );
+  }
   const parts = [];
   for (let reader = response.body.getReader(), part; !(part = await reader.read()).done; ) {
     parts.push(part.value);
