@@ -42,6 +42,7 @@ NOT_RUN = {
     "installs software": "the tests have what they need",
     "needs a network": "the tests have none",
     "needs Stanford Cars": "no photo of it is part of the project",
+    "needs photos of streets": "nor are these",
     "needs podman or docker": "test_container.py compares the files with the code, and there is no engine here",
     "needs root and mmdebstrap": "it fetches a Debian system; test_container.py tests its parts",
     "needs the quickstart": "tests/slow/test_quickstart.py runs it",
