@@ -210,7 +210,8 @@ def print_batch_evaluation(evaluation: BatchEvaluation) -> None:
     unread = f"; {evaluation.failed} more could not be read" if evaluation.failed else ""
     typer.echo(f"{counted(evaluation.photos, f'{evaluation.split} photo')}, 95% interval in brackets{unread}")
     shown = {name: f"{value:.3f}" for name, value in evaluation.metrics.items()} | {"acc": str(evaluation.accuracy)}
-    print_table(["score", "value"], [(METRIC_NAMES[name], value) for name, value in shown.items()])
+    names = METRIC_NAMES | {"answered": "photos with an answer", "acc_answered": "accuracy where a class is named"}
+    print_table(["score", "value"], [(names[name], value) for name, value in shown.items()])
     typer.echo(f"Tables: {evaluation.folder}")
 
 

@@ -44,6 +44,9 @@ def find_photos(arguments: str | Path | Iterable[str | Path], skipped: Skipped |
         arguments: a path, pattern or address, or several.
         skipped: counts what is skipped; by default it is logged at the end.
 
+    Returns:
+        Paths and addresses, one after the other.
+
     Raises:
         UsageError: a model among the arguments; or a folder or pattern without a photo, or an address of a kind that
             cannot be opened here, if it is the only one.
