@@ -279,5 +279,5 @@ def test_cars_are_cut_off_as_in_python(tab: Any) -> None:
 def test_a_car_that_the_edge_cuts_off_reads_well(tab: Any) -> None:
     car = {"box": [0, 20, 20, 60], "answer": None, "status": "cut off", "levels": [], "topk": []}
     said = call(tab, "answer", "[m.showAnswer(document.body, car, {}, 1, 2), document.body.innerText]", car=car)
-    assert said[0] == "Car 2 of 2: Cut off, no answer."
+    assert said[0] == "Car 2 of 2: Cut off."
     assert "take a photo of all of it" in said[1]
